@@ -1,0 +1,38 @@
+# Everything a newcomer needs: `make run`, `make test`, `make check`. `make help` lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+run: $(VENV)/.installed ## Set up, then train the main job: model=small task=summarize
+	$(BIN)/python -m gptexp.run model=small task=summarize
+
+test: $(VENV)/.installed ## Set up, then run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed ## Lint, types, spelling, and compose every shipped config
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/python -m gptexp.check
+
+format: $(VENV)/.installed ## Format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: $(VENV)/.installed ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## Remove the environment and the build's leftovers (runs in outputs/ stay)
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

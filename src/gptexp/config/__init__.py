@@ -1,0 +1,1 @@
+"""What a run is: the schema of its settings, how they are composed, and the name that follows from them."""

@@ -1,0 +1,202 @@
+"""From the command line to a checked Config, without importing torch.
+
+Hydra composes; this file registers the schema, fills in what a flavour implies, checks what types cannot
+express, and turns Hydra's errors into one message with the nearest name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gptexp.config.errors import UserError, nearest, unknown
+from gptexp.config.schema import FLAVOURS, SCHEMAS, Config, Files, known_keys, walk
+
+GROUPS = (*SCHEMAS, "experiment")
+
+
+def conf_folder() -> str:
+    """The shipped conf/: inside the package when installed from a wheel, else at the top of the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return str(inside if inside.is_dir() else package.parents[1] / "conf")
+
+
+def register_schemas() -> None:
+    """Put the dataclasses where the YAML files' defaults lists find them."""
+    store = ConfigStore.instance()
+    store.store(name="base_config", node=Config)
+    for group, schemas in SCHEMAS.items():
+        for name, node in schemas.items():
+            store.store(group=group, name=name, node=node)
+
+
+def groups_text() -> str:
+    """The shipped choices of each group, a line each."""
+    rows = []
+    for group in GROUPS:
+        names = sorted(path.stem for path in (Path(conf_folder()) / group).glob("*.yaml"))
+        rows.append(f"{group + '=':<12}{' | '.join(names)}")
+    return "\n".join(rows)
+
+
+def composed(overrides: list[str], config_name: str = "config") -> Config:
+    """Compose and check a config outside of Hydra's own main.
+
+    Raises:
+        UserError: an override names something that does not exist or has the wrong type.
+    """
+    register_schemas()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(conf_folder(), version_base="1.3"):
+            return checked(compose(config_name, overrides=overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explained(error, overrides) from error
+
+
+def checked(cfg: DictConfig) -> Config:
+    """A composed config as a Config object, completed and checked.
+
+    Raises:
+        UserError: a value is missing, not among its choices, too small, or at odds with another.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError(f"{missing[0]} must be given: add {missing[0]}=... to the command")
+    config = cast(Config, OmegaConf.to_object(cfg))
+    added = sorted(set(_leaves(OmegaConf.to_container(cfg))) - {key for key, _, _ in walk(config)})
+    if added:  # `++key=value` gets past Hydra's own check
+        raise UserError(f"there is no key '{added[0]}'.{nearest(added[0], known_keys())}")
+    for key, field, value in walk(config):
+        choices, minimum = field.metadata.get("choices"), field.metadata.get("minimum")
+        if choices and value is not None and value not in choices:
+            raise unknown(key, value, choices)
+        if minimum is not None and value is not None and value < minimum:
+            raise UserError(f"{key}={value}: must be at least {minimum:g}")
+    _complete(config)
+    return config
+
+
+def load(path: Path) -> Config:
+    """Read back the config.yaml of a run folder."""
+    stored = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(stored, dict)
+    config = OmegaConf.structured(Config)
+    kinds = {schema().kind: schema for group in ("data", "tokenizer", "task", "optim")
+             for schema in SCHEMAS[group].values()}  # fmt: skip
+    for group in ("data", "tokenizer", "task", "optim"):
+        config[group] = OmegaConf.structured(kinds[stored[group]["kind"]])
+    return cast(Config, OmegaConf.to_object(OmegaConf.merge(config, stored)))
+
+
+def save(config: Config, path: Path) -> None:
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+
+
+def cache_folder(config: Config) -> Path:
+    return Path(config.cache or os.environ.get("GPTEXP_CACHE") or "~/.cache/gptexp").expanduser()
+
+
+def _leaves(node: Any, prefix: str = "") -> list[str]:
+    found = []
+    for key, value in node.items():
+        is_group = prefix == "" and isinstance(value, dict)
+        found += _leaves(value, f"{key}.") if is_group else [f"{prefix}{key}"]
+    return found
+
+
+def _complete(config: Config) -> None:
+    """Fill in what follows from other settings, and check what involves several of them."""
+    model, trainer = config.model, config.trainer
+    if isinstance(config.data, Files):  # absolute, so that the run's config means the same from any folder
+        for name in ("path", "val_path", "test_path"):
+            setattr(config.data, name, _absolute(getattr(config.data, name), f"data.{name}"))
+    for key, value in FLAVOURS[model.flavour].items():
+        if getattr(model, key) is None:
+            setattr(model, key, value)
+    model.kv_heads = model.kv_heads or model.heads
+    if model.hidden is None:  # 8/3 keeps SwiGLU's three matrices at the size of GELU's two (arXiv 2002.05202)
+        model.hidden = -(-8 * model.width // 3 // 16) * 16 if model.feed_forward == "swiglu" else 4 * model.width
+    if model.width % model.heads:
+        raise UserError(f"model.width={model.width} must be a multiple of model.heads={model.heads}")
+    if model.heads % model.kv_heads:
+        raise UserError(f"model.heads={model.heads} must be a multiple of model.kv_heads={model.kv_heads}")
+    if model.position == "rotary" and (model.width // model.heads) % 2:
+        raise UserError("rotary positions need an even head size: model.width / model.heads")
+    if model.flavour == "gpt2" and model.kv_heads != model.heads:
+        raise UserError(f"model.kv_heads={model.kv_heads}: GPT-2 has one per head; use model.flavour=modern")
+    if config.data.val_fraction + config.data.test_fraction >= 1:
+        raise UserError("data.val_fraction + data.test_fraction must leave something to train on")
+    world = trainer.devices * trainer.nodes
+    if trainer.global_batch % world:
+        raise UserError(f"trainer.global_batch={trainer.global_batch} must be a multiple of "
+                        f"trainer.devices x trainer.nodes = {world}")  # fmt: skip
+    share = trainer.global_batch // world
+    if trainer.micro_batch and share % trainer.micro_batch:
+        raise UserError(f"trainer.micro_batch={trainer.micro_batch} must divide a device's share of the global batch, "
+                        f"{share}")  # fmt: skip
+    if config.init and config.resume:
+        raise UserError("init= starts a new training from weights, resume= goes on with an old one: give one of them")
+
+
+def _absolute(path: Any, key: str) -> Any:
+    match path:
+        case None:
+            return None
+        case str() if path:
+            return os.path.abspath(os.path.expanduser(path))
+        case [str() as source, str() as target]:
+            return [_absolute(source, key), _absolute(target, key)]
+    raise UserError(f"{key}={path}: give a file, a folder or a pattern, or [source,target] for two parallel files")
+
+
+def explained(error: Exception, overrides: list[str]) -> UserError:
+    """Hydra's complaint as a UserError that says what was given, what is allowed, and the nearest name."""
+    text = f"{error}\n{error.__cause__ or ''}"
+    keys = known_keys()
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException:
+        return UserError(text.splitlines()[0] + "\nWrite overrides as key=value, lists as key=[a,b].")
+    for override in parsed:
+        key = override.key_or_group
+        if key.split(".")[0].split("/")[0] == "hydra":
+            continue
+        if key not in keys and key not in GROUPS and key.split(".fields.")[0] + ".fields" not in keys:
+            group = key.split(".")[0]
+            allowed = [k for k in keys if k.startswith(group + ".")] or [k for k in (*GROUPS, *keys) if "." not in k]
+            names = ", ".join(dict.fromkeys(allowed))
+            return UserError(f"{override.input_line}: there is no key '{key}'.{nearest(key, (*GROUPS, *keys))} "
+                             f"Allowed here: {names}")  # fmt: skip
+    option = re.search(r"(?:Could not find|Could not load) '(\w+)/([^']*)'", text)
+    if option:
+        group, given = option.groups()
+        options = re.findall(r"^\t(\S+)$", text, re.M)
+        return unknown(group, given, [name for name in options if not name.startswith("base_")])
+    for override in parsed:
+        value: Any = override.value()
+        key = override.key_or_group
+        named = re.search(rf"full_key: {re.escape(key)}$", text, re.M) or key in text or f"'{value}'" in text
+        if named and key in keys:
+            return UserError(f"{override.input_line}: {_reason(text, key)}")
+    return UserError(_reason(text, ""))
+
+
+def _reason(text: str, key: str) -> str:
+    if re.search(r"Key '\w+' (is )?not in", text) and key:
+        group = key.split(".")[0]
+        return f"this choice of {group} has no '{key}'; `--cfg job` prints the keys that it has"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if not re.match(r"(full_key|object_type|reference_type|Error merging|To append)", line)]
+    return said[0] if said else text

@@ -1,0 +1,56 @@
+"""A run is named by what it computes: the id is a hash of every setting that can change the result."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from gptexp.config.schema import Config, walk
+
+
+def run_id(config: Config) -> str:
+    """Eight hex digits over the settings that affect the result, and over the package's own source.
+
+    Loggers, folders, progress, worker and device counts are left out: they say how a result is computed, not which.
+    """
+    settings = {key: value for key, field, value in walk(config) if field.metadata.get("affects_result", True)}
+    return _digest(json.dumps({"settings": settings, "source": source_fingerprint()}, sort_keys=True, default=str))[:8]
+
+
+def settings_id(config: Config) -> str:
+    """The same without the source: equal for runs of one config under different versions of the code."""
+    settings = {key: value for key, field, value in walk(config) if field.metadata.get("affects_result", True)}
+    return _digest(json.dumps(settings, sort_keys=True, default=str))[:8]
+
+
+def folder_name(config: Config) -> str:
+    return f"{config.task.kind}-{config.model.size}-{run_id(config)}"
+
+
+@cache
+def source_fingerprint() -> str:
+    """A hash of what the package's source does: comments, docstrings and layout do not count.
+
+    reporting/ and the verbs read and show results; they are left out, so that a nicer page renames no run.
+    """
+    package = Path(__file__).resolve().parents[1]
+    rooms = ("config", "data", "model", "tasks", "training")
+    files = sorted(path for room in rooms for path in (package / room).rglob("*.py"))
+    return _digest("".join(f"{path.relative_to(package)}\n{_meaning(path)}\n" for path in files))
+
+
+def _meaning(path: Path) -> str:
+    tree = ast.parse(path.read_text("utf8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+                node.body[0] = ast.Pass()
+    return ast.dump(tree)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,293 @@
+"""Every setting of a run: type, default, allowed values and one line of documentation.
+
+The YAML files under conf/ state only differences from these defaults. `option(..., affects_result=False)`
+marks what cannot change what a run computes: it is left out of the run's id (see identity.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+
+def option(
+    default: Any,
+    doc: str,
+    *,
+    choices: tuple[str, ...] = (),
+    minimum: float | None = None,
+    affects_result: bool = True,
+) -> Any:
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "affects_result": affects_result}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+# ---------------------------------------------------------------------------------------------- model
+@dataclass
+class Model:
+    size: str = option(MISSING, "name of the size; part of the run folder's name")
+    flavour: str = option("modern", "sets every switch below that is null", choices=("modern", "gpt2"))
+    layers: int = option(MISSING, "Transformer blocks", minimum=1)
+    width: int = option(MISSING, "width of the residual stream (d_model, n_embd)", minimum=1)
+    heads: int = option(MISSING, "attention heads", minimum=1)
+    kv_heads: int | None = option(None, "key and value heads; fewer than heads is grouped attention", minimum=1)
+    hidden: int | None = option(None, "inner width of the feed-forward; null: 4x (gelu) or 8/3x (swiglu)", minimum=1)
+    context: int = option(256, "longest sequence, in tokens", minimum=2)
+    dropout: float = option(0.0, "dropout on embeddings, attention and residual branches", minimum=0)
+    position: str | None = option(None, "how positions enter", choices=("learned", "rotary"))
+    norm: str | None = option(None, "normalisation", choices=("layer", "rms"))
+    feed_forward: str | None = option(None, "feed-forward", choices=("gelu", "swiglu", "relu2"))
+    qk_norm: bool | None = option(None, "RMSNorm on queries and keys of each head")
+    bias: bool | None = option(None, "biases in linear layers")
+    tied: bool | None = option(None, "output head shares the token embedding")
+    rope_theta: float = option(10000.0, "base of the rotary frequencies", minimum=1)
+
+
+FLAVOURS: dict[str, dict[str, Any]] = {
+    # transformers' Qwen3ForCausalLM and GPT2LMHeadModel
+    "modern": {
+        "position": "rotary", "norm": "rms", "feed_forward": "swiglu",
+        "qk_norm": True, "bias": False, "tied": True,
+    },
+    "gpt2": {
+        "position": "learned", "norm": "layer", "feed_forward": "gelu",
+        "qk_norm": False, "bias": True, "tied": True,
+    },
+}  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------- data
+@dataclass
+class Data:
+    kind: str = option(MISSING, "which source: the data group's name")
+    split: str = option(
+        "near",
+        "near: near-duplicates stay on one side; exact: equal texts do; tail: the end of the corpus is held out",
+        choices=("near", "exact", "tail"),
+    )
+    val_fraction: float = option(0.05, "share held out for validation", minimum=0)
+    test_fraction: float = option(0.05, "share held out for the test", minimum=0)
+    limit: int | None = option(None, "read at most this many examples", minimum=1)
+
+
+@dataclass
+class Pydocs(Data):
+    kind: str = "pydocs"
+    packages: list[str] = option(
+        ["all"], "'stdlib', names of installed packages, or 'all': the standard library and every dependency"
+    )
+
+
+@dataclass
+class Cldr(Data):
+    kind: str = "cldr"
+    split: str = option("exact", "see Data.split", choices=("exact", "tail"))
+    src: str = option("en", "source locale, any that Babel knows")
+    tgt: str = option("de", "target locale, any that Babel knows")
+    examples: int = option(20000, "distinct phrases to draw", minimum=10)
+
+
+@dataclass
+class Files(Data):
+    kind: str = "files"
+    path: Any = option(MISSING, "file, folder or glob; [source, target] for two parallel line files")
+    val_path: Any = option(None, "the same for validation; null: a share of path")
+    test_path: Any = option(None, "the same for the test; null: a share of path")
+    fields: dict[str, str] = option({}, "our name of a field to the file's name of it, {source: article}")
+    encoding: str = option("utf-8", "character encoding of text files")
+
+
+@dataclass
+class Hub(Data):
+    kind: str = "hub"
+    name: str = option(MISSING, "data set name on the hub, or a folder written by save_to_disk")
+    config: str | None = option(None, "configuration of that data set")
+    fields: dict[str, str] = option({}, "our name of a field to the data set's name of it")
+
+
+# ------------------------------------------------------------------------------------------ tokenizer
+@dataclass
+class Tokenizer:
+    kind: str = option(MISSING, "which tokenizer: the tokenizer group's name")
+
+
+@dataclass
+class Bpe(Tokenizer):
+    kind: str = "bpe"
+    vocab_size: int = option(4096, "entries, special tokens included", minimum=262)
+    train_characters: int = option(20_000_000, "characters of the training split it is trained on", minimum=1)
+
+
+@dataclass
+class Char(Tokenizer):
+    kind: str = "char"
+    train_characters: int = option(50_000_000, "characters of the training split it is read off", minimum=1)
+
+
+@dataclass
+class Byte(Tokenizer):
+    kind: str = "byte"
+
+
+@dataclass
+class HuggingFace(Tokenizer):
+    kind: str = "hf"
+    name: str = option("gpt2", "hub name, or a folder with tokenizer files")
+
+
+# ----------------------------------------------------------------------------------------------- task
+@dataclass
+class Task:
+    kind: str = option(MISSING, "which task: the task group's name")
+    test_examples: int = option(400, "examples of a split that are generated and scored; 0: all", minimum=0)
+    samples: int = option(8, "generated samples that are printed and kept", minimum=0, affects_result=False)
+
+
+@dataclass
+class Pretrain(Task):
+    kind: str = "pretrain"
+    document_mask: bool = option(False, "attention stays inside one document of a packed window")
+    max_new_tokens: int = option(64, "length of the samples", minimum=1)
+
+
+@dataclass
+class TextToText(Task):
+    """Settings that summarize and translate share."""
+
+    loss_on_prompt: bool = option(False, "learn to predict the source text too")
+    max_target: int = option(64, "longest answer in tokens; the source is cut to what the context leaves", minimum=1)
+
+
+@dataclass
+class Summarize(TextToText):
+    kind: str = "summarize"
+
+
+@dataclass
+class Translate(TextToText):
+    kind: str = "translate"
+    max_target: int = option(120, "longest answer in tokens", minimum=1)
+
+
+# ------------------------------------------------------------------------------------------ optimizer
+@dataclass
+class Optim:
+    kind: str = option(MISSING, "which optimizer: the optim group's name")
+    lr: float = option(MISSING, "peak learning rate", minimum=0)
+    weight_decay: float = option(0.0, "decoupled weight decay of matrices", minimum=0)
+    beta1: float = option(0.9, "AdamW: decay of the first moment", minimum=0)
+    beta2: float = option(0.95, "AdamW: decay of the second moment", minimum=0)
+    grad_clip: float = option(1.0, "largest norm of the gradient; 0: no clipping", minimum=0)
+    schedule: str = option("linear", "shape of the decay", choices=("linear", "cosine", "constant"))
+    warmup: int = option(10, "steps of linear warm-up", minimum=0)
+    decay: float = option(0.6, "share of the steps, at the end, in which the rate decays", minimum=0)
+    final_lr: float = option(0.0, "rate at the last step, as a share of the peak", minimum=0)
+
+
+@dataclass
+class Muon(Optim):
+    kind: str = "muon"
+    lr: float = option(0.02, "peak learning rate of the blocks' matrices", minimum=0)
+    momentum: float = option(0.95, "Muon's momentum", minimum=0)
+    adamw_lr: float = option(0.005, "peak rate of AdamW: embeddings, head, norms and biases", minimum=0)
+    beta1: float = option(0.8, "AdamW: decay of the first moment", minimum=0)
+
+
+@dataclass
+class AdamW(Optim):
+    kind: str = "adamw"
+    lr: float = option(0.001, "peak learning rate", minimum=0)
+    weight_decay: float = option(0.1, "decoupled weight decay of matrices", minimum=0)
+
+
+# -------------------------------------------------------------------------------------------- trainer
+@dataclass
+class Trainer:
+    max_steps: int = option(1000, "optimizer steps", minimum=1)
+    global_batch: int = option(16, "sequences an optimizer step, over all devices", minimum=1)
+    micro_batch: int | None = option(
+        None, "sequences a device computes at once; null: all of its share", minimum=1, affects_result=False
+    )
+    devices: int = option(1, "processes on this machine, one a device", minimum=1, affects_result=False)
+    nodes: int = option(1, "machines", minimum=1, affects_result=False)
+    strategy: str = option("auto", "auto: ddp where there are several devices",
+                           choices=("auto", "ddp", "fsdp"), affects_result=False)  # fmt: skip
+    accelerator: str = option("auto", "auto: a GPU where there is one",
+                              choices=("auto", "cpu", "gpu"), affects_result=False)  # fmt: skip
+    precision: str = option("auto", "auto: bf16 where the machine computes it natively", choices=("auto", "32", "bf16"))
+    compile: bool = option(False, "torch.compile the blocks", affects_result=False)
+    val_every: int = option(100, "steps between two passes over the validation split", minimum=1)
+    log_every: int = option(10, "steps between two lines of metrics.jsonl", minimum=1, affects_result=False)
+    checkpoint_every: int = option(100, "steps between two checkpoints", minimum=1, affects_result=False)
+    workers: int = option(0, "processes that prepare batches; 0: the training process", minimum=0, affects_result=False)
+    progress: bool = option(True, "progress bar, or plain lines where there is no terminal", affects_result=False)
+
+
+# --------------------------------------------------------------------------------------------- logger
+@dataclass
+class Logger:
+    kind: str = option("wandb", "where curves go beside metrics.jsonl",
+                       choices=("wandb", "tensorboard", "csv", "none"), affects_result=False)  # fmt: skip
+    project: str = option("gptexp", "W&B project", affects_result=False)
+    entity: str | None = option(None, "W&B team or user", affects_result=False)
+    group: str | None = option(None, "W&B group", affects_result=False)
+    mode: str = option("auto", "W&B mode; auto: online with a key and a network",
+                       choices=("auto", "online", "offline"), affects_result=False)  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------- everything
+@dataclass
+class Config:
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    task: Task = field(default_factory=Task)
+    tokenizer: Tokenizer = field(default_factory=Tokenizer)
+    optim: Optim = field(default_factory=Optim)
+    trainer: Trainer = field(default_factory=Trainer)
+    logger: Logger = field(default_factory=Logger)
+    seed: int = option(1, "everything random follows from it", minimum=0)
+    init: str | None = option(None, "start from these weights and their tokenizer: a run folder or an exported one")
+    resume: str | None = option(None, "go on from the last checkpoint of this run folder, in a folder of its own",
+                                affects_result=False)  # fmt: skip
+    fresh: bool = option(False, "put an earlier run of this config aside and start again", affects_result=False)
+    name: str | None = option(None, "display name; null: the folder's", affects_result=False)
+    tags: list[str] = option([], "tags in the dashboards", affects_result=False)
+    outputs: str = option("outputs", "where run folders go", affects_result=False)
+    cache: str | None = option(None, "where prepared data goes; null: $GPTEXP_CACHE or ~/.cache/gptexp",
+                               affects_result=False)  # fmt: skip
+
+
+# Group -> name of its schema in Hydra's store -> dataclass. YAML files start with `defaults: [base_...]`.
+SCHEMAS: dict[str, dict[str, type]] = {
+    "model": {"base_model": Model},
+    "data": {"base_pydocs": Pydocs, "base_cldr": Cldr, "base_files": Files, "base_hub": Hub},
+    "tokenizer": {"base_bpe": Bpe, "base_char": Char, "base_byte": Byte, "base_hf": HuggingFace},
+    "task": {"base_pretrain": Pretrain, "base_summarize": Summarize, "base_translate": Translate},
+    "optim": {"base_muon": Muon, "base_adamw": AdamW},
+    "trainer": {"base_trainer": Trainer},
+    "logger": {"base_logger": Logger},
+}
+
+
+def walk(config: Any, prefix: str = "") -> list[tuple[str, Field, Any]]:
+    """(dotted key, dataclass field, value) of every setting of a config object."""
+    found = []
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            found += walk(value, f"{prefix}{item.name}.")
+        else:
+            found.append((prefix + item.name, item, value))
+    return found
+
+
+def known_keys() -> list[str]:
+    """Every dotted key that some choice of groups offers."""
+    top = [item.name for item in fields(Config)]
+    inner = [f"{group}.{item.name}" for group, schemas in SCHEMAS.items()
+             for schema in schemas.values() for item in fields(schema)]  # fmt: skip
+    return list(dict.fromkeys(top + inner))

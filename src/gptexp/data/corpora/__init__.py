@@ -1,0 +1,5 @@
+"""One source of examples a file: pydocs, cldr, files, hub."""
+
+from gptexp.data.corpora.base import Corpus, Example, open_corpus
+
+__all__ = ["Corpus", "Example", "open_corpus"]

@@ -1,0 +1,90 @@
+"""What a corpus is: examples with named text fields, in an order that never changes, and a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+
+
+@dataclass(slots=True)
+class Example:
+    fields: dict[str, str]  # such as {"text": ...} or {"source": ..., "target": ...}
+    split: str | None = None  # train, val or test where the source says so; None: assigned by content
+    ends: bool = True  # False: the next example goes on with the same document
+
+
+class Corpus(ABC):
+    """Examples can be read any number of times, one at a time, in the same order."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Example]: ...
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What is read: names, versions, hashes, licences. Goes into data.json; the fingerprint is its hash."""
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
+
+
+def open_corpus(config: schema.Data, fields: tuple[str, ...], cache: Path) -> Corpus:
+    """The corpus that the config names, giving examples with `fields`.
+
+    Raises:
+        UserError: the source is missing or unreadable, or it does not have these fields.
+    """
+    # Imported here: each brings libraries of its own.
+    match config:
+        case schema.Pydocs():
+            from gptexp.data.corpora.pydocs import Pydocs
+
+            return Pydocs(config, fields, cache)
+        case schema.Cldr():
+            from gptexp.data.corpora.cldr import Cldr
+
+            return Cldr(config, fields)
+        case schema.Files():
+            from gptexp.data.corpora.files import Files
+
+            return Files(config, fields)
+        case schema.Hub():
+            from gptexp.data.corpora.hub import Hub
+
+            return Hub(config, fields)
+    raise UserError(f"data.kind={config.kind}: not known. Allowed: pydocs, cldr, files, hub")
+
+
+def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str], where: str) -> dict[str, str]:
+    """Our `fields` out of a record of the user's, whose own names for them are in `names`.
+
+    A list of strings is joined by spaces for a source, and its first item is taken for a target.
+
+    Raises:
+        UserError: a field is missing, or is neither text, number nor list of texts.
+    """
+    picked = {}
+    for field in fields:
+        theirs = names.get(field, field)
+        if theirs not in record:
+            raise UserError(f"{where}: no field '{theirs}'. It has: {', '.join(map(str, record)) or 'nothing'}. "
+                            f"Name the right one with data.fields.{field}=...")  # fmt: skip
+        value = record[theirs]
+        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            value = value[0] if field == "target" else " ".join(value)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise UserError(f"{where}: field '{theirs}' holds {_shown(value)}; text or a list of texts is needed")
+        picked[field] = str(value)
+    return picked
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,222 @@
+"""The user's own files: text, Markdown, JSONL, CSV, Parquet, each also gzipped; folders of them; parallel line files.
+
+A text file is cut at line ends into pieces, so that neither memory nor the split depends on its length.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError, nearest
+from gptexp.data.corpora.base import Corpus, Example, pick
+
+PIECE = 65536  # characters of a text file's piece, less for small files
+PIECES = 2000  # a small file is cut into about as many
+
+
+class Files(Corpus):
+    def __init__(self, config: schema.Files, fields: tuple[str, ...]) -> None:
+        self.config, self.fields = config, fields
+        unused = sorted(set(config.fields) - set(fields))
+        if unused:
+            raise UserError(f"data.fields.{unused[0]}: this task has no such field.{nearest(unused[0], fields)} "
+                            f"It has: {', '.join(fields)}")  # fmt: skip
+        paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
+        self.parts = {split: self._files(path) for split, path in paths.items() if path}
+        self.only_train = len(self.parts) == 1
+
+    def describe(self) -> dict[str, Any]:
+        hashes = {split: [[path.name, _sha256(path)] for path in files] for split, files in self.parts.items()}
+        return {"source": "files", "files": hashes, "fields": dict(self.config.fields), "encoding": self.config.encoding}
+
+    def __iter__(self) -> Iterator[Example]:
+        for split, files in self.parts.items():
+            found = False
+            for example in self._read(files):
+                found = True
+                example.split = None if self.only_train else split
+                yield example
+            if not found:
+                raise UserError(f"{', '.join(map(str, files))}: nothing to read, the file is empty")
+
+    def _files(self, path: Any) -> list[Path]:
+        if isinstance(path, list):
+            if self.fields != ("source", "target"):
+                raise UserError(f"data.path={path}: two parallel files give source and target; "
+                                f"this task needs {', '.join(self.fields)}")  # fmt: skip
+            return [_existing(Path(one)) for one in path]
+        if Path(path).is_dir():
+            files = sorted(file for file in Path(path).rglob("*") if file.is_file() and _extension(file) in KNOWN)
+            if not files:
+                raise UserError(f"data.path={path}: no file in this folder ends in {', '.join(KNOWN)}")
+            return files
+        if glob.has_magic(path):
+            files = [Path(name) for name in sorted(glob.glob(path, recursive=True)) if os.path.isfile(name)]
+            if not files:
+                raise UserError(f"data.path={path}: no file matches this pattern")
+            return files
+        return [_existing(Path(path))]
+
+    def _read(self, files: list[Path]) -> Iterator[Example]:
+        if isinstance(self.config.path, list):
+            yield from self._parallel(*files)
+            return
+        for file in files:
+            extension = _extension(file)
+            if extension not in KNOWN:
+                raise UserError(f"{file}: '{extension}' is not read.{nearest(extension, KNOWN)} "
+                                f"Known: {', '.join(KNOWN)}, each also with .gz")  # fmt: skip
+            if extension in TEXT:
+                if self.fields != ("text",):
+                    raise UserError(f"{file}: a text file gives text; this task needs {' and '.join(self.fields)}: use "
+                                    f"jsonl, csv or parquet, or data.path=[source.txt,target.txt]")  # fmt: skip
+                yield from self._pieces(file)
+            else:
+                for where, record in RECORDS[extension](file, self.config.encoding):
+                    yield Example(pick(record, self.fields, self.config.fields, where))
+
+    def _pieces(self, file: Path) -> Iterator[Example]:
+        size = min(PIECE, max(256, file.stat().st_size // PIECES))
+        piece: list[str] = []
+        length = 0
+        for line in _lines(file, self.config.encoding):
+            for start in range(0, len(line), PIECE):  # a line may be the whole file
+                if length >= size:
+                    yield Example({"text": "".join(piece)}, ends=False)
+                    piece, length = [], 0
+                piece.append(line[start : start + PIECE])
+                length += len(piece[-1])
+        if piece:
+            yield Example({"text": "".join(piece)})
+
+    def _parallel(self, source: Path, target: Path) -> Iterator[Example]:
+        lines = _lines(source, self.config.encoding), _lines(target, self.config.encoding)
+        number = 0
+        for left in lines[0]:
+            number += 1
+            right = next(lines[1], None)
+            if right is None:
+                raise UserError(f"{target}: ends after line {number - 1}, {source} goes on: they must be parallel")
+            if left.strip() and right.strip():
+                yield Example({"source": left.strip(), "target": right.strip()})
+        if next(lines[1], None) is not None:
+            raise UserError(f"{source}: ends after line {number}, {target} goes on: they must be parallel")
+
+
+def _jsonl(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(_lines(file, encoding), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{file}, line {number}: not JSON ({error.msg} at column {error.colno})") from error
+        if not isinstance(record, dict):
+            raise UserError(f"{file}, line {number}: a JSON object is needed, one a line, not {type(record).__name__}")
+        yield f"{file}, line {number}", record
+
+
+def _csv(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(_lines(file, encoding), strict=True)
+    csv.field_size_limit(2**31 - 1)
+    try:
+        for record in reader:
+            where = f"{file}, line {reader.line_num}"
+            if None in record or None in record.values():
+                raise UserError(f"{where}: {len(reader.fieldnames or [])} columns are named in the first line, "
+                                f"this one has another number")  # fmt: skip
+            yield where, record
+    except csv.Error as error:
+        raise UserError(f"{file}, line {reader.line_num}: not CSV ({error})") from error
+
+
+def _parquet(file: Path, _: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        number = 0
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
+            for record in batch.to_pylist():
+                number += 1
+                yield f"{file}, row {number}", record
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{file}: not a Parquet file ({error})") from error
+
+
+Reader = Callable[[Path, str], Iterator[tuple[str, dict[str, Any]]]]
+TEXT = (".txt", ".md")
+RECORDS: dict[str, Reader] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+KNOWN = (*TEXT, *RECORDS)
+
+
+def _lines(file: Path, encoding: str) -> Iterator[str]:
+    """Lines with their ends, decoded one by one so that an error can name its line."""
+    number = 0
+    try:
+        with _open(file) as stream:
+            for number, line in enumerate(_bounded(stream), 1):
+                yield line.decode("utf-8-sig" if number == 1 and encoding == "utf-8" else encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}, line {number}: not {encoding} text ({error.reason}). "
+                        f"Name its encoding: data.encoding=latin-1, for example") from error  # fmt: skip
+    except LookupError as error:
+        raise UserError(f"data.encoding={encoding}: Python knows no such encoding, for example utf-8, latin-1") from error
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise UserError(f"{file}: not a whole gzip file ({error})") from error
+
+
+def _bounded(stream: IO[bytes]) -> Iterator[bytes]:
+    """Lines of at most 16 MiB: a file without line ends is not read into memory whole."""
+    rest = b""
+    while chunk := stream.readline(1 << 24):
+        line = rest + chunk
+        rest = b""
+        if not line.endswith(b"\n"):
+            keep = _cut_inside_character(line)
+            line, rest = line[: len(line) - keep], line[len(line) - keep :]
+        if line:
+            yield line
+    if rest:
+        yield rest
+
+
+def _cut_inside_character(line: bytes) -> int:
+    """How many bytes at the end begin a UTF-8 character that is not complete."""
+    for back in range(1, min(4, len(line)) + 1):
+        byte = line[-back]
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return back if needed > back else 0
+        if byte < 0x80:
+            return 0
+    return 0
+
+
+def _open(file: Path) -> IO[bytes]:
+    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
+
+
+def _extension(file: Path) -> str:
+    return Path(file.stem).suffix.lower() if file.suffix == ".gz" else file.suffix.lower()
+
+
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        neighbours = [str(other) for other in file.parent.glob("*")] if file.parent.is_dir() else []
+        raise UserError(f"{file}: no such file or folder.{nearest(str(file), neighbours)}")
+    return file
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

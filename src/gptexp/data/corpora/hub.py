@@ -1,0 +1,62 @@
+"""Anything that datasets.load_dataset takes: a name on the Hugging Face hub, or a local folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.config.network import hub_is_reachable
+from gptexp.data.corpora.base import Corpus, Example, pick
+
+SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "dev": "val", "val": "val", "test": "test"}
+
+
+class Hub(Corpus):
+    def __init__(self, config: schema.Hub, fields: tuple[str, ...]) -> None:
+        self.config, self.fields = config, fields
+        self.parts = _load(config)
+
+    def describe(self) -> dict[str, Any]:
+        prints = {name: [part._fingerprint, part.num_rows] for name, part in self.parts.items()}
+        licences = {name: part.info.license or "not stated" for name, part in self.parts.items()}
+        return {"source": self.config.name, "config": self.config.config, "parts": prints, "licence": licences,
+                "fields": dict(self.config.fields)}  # fmt: skip
+
+    def __iter__(self) -> Iterator[Example]:
+        for name, part in self.parts.items():
+            split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
+            for number, record in enumerate(part, 1):
+                where = f"{self.config.name}, {name}, row {number}"
+                yield Example(pick(_flat(record), self.fields, self.config.fields, where), split)
+
+
+def _load(config: schema.Hub) -> dict[str, Any]:
+    import datasets
+
+    folder = Path(config.name).expanduser()
+    try:
+        if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+            loaded = datasets.load_from_disk(str(folder))
+        else:
+            if not folder.exists() and not hub_is_reachable():
+                datasets.config.HF_HUB_OFFLINE = True  # what is in the local cache still loads, at once
+            loaded = datasets.load_dataset(config.name, config.config)
+    except Exception as error:  # the library raises a dozen kinds; each of them means that the name cannot be loaded
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"data.name={config.name}: cannot be loaded ({reason}). Give a data set's name on the hub "
+                        f"(needs the network once) or a folder written by save_to_disk") from error  # fmt: skip
+    parts = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
+    known = {name: part for name, part in parts.items() if name in SPLIT_NAMES}
+    if "train" not in known:
+        raise UserError(f"data.name={config.name}: has no split 'train', only {', '.join(parts)}")
+    return known
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """{"translation": {"en": ..}} also as {"translation.en": ..}, which data.fields can name."""
+    inner = {f"{key}.{name}": value for key, group in record.items() if isinstance(group, dict)
+             for name, value in group.items()}  # fmt: skip
+    return {**record, **inner}

@@ -1,0 +1,182 @@
+"""English text that is already on the machine: docstrings of the standard library and of installed packages.
+
+Source files are parsed, never imported. A docstring is a document for pretraining; its first line, which PEP 257 asks
+authors to make a summary, and the body below it are a pair for summarization. Both views share one split, so that
+the pairs of a test split are never pretrained on.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from packaging.requirements import Requirement
+from tqdm.auto import tqdm
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError, nearest
+from gptexp.data import splits
+from gptexp.data.corpora.base import Corpus, Example
+
+VERSION = 1  # of the extraction below: raise it when that changes
+SHORTEST = 40  # characters of a docstring that says something
+SECTION = re.compile(r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)", re.M)
+VIEWS = {("text",): "documents", ("source", "target"): "summaries"}
+
+
+class Pydocs(Corpus):
+    def __init__(self, config: schema.Pydocs, fields: tuple[str, ...], cache: Path) -> None:
+        if fields not in VIEWS:
+            raise UserError(f"data=pydocs gives text, or source and target; this task needs {', '.join(fields)}")
+        self.view = VIEWS[fields]
+        self.config = config
+        self.sources = _sources(config.packages)
+        self.file = cache / "pydocs" / f"{self._key()}.jsonl"
+
+    def describe(self) -> dict[str, Any]:
+        packages = {name: {"version": version, "licence": licence} for name, version, licence, _ in self.sources}
+        return {"source": "docstrings", "view": self.view, "packages": packages, "extraction": VERSION}
+
+    def _key(self) -> str:
+        what = [VERSION, self.config.val_fraction, self.config.test_fraction, self.config.split]
+        what += [(name, version, str(folder)) for name, version, _, folder in self.sources]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+    def __iter__(self) -> Iterator[Example]:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.file}.lock"):
+            if not self.file.is_file():
+                self._extract()
+        summaries: set[str] = set()
+        with self.file.open(encoding="utf8") as lines:
+            for line in lines:
+                record = json.loads(line)
+                if self.view == "documents":
+                    yield Example({"text": record["text"]}, record["split"])
+                elif pair := summary_pair(record["text"]):
+                    body, summary = pair
+                    if summary.lower() not in summaries:
+                        summaries.add(summary.lower())
+                        yield Example({"source": body, "target": summary}, record["split"])
+
+    def _extract(self) -> None:
+        files = [(name, path) for name, _, _, folder in self.sources for path in _python_files(folder)]
+        documents: dict[str, str] = {}  # text -> package; the same text again is the same document
+        # Processes are spawned: this one may hold threads and locks that a fork would copy in the middle of things.
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+            found = pool.map(docstrings, [path for _, path in files], chunksize=64)
+            bar = tqdm(zip(files, found, strict=True), total=len(files), desc="reading docstrings", unit=" files",
+                       mininterval=1, disable=None, leave=False)  # fmt: skip
+            for (name, _), texts in bar:
+                for text in texts:
+                    documents.setdefault(text, name)
+        fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
+        sides = splits.assign(documents, self.config.split, fractions)
+        temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("w", encoding="utf8") as out:
+            for (text, name), side in zip(documents.items(), sides, strict=True):
+                out.write(json.dumps({"package": name, "text": text, "split": splits.SPLITS[side]}) + "\n")
+        temporary.replace(self.file)
+
+
+def docstrings(path: Path) -> list[str]:
+    """The docstrings of one source file, cleaned as inspect.cleandoc does; [] for what does not parse."""
+    source = path.read_bytes()
+    if b'"""' not in source and b"'''" not in source:
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds)]
+    texts = [text for text in found if text and len(text) >= SHORTEST]
+    return [text for text in texts if text.isprintable() or text.encode("utf8", "ignore").decode() == text]
+
+
+def summary_pair(text: str) -> tuple[str, str] | None:
+    """(body, summary) of a docstring that has a one-sentence first paragraph and prose below it, else None."""
+    first, _, rest = text.partition("\n\n")
+    summary = " ".join(first.split())
+    section = SECTION.search(rest)
+    prose = rest[: section.start()] if section else rest
+    body = "\n".join(line for line in prose.splitlines() if not line.lstrip().startswith((">>>", "..."))).strip()
+    words = len(summary.split())
+    if not 3 <= words <= 30 or len(body.split()) < 20 or not summary.endswith(".") or summary.count(". ") > 0:
+        return None
+    return body, summary
+
+
+def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
+    """(name, version, licence, folder or file) of what is read, in an order that does not depend on the machine."""
+    names = sorted(dependencies("gptexp")) if "all" in packages else sorted(set(packages) - {"stdlib"})
+    sources = []
+    if "all" in packages or "stdlib" in packages:
+        version = ".".join(map(str, sys.version_info[:3]))
+        sources.append(("stdlib", version, "PSF-2.0", Path(sysconfig.get_paths()["stdlib"])))
+    for name in names:
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            installed = [found.name for found in metadata.distributions()]
+            raise UserError(f"data.packages: '{name}' is not installed.{nearest(name, installed)}") from None
+        licence = distribution.metadata.get("License-Expression") or _classifier(distribution) or "see the package"
+        tops = sorted({file.parts[0] for file in distribution.files or [] if file.suffix == ".py" and file.parts[0] != ".."})
+        for top in tops:
+            sources.append((name, distribution.version, licence, Path(str(distribution.locate_file(top)))))
+    return sources
+
+
+def dependencies(name: str) -> set[str]:
+    """Names of the installed distributions that `name` requires, directly or not, without its extras."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        try:
+            requires = metadata.requires(waiting.pop()) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for text in requires:
+            requirement = Requirement(text)
+            dependency = re.sub(r"[-_.]+", "-", requirement.name).lower()
+            wanted = not requirement.marker or requirement.marker.evaluate({"extra": ""})
+            if wanted and dependency not in found:
+                found.add(dependency)
+                waiting.append(dependency)
+    return {name for name in found if _is_installed(name)}
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _classifier(distribution: metadata.Distribution) -> str | None:
+    classifiers = distribution.metadata.get_all("Classifier") or []
+    licences = [text.rsplit(" :: ", 1)[-1] for text in classifiers if text.startswith("License :: ")]
+    return licences[0] if licences else None
+
+
+def _python_files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    skipped = {"site-packages", "__pycache__"}
+    return sorted(path for path in folder.rglob("*.py") if not skipped & set(path.relative_to(folder).parts))

@@ -1,0 +1,108 @@
+"""From the store to sequences with targets: windows of a token stream, or one padded sequence an example.
+
+Both answer how many targets a sequence has without reading it, so that the number of valid targets of a whole global
+batch is known on every rank before anything is computed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gptexp.config.errors import UserError
+from gptexp.data.batch import IGNORE, Batch
+from gptexp.data.order import mixed
+from gptexp.data.store import Store
+
+
+class Sequences(ABC):
+    """The sequences of one split."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def targets(self, indices: NDArray[np.int64]) -> int:
+        """Valid targets of these sequences together."""
+
+    @abstractmethod
+    def batch(self, indices: NDArray[np.int64], epoch: int, total_targets: int) -> Batch: ...
+
+
+class Windows(Sequences):
+    """Windows of `context` tokens over a split's stream; each target is counted once.
+
+    In training the windows of epoch e start at an offset drawn from (seed, e): the same text is cut anew.
+    """
+
+    def __init__(self, store: Store, split: str, context: int, seed: int | None, document_mask: bool) -> None:
+        self.tokens = store.tokens(split)
+        self.context, self.seed, self.eos = context, seed, store.tokenizer.eos
+        self.document_mask = document_mask
+        if len(self.tokens) < 2 or (seed is not None and len(self.tokens) <= context):
+            raise UserError(f"the {split} split has {len(self.tokens)} tokens, shorter than one context of "
+                            f"model.context={context}: give more text or a shorter context")  # fmt: skip
+        targets = len(self.tokens) - 1
+        # Training leaves one window's worth of room for the offset and uses whole windows only.
+        self.count = max(1, targets // context - 1) if seed is not None else -(-targets // context)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def targets(self, indices: NDArray[np.int64]) -> int:
+        if self.seed is not None:
+            return len(indices) * self.context
+        return int(np.minimum(self.context, len(self.tokens) - 1 - indices * self.context).sum())
+
+    def batch(self, indices: NDArray[np.int64], epoch: int, total_targets: int) -> Batch:
+        offset = self._offset(epoch)
+        starts = indices * self.context + offset
+        longest = int(min(self.context, len(self.tokens) - 1 - starts.min())) if len(starts) else 1
+        tokens = np.full((len(indices), longest), self.eos, np.int64)
+        targets = np.full((len(indices), longest), IGNORE, np.int64)
+        for row, start in enumerate(starts):
+            window = self.tokens[start : start + longest + 1].astype(np.int64)
+            tokens[row, : len(window) - 1] = window[:-1]
+            targets[row, : len(window) - 1] = window[1:]
+        documents = None
+        if self.document_mask:  # a document ends with its end-of-text token
+            documents = torch.from_numpy(np.cumsum(np.roll(tokens == self.eos, 1, axis=1), axis=1))
+        return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), total_targets, documents,
+                     examples=torch.from_numpy(indices))  # fmt: skip
+
+    def _offset(self, epoch: int) -> int:
+        room = len(self.tokens) - 1 - self.count * self.context
+        if self.seed is None or room <= 0:
+            return 0
+        return int(mixed(np.array([self.seed * 1_000_003 + epoch], np.uint64))[0] % np.uint64(room + 1))
+
+
+class Examples(Sequences):
+    """One sequence an example: what is given, then what is to be said; padded on the right."""
+
+    def __init__(self, store: Store, split: str, loss_on_prompt: bool) -> None:
+        self.tokens, self.index = store.tokens(split), store.index(split)
+        self.pad, self.loss_on_prompt = store.tokenizer.pad, loss_on_prompt
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def targets(self, indices: NDArray[np.int64]) -> int:
+        return int(self.index["targets"][indices].sum())
+
+    def batch(self, indices: NDArray[np.int64], epoch: int, total_targets: int) -> Batch:  # noqa: ARG002
+        rows = self.index[indices]
+        longest = max(2, int(rows["length"].max())) if len(rows) else 2
+        padded = np.full((len(rows), longest), self.pad, np.int64)
+        targets = np.full((len(rows), longest - 1), IGNORE, np.int64)
+        for row, (offset, length, prefix, _) in enumerate(rows):
+            padded[row, :length] = self.tokens[offset : offset + length]
+            first = 0 if self.loss_on_prompt else prefix - 1
+            targets[row, first : length - 1] = padded[row, first + 1 : length]
+        prefix: Tensor = torch.from_numpy(rows["prefix"].astype(np.int64))
+        return Batch(torch.from_numpy(padded[:, :-1].copy()), torch.from_numpy(targets), total_targets, prefix=prefix,
+                     examples=torch.from_numpy(indices))  # fmt: skip

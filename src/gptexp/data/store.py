@@ -1,0 +1,210 @@
+"""The token cache: a corpus encoded once for one task and one tokenizer, memory-mapped from then on.
+
+A store is a folder named by the fingerprint of source + split + tokenizer + encoding. It is written beside its final
+place under a lock and renamed when whole, so that two runs may want it at once and either may be killed.
+
+    store/<key>/meta.json  tokenizer.json  train.tokens  train.index  val.tokens  ...  val.jsonl  test.jsonl
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.data import splits, tokenizers
+from gptexp.data.corpora import Corpus, Example
+from gptexp.data.tokenizers import Tokenizer
+
+VERSION = 1  # of the format: raise it when that changes
+CHUNK = 256  # examples encoded at once
+INDEX = np.dtype([("offset", "<i8"), ("length", "<i4"), ("prefix", "<i4"), ("targets", "<i4")])
+
+
+@dataclass(slots=True)
+class Encoded:
+    """One sequence as a task lays it out."""
+
+    tokens: list[int]
+    prefix: int = 0  # leading tokens that are given: no loss on them unless the task says so
+    targets: int = 0  # positions that have a loss
+
+
+class Encoding(Protocol):
+    """What the store asks of a task."""
+
+    fields: tuple[str, ...]
+    stream: bool  # True: sequences are windows of one long stream; False: one sequence an example
+
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]: ...
+
+    def settings(self) -> dict[str, Any]:
+        """What `encode` depends on."""
+
+
+class Store:
+    """A finished store. Reading it costs no memory beyond what is touched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+        self.tokenizer = Tokenizer.load(folder / "tokenizer.json")
+
+    @property
+    def fingerprint(self) -> str:
+        return self.folder.name
+
+    def has(self, split: str) -> bool:
+        return self.meta["splits"][split]["sequences"] > 0
+
+    def tokens(self, split: str) -> NDArray:
+        """[N] token numbers of a split, one example after the other."""
+        return _mapped(self.folder / f"{split}.tokens", np.dtype(self.meta["dtype"]))
+
+    def index(self, split: str) -> NDArray:
+        """[examples] records of INDEX: where each example's tokens are."""
+        return _mapped(self.folder / f"{split}.index", INDEX)
+
+    def examples(self, split: str) -> Iterator[dict[str, str]]:
+        """The raw fields of a held-out split, for prompts and references."""
+        with (self.folder / f"{split}.jsonl").open(encoding="utf8") as lines:
+            for line in lines:
+                yield json.loads(line)
+
+
+def build(
+    corpus: Corpus,
+    task: Encoding,
+    data: schema.Data,
+    tokenizer: schema.Tokenizer,
+    cache: Path,
+    given: Tokenizer | None = None,
+) -> Store:
+    """The store of this corpus for this task: opened where it exists, else built.
+
+    Args:
+        given: a trained tokenizer to use instead of what `tokenizer` asks for (that of the weights we start from).
+
+    Raises:
+        UserError: the corpus cannot be read, or a split comes out empty.
+    """
+    description = corpus.describe()
+    what = {
+        "version": VERSION, "corpus": description, "task": task.settings(),
+        "split": [data.split, data.val_fraction, data.test_fraction, data.limit],
+        "tokenizer": given.backend.to_str() if given else asdict(tokenizer),
+    }  # fmt: skip
+    key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    folder = cache / "store" / key
+    if not (folder / "meta.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "meta.json").is_file():  # another run may have built it while we waited
+                temporary = folder.with_suffix(".tmp")
+                shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
+                temporary.mkdir()
+                try:
+                    _write(temporary, corpus, description, task, data, tokenizer, given)
+                except BaseException:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    raise
+                temporary.rename(folder)
+    return Store(folder)
+
+
+def _write(
+    folder: Path, corpus: Corpus, description: dict[str, Any], task: Encoding, data: schema.Data,
+    tokenizer_config: schema.Tokenizer, given: Tokenizer | None,
+) -> None:  # fmt: skip
+    said: list[str | None] = []
+
+    def texts() -> Iterator[str]:
+        for example in _progress(islice(corpus, data.limit), "reading"):
+            said.append(example.split)
+            yield "\n".join(example.fields.values())
+
+    fractions = {"val": data.val_fraction, "test": data.test_fraction}
+    sides = splits.assign(texts(), data.split, fractions, said)
+    if given is None:
+        training = (text for example, side in zip(islice(corpus, data.limit), sides, strict=True) if side == 0
+                    for text in example.fields.values())  # fmt: skip
+        tokenizer = tokenizers.build(tokenizer_config, _progress(training, "training the tokenizer"))
+    else:
+        tokenizer = given
+    tokenizer.save(folder / "tokenizer.json")
+    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+    with ExitStack() as stack:
+        writers = [stack.enter_context(_Writer(folder, name, dtype, task)) for name in splits.SPLITS]
+        examples = iter(_progress(islice(corpus, data.limit), "encoding"))
+        done = 0
+        while chunk := list(islice(examples, CHUNK)):
+            for encoded, example, side in zip(task.encode(chunk, tokenizer), chunk, sides[done:], strict=False):
+                writers[side].add(encoded, example)
+            done += len(chunk)
+        counts = {writer.split: writer.counts for writer in writers}
+    _check(counts, fractions, done)
+    meta = {"version": VERSION, "dtype": dtype.str, "corpus": description, "task": task.settings(),
+            "vocab_size": tokenizer.vocab_size, "splits": counts}  # fmt: skip
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1))
+
+
+class _Writer:
+    """Appends the sequences of one split."""
+
+    def __init__(self, folder: Path, split: str, dtype: np.dtype, task: Encoding) -> None:
+        self.split, self.dtype, self.task = split, dtype, task
+        self.counts = {"sequences": 0, "tokens": 0, "targets": 0, "bytes": 0}
+        self.tokens = (folder / f"{split}.tokens").open("wb")
+        self.index = (folder / f"{split}.index").open("wb")
+        self.raw = (folder / f"{split}.jsonl").open("w", encoding="utf8")
+
+    def add(self, encoded: Encoded, example: Example) -> None:
+        counts = self.counts
+        length = len(encoded.tokens)
+        self.tokens.write(np.array(encoded.tokens, self.dtype).tobytes())
+        if not self.task.stream:
+            self.index.write(np.array((counts["tokens"], length, encoded.prefix, encoded.targets), INDEX).tobytes())
+            if self.split != "train":
+                self.raw.write(json.dumps(example.fields) + "\n")
+        counts["sequences"] += 1
+        counts["tokens"] += length
+        counts["targets"] += encoded.targets
+        counts["bytes"] += len(example.fields[self.task.fields[-1]].encode("utf8", "surrogatepass"))
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self.tokens, self.index, self.raw):
+            file.close()
+
+
+def _check(counts: dict[str, dict[str, int]], fractions: dict[str, float], examples: int) -> None:
+    for split in splits.SPLITS:
+        if counts[split]["sequences"] == 0 and (split == "train" or fractions[split] > 0):
+            raise UserError(f"the {split} split is empty: the source gives {examples} examples, and near-duplicates stay "
+                            f"together. Give more text, or change data.split, data.val_fraction, "
+                            f"data.test_fraction")  # fmt: skip
+
+
+def _mapped(path: Path, dtype: np.dtype) -> NDArray:
+    if path.stat().st_size == 0:
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype, mode="r")
+
+
+def _progress(items: Iterable[Any], doing: str) -> Iterable[Any]:
+    return tqdm(items, desc=doing, unit=" examples", mininterval=1, delay=2, disable=None, leave=False)

@@ -1,0 +1,177 @@
+"""The run folder: what is in it, and the only code that reads or writes its records.
+
+    config.yaml       the resolved config
+    environment.json  command, versions, commit, uncommitted changes, machine
+    data.json         sources with versions and licences, counts, fingerprint
+    metrics.jsonl     one object a logged step
+    samples.jsonl     input, reference and output of a few held-out examples
+    checkpoints/      step-000100/ ...
+    result.json       status, steps, tokens, speed, metrics
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from gptexp.config import compose
+from gptexp.config.errors import UserError, nearest
+from gptexp.config.schema import Config
+
+LIBRARIES = ("gptexp", "torch", "lightning", "hydra-core", "transformers", "tokenizers", "datasets", "wandb", "babel")
+
+
+class RunFolder:
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.samples_file = self.path / "samples.jsonl"
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    def create(self, config: Config) -> None:
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        compose.save(config, self.path / "config.yaml")
+        _write_json(self.path / "environment.json", environment())
+
+    def adopt(self, other: RunFolder) -> None:
+        """Begin with the checkpoints and the curve of another run."""
+        self.path.mkdir(parents=True)
+        for name in ("checkpoints", "metrics.jsonl"):
+            source = other.path / name
+            if source.is_dir():
+                shutil.copytree(source, self.path / name)
+            elif source.is_file():
+                shutil.copy(source, self.path / name)
+
+    def config(self) -> Config:
+        return compose.load(self.path / "config.yaml")
+
+    def result(self) -> dict[str, Any]:
+        """result.json, or {} before anything was written."""
+        return _read_json(self.path / "result.json")
+
+    def write_result(self, **values: Any) -> None:
+        _write_json(self.path / "result.json", {**self.result(), **values})
+
+    def data(self) -> dict[str, Any]:
+        return _read_json(self.path / "data.json")
+
+    def write_data(self, data: dict[str, Any]) -> None:
+        _write_json(self.path / "data.json", data)
+
+    def log(self, row: dict[str, Any]) -> None:
+        with self.metrics_file.open("a") as out:
+            out.write(json.dumps(row) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return _read_lines(self.metrics_file)
+
+    def forget_after(self, step: int) -> None:
+        """Drop what was logged after the checkpoint that training goes on from, and a line that was cut short."""
+        rows = [row for row in self.metrics() if row["step"] <= step]
+        _replace(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_samples(self, samples: list[dict[str, str]]) -> None:
+        _replace(self.samples_file, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
+
+    def samples(self) -> list[dict[str, str]]:
+        return _read_lines(self.samples_file)
+
+    def put_aside(self) -> Path:
+        """Rename the folder to NAME.1, NAME.2, ...: `fresh=true` loses nothing."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        return aside
+
+
+def find_run(name: str, outputs: Path = Path("outputs")) -> RunFolder:
+    """A run folder by path, by name inside `outputs`, or `latest`.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = [path.parent for path in outputs.glob("*/config.yaml")]
+    if name == "latest":
+        if not runs:
+            raise UserError(f"latest: there is no run in {outputs}/ yet. Train one: python -m gptexp.run")
+        return RunFolder(max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime))
+    for path in (Path(name), outputs / name):
+        if (path / "config.yaml").is_file():
+            return RunFolder(path)
+    known = [str(run) for run in runs]
+    raise UserError(f"{name}: not a run folder (it has no config.yaml).{nearest(name, known)} "
+                    f"Runs here: {', '.join(sorted(known)) or 'none'}")  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    here = Path(__file__).parent
+    return {
+        "command": [sys.executable, *sys.argv],
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in LIBRARIES},
+        "commit": _git(here, "rev-parse", "HEAD").strip() or None,
+        "uncommitted": _git(here, "diff", "HEAD")[:200_000] or None,
+        "machine": {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
+        "slurm": {key: value for key, value in os.environ.items() if key.startswith("SLURM_JOB")},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break  # the process was killed in the middle of this line, the last one
+    return rows
+
+
+def _write_json(path: Path, value: Any) -> None:
+    _replace(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that it is either the old one or the new one, whatever happens."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(path)

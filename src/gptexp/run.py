@@ -1,0 +1,127 @@
+"""Train, go on with an interrupted run, or print the result of a finished one.
+
+    python -m gptexp.run model=small task=summarize
+    python -m gptexp.run -m task=translate model=nano seed=1,2
+
+The config is composed here, without torch; the last line on stdout is the run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from gptexp.config import compose, identity
+from gptexp.config.errors import UserError, exit_on_user_error
+from gptexp.config.schema import Config
+from gptexp.reporting import tables
+from gptexp.reporting.record import RunFolder, find_run
+
+
+HELP = """\
+Train a Transformer, go on with a run that was interrupted, or print the result of a finished one.
+
+  python -m gptexp.run model=small task=summarize
+  python -m gptexp.run task=translate data.tgt=fr model=nano
+  python -m gptexp.run -m task=translate model=nano seed=1,2,3
+
+Groups (GROUP=NAME; `--cfg job` prints what a command composes)
+{groups}
+
+Keys most used (KEY=VALUE; all of them, with documentation, in gptexp/config/schema.py)
+  trainer.max_steps   trainer.global_batch   trainer.devices   trainer.strategy   trainer.precision
+  data.path (data=files)   data.name (data=hub)   data.src data.tgt (data=cldr)   optim.lr
+  init=RUN starts from trained weights   fresh=true starts again   seed   name   tags
+
+-m runs a sweep over comma-separated values; `-cn NAME -cd sweeps` runs a sweep file.
+--hydra-help lists the flags that come from Hydra."""
+
+
+def run(config: Config) -> RunFolder:
+    """One run from a checked config: its folder, with result.json written.
+
+    Raises:
+        UserError: the data, the weights to start from or the settings do not fit together.
+    """
+    folder = RunFolder(Path(config.outputs) / identity.folder_name(config))
+    if config.fresh and folder.path.exists():
+        print(f"the earlier run is now {folder.put_aside()}", file=sys.stderr)
+    finished = folder.result().get("status") == "finished"
+    if not finished:
+        _say_what_came_before(config, folder)
+
+    from gptexp.training import launch  # imports torch
+
+    prepared = launch.prepare(config)
+    data = {"fingerprint": prepared.store.fingerprint, **prepared.store.meta}
+    if (old := folder.data()) and old["fingerprint"] != data["fingerprint"]:
+        raise UserError(f"{folder.path}: its data has changed since it was trained (fingerprint {old['fingerprint']}, "
+                        f"now {data['fingerprint']}). Start again with fresh=true")  # fmt: skip
+    if finished:
+        print(f"finished earlier; fresh=true trains it again\n{tables.result_text(folder)}")
+    else:
+        folder.create(config)
+        folder.write_data(data)
+        prepared.store.tokenizer.save(folder.path / "tokenizer.json")
+        launch.start(folder)
+        print(tables.result_text(folder))
+    print(folder.path, flush=True)
+    return folder
+
+
+def _say_what_came_before(config: Config, folder: RunFolder) -> None:
+    """Edited code gives a run a new folder: name the one that the same settings had before."""
+    if config.resume:
+        found = find_run(config.resume, Path(config.outputs))
+        if not folder.path.exists():
+            folder.adopt(found)
+        return
+    mine = identity.settings_id(config)
+    for other in sorted(Path(config.outputs).glob(f"{config.task.kind}-{config.model.size}-*/config.yaml")):
+        if other.parent != folder.path and identity.settings_id(compose.load(other)) == mine:
+            print(f"the code has changed since {other.parent} was trained with these settings: this is a new run. "
+                  f"To go on with that one: resume={other.parent}", file=sys.stderr)  # fmt: skip
+
+
+def main() -> None:
+    exit_on_user_error(_main)
+
+
+def _main() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own help takes more than a second to list the groups
+        print(HELP.format(groups=compose.groups_text()))
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting: the message is ours
+    compose.register_schemas()
+    codes = []
+
+    @hydra.main(version_base="1.3", config_path=compose.conf_folder(), config_name="config")
+    def job(cfg: DictConfig) -> None:
+        """A sweep goes on with its other jobs when one fails; the worst exit code is the sweep's."""
+        try:
+            run(compose.checked(cfg))
+        except UserError as error:
+            print(f"gptexp: {error}", file=sys.stderr)
+            codes.append(2)
+        except Exception:
+            traceback.print_exc()
+            codes.append(1)
+
+    try:
+        job()
+    except (HydraException, OmegaConfBaseException) as error:
+        overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
+        raise compose.explained(error, overrides) from error
+    if codes:
+        sys.exit(min(codes))
+
+
+if __name__ == "__main__":
+    main()

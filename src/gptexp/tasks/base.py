@@ -1,0 +1,150 @@
+"""The interface of a task. A new task is one file here, one dataclass in the schema and one YAML under conf/task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.data.corpora import Example
+from gptexp.data.order import permuted
+from gptexp.data.packing import Examples, Sequences
+from gptexp.data.store import Encoded, Store
+from gptexp.data.tokenizers import Tokenizer
+
+
+class Task(ABC):
+    """Encodes examples for the store, and scores what a model says."""
+
+    fields: tuple[str, ...]  # what it needs of an example; the last one is what is learned
+    stream: ClassVar[bool] = False  # True: windows of one long stream; False: one sequence an example
+    generates: ClassVar[bool] = True  # False: scored by its loss alone
+    headline: str  # the metric that a table shows first
+    higher_is_better: ClassVar[bool] = True
+    baseline_name: str  # what the naive baseline does, in words
+
+    def __init__(self, config: schema.Task, context: int) -> None:
+        self.config, self.context = config, context
+
+    @abstractmethod
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]:
+        """Token sequences of at most context + 1 tokens (of any length for a stream)."""
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What `encode` depends on: part of the store's fingerprint."""
+
+    @abstractmethod
+    def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
+        """The sequences of a split; `seed` where it is trained on, None for a fixed pass."""
+
+    @property
+    @abstractmethod
+    def max_new_tokens(self) -> int: ...
+
+    @abstractmethod
+    def prompt(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        """What the model is given to answer `text`."""
+
+    @abstractmethod
+    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:
+        """Up to `count` held-out examples as {"source", "target"}; 0: all."""
+
+    def loss_metrics(self, store: Store, split: str, loss: float, targets: int) -> dict[str, float]:  # noqa: ARG002
+        """Metrics that follow from the summed loss (nats) over all `targets` of a split."""
+        return {"loss": loss / max(1, targets)}
+
+    def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:  # noqa: ARG002
+        return {}
+
+    def baseline(self, source: str) -> str:
+        """The answer that needs no model."""
+        raise NotImplementedError
+
+    def remarks(self, metrics: dict[str, float], split: str, init: str | None) -> list[str]:  # noqa: ARG002
+        """What a reader of the figures should know."""
+        name = f"{split}/{self.headline}"
+        if name not in metrics:
+            return []
+        better = metrics[name] < metrics[f"{split}/baseline/{self.headline}"]
+        if self.higher_is_better:
+            better = metrics[name] > metrics[f"{split}/baseline/{self.headline}"]
+        verdict = "better than" if better else "NOT better than"
+        return [f"by {self.headline} the model is {verdict} the baseline ({self.baseline_name})"]
+
+
+class TextToText(Task):
+    """source <sep> target <eos>, loss on the target: what summarize and translate share."""
+
+    fields = ("source", "target")
+    config: schema.TextToText
+
+    def __init__(self, config: schema.TextToText, context: int) -> None:
+        super().__init__(config, context)
+        self.source_room = context - 1 - config.max_target
+        if self.source_room < 1:
+            raise UserError(f"task.max_target={config.max_target} leaves no room for a source in model.context={context}")
+
+    @property
+    def max_new_tokens(self) -> int:
+        return self.config.max_target
+
+    def settings(self) -> dict[str, Any]:
+        return {"layout": "source sep target eos", "source": self.source_room, "target": self.config.max_target,
+                "loss_on_prompt": self.config.loss_on_prompt}  # fmt: skip
+
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]:
+        sources = tokenizer.encode_batch([example.fields["source"] for example in examples])
+        targets = tokenizer.encode_batch([example.fields["target"] for example in examples])
+        return [self._sequence(s, t, tokenizer) for s, t in zip(sources, targets, strict=True)]
+
+    def _sequence(self, source: list[int], target: list[int], tokenizer: Tokenizer) -> Encoded:
+        given = self._given(source, tokenizer)
+        said = [*target[: self.config.max_target], tokenizer.eos]
+        targets = len(given) - 1 + len(said) if self.config.loss_on_prompt else len(said)
+        return Encoded(given + said, prefix=len(given), targets=targets)
+
+    def _given(self, source: list[int], tokenizer: Tokenizer) -> list[int]:
+        return [*source[: self.source_room], tokenizer.sep]
+
+    def prompt(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        return self._given(tokenizer.encode(text), tokenizer)
+
+    def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:  # noqa: ARG002
+        return Examples(store, split, self.config.loss_on_prompt)
+
+    def remarks(self, metrics: dict[str, float], split: str, init: str | None) -> list[str]:
+        said = super().remarks(metrics, split, init)
+        if said and "NOT" in said[0] and init is None:
+            said.append("it started from random weights: pretrain first (task=pretrain, the same model), "
+                        "then add init=RUN to this command")  # fmt: skip
+        return said
+
+    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:
+        total = store.meta["splits"][split]["sequences"]
+        count = min(count or total, total)
+        chosen = set(permuted(np.arange(count), total, seed=0, epoch=0).tolist())  # from all over the split
+        return (example for number, example in enumerate(store.examples(split)) if number in chosen)
+
+
+def make_task(config: schema.Task, context: int) -> Task:
+    """The task that the config names."""
+    # Imported here: each brings the libraries of its metrics.
+    match config:
+        case schema.Pretrain():
+            from gptexp.tasks.pretrain import Pretrain
+
+            return Pretrain(config, context)
+        case schema.Summarize():
+            from gptexp.tasks.summarize import Summarize
+
+            return Summarize(config, context)
+        case schema.Translate():
+            from gptexp.tasks.translate import Translate
+
+            return Translate(config, context)
+    raise UserError(f"task.kind={config.kind}: not known. Allowed: pretrain, summarize, translate")

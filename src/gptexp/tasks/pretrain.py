@@ -1,0 +1,82 @@
+"""Causal language modelling (Radford et al. 2018): every token from those before it, over windows of a stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from gptexp.config import schema
+from gptexp.data.corpora import Example
+from gptexp.data.packing import Sequences, Windows
+from gptexp.data.store import Encoded, Store
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.tasks.base import Task
+
+
+class Pretrain(Task):
+    fields = ("text",)
+    stream = True
+    generates = False
+    headline = "bits_per_byte"
+    higher_is_better = False
+    baseline_name = "unigram model"
+    config: schema.Pretrain
+
+    def settings(self) -> dict[str, Any]:
+        return {"layout": "text eos"}
+
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]:
+        texts = tokenizer.encode_batch([example.fields["text"] for example in examples])
+        rows = [[*text, tokenizer.eos] if example.ends else text for text, example in zip(texts, examples, strict=True)]
+        return [Encoded(row, targets=len(row)) for row in rows]
+
+    def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
+        return Windows(store, split, self.context, seed, self.config.document_mask)
+
+    @property
+    def max_new_tokens(self) -> int:
+        return min(self.config.max_new_tokens, self.context // 2)
+
+    def prompt(self, text: str, tokenizer: Tokenizer) -> list[int]:
+        return tokenizer.encode(text) or [tokenizer.eos]
+
+    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:
+        """Beginnings from evenly spaced places, with how the text goes on."""
+        tokens = store.tokens(split)
+        given = min(self.context - self.max_new_tokens, 32)
+        last = max(1, len(tokens) - given - self.max_new_tokens)
+        for start in np.linspace(0, last - 1, num=count or 1, dtype=int):
+            middle, end = start + given, start + given + self.max_new_tokens
+            yield {"source": store.tokenizer.decode(tokens[start:middle].tolist()),
+                   "target": store.tokenizer.decode(tokens[middle:end].tolist())}  # fmt: skip
+
+    def loss_metrics(self, store: Store, split: str, loss: float, targets: int) -> dict[str, float]:
+        size = store.meta["splits"][split]["bytes"]
+        unigram = self._unigram(store, split)
+        return {
+            "loss": loss / targets,
+            "perplexity": math.exp(min(loss / targets, 700.0)),
+            "bits_per_byte": loss / math.log(2) / size,
+            "baseline/loss": unigram / targets,
+            "baseline/perplexity": math.exp(unigram / targets),
+            "baseline/bits_per_byte": unigram / math.log(2) / size,
+        }
+
+    def _unigram(self, store: Store, split: str) -> float:
+        """Nats that add-one smoothed token frequencies of the training split need for a held-out split."""
+        vocabulary = store.meta["vocab_size"]
+        seen = _counts(store, "train", vocabulary) + 1
+        wanted = _counts(store, split, vocabulary)
+        wanted[int(store.tokens(split)[0])] -= 1  # the first token is given
+        return float(-(wanted * np.log(seen / seen.sum())).sum())
+
+
+def _counts(store: Store, split: str, vocabulary: int) -> np.ndarray:
+    tokens = store.tokens(split)
+    total = np.zeros(vocabulary, np.int64)
+    for start in range(0, len(tokens), 1 << 22):
+        total += np.bincount(tokens[start : start + (1 << 22)], minlength=vocabulary)
+    return total

@@ -1,0 +1,27 @@
+"""Translation: a text, then the same in another language; BLEU, chrF (both 0 to 100) and exact matches (0 to 1)."""
+
+from __future__ import annotations
+
+from sacrebleu.metrics import BLEU, CHRF
+
+from gptexp.tasks.base import TextToText
+
+
+class Translate(TextToText):
+    headline = "exact_match"
+    baseline_name = "copy of the source"
+
+    def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
+        references = [example["target"] for example in examples]
+        # Languages without spaces are split into characters, else a sentence would count as one word.
+        spaced = sum(" " in reference.strip() for reference in references) > len(references) / 4
+        bleu = BLEU(tokenize="13a" if spaced else "char")
+        equal = [output.strip() == reference.strip() for output, reference in zip(outputs, references, strict=True)]
+        return {
+            "exact_match": sum(equal) / len(equal),
+            "bleu": bleu.corpus_score(outputs, [references]).score,
+            "chrf": CHRF().corpus_score(outputs, [references]).score,
+        }
+
+    def baseline(self, source: str) -> str:
+        return source

@@ -1,0 +1,1 @@
+"""What changes weights: the LightningModule, optimizers, checkpoints, and how processes are started."""

@@ -1,0 +1,67 @@
+"""From a config to a model, and from a name to weights: a run folder of ours."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.model import Transformer, TransformerConfig
+from gptexp.reporting.record import RunFolder, find_run
+from gptexp.training import checkpoint
+
+FREE = {"size", "flavour", "context", "dropout"}  # settings that may differ between a run and the one it starts from
+
+
+def build_model(config: schema.Model, vocab_size: int) -> Transformer:
+    names = {field.name for field in fields(TransformerConfig)} - {"vocab_size"}
+    return Transformer(TransformerConfig(vocab_size=vocab_size, **{name: getattr(config, name) for name in names}))
+
+
+def load_run(folder: RunFolder, which: str = "best") -> tuple[Transformer, Tokenizer]:
+    """A trained model in eval mode, and its tokenizer.
+
+    Raises:
+        UserError: the run has no checkpoint yet.
+    """
+    found = checkpoint.find(folder.checkpoints, which) or checkpoint.find(folder.checkpoints, "last")
+    if found is None:
+        raise UserError(f"{folder.path}: has no checkpoint yet; run its command again to train it")
+    tokenizer = Tokenizer.load(folder.path / "tokenizer.json")
+    model = build_model(folder.config().model, tokenizer.vocab_size)
+    checkpoint.load_weights(found, model)
+    return model.eval(), tokenizer
+
+
+def initial_tokenizer(init: str, outputs: Path) -> Tokenizer:
+    return Tokenizer.load(find_run(init, outputs).path / "tokenizer.json")
+
+
+def initialise(model: Transformer, config: schema.Config) -> None:
+    """Copy the weights that `init` names into `model`.
+
+    Raises:
+        UserError: they are of another shape.
+    """
+    assert config.init is not None
+    source = find_run(config.init, Path(config.outputs))
+    theirs, ours = source.config().model, config.model
+    for name in [field.name for field in fields(schema.Model) if field.name not in FREE]:
+        if getattr(theirs, name) != getattr(ours, name):
+            raise UserError(
+                f"init={config.init}: has model.{name}={getattr(theirs, name)}, this run asks for {getattr(ours, name)}. "
+                f"Use model={theirs.size} model.{name}={getattr(theirs, name)}"
+            )
+    if ours.position == "learned" and theirs.context != ours.context:
+        raise UserError(f"init={config.init}: learned positions for model.context={theirs.context}, not {ours.context}")
+    trained, _ = load_run(source)
+    model.load_state_dict(trained.state_dict())
+
+
+def pick_device(accelerator: str = "auto") -> torch.device:
+    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
