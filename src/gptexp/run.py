@@ -24,7 +24,6 @@ from gptexp.config.schema import Config
 from gptexp.reporting import tables
 from gptexp.reporting.record import RunFolder, find_run
 
-
 HELP = """\
 Train a Transformer, go on with a run that was interrupted, or print the result of a finished one.
 
@@ -57,9 +56,9 @@ def run(config: Config) -> RunFolder:
     if not finished:
         _say_what_came_before(config, folder)
 
-    from gptexp.training import launch  # imports torch
+    from gptexp.training.prepare import prepare  # imports torch
 
-    prepared = launch.prepare(config)
+    prepared = prepare(config)
     data = {"fingerprint": prepared.store.fingerprint, **prepared.store.meta}
     if (old := folder.data()) and old["fingerprint"] != data["fingerprint"]:
         raise UserError(f"{folder.path}: its data has changed since it was trained (fingerprint {old['fingerprint']}, "
@@ -70,6 +69,8 @@ def run(config: Config) -> RunFolder:
         folder.create(config)
         folder.write_data(data)
         prepared.store.tokenizer.save(folder.path / "tokenizer.json")
+        from gptexp.training import launch
+
         launch.start(folder)
         print(tables.result_text(folder))
     print(folder.path, flush=True)

@@ -26,10 +26,17 @@ GROUPS = (*SCHEMAS, "experiment")
 
 
 def conf_folder() -> str:
-    """The shipped conf/: inside the package when installed from a wheel, else at the top of the checkout."""
+    return str(_shipped("conf"))
+
+
+def sweeps_folder() -> Path:
+    return _shipped("sweeps")
+
+
+def _shipped(name: str) -> Path:
+    """Inside the package when installed from a wheel, else at the top of the checkout."""
     package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
-    return str(inside if inside.is_dir() else package.parents[1] / "conf")
+    return package / name if (package / name).is_dir() else package.parents[1] / name
 
 
 def register_schemas() -> None:
@@ -198,5 +205,7 @@ def _reason(text: str, key: str) -> str:
         group = key.split(".")[0]
         return f"this choice of {group} has no '{key}'; `--cfg job` prints the keys that it has"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if not re.match(r"(full_key|object_type|reference_type|Error merging|To append)", line)]
+    said = [
+        line for line in lines if not re.match(r"(full_key|object_type|reference_type|Error merging|To append)", line)
+    ]
     return said[0] if said else text

@@ -5,60 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import lightning as L
-import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from gptexp.config import schema
-from gptexp.data import order
 from gptexp.data.batch import Batch
+from gptexp.data.batches import HeldOutBatches, StepBatches
 from gptexp.data.packing import Sequences
-
-
-class StepBatches(Dataset):
-    """Item `step` is this rank's share of the global batch of that step: a function of (seed, step, rank)."""
-
-    def __init__(self, sequences: Sequences, seed: int, global_batch: int, rank: int, ranks: int) -> None:
-        self.sequences, self.seed, self.global_batch = sequences, seed, global_batch
-        self.rank, self.ranks = rank, ranks
-
-    def __getitem__(self, step: int) -> Batch:
-        indices = order.global_batch(self.seed, step, self.global_batch, len(self.sequences))
-        total = self.sequences.targets(indices)
-        epoch = step * self.global_batch // len(self.sequences)
-        return self.sequences.batch(indices[self.rank :: self.ranks], epoch, total)
-
-
-class HeldOutBatches(Dataset):
-    """Every sequence of a held-out split exactly once over all ranks, in a fixed order.
-
-    All ranks have the same number of batches, since sharded models compute together: a rank that has run out of
-    sequences gives its first one again, without targets.
-    """
-
-    def __init__(self, sequences: Sequences, batch: int, rank: int = 0, ranks: int = 1) -> None:
-        self.sequences, self.batch = sequences, batch
-        self.mine = np.arange(rank, len(sequences), ranks, dtype=np.int64)
-        self.batches = -(-(-(-len(sequences) // ranks)) // batch)
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __getitem__(self, number: int) -> Batch:
-        if number >= self.batches:
-            raise IndexError(number)
-        indices = self.mine[number * self.batch : (number + 1) * self.batch]
-        if len(indices):
-            return self.sequences.batch(indices, 0, self.sequences.targets(indices))
-        filler = self.sequences.batch(np.zeros(1, np.int64), 0, 0)
-        filler.targets.fill_(-100)
-        return filler
 
 
 class DataModule(L.LightningDataModule):
     """`step` tells where training stands; one Lightning epoch is the stretch from there to the next validation."""
 
     def __init__(
-        self, train: Sequences, val: Sequences | None, trainer: schema.Trainer, seed: int, step: Callable[[], int]
+        self,
+        train: Sequences,
+        val: Sequences | None,
+        trainer: schema.Trainer,
+        seed: int,
+        step: Callable[[], int],
     ) -> None:
         super().__init__()
         self.sequences, self.held_out = train, val
@@ -70,7 +35,11 @@ class DataModule(L.LightningDataModule):
         here = self.step()
         until = min(settings.max_steps, (here // settings.val_every + 1) * settings.val_every)
         steps = StepBatches(
-            self.sequences, self.seed, settings.global_batch, self.trainer.global_rank, self.trainer.world_size
+            self.sequences,
+            self.seed,
+            settings.global_batch,
+            self.trainer.global_rank,
+            self.trainer.world_size,
         )
         return self._loader(steps, range(here, until))
 
@@ -82,6 +51,9 @@ class DataModule(L.LightningDataModule):
         batch = min(self.settings.micro_batch or max(share, 16), 64)
         batches = HeldOutBatches(self.held_out, batch, self.trainer.global_rank, self.trainer.world_size)
         return self._loader(batches, range(len(batches)))
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
+        return batch.to(device)
 
     def _loader(self, dataset: Dataset, order_of_items: range) -> DataLoader:
         return DataLoader(

@@ -99,9 +99,9 @@ class Examples(Sequences):
         longest = max(2, int(rows["length"].max())) if len(rows) else 2
         padded = np.full((len(rows), longest), self.pad, np.int64)
         targets = np.full((len(rows), longest - 1), IGNORE, np.int64)
-        for row, (offset, length, prefix, _) in enumerate(rows):
+        for row, (offset, length, given, _) in enumerate(rows):
             padded[row, :length] = self.tokens[offset : offset + length]
-            first = 0 if self.loss_on_prompt else prefix - 1
+            first = 0 if self.loss_on_prompt else given - 1
             targets[row, first : length - 1] = padded[row, first + 1 : length]
         prefix: Tensor = torch.from_numpy(rows["prefix"].astype(np.int64))
         return Batch(torch.from_numpy(padded[:, :-1].copy()), torch.from_numpy(targets), total_targets, prefix=prefix,

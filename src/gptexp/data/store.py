@@ -46,8 +46,12 @@ class Encoded:
 class Encoding(Protocol):
     """What the store asks of a task."""
 
-    fields: tuple[str, ...]
-    stream: bool  # True: sequences are windows of one long stream; False: one sequence an example
+    @property
+    def fields(self) -> tuple[str, ...]: ...
+
+    @property
+    def stream(self) -> bool:
+        """True: sequences are windows of one long stream; False: one sequence an example."""
 
     def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]: ...
 

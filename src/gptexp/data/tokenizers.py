@@ -26,7 +26,8 @@ class Tokenizer:
             backend.add_special_tokens(missing)
         backend.encode_special_tokens = True  # "<|sep|>" in somebody's text is text
         self.backend = backend
-        self.eos, self.pad, self.sep, self.mask = (backend.token_to_id(token) for token in SPECIAL)
+        numbers = backend.get_vocab(with_added_tokens=True)
+        self.eos, self.pad, self.sep, self.mask = (numbers[token] for token in SPECIAL)
 
     @property
     def vocab_size(self) -> int:
@@ -112,5 +113,3 @@ def _first(texts: Iterable[str], characters: int) -> Iterable[str]:
         characters -= len(text)
         if characters <= 0:
             return
-
-

@@ -33,7 +33,7 @@ def generate(
     prompts: list[list[int]],
     max_new_tokens: int,
     stop: int,
-    sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+    sampling: Sampling = Sampling(),
 ) -> list[list[int]]:
     """New tokens for each prompt, without the stop token that ends them.
 

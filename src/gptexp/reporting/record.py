@@ -1,12 +1,12 @@
 """The run folder: what is in it, and the only code that reads or writes its records.
 
-    config.yaml       the resolved config
-    environment.json  command, versions, commit, uncommitted changes, machine
-    data.json         sources with versions and licences, counts, fingerprint
-    metrics.jsonl     one object a logged step
-    samples.jsonl     input, reference and output of a few held-out examples
-    checkpoints/      step-000100/ ...
-    result.json       status, steps, tokens, speed, metrics
+config.yaml       the resolved config
+environment.json  command, versions, commit, uncommitted changes, machine
+data.json         sources with versions and licences, counts, fingerprint
+metrics.jsonl     one object a logged step
+samples.jsonl     input, reference and output of a few held-out examples
+checkpoints/      step-000100/ ...
+result.json       status, steps, tokens, speed, metrics
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ from gptexp.config import compose
 from gptexp.config.errors import UserError, nearest
 from gptexp.config.schema import Config
 
-LIBRARIES = ("gptexp", "torch", "lightning", "hydra-core", "transformers", "tokenizers", "datasets", "wandb", "babel")
+LIBRARIES = (
+    "gptexp",
+    "torch",
+    "lightning",
+    "hydra-core",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "wandb",
+    "babel",
+)
 
 
 class RunFolder:

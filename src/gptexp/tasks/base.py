@@ -20,12 +20,12 @@ from gptexp.data.tokenizers import Tokenizer
 class Task(ABC):
     """Encodes examples for the store, and scores what a model says."""
 
-    fields: tuple[str, ...]  # what it needs of an example; the last one is what is learned
+    fields: ClassVar[tuple[str, ...]]  # what it needs of an example; the last one is what is learned
     stream: ClassVar[bool] = False  # True: windows of one long stream; False: one sequence an example
     generates: ClassVar[bool] = True  # False: scored by its loss alone
-    headline: str  # the metric that a table shows first
+    headline: ClassVar[str]  # the metric that a table shows first
     higher_is_better: ClassVar[bool] = True
-    baseline_name: str  # what the naive baseline does, in words
+    baseline_name: ClassVar[str]  # what the naive baseline does, in words
 
     def __init__(self, config: schema.Task, context: int) -> None:
         self.config, self.context = config, context
@@ -87,7 +87,9 @@ class TextToText(Task):
         super().__init__(config, context)
         self.source_room = context - 1 - config.max_target
         if self.source_room < 1:
-            raise UserError(f"task.max_target={config.max_target} leaves no room for a source in model.context={context}")
+            raise UserError(
+                f"task.max_target={config.max_target} leaves no room for a source in model.context={context}"
+            )
 
     @property
     def max_new_tokens(self) -> int:

@@ -25,7 +25,7 @@ class Recorder(L.Callback):
     the line. So a run that is killed between them repeats the step, and never misses a line.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, tracker: Tracker | None) -> None:
+    def __init__(self, config: Config, folder: RunFolder, tracker: Tracker) -> None:
         self.config, self.folder, self.tracker = config, folder, tracker
         self.resumed_from: Any = None
         self.best: float | None = None
@@ -71,8 +71,7 @@ class Recorder(L.Callback):
     def _write(self, trainer: L.Trainer) -> None:
         if self.pending and trainer.is_global_zero:
             self.folder.log(self.pending)
-            if self.tracker is not None:
-                self.tracker.log(self.pending)
+            self.tracker.log(self.pending)
         self.pending = {}
 
     def _save(self, trainer: L.Trainer, module: Module, is_best: bool, metrics: dict[str, float] | None = None) -> None:
@@ -140,4 +139,8 @@ class Progress(L.Callback):
         self.said_at = time.monotonic()
         done, steps = module.step - self.start_step, self.config.trainer.max_steps
         left = (module.seconds - self.start_seconds) / max(1, done) * (steps - module.step)
-        print(f"step {module.step}/{steps}: {self._figures(module)}, {left:.0f} s left", file=sys.stderr, flush=True)
+        print(
+            f"step {module.step}/{steps}: {self._figures(module)}, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,10 +1,10 @@
 """Checkpoints: a folder that is whole or absent, the same whatever the strategy, without pickled objects.
 
-    checkpoints/step-000100/model.safetensors      full weights under the names of the plain Transformer
-                            optimizer.safetensors  full optimizer state, NAME/STATE
-                            state.json             step, tokens, seconds, metrics
-                            manifest.json          sha256 of each file
-    checkpoints/last, checkpoints/best             name of a folder
+checkpoints/step-000100/model.safetensors      full weights under the names of the plain Transformer
+                        optimizer.safetensors  full optimizer state, NAME/STATE
+                        state.json             step, tokens, seconds, metrics
+                        manifest.json          sha256 of each file
+checkpoints/last, checkpoints/best             name of a folder
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ KEEP = 1  # checkpoints beside the best one
 
 
 def save(
-    folder: Path, model: nn.Module, optimizers: list[Optimizer], state: dict[str, Any], is_best: bool, writes: bool
+    folder: Path,
+    model: nn.Module,
+    optimizers: list[Optimizer],
+    state: dict[str, Any],
+    is_best: bool,
+    writes: bool,
 ) -> None:
     """Write checkpoints/step-NNNNNN. Every rank calls it, since shards are gathered; only `writes` writes."""
     weights = model_tensors(model)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from tqdm.auto import tqdm
 
-from gptexp.data.datamodule import HeldOutBatches
+from gptexp.data.batches import HeldOutBatches
 from gptexp.data.store import Store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer

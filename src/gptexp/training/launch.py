@@ -1,6 +1,6 @@
 """From a run folder to a trained model: one program for every rank, and how the ranks are started.
 
-    python -m gptexp.training.launch RUN_FOLDER
+python -m gptexp.training.launch RUN_FOLDER
 """
 
 from __future__ import annotations
@@ -10,49 +10,24 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
-from gptexp.config.compose import cache_folder
 from gptexp.config.errors import UserError
 from gptexp.config.schema import Config
-from gptexp.data import store as stores
-from gptexp.data.corpora import open_corpus
 from gptexp.data.datamodule import DataModule
-from gptexp.data.store import Store
 from gptexp.reporting.record import RunFolder
-from gptexp.reporting.tracking import Tracker
-from gptexp.tasks import Task, make_task
+from gptexp.reporting.tracking import Tracker, open_tracker
 from gptexp.training import checkpoint
 from gptexp.training.callbacks import Progress, Recorder
 from gptexp.training.evaluation import evaluate
+from gptexp.training.hardware import pick_device, precision
 from gptexp.training.module import Module
-from gptexp.training.weights import build_model, initial_tokenizer, initialise, load_run, pick_device
-
-
-@dataclass
-class Prepared:
-    task: Task
-    store: Store
-
-
-def prepare(config: Config) -> Prepared:
-    """Read, split, tokenise and cache the data, or open what was cached.
-
-    Raises:
-        UserError: the data cannot be read or does not fit the task.
-    """
-    task = make_task(config.task, config.model.context)
-    given = initial_tokenizer(config.init, Path(config.outputs)) if config.init else None
-    cache = cache_folder(config)
-    corpus = open_corpus(config.data, task.fields, cache)
-    store = stores.build(corpus, task, config.data, config.tokenizer, cache, given)
-    task.sequences(store, "train", config.seed)  # refuses a split that is too short, before anything is trained
-    return Prepared(task, store)
+from gptexp.training.prepare import Prepared, prepare
+from gptexp.training.weights import build_model, initialise, load_run
 
 
 def start(folder: RunFolder) -> None:
@@ -85,7 +60,7 @@ def train(folder: RunFolder) -> None:
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
     model, resumed_from = _model(config, folder, prepared)
     module = Module(model, config)
-    tracker = Tracker(config, _settings(folder), folder.path) if rank == 0 else None
+    tracker = open_tracker(config, _settings(folder), folder.path) if rank == 0 else Tracker()
     failed = True
     try:
         recorder = _restore(module, config, folder, tracker, resumed_from, rank)
@@ -101,27 +76,18 @@ def train(folder: RunFolder) -> None:
             folder.write_result(status=status, steps=module.step, error=f"{type(error).__name__}: {error}")
         raise
     finally:
-        if tracker is not None:
-            tracker.close(failed)
-
-
-def precision(config: Config) -> str:
-    """Lightning's name of the precision; `auto` is bf16 where the machine multiplies it faster than fp32."""
-    wanted = config.trainer.precision
-    if wanted == "auto":
-        if pick_device(config.trainer.accelerator).type == "cuda":
-            wanted = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "32"
-        else:
-            features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-            wanted = "bf16" if features.get("avx512_bf16") or features.get("amx_bf16") else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed"}[wanted]
+        tracker.close(failed)
 
 
 def quieten() -> None:
     """Lightning's advice is for its own users; ours read one line or none."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for message in (".*does not have many workers.*", ".*tensorboardX.*", ".*is an instance of.*LightningModule.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*tensorboardX.*",
+        ".*is an instance of.*LightningModule.*",
+    ):
         warnings.filterwarnings("ignore", message)
 
 
@@ -140,7 +106,12 @@ def _model(config: Config, folder: RunFolder, prepared: Prepared) -> tuple[Any, 
 
 
 def _restore(
-    module: Module, config: Config, folder: RunFolder, tracker: Tracker | None, resumed_from: Path | None, rank: int
+    module: Module,
+    config: Config,
+    folder: RunFolder,
+    tracker: Tracker,
+    resumed_from: Path | None,
+    rank: int,
 ) -> Recorder:
     recorder = Recorder(config, folder, tracker)
     if resumed_from is not None:
@@ -170,7 +141,7 @@ def _trainer(config: Config, recorder: Recorder) -> L.Trainer:
         devices=settings.devices,
         num_nodes=settings.nodes,
         strategy=_strategy(config),
-        precision=precision(config),
+        precision=precision(config.trainer.precision, pick_device(config.trainer.accelerator)),
         max_epochs=-1,
         max_steps=-1,
         reload_dataloaders_every_n_epochs=1,  # an epoch is the stretch up to the next validation
@@ -221,7 +192,7 @@ def _settings(folder: RunFolder) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()}
 
 
-def _report(folder: RunFolder, prepared: Prepared, module: Module, tracker: Tracker | None) -> None:
+def _report(folder: RunFolder, prepared: Prepared, module: Module, tracker: Tracker) -> None:
     """Evaluate the best checkpoint on the test split (validation where there is no test) and write the result."""
     config = module.config
     model, _ = load_run(folder, "best")
@@ -243,13 +214,12 @@ def _report(folder: RunFolder, prepared: Prepared, module: Module, tracker: Trac
         train_seconds=round(module.seconds, 3),
         tokens_per_second=round(module.tokens / max(1e-9, module.seconds), 1),
         parameters=sum(p.numel() for p in model.parameters()),
-        precision=precision(config),
+        precision=precision(config.trainer.precision, pick_device(config.trainer.accelerator)),
         evaluated=best.name,
         metrics=metrics,
         remarks=prepared.task.remarks(metrics, splits[-1] if splits else "", config.init),
     )
-    if tracker is not None:
-        tracker.finish(metrics, folder.samples())
+    tracker.finish(metrics, folder.samples())
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ follow from (seed, step, rank), and the loss is divided by the valid targets of 
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor
@@ -21,8 +21,6 @@ from gptexp.data.order import mixed
 from gptexp.model import Transformer
 from gptexp.training import optim
 from gptexp.training.schedule import share_of_peak
-
-import numpy as np  # isort: skip
 
 
 class Module(L.LightningModule):
@@ -39,7 +37,6 @@ class Module(L.LightningModule):
         return optim.build(self.model, self.config.optim)
 
     def training_step(self, batch: Batch, _: int) -> None:
-        started = time.perf_counter()
         seed_step(self.config.seed, self.step, self.global_rank)
         optimizers = self._optimizers()
         self._set_learning_rate(optimizers)
@@ -60,7 +57,6 @@ class Module(L.LightningModule):
         self.train_loss = loss
         self.step += 1
         self.tokens += batch.total_targets
-        self.seconds += time.perf_counter() - started
 
     def validation_step(self, batch: Batch, _: int) -> None:
         self.held_out_loss.update(self.model.loss(batch.tokens, batch.targets, batch.documents))
@@ -82,9 +78,6 @@ class Module(L.LightningModule):
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(loss)
         return float(loss)
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
-        return batch.to(device)
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()

@@ -8,6 +8,8 @@ from torch.optim import Optimizer
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
+from gptexp.training.hardware import has_fast_bf16
+from gptexp.training.muon import Muon
 
 
 def build(model: nn.Module, config: schema.Optim) -> list[Optimizer]:
@@ -19,9 +21,8 @@ def build(model: nn.Module, config: schema.Optim) -> list[Optimizer]:
             # (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks").
             hidden = [p for name, p in trained if p.ndim == 2 and "blocks." in name]
             rest = [p for name, p in trained if not (p.ndim == 2 and "blocks." in name)]
-            muon = torch.optim.Muon(
-                hidden, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=True
-            )
+            dtype = torch.bfloat16 if has_fast_bf16(hidden[0].device) else torch.float32
+            muon = Muon(hidden, config.lr, config.momentum, config.weight_decay, dtype)
             optimizers: list[Optimizer] = [muon, _adamw(rest, config, config.adamw_lr)]
         case schema.AdamW():
             optimizers = [_adamw([p for _, p in trained], config, config.lr)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-import torch
-
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data.tokenizers import Tokenizer
@@ -14,7 +12,12 @@ from gptexp.model import Transformer, TransformerConfig
 from gptexp.reporting.record import RunFolder, find_run
 from gptexp.training import checkpoint
 
-FREE = {"size", "flavour", "context", "dropout"}  # settings that may differ between a run and the one it starts from
+FREE = {
+    "size",
+    "flavour",
+    "context",
+    "dropout",
+}  # settings that may differ between a run and the one it starts from
 
 
 def build_model(config: schema.Model, vocab_size: int) -> Transformer:
@@ -60,8 +63,3 @@ def initialise(model: Transformer, config: schema.Config) -> None:
         raise UserError(f"init={config.init}: learned positions for model.context={theirs.context}, not {ours.context}")
     trained, _ = load_run(source)
     model.load_state_dict(trained.state_dict())
-
-
-def pick_device(accelerator: str = "auto") -> torch.device:
-    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")

@@ -26,11 +26,8 @@ UNITS = (
     "volume-liter", "duration-hour", "duration-minute", "duration-day", "duration-week", "duration-year",
     "temperature-celsius", "speed-kilometer-per-hour", "digital-megabyte", "area-square-meter",
 )  # fmt: skip
-TERRITORIES = (
-    "DE FR IT ES PT PL SE NO FI DK NL BE AT CH GB IE GR TR RU UA CZ HU RO BG US CA MX BR AR CL PE CO CN JP KR IN "
-    "TH VN ID AU NZ EG MA ZA KE NG ET IL SA IR IQ"
-).split()
-LANGUAGES = "de fr it es pt pl sv nb fi da nl en el tr ru uk cs hu ro bg zh ja ko hi th vi id ar he fa sw".split()
+TERRITORIES = ["DE", "FR", "IT", "ES", "PT", "PL", "SE", "NO", "FI", "DK", "NL", "BE", "AT", "CH", "GB", "IE", "GR", "TR", "RU", "UA", "CZ", "HU", "RO", "BG", "US", "CA", "MX", "BR", "AR", "CL", "PE", "CO", "CN", "JP", "KR", "IN", "TH", "VN", "ID", "AU", "NZ", "EG", "MA", "ZA", "KE", "NG", "ET", "IL", "SA", "IR", "IQ"]
+LANGUAGES = ["de", "fr", "it", "es", "pt", "pl", "sv", "nb", "fi", "da", "nl", "en", "el", "tr", "ru", "uk", "cs", "hu", "ro", "bg", "zh", "ja", "ko", "hi", "th", "vi", "id", "ar", "he", "fa", "sw"]
 Phrase = Callable[[Locale], str]
 
 

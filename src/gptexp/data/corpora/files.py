@@ -36,7 +36,12 @@ class Files(Corpus):
 
     def describe(self) -> dict[str, Any]:
         hashes = {split: [[path.name, _sha256(path)] for path in files] for split, files in self.parts.items()}
-        return {"source": "files", "files": hashes, "fields": dict(self.config.fields), "encoding": self.config.encoding}
+        return {
+            "source": "files",
+            "files": hashes,
+            "fields": dict(self.config.fields),
+            "encoding": self.config.encoding,
+        }
 
     def __iter__(self) -> Iterator[Example]:
         for split, files in self.parts.items():
@@ -170,7 +175,9 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
         raise UserError(f"{file}, line {number}: not {encoding} text ({error.reason}). "
                         f"Name its encoding: data.encoding=latin-1, for example") from error  # fmt: skip
     except LookupError as error:
-        raise UserError(f"data.encoding={encoding}: Python knows no such encoding, for example utf-8, latin-1") from error
+        raise UserError(
+            f"data.encoding={encoding}: Python knows no such encoding, for example utf-8, latin-1"
+        ) from error
     except (EOFError, gzip.BadGzipFile) as error:
         raise UserError(f"{file}: not a whole gzip file ({error})") from error
 

@@ -33,7 +33,9 @@ from gptexp.data.corpora.base import Corpus, Example
 
 VERSION = 1  # of the extraction below: raise it when that changes
 SHORTEST = 40  # characters of a docstring that says something
-SECTION = re.compile(r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)", re.M)
+SECTION = re.compile(
+    r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)", re.M
+)
 VIEWS = {("text",): "documents", ("source", "target"): "summaries"}
 
 
@@ -135,8 +137,10 @@ def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
         except metadata.PackageNotFoundError:
             installed = [found.name for found in metadata.distributions()]
             raise UserError(f"data.packages: '{name}' is not installed.{nearest(name, installed)}") from None
-        licence = distribution.metadata.get("License-Expression") or _classifier(distribution) or "see the package"
-        tops = sorted({file.parts[0] for file in distribution.files or [] if file.suffix == ".py" and file.parts[0] != ".."})
+        licence = _field(distribution, "License-Expression") or _classifier(distribution) or "see the package"
+        tops = sorted(
+            {file.parts[0] for file in distribution.files or [] if file.suffix == ".py" and file.parts[0] != ".."}
+        )
         for top in tops:
             sources.append((name, distribution.version, licence, Path(str(distribution.locate_file(top)))))
     return sources
@@ -167,6 +171,10 @@ def _is_installed(name: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _field(distribution: metadata.Distribution, name: str) -> str | None:
+    return (distribution.metadata.get_all(name) or [None])[0]
 
 
 def _classifier(distribution: metadata.Distribution) -> str | None:

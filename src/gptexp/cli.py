@@ -1,0 +1,28 @@
+"""`gptexp VERB ...` is `python -m gptexp.VERB ...`."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+from gptexp.config.errors import nearest
+
+VERBS = {
+    "run": "train, go on with an interrupted run, or print a finished one",
+    "generate": "let a trained run answer a prompt",
+    "evaluate": "a full pass over a held-out split, next to the naive baseline",
+    "check": "compose every shipped config and sweep",
+}
+
+
+def main() -> None:
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in ("-h", "--help"):
+        print("usage: gptexp VERB ...   (gptexp VERB --help tells more)\n")
+        print("\n".join(f"  {name:<10}{what}" for name, what in VERBS.items()))
+        return
+    if verb not in VERBS:
+        print(f"gptexp: no verb '{verb}'.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"gptexp {verb}", *sys.argv[2:]]
+    runpy.run_module(f"gptexp.{verb}", run_name="__main__", alter_sys=True)

@@ -1,0 +1,50 @@
+"""Which batch a rank computes: by optimizer step in training, every sequence once in a held-out pass."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from gptexp.data import order
+from gptexp.data.batch import IGNORE, Batch
+from gptexp.data.packing import Sequences
+
+
+class StepBatches(Dataset):
+    """Item `step` is this rank's share of the global batch of that step: a function of (seed, step, rank)."""
+
+    def __init__(self, sequences: Sequences, seed: int, global_batch: int, rank: int, ranks: int) -> None:
+        self.sequences, self.seed, self.global_batch = sequences, seed, global_batch
+        self.rank, self.ranks = rank, ranks
+
+    def __getitem__(self, step: int) -> Batch:
+        indices = order.global_batch(self.seed, step, self.global_batch, len(self.sequences))
+        total = self.sequences.targets(indices)
+        epoch = step * self.global_batch // len(self.sequences)
+        return self.sequences.batch(indices[self.rank :: self.ranks], epoch, total)
+
+
+class HeldOutBatches(Dataset):
+    """Every sequence of a held-out split exactly once over all ranks, in a fixed order.
+
+    All ranks have the same number of batches, since sharded models compute together: a rank that has run out of
+    sequences gives its first one again, without targets.
+    """
+
+    def __init__(self, sequences: Sequences, batch: int, rank: int = 0, ranks: int = 1) -> None:
+        self.sequences, self.batch = sequences, batch
+        self.mine = np.arange(rank, len(sequences), ranks, dtype=np.int64)
+        self.batches = -(-(-(-len(sequences) // ranks)) // batch)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, number: int) -> Batch:
+        if number >= self.batches:
+            raise IndexError(number)
+        indices = self.mine[number * self.batch : (number + 1) * self.batch]
+        if len(indices):
+            return self.sequences.batch(indices, 0, self.sequences.targets(indices))
+        filler = self.sequences.batch(np.zeros(1, np.int64), 0, 0)
+        filler.targets.fill_(IGNORE)
+        return filler

@@ -1,0 +1,53 @@
+"""A full deterministic pass over a held-out split: the task's metrics next to the naive baseline.
+
+python -m gptexp.evaluate latest
+python -m gptexp.evaluate outputs/summarize-small-1a2b3c4d --split val --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from gptexp.config.errors import UserError, exit_on_user_error
+from gptexp.reporting import tables
+from gptexp.reporting.record import find_run
+
+
+def main() -> None:
+    exit_on_user_error(_main)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        "gptexp.evaluate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("run", help="a run folder, its name, or 'latest'")
+    parser.add_argument("--split", choices=("val", "test"), default="test")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    asked = parser.parse_args()
+    folder = find_run(asked.run)
+
+    from gptexp.training.evaluation import evaluate  # imports torch
+    from gptexp.training.hardware import pick_device
+    from gptexp.training.prepare import prepare
+    from gptexp.training.weights import load_run
+
+    config = folder.config()
+    prepared = prepare(config)
+    if prepared.store.fingerprint != folder.data().get("fingerprint"):
+        raise UserError(f"{folder.path}: its data has changed since it was trained; figures would not be comparable")
+    if not prepared.store.has(asked.split):
+        raise UserError(f"{folder.path}: its data has no {asked.split} split; try the other --split")
+    model, _ = load_run(folder)
+    model.to(pick_device(config.trainer.accelerator))
+    found = evaluate(model, prepared.task, prepared.store, asked.split)
+    if asked.json:
+        print(json.dumps({"run": str(folder.path), "split": asked.split, "metrics": found.metrics}, ensure_ascii=False))
+    else:
+        print(tables.sample_lines(found.samples))
+        print(tables.metrics_table(found.metrics))
+
+
+if __name__ == "__main__":
+    main()
