@@ -26,8 +26,12 @@ def _main() -> None:
     parser.add_argument("prompt", nargs="?", default="-", help="the text to answer; '-' or nothing: read from stdin")
     parser.add_argument("--num-return-sequences", type=int, default=1, metavar="N")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="default: what the task needs")
-    parser.add_argument("--temperature", type=float, metavar="T", help="0: the likeliest token each time; default: 0, "
-                        "or 0.8 for a pretrained model or several answers")  # fmt: skip
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="0: the likeliest token each time; default: 0, or 0.8 for a pretrained model or several answers",
+    )
     parser.add_argument(
         "--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens; 0: from all"
     )

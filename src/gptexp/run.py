@@ -61,8 +61,10 @@ def run(config: Config) -> RunFolder:
     prepared = prepare(config)
     data = {"fingerprint": prepared.store.fingerprint, **prepared.store.meta}
     if (old := folder.data()) and old["fingerprint"] != data["fingerprint"]:
-        raise UserError(f"{folder.path}: its data has changed since it was trained (fingerprint {old['fingerprint']}, "
-                        f"now {data['fingerprint']}). Start again with fresh=true")  # fmt: skip
+        raise UserError(
+            f"{folder.path}: its data has changed since it was trained (fingerprint {old['fingerprint']}, "
+            f"now {data['fingerprint']}). Start again with fresh=true"
+        )
     if finished:
         print(f"finished earlier; fresh=true trains it again\n{tables.result_text(folder)}")
     else:
@@ -87,8 +89,11 @@ def _say_what_came_before(config: Config, folder: RunFolder) -> None:
     mine = identity.settings_id(config)
     for other in sorted(Path(config.outputs).glob(f"{config.task.kind}-{config.model.size}-*/config.yaml")):
         if other.parent != folder.path and identity.settings_id(compose.load(other)) == mine:
-            print(f"the code has changed since {other.parent} was trained with these settings: this is a new run. "
-                  f"To go on with that one: resume={other.parent}", file=sys.stderr)  # fmt: skip
+            print(
+                f"the code has changed since {other.parent} was trained with these settings: this is a new run. "
+                f"To go on with that one: resume={other.parent}",
+                file=sys.stderr,
+            )
 
 
 def main() -> None:

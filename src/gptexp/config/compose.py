@@ -100,8 +100,9 @@ def load(path: Path) -> Config:
     stored = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(stored, dict)
     config = OmegaConf.structured(Config)
-    kinds = {schema().kind: schema for group in ("data", "tokenizer", "task", "optim")
-             for schema in SCHEMAS[group].values()}  # fmt: skip
+    kinds = {
+        schema().kind: schema for group in ("data", "tokenizer", "task", "optim") for schema in SCHEMAS[group].values()
+    }
     for group in ("data", "tokenizer", "task", "optim"):
         config[group] = OmegaConf.structured(kinds[stored[group]["kind"]])
     return cast(Config, OmegaConf.to_object(OmegaConf.merge(config, stored)))
@@ -147,12 +148,15 @@ def _complete(config: Config) -> None:
         raise UserError("data.val_fraction + data.test_fraction must leave something to train on")
     world = trainer.devices * trainer.nodes
     if trainer.global_batch % world:
-        raise UserError(f"trainer.global_batch={trainer.global_batch} must be a multiple of "
-                        f"trainer.devices x trainer.nodes = {world}")  # fmt: skip
+        raise UserError(
+            f"trainer.global_batch={trainer.global_batch} must be a multiple of "
+            f"trainer.devices x trainer.nodes = {world}"
+        )
     share = trainer.global_batch // world
     if trainer.micro_batch and share % trainer.micro_batch:
-        raise UserError(f"trainer.micro_batch={trainer.micro_batch} must divide a device's share of the global batch, "
-                        f"{share}")  # fmt: skip
+        raise UserError(
+            f"trainer.micro_batch={trainer.micro_batch} must divide a device's share of the global batch, {share}"
+        )
     if config.init and config.resume:
         raise UserError("init= starts a new training from weights, resume= goes on with an old one: give one of them")
 
@@ -184,8 +188,9 @@ def explained(error: Exception, overrides: list[str]) -> UserError:
             group = key.split(".")[0]
             allowed = [k for k in keys if k.startswith(group + ".")] or [k for k in (*GROUPS, *keys) if "." not in k]
             names = ", ".join(dict.fromkeys(allowed))
-            return UserError(f"{override.input_line}: there is no key '{key}'.{nearest(key, (*GROUPS, *keys))} "
-                             f"Allowed here: {names}")  # fmt: skip
+            return UserError(
+                f"{override.input_line}: there is no key '{key}'.{nearest(key, (*GROUPS, *keys))} Allowed here: {names}"
+            )
     option = re.search(r"(?:Could not find|Could not load) '(\w+)/([^']*)'", text)
     if option:
         group, given = option.groups()

@@ -52,7 +52,7 @@ def _meaning(path: Path) -> str:
                 and isinstance(first.value, ast.Constant)
                 and isinstance(first.value.value, str)
             ):
-                node.body[0] = ast.Pass()
+                del node.body[0]
     return ast.dump(tree)
 
 

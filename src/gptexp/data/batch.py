@@ -15,6 +15,7 @@ IGNORE = -100  # a position without loss
 class Batch:
     tokens: Tensor  # [B, T] int64, padded on the right
     targets: Tensor  # [B, T] int64, the token to be predicted at each position, or IGNORE
+    total_tokens: int  # tokens of the whole global batch, padding aside
     total_targets: int  # valid targets of the whole global batch, over all ranks: the loss is divided by it
     documents: Tensor | None = None  # [B, T] int64, attention stays among equal numbers
     prefix: Tensor | None = None  # [B] int64, length of the part that is given (bidirectional under a prefix mask)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from torch.utils.data import Dataset
 
@@ -19,9 +21,8 @@ class StepBatches(Dataset):
 
     def __getitem__(self, step: int) -> Batch:
         indices = order.global_batch(self.seed, step, self.global_batch, len(self.sequences))
-        total = self.sequences.targets(indices)
         epoch = step * self.global_batch // len(self.sequences)
-        return self.sequences.batch(indices[self.rank :: self.ranks], epoch, total)
+        return self.sequences.batch(indices[self.rank :: self.ranks], epoch, indices)
 
 
 class HeldOutBatches(Dataset):
@@ -34,7 +35,7 @@ class HeldOutBatches(Dataset):
     def __init__(self, sequences: Sequences, batch: int, rank: int = 0, ranks: int = 1) -> None:
         self.sequences, self.batch = sequences, batch
         self.mine = np.arange(rank, len(sequences), ranks, dtype=np.int64)
-        self.batches = -(-(-(-len(sequences) // ranks)) // batch)
+        self.batches = math.ceil(math.ceil(len(sequences) / ranks) / batch)
 
     def __len__(self) -> int:
         return self.batches
@@ -44,7 +45,7 @@ class HeldOutBatches(Dataset):
             raise IndexError(number)
         indices = self.mine[number * self.batch : (number + 1) * self.batch]
         if len(indices):
-            return self.sequences.batch(indices, 0, self.sequences.targets(indices))
-        filler = self.sequences.batch(np.zeros(1, np.int64), 0, 0)
+            return self.sequences.batch(indices, 0, indices)
+        filler = self.sequences.batch(np.zeros(1, np.int64), 0, indices)
         filler.targets.fill_(IGNORE)
         return filler

@@ -26,11 +26,12 @@ class Sequences(ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def targets(self, indices: NDArray[np.int64]) -> int:
-        """Valid targets of these sequences together."""
+    def sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+        """Tokens and valid targets of these sequences together."""
 
     @abstractmethod
-    def batch(self, indices: NDArray[np.int64], epoch: int, total_targets: int) -> Batch: ...
+    def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:
+        """The sequences `indices`, a rank's share of the global batch `whole`."""
 
 
 class Windows(Sequences):
@@ -44,8 +45,10 @@ class Windows(Sequences):
         self.context, self.seed, self.eos = context, seed, store.tokenizer.eos
         self.document_mask = document_mask
         if len(self.tokens) < 2 or (seed is not None and len(self.tokens) <= context):
-            raise UserError(f"the {split} split has {len(self.tokens)} tokens, shorter than one context of "
-                            f"model.context={context}: give more text or a shorter context")  # fmt: skip
+            raise UserError(
+                f"the {split} split has {len(self.tokens)} tokens, shorter than one context of "
+                f"model.context={context}: give more text or a shorter context"
+            )
         targets = len(self.tokens) - 1
         # Training leaves one window's worth of room for the offset and uses whole windows only.
         self.count = max(1, targets // context - 1) if seed is not None else -(-targets // context)
@@ -53,12 +56,14 @@ class Windows(Sequences):
     def __len__(self) -> int:
         return self.count
 
-    def targets(self, indices: NDArray[np.int64]) -> int:
+    def sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
         if self.seed is not None:
-            return len(indices) * self.context
-        return int(np.minimum(self.context, len(self.tokens) - 1 - indices * self.context).sum())
+            size = len(indices) * min(self.context, len(self.tokens) - 1)
+        else:
+            size = int(np.minimum(self.context, len(self.tokens) - 1 - indices * self.context).sum())
+        return size, size
 
-    def batch(self, indices: NDArray[np.int64], epoch: int, total_targets: int) -> Batch:
+    def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:
         offset = self._offset(epoch)
         starts = indices * self.context + offset
         longest = int(min(self.context, len(self.tokens) - 1 - starts.min())) if len(starts) else 1
@@ -71,8 +76,13 @@ class Windows(Sequences):
         documents = None
         if self.document_mask:  # a document ends with its end-of-text token
             documents = torch.from_numpy(np.cumsum(np.roll(tokens == self.eos, 1, axis=1), axis=1))
-        return Batch(torch.from_numpy(tokens), torch.from_numpy(targets), total_targets, documents,
-                     examples=torch.from_numpy(indices))  # fmt: skip
+        return Batch(
+            torch.from_numpy(tokens),
+            torch.from_numpy(targets),
+            *self.sizes(whole),
+            documents,
+            examples=torch.from_numpy(indices),
+        )
 
     def _offset(self, epoch: int) -> int:
         room = len(self.tokens) - 1 - self.count * self.context
@@ -91,10 +101,11 @@ class Examples(Sequences):
     def __len__(self) -> int:
         return len(self.index)
 
-    def targets(self, indices: NDArray[np.int64]) -> int:
-        return int(self.index["targets"][indices].sum())
+    def sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+        rows = self.index[indices]
+        return int((rows["length"] - 1).sum()), int(rows["targets"].sum())
 
-    def batch(self, indices: NDArray[np.int64], epoch: int, total_targets: int) -> Batch:  # noqa: ARG002
+    def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:  # noqa: ARG002
         rows = self.index[indices]
         longest = max(2, int(rows["length"].max())) if len(rows) else 2
         padded = np.full((len(rows), longest), self.pad, np.int64)
@@ -104,5 +115,10 @@ class Examples(Sequences):
             first = 0 if self.loss_on_prompt else given - 1
             targets[row, first : length - 1] = padded[row, first + 1 : length]
         prefix: Tensor = torch.from_numpy(rows["prefix"].astype(np.int64))
-        return Batch(torch.from_numpy(padded[:, :-1].copy()), torch.from_numpy(targets), total_targets, prefix=prefix,
-                     examples=torch.from_numpy(indices))  # fmt: skip
+        return Batch(
+            torch.from_numpy(padded[:, :-1].copy()),
+            torch.from_numpy(targets),
+            *self.sizes(whole),
+            prefix=prefix,
+            examples=torch.from_numpy(indices),
+        )

@@ -107,10 +107,12 @@ def build(
     """
     description = corpus.describe()
     what = {
-        "version": VERSION, "corpus": description, "task": task.settings(),
+        "version": VERSION,
+        "corpus": description,
+        "task": task.settings(),
         "split": [data.split, data.val_fraction, data.test_fraction, data.limit],
         "tokenizer": given.backend.to_str() if given else asdict(tokenizer),
-    }  # fmt: skip
+    }
     key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder = cache / "store" / key
     if not (folder / "meta.json").is_file():
@@ -130,9 +132,14 @@ def build(
 
 
 def _write(
-    folder: Path, corpus: Corpus, description: dict[str, Any], task: Encoding, data: schema.Data,
-    tokenizer_config: schema.Tokenizer, given: Tokenizer | None,
-) -> None:  # fmt: skip
+    folder: Path,
+    corpus: Corpus,
+    description: dict[str, Any],
+    task: Encoding,
+    data: schema.Data,
+    tokenizer_config: schema.Tokenizer,
+    given: Tokenizer | None,
+) -> None:
     said: list[str | None] = []
 
     def texts() -> Iterator[str]:
@@ -143,8 +150,12 @@ def _write(
     fractions = {"val": data.val_fraction, "test": data.test_fraction}
     sides = splits.assign(texts(), data.split, fractions, said)
     if given is None:
-        training = (text for example, side in zip(islice(corpus, data.limit), sides, strict=True) if side == 0
-                    for text in example.fields.values())  # fmt: skip
+        training = (
+            text
+            for example, side in zip(islice(corpus, data.limit), sides, strict=True)
+            if side == 0
+            for text in example.fields.values()
+        )
         tokenizer = tokenizers.build(tokenizer_config, _progress(training, "training the tokenizer"))
     else:
         tokenizer = given
@@ -160,8 +171,14 @@ def _write(
             done += len(chunk)
         counts = {writer.split: writer.counts for writer in writers}
     _check(counts, fractions, done)
-    meta = {"version": VERSION, "dtype": dtype.str, "corpus": description, "task": task.settings(),
-            "vocab_size": tokenizer.vocab_size, "splits": counts}  # fmt: skip
+    meta = {
+        "version": VERSION,
+        "dtype": dtype.str,
+        "corpus": description,
+        "task": task.settings(),
+        "vocab_size": tokenizer.vocab_size,
+        "splits": counts,
+    }
     (folder / "meta.json").write_text(json.dumps(meta, indent=1))
 
 
@@ -199,9 +216,11 @@ class _Writer:
 def _check(counts: dict[str, dict[str, int]], fractions: dict[str, float], examples: int) -> None:
     for split in splits.SPLITS:
         if counts[split]["sequences"] == 0 and (split == "train" or fractions[split] > 0):
-            raise UserError(f"the {split} split is empty: the source gives {examples} examples, and near-duplicates stay "
-                            f"together. Give more text, or change data.split, data.val_fraction, "
-                            f"data.test_fraction")  # fmt: skip
+            raise UserError(
+                f"the {split} split is empty: the source gives {examples} examples, and near-duplicates stay"
+                f" together. Give more text, or change data.split, data.val_fraction, "
+                f"data.test_fraction"
+            )
 
 
 def _mapped(path: Path, dtype: np.dtype) -> NDArray:

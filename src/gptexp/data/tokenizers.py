@@ -102,8 +102,9 @@ def _hugging_face(name: str) -> Tokenizer:
         loaded = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else name)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"tokenizer.name={name}: neither a folder with tokenizer files nor a name that the hub "
-                        f"gives ({reason})") from error  # fmt: skip
+        raise UserError(
+            f"tokenizer.name={name}: neither a folder with tokenizer files nor a name that the hub gives ({reason})"
+        ) from error
     return Tokenizer(loaded.backend_tokenizer)
 
 

@@ -72,12 +72,14 @@ class Attention(nn.Module):
             key, value = cache.extend(self.layer, key.to(cache.keys.dtype), value.to(cache.values.dtype))
             query = query.to(key.dtype)
         y = F.scaled_dot_product_attention(
-            query, key, value.to(query.dtype),
+            query,
+            key,
+            value.to(query.dtype),
             attn_mask=mask,
             is_causal=mask is None and T > 1,
             dropout_p=self.dropout if self.training else 0.0,
             enable_gqa=self.kv_heads != self.heads,
-        )  # [B, H, T, D]  # fmt: skip
+        )  # [B, H, T, D]
         return self.output(y.transpose(1, 2).reshape(B, T, -1))
 
 

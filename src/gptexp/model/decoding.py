@@ -45,8 +45,10 @@ def generate(
     """
     room = model.config.context - max_new_tokens
     if room < 1 or max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens={max_new_tokens}: must be between 1 and {model.config.context - 1}, "
-                         f"one less than the context")  # fmt: skip
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens}: must be between 1 and {model.config.context - 1}, "
+            f"one less than the context"
+        )
     if not all(prompts):
         raise ValueError("a prompt has no tokens")
     prompts = [prompt[-room:] for prompt in prompts]

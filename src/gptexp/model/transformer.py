@@ -141,7 +141,7 @@ class Transformer(nn.Module):
     def new_cache(self, batch: int, longest: int) -> KeyValueCache:
         config = self.config
         head_size = config.width // config.heads
-        return KeyValueCache.empty(config.layers, batch, config.kv_heads, longest, head_size, self.norm.weight)
+        return KeyValueCache.empty(config.layers, batch, config.kv_heads, longest, head_size, self.embedding.weight)
 
     @torch.no_grad()
     def _initialise(self) -> None:

@@ -123,8 +123,10 @@ def find_run(name: str, outputs: Path = Path("outputs")) -> RunFolder:
         if (path / "config.yaml").is_file():
             return RunFolder(path)
     known = [str(run) for run in runs]
-    raise UserError(f"{name}: not a run folder (it has no config.yaml).{nearest(name, known)} "
-                    f"Runs here: {', '.join(sorted(known)) or 'none'}")  # fmt: skip
+    raise UserError(
+        f"{name}: not a run folder (it has no config.yaml).{nearest(name, known)} "
+        f"Runs here: {', '.join(sorted(known)) or 'none'}"
+    )
 
 
 def environment() -> dict[str, Any]:

@@ -39,6 +39,8 @@ def result_text(folder: RunFolder) -> str:
         lines += ["samples:", sample_lines(samples)]
     lines += [metrics_table(result["metrics"])]
     lines += [f"  {line}" for line in result.get("remarks", [])]
-    lines += [f"  {result['steps']} steps, {result['tokens']:,} tokens in {result['train_seconds']:.0f} s "
-              f"({result['tokens_per_second']:,.0f} tokens/s), {result['parameters']:,} parameters"]  # fmt: skip
+    lines += [
+        f"  {result['steps']} steps, {result['tokens']:,} tokens in {result['train_seconds']:.0f} s "
+        f"({result['tokens_per_second']:,.0f} tokens/s), {result['parameters']:,} parameters"
+    ]
     return "\n".join(lines)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import netrc
 import os
 import sys
-from abc import ABC
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,7 +21,7 @@ WANDB_SERVER = "https://api.wandb.ai"
 COLUMNS = ("input", "reference", "output")
 
 
-class Tracker(ABC):
+class Tracker:
     """Where a run's curves go beside its own folder. This one keeps nothing."""
 
     def log(self, row: dict[str, Any]) -> None:
@@ -40,7 +39,7 @@ class Wandb(Tracker):
         import wandb
 
         options = config.logger
-        mode = os.environ.get("WANDB_MODE") or options.mode
+        mode: Any = os.environ.get("WANDB_MODE") or options.mode
         if mode == "auto":
             reason = _why_offline()
             mode = "offline" if reason else "online"
@@ -48,10 +47,19 @@ class Wandb(Tracker):
                 upload = f"wandb sync {folder / 'wandb'}/offline-run-*"
                 print(f"W&B: offline ({reason}); to upload later: {upload}", file=sys.stderr)
         self.run = wandb.init(
-            project=options.project, entity=options.entity, group=options.group, id=run_id(config), resume="allow",
-            name=config.name or folder.resolve().name, tags=list(config.tags), config=settings, dir=folder, mode=mode,
-            reinit="finish_previous", settings=wandb.Settings(silent=True, console="off"),
-        )  # fmt: skip
+            project=options.project,
+            entity=options.entity,
+            group=options.group,
+            id=run_id(config),
+            resume="allow",
+            name=config.name or folder.resolve().name,
+            tags=list(config.tags),
+            config=settings,
+            dir=folder,
+            mode=mode,
+            reinit="finish_previous",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
         self.run.define_metric("step")  # a resumed curve goes on where its checkpoint was
         self.run.define_metric("*", step_metric="step")
 

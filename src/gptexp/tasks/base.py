@@ -96,8 +96,12 @@ class TextToText(Task):
         return self.config.max_target
 
     def settings(self) -> dict[str, Any]:
-        return {"layout": "source sep target eos", "source": self.source_room, "target": self.config.max_target,
-                "loss_on_prompt": self.config.loss_on_prompt}  # fmt: skip
+        return {
+            "layout": "source sep target eos",
+            "source": self.source_room,
+            "target": self.config.max_target,
+            "loss_on_prompt": self.config.loss_on_prompt,
+        }
 
     def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]:
         sources = tokenizer.encode_batch([example.fields["source"] for example in examples])
@@ -122,8 +126,10 @@ class TextToText(Task):
     def remarks(self, metrics: dict[str, float], split: str, init: str | None) -> list[str]:
         said = super().remarks(metrics, split, init)
         if said and "NOT" in said[0] and init is None:
-            said.append("it started from random weights: pretrain first (task=pretrain, the same model), "
-                        "then add init=RUN to this command")  # fmt: skip
+            said.append(
+                "it started from random weights: pretrain first (task=pretrain, the same model), "
+                "then add init=RUN to this command"
+            )
         return said
 
     def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:

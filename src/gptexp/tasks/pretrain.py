@@ -50,8 +50,10 @@ class Pretrain(Task):
         last = max(1, len(tokens) - given - self.max_new_tokens)
         for start in np.linspace(0, last - 1, num=count or 1, dtype=int):
             middle, end = start + given, start + given + self.max_new_tokens
-            yield {"source": store.tokenizer.decode(tokens[start:middle].tolist()),
-                   "target": store.tokenizer.decode(tokens[middle:end].tolist())}  # fmt: skip
+            yield {
+                "source": store.tokenizer.decode(tokens[start:middle].tolist()),
+                "target": store.tokenizer.decode(tokens[middle:end].tolist()),
+            }
 
     def loss_metrics(self, store: Store, split: str, loss: float, targets: int) -> dict[str, float]:
         size = store.meta["splits"][split]["bytes"]

@@ -43,10 +43,15 @@ class Recorder(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Module, *_: Any) -> None:
         settings, step = self.config.trainer, module.step
         self._tock(module)
-        validates = self._validates(module)
+        validates = self._validates(trainer, module)
         if step % settings.log_every == 0 or validates:
-            self.pending = {"step": step, "tokens": module.tokens, "seconds": round(module.seconds, 3),
-                            "train/loss": module.global_train_loss(), "train/lr": module.learning_rate}  # fmt: skip
+            self.pending = {
+                "step": step,
+                "tokens": module.tokens,
+                "seconds": round(module.seconds, 3),
+                "train/loss": module.global_train_loss(),
+                "train/lr": module.learning_rate,
+            }
         if not validates:
             self._write(trainer)
             if step % settings.checkpoint_every == 0 or step == settings.max_steps:
@@ -64,9 +69,10 @@ class Recorder(L.Callback):
         if is_best or module.step % settings.checkpoint_every == 0 or module.step == settings.max_steps:
             self._save(trainer, module, is_best, {"val/loss": loss})
 
-    def _validates(self, module: Module) -> bool:
+    def _validates(self, trainer: L.Trainer, module: Module) -> bool:
         settings = self.config.trainer
-        return module.step % settings.val_every == 0 or module.step == settings.max_steps
+        due = module.step % settings.val_every == 0 or module.step == settings.max_steps
+        return due and bool(trainer.limit_val_batches)
 
     def _write(self, trainer: L.Trainer) -> None:
         if self.pending and trainer.is_global_zero:
@@ -75,8 +81,13 @@ class Recorder(L.Callback):
         self.pending = {}
 
     def _save(self, trainer: L.Trainer, module: Module, is_best: bool, metrics: dict[str, float] | None = None) -> None:
-        state = {"step": module.step, "tokens": module.tokens, "seconds": module.seconds, "best": self.best,
-                 "metrics": metrics or {}}  # fmt: skip
+        state = {
+            "step": module.step,
+            "tokens": module.tokens,
+            "seconds": module.seconds,
+            "best": self.best,
+            "metrics": metrics or {},
+        }
         checkpoint.save(
             self.folder.checkpoints, module.model, trainer.optimizers, state, is_best, trainer.is_global_zero
         )
@@ -104,8 +115,14 @@ class Progress(L.Callback):
         self.start_step = module.step
         self.said_at = time.monotonic()
         if self.interactive:
-            self.bar = tqdm(total=self.config.trainer.max_steps, initial=module.step, desc="training", unit=" steps",
-                            dynamic_ncols=True, mininterval=0.5)  # fmt: skip
+            self.bar = tqdm(
+                total=self.config.trainer.max_steps,
+                initial=module.step,
+                desc="training",
+                unit=" steps",
+                dynamic_ncols=True,
+                mininterval=0.5,
+            )
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Module, *_: Any) -> None:  # noqa: ARG002
         if self.bar is not None:

@@ -33,8 +33,10 @@ def evaluate(model: Transformer, task: Task, store: Store, split: str, progress:
         metrics |= task.score(outputs, examples)
         naive = task.score([task.baseline(example["source"]) for example in examples], examples)
         metrics |= {f"baseline/{name}": value for name, value in naive.items()}
-    samples = [{"input": example["source"], "reference": example["target"], "output": output}
-               for example, output in zip(examples, outputs, strict=True)]  # fmt: skip
+    samples = [
+        {"input": example["source"], "reference": example["target"], "output": output}
+        for example, output in zip(examples, outputs, strict=True)
+    ]
     return Evaluation({f"{split}/{name}": value for name, value in metrics.items()}, samples[: task.config.samples])
 
 

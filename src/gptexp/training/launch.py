@@ -15,6 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 
 from gptexp.config.errors import UserError
 from gptexp.config.schema import Config
@@ -40,8 +41,16 @@ def start(folder: RunFolder) -> None:
     if config.trainer.devices == 1 or is_launched():
         train(folder)
         return
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-               f"--nproc_per_node={config.trainer.devices}", "-m", "gptexp.training.launch", str(folder.path)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={config.trainer.devices}",
+        "-m",
+        "gptexp.training.launch",
+        str(folder.path),
+    ]
     code = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": _threads(config)}, check=False).returncode
     if code:
         raise RuntimeError(f"a training process ended with exit code {code}")
@@ -66,7 +75,7 @@ def train(folder: RunFolder) -> None:
         recorder = _restore(module, config, folder, tracker, resumed_from, rank)
         if module.step < config.trainer.max_steps:
             data = DataModule(*_sequences(config, prepared), config.trainer, config.seed, lambda: module.step)
-            _trainer(config, recorder).fit(module, data)
+            _trainer(config, recorder, prepared.store.has("val")).fit(module, data)
         if rank == 0:
             _report(folder, prepared, module, tracker)
         failed = False
@@ -83,12 +92,8 @@ def quieten() -> None:
     """Lightning's advice is for its own users; ours read one line or none."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for message in (
-        ".*does not have many workers.*",
-        ".*tensorboardX.*",
-        ".*is an instance of.*LightningModule.*",
-    ):
-        warnings.filterwarnings("ignore", message)
+    disable_possible_user_warnings()  # "does not have many workers" and the like
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)  # inside Lightning
 
 
 def _model(config: Config, folder: RunFolder, prepared: Prepared) -> tuple[Any, Path | None]:
@@ -134,7 +139,7 @@ def _sequences(config: Config, prepared: Prepared) -> tuple[Any, Any]:
     )
 
 
-def _trainer(config: Config, recorder: Recorder) -> L.Trainer:
+def _trainer(config: Config, recorder: Recorder, validates: bool) -> L.Trainer:
     settings = config.trainer
     return L.Trainer(
         accelerator=settings.accelerator,
@@ -144,6 +149,7 @@ def _trainer(config: Config, recorder: Recorder) -> L.Trainer:
         precision=precision(config.trainer.precision, pick_device(config.trainer.accelerator)),
         max_epochs=-1,
         max_steps=-1,
+        limit_val_batches=None if validates else 0,
         reload_dataloaders_every_n_epochs=1,  # an epoch is the stretch up to the next validation
         callbacks=[recorder, *([Progress(config)] if settings.progress and _is_first() else []), _Stop()],
         logger=False,

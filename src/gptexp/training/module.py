@@ -56,7 +56,7 @@ class Module(L.LightningModule):
 
         self.train_loss = loss
         self.step += 1
-        self.tokens += batch.total_targets
+        self.tokens += batch.total_tokens
 
     def validation_step(self, batch: Batch, _: int) -> None:
         self.held_out_loss.update(self.model.loss(batch.tokens, batch.targets, batch.documents))

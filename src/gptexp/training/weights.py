@@ -56,7 +56,7 @@ def initialise(model: Transformer, config: schema.Config) -> None:
     for name in [field.name for field in fields(schema.Model) if field.name not in FREE]:
         if getattr(theirs, name) != getattr(ours, name):
             raise UserError(
-                f"init={config.init}: has model.{name}={getattr(theirs, name)}, this run asks for {getattr(ours, name)}. "
+                f"init={config.init}: has model.{name}={getattr(theirs, name)}, not {getattr(ours, name)}. "
                 f"Use model={theirs.size} model.{name}={getattr(theirs, name)}"
             )
     if ours.position == "learned" and theirs.context != ours.context:

@@ -74,8 +74,10 @@ def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str],
     for field in fields:
         theirs = names.get(field, field)
         if theirs not in record:
-            raise UserError(f"{where}: no field '{theirs}'. It has: {', '.join(map(str, record)) or 'nothing'}. "
-                            f"Name the right one with data.fields.{field}=...")  # fmt: skip
+            raise UserError(
+                f"{where}: no field '{theirs}'. It has: {', '.join(map(str, record)) or 'nothing'}. "
+                f"Name the right one with data.fields.{field}=..."
+            )
         value = record[theirs]
         if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
             value = value[0] if field == "target" else " ".join(value)

@@ -28,8 +28,10 @@ class Files(Corpus):
         self.config, self.fields = config, fields
         unused = sorted(set(config.fields) - set(fields))
         if unused:
-            raise UserError(f"data.fields.{unused[0]}: this task has no such field.{nearest(unused[0], fields)} "
-                            f"It has: {', '.join(fields)}")  # fmt: skip
+            raise UserError(
+                f"data.fields.{unused[0]}: this task has no such field.{nearest(unused[0], fields)} "
+                f"It has: {', '.join(fields)}"
+            )
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
         self.parts = {split: self._files(path) for split, path in paths.items() if path}
         self.only_train = len(self.parts) == 1
@@ -56,8 +58,10 @@ class Files(Corpus):
     def _files(self, path: Any) -> list[Path]:
         if isinstance(path, list):
             if self.fields != ("source", "target"):
-                raise UserError(f"data.path={path}: two parallel files give source and target; "
-                                f"this task needs {', '.join(self.fields)}")  # fmt: skip
+                raise UserError(
+                    f"data.path={path}: two parallel files give source and target; "
+                    f"this task needs {', '.join(self.fields)}"
+                )
             return [_existing(Path(one)) for one in path]
         if Path(path).is_dir():
             files = sorted(file for file in Path(path).rglob("*") if file.is_file() and _extension(file) in KNOWN)
@@ -78,12 +82,16 @@ class Files(Corpus):
         for file in files:
             extension = _extension(file)
             if extension not in KNOWN:
-                raise UserError(f"{file}: '{extension}' is not read.{nearest(extension, KNOWN)} "
-                                f"Known: {', '.join(KNOWN)}, each also with .gz")  # fmt: skip
+                raise UserError(
+                    f"{file}: '{extension}' is not read.{nearest(extension, KNOWN)} "
+                    f"Known: {', '.join(KNOWN)}, each also with .gz"
+                )
             if extension in TEXT:
                 if self.fields != ("text",):
-                    raise UserError(f"{file}: a text file gives text; this task needs {' and '.join(self.fields)}: use "
-                                    f"jsonl, csv or parquet, or data.path=[source.txt,target.txt]")  # fmt: skip
+                    raise UserError(
+                        f"{file}: a text file gives text; this task needs {' and '.join(self.fields)}: use "
+                        f"jsonl, csv or parquet, or data.path=[source.txt,target.txt]"
+                    )
                 yield from self._pieces(file)
             else:
                 for where, record in RECORDS[extension](file, self.config.encoding):
@@ -137,8 +145,10 @@ def _csv(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
         for record in reader:
             where = f"{file}, line {reader.line_num}"
             if None in record or None in record.values():
-                raise UserError(f"{where}: {len(reader.fieldnames or [])} columns are named in the first line, "
-                                f"this one has another number")  # fmt: skip
+                raise UserError(
+                    f"{where}: {len(reader.fieldnames or [])} columns are named in the first line, "
+                    f"this one has another number"
+                )
             yield where, record
     except csv.Error as error:
         raise UserError(f"{file}, line {reader.line_num}: not CSV ({error})") from error
@@ -172,8 +182,10 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
             for number, line in enumerate(_bounded(stream), 1):
                 yield line.decode("utf-8-sig" if number == 1 and encoding == "utf-8" else encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}, line {number}: not {encoding} text ({error.reason}). "
-                        f"Name its encoding: data.encoding=latin-1, for example") from error  # fmt: skip
+        raise UserError(
+            f"{file}, line {number}: not {encoding} text ({error.reason}). "
+            f"Name its encoding: data.encoding=latin-1, for example"
+        ) from error
     except LookupError as error:
         raise UserError(
             f"data.encoding={encoding}: Python knows no such encoding, for example utf-8, latin-1"
@@ -182,10 +194,10 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
         raise UserError(f"{file}: not a whole gzip file ({error})") from error
 
 
-def _bounded(stream: IO[bytes]) -> Iterator[bytes]:
+def _bounded(stream: IO[bytes], longest: int = 1 << 24) -> Iterator[bytes]:
     """Lines of at most 16 MiB: a file without line ends is not read into memory whole."""
     rest = b""
-    while chunk := stream.readline(1 << 24):
+    while chunk := stream.readline(longest):
         line = rest + chunk
         rest = b""
         if not line.endswith(b"\n"):

@@ -29,8 +29,13 @@ class Hub(Corpus):
     def describe(self) -> dict[str, Any]:
         prints = {name: [part._fingerprint, part.num_rows] for name, part in self.parts.items()}
         licences = {name: part.info.license or "not stated" for name, part in self.parts.items()}
-        return {"source": self.config.name, "config": self.config.config, "parts": prints, "licence": licences,
-                "fields": dict(self.config.fields)}  # fmt: skip
+        return {
+            "source": self.config.name,
+            "config": self.config.config,
+            "parts": prints,
+            "licence": licences,
+            "fields": dict(self.config.fields),
+        }
 
     def __iter__(self) -> Iterator[Example]:
         for name, part in self.parts.items():
@@ -53,8 +58,10 @@ def _load(config: schema.Hub) -> dict[str, Any]:
             loaded = datasets.load_dataset(config.name, config.config)
     except Exception as error:  # the library raises a dozen kinds; each of them means that the name cannot be loaded
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"data.name={config.name}: cannot be loaded ({reason}). Give a data set's name on the hub "
-                        f"(needs the network once) or a folder written by save_to_disk") from error  # fmt: skip
+        raise UserError(
+            f"data.name={config.name}: cannot be loaded ({reason}). Give a data set's name on the hub "
+            f"(needs the network once) or a folder written by save_to_disk"
+        ) from error
     parts = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     known = {name: part for name, part in parts.items() if name in SPLIT_NAMES}
     if "train" not in known:
@@ -64,6 +71,10 @@ def _load(config: schema.Hub) -> dict[str, Any]:
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
     """{"translation": {"en": ..}} also as {"translation.en": ..}, which data.fields can name."""
-    inner = {f"{key}.{name}": value for key, group in record.items() if isinstance(group, dict)
-             for name, value in group.items()}  # fmt: skip
+    inner = {
+        f"{key}.{name}": value
+        for key, group in record.items()
+        if isinstance(group, dict)
+        for name, value in group.items()
+    }
     return {**record, **inner}

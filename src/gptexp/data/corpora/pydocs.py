@@ -80,8 +80,15 @@ class Pydocs(Corpus):
         # Processes are spawned: this one may hold threads and locks that a fork would copy in the middle of things.
         with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
             found = pool.map(docstrings, [path for _, path in files], chunksize=64)
-            bar = tqdm(zip(files, found, strict=True), total=len(files), desc="reading docstrings", unit=" files",
-                       mininterval=1, disable=None, leave=False)  # fmt: skip
+            bar = tqdm(
+                zip(files, found, strict=True),
+                total=len(files),
+                desc="reading docstrings",
+                unit=" files",
+                mininterval=1,
+                disable=None,
+                leave=False,
+            )
             for (name, _), texts in bar:
                 for text in texts:
                     documents.setdefault(text, name)

@@ -1,0 +1,75 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gptexp.config import compose
+from gptexp.config.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model=smal", "Did you mean 'small'"),
+        ("modle=small", "Did you mean 'model'"),
+        ("trainer.max_stepz=3", "Did you mean 'trainer.max_steps'"),
+        ("max_steps=3", "Did you mean 'trainer.max_steps'"),
+        ("optim.lr=fast", "'fast' of type 'str' could not be converted to Float"),
+        ("+x=1", "no key 'x'"),
+        ("++data.packagez=1", "no key 'data.packagez'"),
+        ("data.src=fr", "data.src"),
+        ("trainer.precision=fp8", "Allowed: 32, auto, bf16"),
+        ("trainer.max_steps=0", "at least 1"),
+        ("model.heads=3", "multiple of model.heads=3"),
+        ("trainer.devices=3", "multiple of trainer.devices"),
+        ("data=files", "data.path must be given"),
+        ("model.context=a b", "model.context"),
+        ("[", "Write overrides as"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_is_allowed(override, said):
+    with pytest.raises(UserError) as error:
+        compose.composed([override])
+    assert said in str(error.value)
+    assert "base_" not in str(error.value)
+
+
+def test_the_task_picks_data_and_tokenizer_and_the_user_overrides():
+    config = compose.composed(["task=translate"])
+    assert (config.data.kind, config.tokenizer.kind) == ("cldr", "char")
+    config = compose.composed(["task=translate", "data=files", "data.path=[a.en,a.de]", "tokenizer=byte"])
+    assert (config.data.kind, config.tokenizer.kind) == ("files", "byte")
+
+
+def test_a_flavour_sets_the_switches_that_are_not_given():
+    gpt2 = compose.composed(["model.flavour=gpt2", "model.tied=false"]).model
+    assert (gpt2.position, gpt2.norm, gpt2.feed_forward, gpt2.bias, gpt2.tied) == (
+        "learned",
+        "layer",
+        "gelu",
+        True,
+        False,
+    )
+
+
+def test_a_saved_config_loads_as_it_was(tmp_path: Path):
+    config = compose.composed(["task=translate", "data.tgt=fr", "tags=[a,b]", "optim=adamw"])
+    compose.save(config, tmp_path / "config.yaml")
+    assert compose.load(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["modle=small"], ["optim.lr=fast"]])
+def test_help_and_errors_come_without_torch_and_at_once(words):
+    program = (
+        "import sys; sys.argv = ['run', *sys.argv[1:]]\n"
+        "from gptexp import run\n"
+        "try:\n    run.main()\n"
+        "finally:\n    assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
+    )
+    started = time.process_time()
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if words[0].startswith("--") else 2)
+    assert "Traceback" not in done.stderr
+    assert time.process_time() - started < 5

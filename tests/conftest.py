@@ -1,0 +1,54 @@
+"""Every test works in a folder of its own, offline, with data that it makes itself."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gptexp.config import compose
+from gptexp.config.schema import Config
+
+TINY = ["model=nano", "model.layers=2", "model.width=32", "model.heads=2", "model.context=32", "logger=none"]
+WORDS = "the a tree river stone bird falls runs under over slow green light again house road of and to".split()  # noqa: SIM905
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GPTEXP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Config]:
+    """A config of seconds: `tiny("task=translate", ...)`."""
+    return lambda *overrides: compose.composed([*TINY, *overrides])
+
+
+def sentence(rng: random.Random, words: int = 12) -> str:
+    return " ".join(rng.choice(WORDS) for _ in range(words)) + "."
+
+
+@pytest.fixture
+def text_file(own_folder: Path) -> Path:
+    """60 kB of sentences that no two runs of the tests see differently."""
+    rng = random.Random(0)
+    path = own_folder / "text.txt"
+    path.write_text("\n".join(sentence(rng) for _ in range(1000)))
+    return path
+
+
+@pytest.fixture
+def pairs_file(own_folder: Path) -> Path:
+    """300 pairs: a sentence and its last word in capitals."""
+    rng = random.Random(1)
+    rows = [{"source": (text := sentence(rng, 6)), "target": text.split()[-1].upper()} for _ in range(300)]
+    path = own_folder / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

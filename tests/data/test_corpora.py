@@ -1,0 +1,76 @@
+import pytest
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.data.corpora.cldr import Cldr
+from gptexp.data.corpora.hub import Hub
+from gptexp.data.corpora.pydocs import Pydocs, docstrings, summary_pair
+
+PAIR = ("source", "target")
+
+
+def test_cldr_says_the_same_thing_in_two_languages():
+    rows = [example.fields for example in Cldr(schema.Cldr(tgt="fr", examples=300), PAIR)]
+    assert len({row["source"].lower() for row in rows}) == 300
+    by_source = {row["source"]: row["target"] for row in rows}
+    assert any("euro" in target for source, target in by_source.items() if "euros" in source)
+    assert rows == [example.fields for example in Cldr(schema.Cldr(tgt="fr", examples=300), PAIR)]
+
+
+@pytest.mark.parametrize("tgt", ["ja", "ar", "pt_BR"])
+def test_cldr_knows_other_locales(tgt):
+    assert all(example.fields["target"] for example in Cldr(schema.Cldr(tgt=tgt, examples=100), PAIR))
+
+
+def test_an_unknown_locale_is_refused():
+    with pytest.raises(UserError, match=r"data\.tgt=xx"):
+        Cldr(schema.Cldr(tgt="xx"), PAIR)
+
+
+def test_docstrings_are_parsed_not_imported(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        'raise SystemExit\ndef f():\n    """Say what f does, at some length, in one line.\n\n    More."""\n'
+    )
+    assert docstrings(path) == ["Say what f does, at some length, in one line.\n\nMore."]
+    path.write_text("def broken(:\n    '''A docstring of a file that does not parse at all.'''")
+    assert docstrings(path) == []
+
+
+def test_a_summary_is_a_first_line_with_prose_below():
+    body = "It goes on with what a reader has to know, in so many more words than the summary has that one asks why."
+    assert summary_pair(f"Return the answer.\n\n{body}\n\nArgs:\n    x: a number") == (body, "Return the answer.")
+    assert summary_pair(f"Return\nthe answer.\n\n{body}") == (body, "Return the answer.")
+    assert summary_pair(f"Two. Sentences here.\n\n{body}") is None
+    assert summary_pair("Return the answer.\n\nToo short.") is None
+
+
+def test_both_views_of_pydocs_share_one_split(tmp_path):
+    config = schema.Pydocs(packages=["filelock", "tqdm"])
+    documents = {e.fields["text"]: e.split for e in Pydocs(config, ("text",), tmp_path)}
+    assert set(documents.values()) == {"train", "val", "test"}
+    pairs = list(Pydocs(config, PAIR, tmp_path))
+    assert pairs
+    for pair in pairs:
+        whole = [split for text, split in documents.items() if summary_pair(text) == tuple(pair.fields.values())]
+        assert pair.split in whole
+
+
+def test_a_package_that_is_not_installed_is_named():
+    with pytest.raises(UserError, match=r"'tqdn' is not installed\. Did you mean 'tqdm'"):
+        Pydocs(schema.Pydocs(packages=["tqdn"]), PAIR, None)
+
+
+def test_a_saved_data_set_keeps_its_splits(tmp_path):
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"q": f"question {i}", "a": f"answer {i}"} for i in range(10)])
+    datasets.DatasetDict({"train": rows, "validation": rows.select([0, 1])}).save_to_disk(str(tmp_path / "saved"))
+    corpus = Hub(schema.Hub(name=str(tmp_path / "saved"), fields={"source": "q", "target": "a"}), PAIR)
+    assert [example.split for example in corpus] == ["train"] * 10 + ["val"] * 2
+    assert next(iter(corpus)).fields == {"source": "question 0", "target": "answer 0"}
+
+
+def test_a_hub_name_without_a_network_is_refused_at_once():
+    with pytest.raises(UserError, match="no/such-data"):
+        Hub(schema.Hub(name="no/such-data"), PAIR)

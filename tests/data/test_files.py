@@ -1,0 +1,119 @@
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.data.corpora.files import Files
+
+PAIR, TEXT = ("source", "target"), ("text",)
+ROWS = [{"source": f"question {i}", "target": f"answer {i}"} for i in range(30)]
+
+
+def read(path, fields=PAIR, **settings):
+    return list(Files(schema.Files(path=path if isinstance(path, list) else str(path), **settings), fields))
+
+
+def write(path: Path, kind: str) -> Path:
+    match kind:
+        case "jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+        case "jsonl.gz":
+            path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode()))
+        case "csv":
+            path.write_text("source,target\n" + "".join(f'"{row["source"]}",{row["target"]}\n' for row in ROWS))
+        case "parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "csv", "parquet"])
+def test_each_kind_of_file_gives_the_same_examples(kind, tmp_path):
+    assert [example.fields for example in read(write(tmp_path / f"data.{kind}", kind))] == ROWS
+
+
+def test_parallel_files_folders_and_patterns(tmp_path):
+    (tmp_path / "a.en").write_text("one\n\ntwo\n")
+    (tmp_path / "a.de").write_text("eins\n\nzwei\n")
+    both = read([str(tmp_path / "a.en"), str(tmp_path / "a.de")])
+    assert [example.fields for example in both] == [
+        {"source": "one", "target": "eins"},
+        {"source": "two", "target": "zwei"},
+    ]
+    (tmp_path / "texts").mkdir()
+    for name in ("b.txt", "a.md", "ignored.png"):
+        (tmp_path / "texts" / name).write_text(f"text of {name}")
+    assert [e.fields["text"] for e in read(tmp_path / "texts", TEXT)] == ["text of a.md", "text of b.txt"]
+    assert [e.fields["text"] for e in read(tmp_path / "texts" / "*.txt", TEXT)] == ["text of b.txt"]
+
+
+def test_a_text_file_is_cut_into_pieces_that_join_to_the_same_text(text_file):
+    pieces = read(text_file, TEXT)
+    assert len(pieces) > 100
+    assert "".join(piece.fields["text"] for piece in pieces) == text_file.read_text()
+    assert [piece.ends for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_lists_and_other_names_of_fields(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"article": ["one.", "two."], "tldr": ["short", "long"]}))
+    names = {"source": "article", "target": "tldr"}
+    [example] = Files(schema.Files(path=str(tmp_path / "a.jsonl"), fields=names), PAIR)
+    assert example.fields == {"source": "one. two.", "target": "short"}
+
+
+def test_given_validation_files_are_the_validation_split(pairs_file, tmp_path):
+    (tmp_path / "val.jsonl").write_text(json.dumps(ROWS[0]))
+    sides = [example.split for example in read(pairs_file, val_path=str(tmp_path / "val.jsonl"))]
+    assert sides == ["train"] * 300 + ["val"]
+
+
+BROKEN = "".join(json.dumps(row) + "\n" for row in ROWS[:16]) + "{broken\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("none.jsonl", None, "no such file"),
+        ("empty.jsonl", b"", "empty"),
+        ("empty.parquet", b"", "not a Parquet file"),
+        ("data.jsonl", BROKEN.encode(), "line 17: not JSON"),
+        ("data.jsonl", b'{"source": "a"}', "no field 'target'. It has: source"),
+        ("data.jsonl", b'{"source": "a", "target": {"b": 1}}', "line 1: field 'target' holds"),
+        ("data.jsonl", b"[1, 2]", "line 1: a JSON object is needed"),
+        ("data.jsonl", '{"source": "caf\xe9", "target": "b"}'.encode("latin-1"), "line 1: not utf-8"),
+        ("data.csv", b"source,target\na,b\nc\n", "line 3"),
+        ("data.jsonl.gz", b"not gzip", "gzip"),
+        ("data.docx", b"x", "'.docx' is not read"),
+        ("data.txt", b"x", "jsonl, csv or parquet"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(name, content, said, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read(tmp_path / name)
+    assert said in str(error.value)
+    assert name in str(error.value)
+
+
+def test_parallel_files_of_unequal_length_are_refused(tmp_path):
+    (tmp_path / "a").write_text("one\ntwo\n")
+    (tmp_path / "b").write_text("eins\n")
+    for pair in (["a", "b"], ["b", "a"]):
+        with pytest.raises(UserError, match="ends after line 1"):
+            read([str(tmp_path / name) for name in pair])
+
+
+def test_characters_survive_a_line_longer_than_the_buffer(tmp_path, monkeypatch):
+    from gptexp.data.corpora import files
+
+    text = "日本語🙂é" * 50
+    (tmp_path / "a.txt").write_text(text)
+    bounded = files._bounded
+    monkeypatch.setattr(files, "_bounded", lambda stream: bounded(stream, 7))
+    assert "".join(e.fields["text"] for e in read(tmp_path / "a.txt", TEXT)) == text

@@ -1,0 +1,47 @@
+import random
+
+import numpy as np
+from conftest import sentence
+
+from gptexp.data import splits
+
+SHARES = {"val": 0.1, "test": 0.1}
+
+
+def test_near_duplicates_stay_on_one_side():
+    rng = random.Random(0)
+    texts = []
+    for _ in range(300):
+        words = [f"{rng.randrange(10**6)}" for _ in range(60)]
+        changed = [*words[:30], "another", *words[31:]]
+        texts += [" ".join(words), " ".join(changed), " ".join(words).upper() + "!"]
+    sides = splits.assign(texts, "near", SHARES).reshape(300, 3)
+    assert (sides == sides[:, :1]).all()
+    shares = np.bincount(sides[:, 0], minlength=3) / 300
+    assert (abs(shares - [0.8, 0.1, 0.1]) < 0.06).all()
+
+
+def test_a_text_keeps_its_side_when_others_come():
+    rng = random.Random(1)
+    texts = [sentence(rng, 40) for _ in range(200)]
+    few, many = splits.assign(texts[:100], "exact", SHARES), splits.assign(texts, "exact", SHARES)
+    assert (few == many[:100]).all()
+
+
+def test_tail_holds_out_the_end_by_length():
+    sides = splits.assign(["x" * 10] * 50 + ["y" * 90] * 50, "tail", {"val": 0.09, "test": 0.09})
+    assert list(np.unique(sides[-5:])) == [2]
+    assert (np.diff(sides.astype(int)) >= 0).all()
+    assert (sides == 1).sum() == (sides == 2).sum() == 5
+
+
+def test_what_the_source_says_is_kept_and_only_missing_splits_are_cut():
+    said = ["val"] * 10 + [None] * 90
+    sides = splits.assign([f"text number {i}" for i in range(100)], "exact", SHARES, said)
+    assert (sides[:10] == 1).all()
+    assert set(sides[10:]) == {0, 2}
+
+
+def test_a_handful_of_texts_still_fills_every_split():
+    for count in range(3, 9):
+        assert set(splits.assign([f"{i} {i} {i} {i}" for i in range(count)], "near", SHARES)) == {0, 1, 2}

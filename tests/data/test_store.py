@@ -1,0 +1,102 @@
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gptexp.config import compose
+from gptexp.config.errors import UserError
+from gptexp.training.prepare import prepare
+
+
+def test_the_store_gives_back_the_text_split_by_content(tiny, text_file):
+    store = prepare(tiny("task=pretrain", "data=files", f"data.path={text_file}", "data.split=tail")).store
+    parts = [store.tokenizer.decode(store.tokens(split).tolist()) for split in ("train", "val", "test")]
+    assert "".join(parts) == text_file.read_text()
+    assert [
+        abs(len(part) / len("".join(parts)) - share) < 0.01
+        for part, share in zip(parts, (0.9, 0.05, 0.05), strict=True)
+    ]
+
+
+def test_no_example_is_in_two_splits(tiny, pairs_file):
+    task, store = (
+        (
+            prepared := prepare(tiny("task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10"))
+        ).task,
+        prepared.store,
+    )
+    sources = {split: {e["source"] for e in store.examples(split)} for split in ("val", "test")}
+    assert sources["val"]
+    assert sources["test"]
+    assert not sources["val"] & sources["test"]
+    train = task.sequences(store, "train", 1)
+    index = store.index("train")
+    texts = {store.tokenizer.decode(store.tokens("train")[o : o + p - 1].tolist()) for o, _, p, _ in index}
+    assert not texts & (sources["val"] | sources["test"])
+    assert len(train) == len(index) == store.meta["splits"]["train"]["sequences"]
+
+
+def test_the_second_run_opens_what_the_first_built_and_other_settings_do_not(tiny, text_file):
+    words = ("task=pretrain", "data=files", f"data.path={text_file}")
+    first = prepare(tiny(*words)).store
+    changed = os.stat(first.folder / "train.tokens").st_mtime_ns
+    assert os.stat(prepare(tiny(*words)).store.folder / "train.tokens").st_mtime_ns == changed
+    assert prepare(tiny(*words, "tokenizer=byte")).store.fingerprint != first.fingerprint
+    text_file.write_text(text_file.read_text().replace("stone", "pebble"))
+    assert prepare(tiny(*words)).store.fingerprint != first.fingerprint
+
+
+def _build(path: str) -> None:
+    prepare(compose.composed(["task=pretrain", "model=nano", "data=files", f"data.path={path}", "data.split=exact"]))
+
+
+def test_two_builders_and_a_killed_one_leave_one_whole_store(text_file, own_folder):
+    text_file.write_text(text_file.read_text() * 40)
+    spawn = multiprocessing.get_context("spawn")
+    killed = spawn.Process(target=_build, args=(str(text_file),))
+    killed.start()
+    folder = own_folder / "cache" / "store"
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("*.tmp")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join()
+    assert not list(folder.glob("*/meta.json"))
+    both = [spawn.Process(target=_build, args=(str(text_file),)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    [meta] = folder.glob("*/meta.json")
+    counts = json.loads(meta.read_text())["splits"]
+    size = sum((meta.parent / f"{split}.tokens").stat().st_size for split in counts)
+    assert size == 2 * sum(count["tokens"] for count in counts.values())
+
+
+@pytest.mark.parametrize("text", ["", "too short"])
+def test_too_little_text_is_refused_with_numbers(tiny, text):
+    Path("small.txt").write_text(text)
+    with pytest.raises(UserError, match=r"empty|shorter than one context"):
+        prepare(tiny("task=pretrain", "data=files", "data.path=small.txt", "tokenizer=byte"))
+
+
+def test_windows_of_a_held_out_pass_count_every_target_once(tiny, text_file):
+    prepared = prepare(tiny("task=pretrain", "data=files", f"data.path={text_file}"))
+    windows = prepared.task.sequences(prepared.store, "val", None)
+    tokens = prepared.store.tokens("val")
+    seen = [windows.batch(np.array([i]), 0, np.array([i])).targets for i in range(len(windows))]
+    assert [int(t) for row in seen for t in row[row >= 0]] == tokens[1:].tolist()
+
+
+def test_training_windows_move_from_epoch_to_epoch(tiny, text_file):
+    prepared = prepare(tiny("task=pretrain", "data=files", f"data.path={text_file}"))
+    windows = prepared.task.sequences(prepared.store, "train", 1)
+    one, two = (windows.batch(np.arange(4), epoch, np.arange(4)) for epoch in (0, 1))
+    assert not (one.tokens == two.tokens).all()
+    assert (one.tokens[:, 1:] == one.targets[:, :-1]).all()

@@ -1,0 +1,85 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gptexp.model import Transformer, TransformerConfig
+from gptexp.model.attention import Attention
+
+SHAPE = {"vocab_size": 50, "layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "hidden": 48, "context": 24}
+GPT2 = {"position": "learned", "norm": "layer", "feed_forward": "gelu", "qk_norm": False, "bias": True, "kv_heads": 4}
+
+
+def a_model(**switches) -> Transformer:
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(**{**SHAPE, **switches}))
+    for parameter in model.parameters():  # zero-initialised outputs would hide mistakes
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+MODELS = [{}, GPT2, {"feed_forward": "relu2", "tied": False}]
+
+
+@pytest.mark.parametrize("switches", MODELS)
+def test_a_token_depends_on_those_before_it_only(switches):
+    model, tokens = a_model(**switches), torch.randint(50, (2, 12))
+    changed = tokens.clone()
+    changed[:, 8:] = 0
+    one, two = model(tokens), model(changed)
+    torch.testing.assert_close(one[:, :8], two[:, :8])
+    assert not torch.allclose(one[:, 8:], two[:, 8:])
+    order = model(tokens[:, [1, 0, *range(2, 12)]])
+    assert not torch.allclose(order[:, -1], one[:, -1])  # positions matter
+
+
+@pytest.mark.parametrize("switches", MODELS)
+def test_documents_of_a_window_do_not_see_each_other(switches):
+    model = a_model(**{**switches, "position": "rotary"})  # rotary: positions count from anywhere
+    first, second = torch.randint(50, (1, 5)), torch.randint(50, (1, 7))
+    documents = torch.tensor([[0] * 5 + [1] * 7])
+    packed = model(torch.cat([first, second], dim=1), documents)
+    torch.testing.assert_close(packed[:, :5], model(first), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(packed[:, 5:], model(second), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("switches", MODELS)
+def test_left_padding_and_the_cache_change_nothing(switches):
+    model, tokens = a_model(**switches), torch.randint(50, (1, 9))
+    whole = model(tokens)
+    padded = F.pad(tokens, (3, 0), value=7)
+    cache = model.new_cache(1, 12)
+    starts = torch.tensor([3])
+    parts = [model(padded[:, a:b], cache=cache, starts=starts) for a, b in ((0, 6), (6, 7), (7, 12))]
+    torch.testing.assert_close(torch.cat(parts, dim=1)[:, 3:], whole, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_is_the_formula():
+    torch.manual_seed(0)
+    attention = Attention(width=8, heads=2, kv_heads=1, bias=False, qk_norm=False, dropout=0.0, layer=0)
+    x = torch.randn(1, 5, 8)
+    query = attention.query(x).view(5, 2, 4)
+    key, value = attention.key(x)[0], attention.value(x)[0]  # one head, shared by both query heads
+    heads = []
+    for head in range(2):
+        scores = query[:, head] @ key.T / 4**0.5
+        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+        heads.append(scores.softmax(dim=-1) @ value)
+    torch.testing.assert_close(attention(x, None, None, None)[0], attention.output(torch.cat(heads, dim=-1)))
+
+
+def test_the_loss_sums_over_targets_and_ignores_padding():
+    model, tokens = a_model(), torch.randint(50, (3, 6))
+    targets = torch.randint(50, (3, 6))
+    expected = F.cross_entropy(model.head(model(tokens)).view(-1, 50), targets.view(-1), reduction="sum")
+    torch.testing.assert_close(model.loss(tokens, targets), expected)
+    longer = model.loss(F.pad(tokens, (0, 4)), F.pad(targets, (0, 4), value=-100))
+    torch.testing.assert_close(longer, expected)
+    nothing = model.loss(tokens, torch.full_like(targets, -100))
+    assert nothing.item() == 0
+    nothing.backward()  # an all-masked micro-batch has a gradient of zero, not NaN
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_more_tokens_than_the_context_are_refused():
+    with pytest.raises(ValueError, match="25 tokens do not fit into a context of 24"):
+        a_model()(torch.zeros(1, 25, dtype=torch.long))

@@ -1,0 +1,48 @@
+"""The rooms of the house: imports point one way, and no room is a drawer."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import gptexp
+
+PACKAGE = Path(gptexp.__file__).parent
+MAY_IMPORT = {
+    "model": {"model"},
+    "config": {"config"},
+    "data": {"data", "config"},
+    "tasks": {"tasks", "data", "model", "config"},
+    "reporting": {"reporting", "config"},
+    "training": {"training", "tasks", "data", "model", "config", "reporting"},
+}
+
+
+def rooms_imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("gptexp.")}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_point_one_way(room):
+    for file in (PACKAGE / room).rglob("*.py"):
+        assert rooms_imported(file) <= MAY_IMPORT[room], file
+
+
+def test_the_model_can_be_used_without_lightning_and_hydra():
+    for file in (PACKAGE / "model").rglob("*.py"):
+        assert not {"lightning", "hydra", "omegaconf"} & {
+            node.module.split(".")[0] for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module
+        }, file  # fmt: skip
+
+
+def test_files_can_be_read_in_one_go():
+    for file in PACKAGE.rglob("*.py"):
+        assert file.stem not in {"utils", "helpers", "common", "misc"}
+        assert len(file.read_text().splitlines()) <= 300, file

@@ -1,0 +1,52 @@
+from itertools import pairwise
+
+import pytest
+import torch
+
+from gptexp.config import compose, schema
+from gptexp.training import optim
+from gptexp.training.muon import Muon, orthogonalised
+from gptexp.training.schedule import share_of_peak
+from gptexp.training.weights import build_model
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 8), (2, 8, 40), (1, 64, 24)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape):
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(shape), torch.float32))
+    assert ((values > 0.6) & (values < 1.3)).all()
+
+
+def test_muon_follows_torchs_own():
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.ones(24, 12)) for _ in range(2))
+    one = Muon([ours], lr=0.02, momentum=0.95, weight_decay=0.1, dtype=torch.bfloat16)
+    two = torch.optim.Muon([theirs], lr=0.02, momentum=0.95, weight_decay=0.1, nesterov=True)
+    for _ in range(5):
+        ours.grad = torch.randn(24, 12)
+        theirs.grad = ours.grad.clone()
+        one.step()
+        two.step()
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # bf16 inside
+
+
+def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
+    model = build_model(compose.composed(["model=nano"]).model, vocab_size=50)
+    muon, adamw = optim.build(model, schema.Muon())
+    hidden = {p for p in model.blocks.parameters() if p.ndim == 2}
+    assert {p for group in muon.param_groups for p in group["params"]} == hidden
+    rest = [p for group in adamw.param_groups for p in group["params"]]
+    assert set(rest) == set(model.parameters()) - hidden
+    assert len(rest) == len(set(rest))
+
+
+def test_the_rate_warms_up_stays_and_decays():
+    config = schema.AdamW(warmup=10, decay=0.5, final_lr=0.1)
+    shares = [share_of_peak(config, step, 100) for step in range(100)]
+    assert shares[0] == pytest.approx(1 / 11)
+    assert shares[10:50] == [1.0] * 40
+    assert all(a > b for a, b in pairwise(shares[49:]))
+    assert shares[-1] == pytest.approx(0.1, abs=0.03)
+    config.schedule = "cosine"
+    assert share_of_peak(config, 74, 100) == pytest.approx(0.55, abs=0.02)
+    config.schedule = "constant"
+    assert share_of_peak(config, 99, 100) == 1.0

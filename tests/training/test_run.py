@@ -1,0 +1,141 @@
+"""Whole runs of a few seconds, through the same code as the command."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import TINY
+
+from gptexp.config.errors import UserError
+from gptexp.run import run
+from gptexp.training import checkpoint
+from gptexp.training.weights import load_run
+
+TRAIN = ["trainer.max_steps=12", "trainer.global_batch=8", "trainer.val_every=4", "trainer.log_every=2",
+         "trainer.checkpoint_every=4", "trainer.progress=false"]  # fmt: skip
+
+
+@pytest.fixture
+def translation(tiny, pairs_file):
+    return lambda *more: tiny("task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10",
+                              "task.test_examples=10", *TRAIN, *more)  # fmt: skip
+
+
+def test_a_run_leaves_a_folder_that_tells_everything(translation):
+    folder = run(translation("logger=csv"))
+    result = folder.result()
+    assert result["status"] == "finished"
+    assert {"val/loss", "test/exact_match", "test/baseline/exact_match"} <= set(result["metrics"])
+    steps = [row["step"] for row in folder.metrics()]
+    assert steps == [2, 4, 6, 8, 10, 12]
+    assert all("val/loss" in row for row in folder.metrics() if row["step"] % 4 == 0)
+    assert folder.samples()[0].keys() == {"input", "reference", "output"}
+    assert folder.data()["splits"]["train"]["sequences"] > 200
+    assert json.loads((folder.path / "environment.json").read_text())["versions"]["torch"] == torch.__version__
+    assert (folder.path / "csv" / "metrics.csv").is_file()
+
+
+def test_the_same_command_again_prints_the_finished_run_and_fresh_puts_it_aside(translation, capsys):
+    folder = run(translation())
+    written = (folder.path / "result.json").stat().st_mtime_ns
+    assert run(translation()).path == folder.path
+    assert (folder.path / "result.json").stat().st_mtime_ns == written
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder.path)
+    again = run(translation("fresh=true"))
+    assert again.path == folder.path
+    assert folder.path.with_name(folder.path.name + ".1").is_dir()
+    assert checkpoint.digest(load_run(again)[0]) == checkpoint.digest(load_run(folder)[0])
+
+
+def test_data_that_changed_since_is_refused(translation, pairs_file):
+    run(translation())
+    pairs_file.write_text(pairs_file.read_text().replace("STONE", "PEBBLE"))
+    with pytest.raises(UserError, match="data has changed"):
+        run(translation())
+
+
+def test_an_interrupted_run_goes_on(translation, monkeypatch):
+    from gptexp.training.module import Module
+
+    whole = run(translation("outputs=whole"))
+    step = Module.training_step
+
+    def fails_at_ten(self, *arguments):
+        if self.step == 9:
+            raise RuntimeError("the machine went away")
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Module, "training_step", fails_at_ten)
+        with pytest.raises(RuntimeError, match="went away"):
+            run(translation())
+    folder = run(translation())
+    assert [row["train/loss"] for row in folder.metrics()] == [row["train/loss"] for row in whole.metrics()]
+    assert folder.result()["metrics"] == whole.result()["metrics"]
+
+
+def test_one_batch_can_be_learned_by_heart(tiny, pairs_file):
+    lines = pairs_file.read_text().splitlines()
+    pairs_file.write_text("\n".join(lines[:4]))
+    config = tiny("task=translate", "data=files", f"data.path={pairs_file}", "data.val_fraction=0",
+                  "data.test_fraction=0", "task.max_target=10", "trainer.max_steps=120", "trainer.global_batch=4",
+                  "trainer.progress=false")  # fmt: skip
+    losses = [row["train/loss"] for row in run(config).metrics()]
+    assert losses[-1] < 0.02 < 1 < losses[0]
+
+
+def test_micro_batches_and_the_optimizer_choice_change_no_more_than_rounding(translation):
+    one = run(translation("optim=adamw", "outputs=one"))
+    two = run(translation("optim=adamw", "trainer.micro_batch=2", "outputs=two"))
+    for a, b in zip(one.metrics(), two.metrics(), strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
+
+
+def test_init_starts_from_pretrained_weights_and_their_tokenizer(tiny, text_file, translation):
+    words = ("task=pretrain", "data=files", f"data.path={text_file}", "tokenizer=byte", *TRAIN)
+    base = run(tiny(*words))
+    assert base.result()["metrics"]["test/bits_per_byte"] < base.result()["metrics"]["test/baseline/bits_per_byte"] * 2
+    folder = run(translation(f"init={base.path}", "optim.lr=0", "optim.adamw_lr=0"))
+    assert checkpoint.digest(load_run(folder)[0]) == checkpoint.digest(load_run(base)[0])
+    with pytest.raises(UserError, match=r"model\.width=32, not 48"):
+        run(translation(f"init={base.path}", "model.width=48"))
+    with pytest.raises(UserError, match="not a run folder"):
+        run(translation("init=nowhere"))
+
+
+def test_two_processes_train_as_one(translation):
+    one = run(translation("optim=adamw", "outputs=one", "trainer.accelerator=cpu"))
+    two = run(translation("optim=adamw", "outputs=two", "trainer.accelerator=cpu", "trainer.devices=2"))
+    for a, b in zip(one.metrics(), two.metrics(), strict=True):
+        assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, abs=1e-5)
+
+
+def test_the_commands_work_from_a_shell(pairs_file):
+    def verb(name, *words, code=0):
+        done = subprocess.run(
+            [sys.executable, "-m", f"gptexp.{name}", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    words = [*TINY, "task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10", *TRAIN]
+    words += ["logger=wandb", "task.test_examples=5"]
+    folders = [
+        line
+        for line in verb("run", "-m", *words, "seed=1,2").splitlines()
+        if line.startswith("outputs/translate-nano-")
+    ]
+    assert len(set(folders)) == 2
+    assert all(len(list((pairs_file.parent / folder).glob("wandb/offline-run-*"))) == 1 for folder in folders)
+    said = json.loads(verb("generate", "latest", "a green tree", "--num-return-sequences", "2", "--json"))
+    assert len(said["outputs"]) == 2
+    metrics = json.loads(verb("evaluate", folders[0], "--json"))["metrics"]
+    stored = json.loads((pairs_file.parent / folders[0] / "result.json").read_text())["metrics"]
+    assert {key: stored[key] for key in metrics} == metrics
+    assert "max_new_tokens=99" in verb("generate", folders[0], "x", "--max-new-tokens", "99", code=2)
+    assert "not a run folder" in verb("evaluate", "nothing", code=2)
+    assert "none.jsonl: no such file" in verb("run", "task=translate", "data=files", "data.path=none.jsonl", code=2)
+    assert " 0 failed" in verb("check")
