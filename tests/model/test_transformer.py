@@ -3,7 +3,6 @@ import torch
 from torch.nn import functional as F
 
 from gptexp.model import Transformer, TransformerConfig
-from gptexp.model.attention import Attention
 
 SHAPE = {"vocab_size": 50, "layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "hidden": 48, "context": 24}
 GPT2 = {"position": "learned", "norm": "layer", "feed_forward": "gelu", "qk_norm": False, "bias": True, "kv_heads": 4}
@@ -51,20 +50,6 @@ def test_left_padding_and_the_cache_change_nothing(switches):
     starts = torch.tensor([3])
     parts = [model(padded[:, a:b], cache=cache, starts=starts) for a, b in ((0, 6), (6, 7), (7, 12))]
     torch.testing.assert_close(torch.cat(parts, dim=1)[:, 3:], whole, atol=1e-5, rtol=1e-4)
-
-
-def test_attention_is_the_formula():
-    torch.manual_seed(0)
-    attention = Attention(width=8, heads=2, kv_heads=1, bias=False, qk_norm=False, dropout=0.0, layer=0)
-    x = torch.randn(1, 5, 8)
-    query = attention.query(x).view(5, 2, 4)
-    key, value = attention.key(x)[0], attention.value(x)[0]  # one head, shared by both query heads
-    heads = []
-    for head in range(2):
-        scores = query[:, head] @ key.T / 4**0.5
-        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
-        heads.append(scores.softmax(dim=-1) @ value)
-    torch.testing.assert_close(attention(x, None, None, None)[0], attention.output(torch.cat(heads, dim=-1)))
 
 
 def test_the_loss_sums_over_targets_and_ignores_padding():

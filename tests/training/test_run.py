@@ -14,7 +14,7 @@ from gptexp.training import checkpoint
 from gptexp.training.weights import load_run
 
 TRAIN = ["trainer.max_steps=12", "trainer.global_batch=8", "trainer.val_every=4", "trainer.log_every=2",
-         "trainer.checkpoint_every=4", "trainer.progress=false"]  # fmt: skip
+         "trainer.checkpoint_every=4", "trainer.progress=false", "trainer.precision=32"]  # fmt: skip
 
 
 @pytest.fixture

@@ -24,16 +24,20 @@ class Batch:
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
-    def split(self, size: int | None) -> Iterator[Batch]:
-        """Micro-batches of at most `size` sequences, each cut to its own longest."""
-        size = size or len(self)
-        for start in range(0, len(self), size):
-            part = self._map(lambda tensor, start=start: tensor[start : start + size])
-            if part.targets.shape[1] > 1:
-                used = (part.targets != IGNORE).any(dim=0).nonzero()
-                longest = max(1, int(used[-1]) + 1) if len(used) else 1
-                part = part._map(lambda tensor, longest=longest: tensor[:, :longest] if tensor.ndim > 1 else tensor)
-            yield part
+    def split(self, size: int | None = None, tokens: int | None = None) -> Iterator[Batch]:
+        """Micro-batches of sequences of similar length, each cut to its own longest.
+
+        At most `size` sequences and, where there is more than one, `tokens` tokens (padding included) in each.
+        """
+        used = (self.targets != IGNORE).flip(1).to(torch.uint8).argmax(dim=1)  # unused positions at the end, [B]
+        lengths, order = (self.targets.shape[1] - used).sort(descending=True, stable=True)
+        start = 0
+        while start < len(self):
+            longest = int(lengths[start])
+            rows = min(size or len(self), max(1, tokens // longest) if tokens else len(self))
+            chosen = order[start : start + rows]
+            yield self._map(lambda x, chosen=chosen, longest=longest: x[chosen, :longest] if x.ndim > 1 else x[chosen])
+            start += rows
 
     def to(self, device: torch.device, non_blocking: bool = True) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import rotate
+
+FORMULA_UP_TO = 512 * 512  # T x S
 
 
 @dataclass
@@ -48,8 +51,8 @@ class Attention(nn.Module):
         self.key = nn.Linear(width, kv_heads * self.head_size, bias=bias)
         self.value = nn.Linear(width, kv_heads * self.head_size, bias=bias)
         self.output = nn.Linear(heads * self.head_size, width, bias=bias)
-        self.query_norm = nn.RMSNorm(self.head_size, eps=1e-6) if qk_norm else None
-        self.key_norm = nn.RMSNorm(self.head_size, eps=1e-6) if qk_norm else None
+        self.query_norm = RMSNorm(self.head_size) if qk_norm else None
+        self.key_norm = RMSNorm(self.head_size) if qk_norm else None
 
     def forward(
         self,
@@ -71,16 +74,31 @@ class Attention(nn.Module):
         if cache is not None:
             key, value = cache.extend(self.layer, key.to(cache.keys.dtype), value.to(cache.values.dtype))
             query = query.to(key.dtype)
-        y = F.scaled_dot_product_attention(
-            query,
-            key,
-            value.to(query.dtype),
-            attn_mask=mask,
-            is_causal=mask is None and T > 1,
-            dropout_p=self.dropout if self.training else 0.0,
-            enable_gqa=self.kv_heads != self.heads,
-        )  # [B, H, T, D]
+        y = attend(query, key, value.to(query.dtype), mask, self.dropout if self.training else 0.0)  # [B, H, T, D]
         return self.output(y.transpose(1, 2).reshape(B, T, -1))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """softmax(Q K^T / sqrt(D)) V: query [B, H, T, D], key and value [B, G, S, D] -> [B, H, T, D].
+
+    mask [B or 1, 1, T, S], True where a token may look; None: causal.
+    """
+    B, H, T, D = query.shape  # noqa: N806
+    G, S = key.shape[1:3]  # noqa: N806
+    trains_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad
+    if not trains_on_cpu or T * S > FORMULA_UP_TO:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None and T > 1, dropout_p=dropout, enable_gqa=G != H
+        )
+    # The same in single steps: in bf16 the fused kernel's backward pass takes four times as long on a CPU.
+    seen = torch.ones(T, S, dtype=torch.bool).tril(S - T) if mask is None else mask
+    bias = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf).expand(B, H, T, S)
+    if G != H:
+        key, value = (x.repeat_interleave(H // G, dim=1) for x in (key, value))
+    query, key, value = (x.reshape(B * H, -1, D) for x in (query, key, value))
+    scores = torch.baddbmm(bias.reshape(B * H, T, S), query, key.mT, alpha=D**-0.5)
+    weights = F.dropout(scores.softmax(dim=-1), dropout)
+    return (weights @ value).view(B, H, T, D)
 
 
 def attention_mask(

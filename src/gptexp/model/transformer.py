@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptexp.model.attention import Attention, KeyValueCache, attention_mask
+from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import Rotary
 
 
@@ -167,6 +168,6 @@ class Transformer(nn.Module):
 
 
 def _norm(config: TransformerConfig) -> nn.Module:
-    if config.norm == "rms":  # Zhang and Sennrich 2019, arXiv 1910.07467
-        return nn.RMSNorm(config.width, eps=1e-6)
+    if config.norm == "rms":
+        return RMSNorm(config.width)
     return nn.LayerNorm(config.width, eps=1e-5)

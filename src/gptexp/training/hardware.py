@@ -23,3 +23,8 @@ def precision(wanted: str, device: torch.device) -> str:
     if wanted == "auto":
         wanted = "bf16" if has_fast_bf16(device) else "32"
     return {"32": "32-true", "bf16": "bf16-mixed"}[wanted]
+
+
+def micro_batch_tokens(device: torch.device) -> int | None:
+    """Tokens that are worth computing at once: beyond that a CPU gains nothing, and padding costs more."""
+    return 2048 if device.type == "cpu" else None

@@ -230,3 +230,5 @@ def _report(folder: RunFolder, prepared: Prepared, module: Module, tracker: Trac
 
 if __name__ == "__main__":
     train(RunFolder(sys.argv[1]))
+    if torch.distributed.is_initialized():  # left to the interpreter's exit, gloo's threads may abort the process
+        torch.distributed.destroy_process_group()

@@ -20,6 +20,7 @@ from gptexp.data.batch import Batch
 from gptexp.data.order import mixed
 from gptexp.model import Transformer
 from gptexp.training import optim
+from gptexp.training.hardware import micro_batch_tokens
 from gptexp.training.schedule import share_of_peak
 
 
@@ -42,8 +43,7 @@ class Module(L.LightningModule):
         self._set_learning_rate(optimizers)
 
         loss = torch.zeros((), device=self.device)
-        micro_batches = list(batch.split(self.config.trainer.micro_batch))
-        for micro in micro_batches:
+        for micro in batch.split(self.config.trainer.micro_batch, micro_batch_tokens(self.device)):
             loss_sum = self.model.loss(micro.tokens, micro.targets, micro.documents)
             share = loss_sum / max(1, batch.total_targets)
             self.manual_backward(share * self.trainer.world_size)  # strategies average gradients over ranks

@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from gptexp.model import attention
+from gptexp.model.attention import Attention, attend
+
+
+def test_attention_is_the_formula():
+    torch.manual_seed(0)
+    attention = Attention(width=8, heads=2, kv_heads=1, bias=False, qk_norm=False, dropout=0.0, layer=0)
+    x = torch.randn(1, 5, 8)
+    query = attention.query(x).view(5, 2, 4)
+    key, value = attention.key(x)[0], attention.value(x)[0]  # one head, shared by both query heads
+    heads = []
+    for head in range(2):
+        scores = query[:, head] @ key.T / 4**0.5
+        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+        heads.append(scores.softmax(dim=-1) @ value)
+    torch.testing.assert_close(attention(x, None, None, None)[0], attention.output(torch.cat(heads, dim=-1)))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_single_steps_in_bf16_follow_the_fused_kernel(masked, monkeypatch):
+    torch.manual_seed(0)
+    mask = torch.rand(3, 1, 20, 20) < 0.7 if masked else None
+    if mask is not None:
+        mask |= torch.eye(20, dtype=torch.bool)
+    shapes = ((3, 4, 20, 8), (3, 2, 20, 8), (3, 2, 20, 8))
+    results = []
+    inputs = [torch.randn(shape).bfloat16() for shape in shapes]
+    for limit in (attention.FORMULA_UP_TO, 0):
+        monkeypatch.setattr(attention, "FORMULA_UP_TO", limit)
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        y = attend(*leaves, mask)
+        y.float().square().sum().backward()
+        results.append([y, *(x.grad for x in leaves)])
+    for ours, fused in zip(*results, strict=True):
+        torch.testing.assert_close(ours, fused, atol=0.06, rtol=0.05)
