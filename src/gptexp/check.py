@@ -12,10 +12,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from gptexp.config import compose
+from gptexp.config import compose, shipped
 from gptexp.config.errors import UserError, exit_on_user_error
-
-REQUIRED = {"data=files": ["data.path=corpus.txt"], "data=hub": ["data.name=some/name"]}
 
 
 def main() -> None:
@@ -26,27 +24,27 @@ def _main() -> None:
     argparse.ArgumentParser(
         "gptexp.check", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     ).parse_args()
-    conf = Path(compose.conf_folder())
-    commands = [[f"{group}={path.stem}"] for group in compose.GROUPS for path in sorted((conf / group).glob("*.yaml"))]
+    conf = Path(shipped.conf_folder())
+    commands = [[f"{group}={path.stem}"] for group in shipped.GROUPS for path in sorted((conf / group).glob("*.yaml"))]
     commands += [["task=translate", f"model={path.stem}"] for path in sorted((conf / "model").glob("*.yaml"))]
-    commands += [job for sweep in sorted(compose.sweeps_folder().glob("*.yaml")) for job in sweep_jobs(sweep)]
+    commands += [job for sweep in shipped.sweep_files() for job in sweep_jobs(sweep)]
     failures = 0
     for command in commands:
-        needed = [value for name in command for value in REQUIRED.get(name, [])]
-        if command[0].startswith("experiment="):
-            needed = (
-                ["data.path=corpus.txt"]
-                if "data: files" in (conf / f"{command[0].replace('=', '/')}.yaml").read_text()
-                else []
-            )
         try:
-            compose.composed([*command, *needed])
+            _compose(command)
         except UserError as error:
             failures += 1
             print(f"gptexp.check: {' '.join(command)}: {error}", file=sys.stderr)
     print(f"{len(commands)} configs composed, {failures} failed")
     if failures:
         sys.exit(1)
+
+
+def _compose(command: list[str]) -> None:
+    try:
+        compose.composed(command)
+    except compose.MissingValueError as missing:  # what only the user can know, such as data.path
+        compose.composed([*command, f"{missing.key}=something"])
 
 
 def sweep_jobs(sweep: Path) -> list[list[str]]:

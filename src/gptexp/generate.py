@@ -51,7 +51,7 @@ def _main() -> None:
     model, tokenizer = load_run(folder)
     temperature = asked.temperature
     if temperature is None:
-        temperature = 0.0 if task.generates and asked.num_return_sequences == 1 else 0.8
+        temperature = task.temperature if asked.num_return_sequences == 1 else 0.8
     if asked.num_return_sequences < 1:
         raise UserError(f"--num-return-sequences {asked.num_return_sequences}: must be at least 1")
     if asked.num_return_sequences > 1 and temperature == 0:

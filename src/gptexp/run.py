@@ -11,15 +11,19 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gptexp.config import compose, identity
+from gptexp.config import compose, identity, shipped
 from gptexp.config.errors import UserError, exit_on_user_error
+from gptexp.config.explain import explained
 from gptexp.config.schema import Config
 from gptexp.reporting import tables
 from gptexp.reporting.record import RunFolder, find_run
@@ -39,7 +43,7 @@ Keys most used (KEY=VALUE; all of them, with documentation, in gptexp/config/sch
   data.path (data=files)   data.name (data=hub)   data.src data.tgt (data=cldr)   optim.lr
   init=RUN starts from trained weights   fresh=true starts again   seed   name   tags
 
--m runs a sweep over comma-separated values; `-cn NAME -cd sweeps` runs a sweep file.
+-m runs a sweep over comma-separated values; `-cn NAME -cd sweeps` runs a sweep file (shipped: {sweeps}).
 --hydra-help lists the flags that come from Hydra."""
 
 
@@ -87,13 +91,16 @@ def _say_what_came_before(config: Config, folder: RunFolder) -> None:
             folder.adopt(found)
         return
     mine = identity.settings_id(config)
-    for other in sorted(Path(config.outputs).glob(f"{config.task.kind}-{config.model.size}-*/config.yaml")):
-        if other.parent != folder.path and identity.settings_id(compose.load(other)) == mine:
+    pattern = f"{config.task.kind}-{config.model.size}-*/config.yaml"
+    others = [path for path in Path(config.outputs).glob(pattern) if path.parent != folder.path]
+    for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
+        if identity.settings_id(compose.load(other)) == mine:
             print(
                 f"the code has changed since {other.parent} was trained with these settings: this is a new run. "
                 f"To go on with that one: resume={other.parent}",
                 file=sys.stderr,
             )
+            return
 
 
 def main() -> None:
@@ -102,31 +109,48 @@ def main() -> None:
 
 def _main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own help takes more than a second to list the groups
-        print(HELP.format(groups=compose.groups_text()))
+        print(HELP.format(groups=shipped.groups_text(), sweeps=", ".join(shipped.sweep_names())))
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting: the message is ours
+    sys.argv[1:] = shipped.with_shipped_sweeps(sys.argv[1:])
     compose.register_schemas()
-    codes = []
+    jobs: list[Job] = []
 
-    @hydra.main(version_base="1.3", config_path=compose.conf_folder(), config_name="config")
+    @hydra.main(version_base="1.3", config_path=shipped.conf_folder(), config_name="config")
     def job(cfg: DictConfig) -> None:
-        """A sweep goes on with its other jobs when one fails; the worst exit code is the sweep's."""
-        try:
-            run(compose.checked(cfg))
-        except UserError as error:
-            print(f"gptexp: {error}", file=sys.stderr)
-            codes.append(2)
-        except Exception:
-            traceback.print_exc()
-            codes.append(1)
+        jobs.append(_attempt(cfg))
 
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
-        overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
-        raise compose.explained(error, overrides) from error
-    if codes:
+        overrides = get_args_parser().parse_args().overrides
+        raise explained(error, overrides) from error
+    if len(jobs) > 1:
+        print(tables.sweep_table([(job.overrides, job.folder, job.said) for job in jobs]), file=sys.stderr)
+    if codes := {job.code for job in jobs} - {0}:
         sys.exit(min(codes))
+
+
+@dataclass
+class Job:
+    overrides: str
+    folder: Path | None
+    said: str  # the headline metric, or why there is none
+    code: int = 0
+
+
+def _attempt(cfg: DictConfig) -> Job:
+    """One job. A sweep goes on with its other jobs when one fails; the worst exit code is the sweep's."""
+    overrides = " ".join(HydraConfig.get().overrides.task)
+    try:
+        folder = run(compose.checked(cfg))
+        return Job(overrides, folder.path, tables.headline(folder.result()))
+    except UserError as error:
+        print(f"gptexp: {error}", file=sys.stderr)
+        return Job(overrides, None, str(error), code=2)
+    except Exception as error:
+        traceback.print_exc()
+        return Job(overrides, None, f"{type(error).__name__}: {error}", code=1)
 
 
 if __name__ == "__main__":

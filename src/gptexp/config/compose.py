@@ -1,42 +1,34 @@
 """From the command line to a checked Config, without importing torch.
 
-Hydra composes; this file registers the schema, fills in what a flavour implies, checks what types cannot
-express, and turns Hydra's errors into one message with the nearest name.
+Hydra composes; this file registers the schema, fills in what a flavour implies, and checks what types cannot
+express.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gptexp.config.errors import UserError, nearest, unknown
-from gptexp.config.schema import FLAVOURS, SCHEMAS, Config, Files, known_keys, walk
-
-GROUPS = (*SCHEMAS, "experiment")
-
-
-def conf_folder() -> str:
-    return str(_shipped("conf"))
+from gptexp.config.errors import UserError, unknown
+from gptexp.config.explain import explained, no_such_key
+from gptexp.config.schema import FLAVOURS, SCHEMAS, Config, Files, walk
+from gptexp.config.shipped import conf_folder
 
 
-def sweeps_folder() -> Path:
-    return _shipped("sweeps")
+class MissingValueError(UserError):
+    """A key without a default was not given."""
 
-
-def _shipped(name: str) -> Path:
-    """Inside the package when installed from a wheel, else at the top of the checkout."""
-    package = Path(__file__).resolve().parents[1]
-    return package / name if (package / name).is_dir() else package.parents[1] / name
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} must be given: add {key}=... to the command")
+        self.key = key
 
 
 def register_schemas() -> None:
@@ -46,15 +38,6 @@ def register_schemas() -> None:
     for group, schemas in SCHEMAS.items():
         for name, node in schemas.items():
             store.store(group=group, name=name, node=node)
-
-
-def groups_text() -> str:
-    """The shipped choices of each group, a line each."""
-    rows = []
-    for group in GROUPS:
-        names = sorted(path.stem for path in (Path(conf_folder()) / group).glob("*.yaml"))
-        rows.append(f"{group + '=':<12}{' | '.join(names)}")
-    return "\n".join(rows)
 
 
 def composed(overrides: list[str], config_name: str = "config") -> Config:
@@ -80,11 +63,11 @@ def checked(cfg: DictConfig) -> Config:
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
-        raise UserError(f"{missing[0]} must be given: add {missing[0]}=... to the command")
+        raise MissingValueError(missing[0])
     config = cast(Config, OmegaConf.to_object(cfg))
     added = sorted(set(_leaves(OmegaConf.to_container(cfg))) - {key for key, _, _ in walk(config)})
     if added:  # `++key=value` gets past Hydra's own check
-        raise UserError(f"there is no key '{added[0]}'.{nearest(added[0], known_keys())}")
+        raise no_such_key(added[0])
     for key, field, value in walk(config):
         choices, minimum = field.metadata.get("choices"), field.metadata.get("minimum")
         if choices and value is not None and value not in choices:
@@ -170,47 +153,3 @@ def _absolute(path: Any, key: str) -> Any:
         case [str() as source, str() as target]:
             return [_absolute(source, key), _absolute(target, key)]
     raise UserError(f"{key}={path}: give a file, a folder or a pattern, or [source,target] for two parallel files")
-
-
-def explained(error: Exception, overrides: list[str]) -> UserError:
-    """Hydra's complaint as a UserError that says what was given, what is allowed, and the nearest name."""
-    text = f"{error}\n{error.__cause__ or ''}"
-    keys = known_keys()
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except HydraException:
-        return UserError(text.splitlines()[0] + "\nWrite overrides as key=value, lists as key=[a,b].")
-    for override in parsed:
-        key = override.key_or_group
-        if key.split(".")[0].split("/")[0] == "hydra":
-            continue
-        if key not in keys and key not in GROUPS and key.split(".fields.")[0] + ".fields" not in keys:
-            group = key.split(".")[0]
-            allowed = [k for k in keys if k.startswith(group + ".")] or [k for k in (*GROUPS, *keys) if "." not in k]
-            names = ", ".join(dict.fromkeys(allowed))
-            return UserError(
-                f"{override.input_line}: there is no key '{key}'.{nearest(key, (*GROUPS, *keys))} Allowed here: {names}"
-            )
-    option = re.search(r"(?:Could not find|Could not load) '(\w+)/([^']*)'", text)
-    if option:
-        group, given = option.groups()
-        options = re.findall(r"^\t(\S+)$", text, re.M)
-        return unknown(group, given, [name for name in options if not name.startswith("base_")])
-    for override in parsed:
-        value: Any = override.value()
-        key = override.key_or_group
-        named = re.search(rf"full_key: {re.escape(key)}$", text, re.M) or key in text or f"'{value}'" in text
-        if named and key in keys:
-            return UserError(f"{override.input_line}: {_reason(text, key)}")
-    return UserError(_reason(text, ""))
-
-
-def _reason(text: str, key: str) -> str:
-    if re.search(r"Key '\w+' (is )?not in", text) and key:
-        group = key.split(".")[0]
-        return f"this choice of {group} has no '{key}'; `--cfg job` prints the keys that it has"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [
-        line for line in lines if not re.match(r"(full_key|object_type|reference_type|Error merging|To append)", line)
-    ]
-    return said[0] if said else text

@@ -285,9 +285,12 @@ def walk(config: Any, prefix: str = "") -> list[tuple[str, Field, Any]]:
     return found
 
 
+def known_fields(schema: type) -> list[str]:
+    return [item.name for item in fields(schema)]
+
+
 def known_keys() -> list[str]:
     """Every dotted key that some choice of groups offers."""
-    top = [item.name for item in fields(Config)]
-    inner = [f"{group}.{item.name}" for group, schemas in SCHEMAS.items()
-             for schema in schemas.values() for item in fields(schema)]  # fmt: skip
-    return list(dict.fromkeys(top + inner))
+    inner = [f"{group}.{name}" for group, schemas in SCHEMAS.items()
+             for schema in schemas.values() for name in known_fields(schema)]  # fmt: skip
+    return list(dict.fromkeys(known_fields(Config) + inner))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gptexp.reporting.record import RunFolder
@@ -16,8 +18,30 @@ def metrics_table(metrics: dict[str, float]) -> str:
             split, _, leaf = name.rpartition("/")
             baseline = metrics.get(f"{split}/baseline/{leaf}")
             rows.append((name, f"{value:.4g}", "" if baseline is None else f"{baseline:.4g}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(f"  {a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows)
+    return _aligned(rows, "<>>")
+
+
+def headline(result: dict[str, Any]) -> str:
+    """The task's main metric next to the baseline's."""
+    name = result["headline"]
+    if name not in result["metrics"]:
+        return result["status"]
+    split, _, leaf = name.rpartition("/")
+    baseline = result["metrics"][f"{split}/baseline/{leaf}"]
+    return f"{name} {result['metrics'][name]:.4g} (baseline {baseline:.4g})"
+
+
+def sweep_table(jobs: list[tuple[str, Path | None, str]]) -> str:
+    """A line a job: what it overrides, its folder, and its headline metric or what went wrong."""
+    rows = [(overrides, folder.name if folder else "failed", said.splitlines()[0]) for overrides, folder, said in jobs]
+    return "sweep:\n" + _aligned(rows, "<<<")
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], sides: str) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(sides))]
+    lines = ["  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True))
+             for row in rows]  # fmt: skip
+    return "\n".join(f"  {line}".rstrip() for line in lines)
 
 
 def sample_lines(samples: list[dict[str, str]], width: int = 110) -> str:

@@ -23,6 +23,7 @@ class Task(ABC):
     fields: ClassVar[tuple[str, ...]]  # what it needs of an example; the last one is what is learned
     stream: ClassVar[bool] = False  # True: windows of one long stream; False: one sequence an example
     generates: ClassVar[bool] = True  # False: scored by its loss alone
+    temperature: ClassVar[float] = 0.0  # of samples; 0: the likeliest token each time
     headline: ClassVar[str]  # the metric that a table shows first
     higher_is_better: ClassVar[bool] = True
     baseline_name: ClassVar[str]  # what the naive baseline does, in words
@@ -127,8 +128,8 @@ class TextToText(Task):
         said = super().remarks(metrics, split, init)
         if said and "NOT" in said[0] and init is None:
             said.append(
-                "it started from random weights: pretrain first (task=pretrain, the same model), "
-                "then add init=RUN to this command"
+                "it started from random weights: train longer (trainer.max_steps), or pretrain first "
+                "(task=pretrain with the same model) and add init=RUN to this command"
             )
         return said
 

@@ -20,6 +20,7 @@ class Pretrain(Task):
     fields = ("text",)
     stream = True
     generates = False
+    temperature = 0.8
     headline = "bits_per_byte"
     higher_is_better = False
     baseline_name = "unigram model"

@@ -41,14 +41,15 @@ def evaluate(model: Transformer, task: Task, store: Store, split: str, progress:
 
 
 def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[str], progress: bool = True) -> list[str]:
-    """What the model says to each text, greedily; texts of similar length are computed together."""
+    """What the model says to each text; texts of similar length are computed together."""
     prompts = [task.prompt(text, tokenizer) for text in texts]
     order = sorted(range(len(texts)), key=lambda i: len(prompts[i]))
     said: list[str] = [""] * len(texts)
+    sampling = Sampling(task.temperature)
     starts = range(0, len(order), BATCH)
     for start in tqdm(starts, desc="generating", disable=None if progress else True, delay=2, leave=False):
         chosen = order[start : start + BATCH]
-        rows = generate(model, [prompts[i] for i in chosen], task.max_new_tokens, tokenizer.eos, Sampling())
+        rows = generate(model, [prompts[i] for i in chosen], task.max_new_tokens, tokenizer.eos, sampling)
         for i, row in zip(chosen, rows, strict=True):
             said[i] = tokenizer.decode(row)
     return said

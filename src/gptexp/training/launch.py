@@ -23,11 +23,12 @@ from gptexp.data.datamodule import DataModule
 from gptexp.reporting.record import RunFolder
 from gptexp.reporting.tracking import Tracker, open_tracker
 from gptexp.training import checkpoint
-from gptexp.training.callbacks import Progress, Recorder
 from gptexp.training.evaluation import evaluate
 from gptexp.training.hardware import pick_device, precision
 from gptexp.training.module import Module
 from gptexp.training.prepare import Prepared, prepare
+from gptexp.training.progress import Progress
+from gptexp.training.recorder import Recorder
 from gptexp.training.weights import build_model, initialise, load_run
 
 
@@ -151,7 +152,11 @@ def _trainer(config: Config, recorder: Recorder, validates: bool) -> L.Trainer:
         max_steps=-1,
         limit_val_batches=None if validates else 0,
         reload_dataloaders_every_n_epochs=1,  # an epoch is the stretch up to the next validation
-        callbacks=[recorder, *([Progress(config)] if settings.progress and _is_first() else []), _Stop()],
+        callbacks=[
+            recorder,
+            *([Progress(recorder, settings.max_steps)] if settings.progress and _is_first() else []),
+            _Stop(),
+        ],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -222,6 +227,7 @@ def _report(folder: RunFolder, prepared: Prepared, module: Module, tracker: Trac
         parameters=sum(p.numel() for p in model.parameters()),
         precision=precision(config.trainer.precision, pick_device(config.trainer.accelerator)),
         evaluated=best.name,
+        headline=f"{splits[-1] if splits else 'test'}/{prepared.task.headline}",
         metrics=metrics,
         remarks=prepared.task.remarks(metrics, splits[-1] if splits else "", config.init),
     )
