@@ -3,8 +3,9 @@ import pytest
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data.corpora.cldr import Cldr
+from gptexp.data.corpora.docstrings import docstrings
 from gptexp.data.corpora.hub import Hub
-from gptexp.data.corpora.pydocs import Pydocs, docstrings, summary_pair
+from gptexp.data.corpora.pydocs import Pydocs, summary_pair
 
 PAIR = ("source", "target")
 

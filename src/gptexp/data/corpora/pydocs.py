@@ -7,18 +7,14 @@ the pairs of a test split are never pretrained on.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
 import re
 import sys
 import sysconfig
-import warnings
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +26,9 @@ from gptexp.config import schema
 from gptexp.config.errors import UserError, nearest
 from gptexp.data import splits
 from gptexp.data.corpora.base import Corpus, Example
+from gptexp.data.corpora.docstrings import docstrings_of
 
 VERSION = 1  # of the extraction below: raise it when that changes
-SHORTEST = 40  # characters of a docstring that says something
 SECTION = re.compile(
     r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)", re.M
 )
@@ -77,21 +73,19 @@ class Pydocs(Corpus):
     def _extract(self) -> None:
         files = [(name, path) for name, _, _, folder in self.sources for path in _python_files(folder)]
         documents: dict[str, str] = {}  # text -> package; the same text again is the same document
-        # Processes are spawned: this one may hold threads and locks that a fork would copy in the middle of things.
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-            found = pool.map(docstrings, [path for _, path in files], chunksize=64)
-            bar = tqdm(
-                zip(files, found, strict=True),
-                total=len(files),
-                desc="reading docstrings",
-                unit=" files",
-                mininterval=1,
-                disable=None,
-                leave=False,
-            )
-            for (name, _), texts in bar:
-                for text in texts:
-                    documents.setdefault(text, name)
+        found = docstrings_of([path for _, path in files])
+        bar = tqdm(
+            zip(files, found, strict=True),
+            total=len(files),
+            desc="reading docstrings",
+            unit=" files",
+            mininterval=1,
+            disable=None,
+            leave=False,
+        )
+        for (name, _), texts in bar:
+            for text in texts:
+                documents.setdefault(text, name)
         fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
         sides = splits.assign(documents, self.config.split, fractions)
         temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
@@ -99,23 +93,6 @@ class Pydocs(Corpus):
             for (text, name), side in zip(documents.items(), sides, strict=True):
                 out.write(json.dumps({"package": name, "text": text, "split": splits.SPLITS[side]}) + "\n")
         temporary.replace(self.file)
-
-
-def docstrings(path: Path) -> list[str]:
-    """The docstrings of one source file, cleaned as inspect.cleandoc does; [] for what does not parse."""
-    source = path.read_bytes()
-    if b'"""' not in source and b"'''" not in source:
-        return []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's strings
-            tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        return []
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    found = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, kinds)]
-    texts = [text for text in found if text and len(text) >= SHORTEST]
-    return [text for text in texts if text.isprintable() or text.encode("utf8", "ignore").decode() == text]
 
 
 def summary_pair(text: str) -> tuple[str, str] | None:
