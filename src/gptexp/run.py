@@ -133,7 +133,7 @@ def _main() -> None:
 
 @dataclass
 class Job:
-    overrides: str
+    overrides: list[str]
     folder: Path | None
     said: str  # the headline metric, or why there is none
     code: int = 0
@@ -141,7 +141,7 @@ class Job:
 
 def _attempt(cfg: DictConfig) -> Job:
     """One job. A sweep goes on with its other jobs when one fails; the worst exit code is the sweep's."""
-    overrides = " ".join(HydraConfig.get().overrides.task)
+    overrides = list(HydraConfig.get().overrides.task)
     try:
         folder = run(compose.checked(cfg))
         return Job(overrides, folder.path, tables.headline(folder.result()))

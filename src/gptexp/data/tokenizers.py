@@ -10,6 +10,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
+from gptexp.config.network import hub_is_reachable
 
 EOS, PAD, SEP, MASK, UNK = "<|endoftext|>", "<|pad|>", "<|sep|>", "<|mask|>", "<|unk|>"
 SPECIAL = (EOS, PAD, SEP, MASK)
@@ -98,10 +99,11 @@ def _hugging_face(name: str) -> Tokenizer:
         return Tokenizer.load(folder / "tokenizer.json")
     from transformers import AutoTokenizer
 
+    local = folder.is_dir() or not hub_is_reachable()  # without a network the library would retry for minutes
     try:
-        loaded = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else name)
+        loaded = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else name, local_files_only=local)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = "no network, and not in the local cache" if local else str(error).strip().splitlines()[0]
         raise UserError(
             f"tokenizer.name={name}: neither a folder with tokenizer files nor a name that the hub gives ({reason})"
         ) from error

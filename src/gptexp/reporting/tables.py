@@ -31,9 +31,13 @@ def headline(result: dict[str, Any]) -> str:
     return f"{name} {result['metrics'][name]:.4g} (baseline {baseline:.4g})"
 
 
-def sweep_table(jobs: list[tuple[str, Path | None, str]]) -> str:
-    """A line a job: what it overrides, its folder, and its headline metric or what went wrong."""
-    rows = [(overrides, folder.name if folder else "failed", said.splitlines()[0]) for overrides, folder, said in jobs]
+def sweep_table(jobs: list[tuple[list[str], Path | None, str]]) -> str:
+    """A line a job: the overrides that set it apart, its folder, and its headline metric or what went wrong."""
+    shared = set.intersection(*(set(overrides) for overrides, _, _ in jobs))
+    rows = []
+    for overrides, folder, said in jobs:
+        own = " ".join(word for word in overrides if word not in shared)
+        rows.append((own, folder.name if folder else "failed", said.splitlines()[0]))
     return "sweep:\n" + _aligned(rows, "<<<")
 
 

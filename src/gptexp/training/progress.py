@@ -55,7 +55,7 @@ class Progress(L.Callback):
 
     def _show(self, module: Module) -> None:
         row = self.recorder.latest
-        if row is self.shown:
+        if not row or row is self.shown:
             return
         if self.bar is not None:
             self.bar.set_postfix_str(self._figures(module, row), refresh="val/loss" in row)
