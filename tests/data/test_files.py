@@ -8,12 +8,13 @@ from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data.corpora.files import Files
 
+CACHE = Path("cache")
 PAIR, TEXT = ("source", "target"), ("text",)
 ROWS = [{"source": f"question {i}", "target": f"answer {i}"} for i in range(30)]
 
 
 def read(path, fields=PAIR, **settings):
-    return list(Files(schema.Files(path=path if isinstance(path, list) else str(path), **settings), fields))
+    return list(Files(schema.Files(path=path if isinstance(path, list) else str(path), **settings), fields, CACHE))
 
 
 def write(path: Path, kind: str) -> Path:
@@ -62,7 +63,7 @@ def test_a_text_file_is_cut_into_pieces_that_join_to_the_same_text(text_file):
 def test_lists_and_other_names_of_fields(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"article": ["one.", "two."], "tldr": ["short", "long"]}))
     names = {"source": "article", "target": "tldr"}
-    [example] = Files(schema.Files(path=str(tmp_path / "a.jsonl"), fields=names), PAIR)
+    [example] = Files(schema.Files(path=str(tmp_path / "a.jsonl"), fields=names), PAIR, CACHE)
     assert example.fields == {"source": "one. two.", "target": "short"}
 
 

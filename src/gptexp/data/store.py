@@ -21,16 +21,16 @@ from typing import Any, Protocol
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data import splits, tokenizers
 from gptexp.data.corpora import Corpus, Example
+from gptexp.data.progress import shown
 from gptexp.data.tokenizers import Tokenizer
 
 VERSION = 1  # of the format: raise it when that changes
-CHUNK = 256  # examples encoded at once
+CHUNK, CHARACTERS = 256, 1_000_000  # encoded at once: at most so many examples, and about so much text
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i4"), ("prefix", "<i4"), ("targets", "<i4")])
 
 
@@ -143,7 +143,7 @@ def _write(
     said: list[str | None] = []
 
     def texts() -> Iterator[str]:
-        for example in _progress(islice(corpus, data.limit), "reading"):
+        for example in shown(islice(corpus, data.limit), "reading"):
             said.append(example.split)
             yield "\n".join(example.fields.values())
 
@@ -156,16 +156,15 @@ def _write(
             if side == 0
             for text in example.fields.values()
         )
-        tokenizer = tokenizers.build(tokenizer_config, _progress(training, "training the tokenizer"))
+        tokenizer = tokenizers.build(tokenizer_config, shown(training, "training the tokenizer"))
     else:
         tokenizer = given
     tokenizer.save(folder / "tokenizer.json")
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     with ExitStack() as stack:
         writers = [stack.enter_context(_Writer(folder, name, dtype, task)) for name in splits.SPLITS]
-        examples = iter(_progress(islice(corpus, data.limit), "encoding"))
         done = 0
-        while chunk := list(islice(examples, CHUNK)):
+        for chunk in _chunks(shown(islice(corpus, data.limit), "encoding")):
             for encoded, example, side in zip(task.encode(chunk, tokenizer), chunk, sides[done:], strict=False):
                 writers[side].add(encoded, example)
             done += len(chunk)
@@ -180,6 +179,19 @@ def _write(
         "splits": counts,
     }
     (folder / "meta.json").write_text(json.dumps(meta, indent=1))
+
+
+def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    chunk: list[Example] = []
+    characters = 0
+    for example in examples:
+        chunk.append(example)
+        characters += sum(map(len, example.fields.values()))
+        if len(chunk) == CHUNK or characters >= CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 class _Writer:
@@ -227,7 +239,3 @@ def _mapped(path: Path, dtype: np.dtype) -> NDArray:
     if path.stat().st_size == 0:
         return np.empty(0, dtype)
     return np.memmap(path, dtype, mode="r")
-
-
-def _progress(items: Iterable[Any], doing: str) -> Iterable[Any]:
-    return tqdm(items, desc=doing, unit=" examples", mininterval=1, delay=2, disable=None, leave=False)

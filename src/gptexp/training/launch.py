@@ -214,7 +214,7 @@ def _report(folder: RunFolder, prepared: Prepared, module: Module, tracker: Trac
     metrics: dict[str, float] = {}
     if splits:
         metrics |= checkpoint.read_state(best)["metrics"]
-        evaluation = evaluate(model, prepared.task, prepared.store, splits[-1], config.trainer.progress)
+        evaluation = evaluate(model, prepared.task, prepared.store, splits[-1])
         metrics |= evaluation.metrics
         folder.write_samples(evaluation.samples)
     folder.write_result(

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from tqdm.auto import tqdm
 
+from gptexp.data.progress import is_interactive
 from gptexp.training.module import Module
 from gptexp.training.recorder import Recorder
 
@@ -20,7 +21,7 @@ class Progress(L.Callback):
 
     def __init__(self, recorder: Recorder, steps: int) -> None:
         self.recorder, self.steps = recorder, steps
-        self.interactive = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self.interactive = is_interactive()
         self.bar: Any = None
         self.shown: dict[str, Any] = {}
         self.said_at = 0.0

@@ -54,7 +54,7 @@ def open_corpus(config: schema.Data, fields: tuple[str, ...], cache: Path) -> Co
         case schema.Files():
             from gptexp.data.corpora.files import Files
 
-            return Files(config, fields)
+            return Files(config, fields, cache)
         case schema.Hub():
             from gptexp.data.corpora.hub import Hub
 

@@ -24,8 +24,8 @@ PIECES = 2000  # a small file is cut into about as many
 
 
 class Files(Corpus):
-    def __init__(self, config: schema.Files, fields: tuple[str, ...]) -> None:
-        self.config, self.fields = config, fields
+    def __init__(self, config: schema.Files, fields: tuple[str, ...], cache: Path) -> None:
+        self.config, self.fields, self.cache = config, fields, cache
         unused = sorted(set(config.fields) - set(fields))
         if unused:
             raise UserError(
@@ -37,7 +37,9 @@ class Files(Corpus):
         self.only_train = len(self.parts) == 1
 
     def describe(self) -> dict[str, Any]:
-        hashes = {split: [[path.name, _sha256(path)] for path in files] for split, files in self.parts.items()}
+        hashes = {
+            split: [[path.name, _sha256(path, self.cache)] for path in files] for split, files in self.parts.items()
+        }
         return {
             "source": "files",
             "files": hashes,
@@ -236,6 +238,15 @@ def _existing(file: Path) -> Path:
     return file
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _sha256(path: Path, cache: Path) -> str:
+    """Computed once for each state of a file: reading a large corpus again at every start would take minutes."""
+    state = path.stat()
+    known = f"{path.resolve()} {state.st_ino} {state.st_size} {state.st_mtime_ns}"
+    kept = cache / "sha256" / hashlib.sha256(known.encode("utf8", "surrogateescape")).hexdigest()[:32]
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        temporary = kept.with_suffix(f".{os.getpid()}.tmp")
+        with path.open("rb") as stream:
+            temporary.write_text(hashlib.file_digest(stream, "sha256").hexdigest())
+        temporary.replace(kept)
+    return kept.read_text()

@@ -20,13 +20,13 @@ from typing import Any
 
 from filelock import FileLock
 from packaging.requirements import Requirement
-from tqdm.auto import tqdm
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError, nearest
 from gptexp.data import splits
 from gptexp.data.corpora.base import Corpus, Example
 from gptexp.data.corpora.docstrings import docstrings_of
+from gptexp.data.progress import shown
 
 VERSION = 1  # of the extraction below: raise it when that changes
 SECTION = re.compile(
@@ -74,16 +74,8 @@ class Pydocs(Corpus):
         files = [(name, path) for name, _, _, folder in self.sources for path in _python_files(folder)]
         documents: dict[str, str] = {}  # text -> package; the same text again is the same document
         found = docstrings_of([path for _, path in files])
-        bar = tqdm(
-            zip(files, found, strict=True),
-            total=len(files),
-            desc="reading docstrings",
-            unit=" files",
-            mininterval=1,
-            disable=None,
-            leave=False,
-        )
-        for (name, _), texts in bar:
+        read = zip(files, found, strict=True)
+        for (name, _), texts in shown(read, "reading docstrings", "files", len(files)):
             for text in texts:
                 documents.setdefault(text, name)
         fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
