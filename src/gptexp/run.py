@@ -72,12 +72,13 @@ def run(config: Config) -> RunFolder:
     if finished:
         print(f"finished earlier; fresh=true trains it again\n{tables.result_text(folder)}")
     else:
-        folder.create(config)
-        folder.write_data(data)
-        prepared.store.tokenizer.save(folder.path / "tokenizer.json")
-        from gptexp.training import launch
+        with folder.locked():
+            folder.create(config)
+            folder.write_data(data)
+            prepared.store.tokenizer.save(folder.path / "tokenizer.json")
+            from gptexp.training import launch
 
-        launch.start(folder)
+            launch.start(folder)
         print(tables.result_text(folder))
     print(folder.path, flush=True)
     return folder
@@ -94,7 +95,8 @@ def _say_what_came_before(config: Config, folder: RunFolder) -> None:
     pattern = f"{config.task.kind}-{config.model.size}-*/config.yaml"
     others = [path for path in Path(config.outputs).glob(pattern) if path.parent != folder.path]
     for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
-        if identity.settings_id(compose.load(other)) == mine:
+        trained = (other.parent / "checkpoints" / "last").is_file()
+        if trained and identity.settings_id(compose.load(other)) == mine:
             print(
                 f"the code has changed since {other.parent} was trained with these settings: this is a new run. "
                 f"To go on with that one: resume={other.parent}",

@@ -1,6 +1,7 @@
 """Whole runs of a few seconds, through the same code as the command."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -54,6 +55,13 @@ def test_data_that_changed_since_is_refused(translation, pairs_file):
     pairs_file.write_text(pairs_file.read_text().replace("STONE", "PEBBLE"))
     with pytest.raises(UserError, match="data has changed"):
         run(translation())
+
+
+def test_two_processes_do_not_train_one_run_at_once(translation):
+    folder = run(translation("trainer.max_steps=1"))
+    (folder.path / "result.json").unlink()
+    with folder.locked(), pytest.raises(UserError, match=f"trained by process {os.getpid()}"):
+        run(translation("trainer.max_steps=1"))
 
 
 def test_an_interrupted_run_goes_on(translation, monkeypatch):

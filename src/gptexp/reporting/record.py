@@ -18,9 +18,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from gptexp.config import compose
 from gptexp.config.errors import UserError, nearest
@@ -98,6 +102,31 @@ class RunFolder:
 
     def samples(self) -> list[dict[str, str]]:
         return _read_lines(self.samples_file)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Held while a run is trained; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        holder = self.path / ".lock.json"
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            said = _read_json(holder)
+            raise UserError(
+                f"{self.path}: is being trained by process {said.get('process')} on {said.get('host')}. "
+                f"Wait for it, or stop it first"
+            ) from error
+        try:
+            _write_json(holder, {"process": os.getpid(), "host": platform.node()})
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
 
     def put_aside(self) -> Path:
         """Rename the folder to NAME.1, NAME.2, ...: `fresh=true` loses nothing."""
