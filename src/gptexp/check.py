@@ -13,11 +13,11 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from gptexp.config import compose, shipped
-from gptexp.config.errors import UserError, exit_on_user_error
+from gptexp.config.errors import UserError, exit_cleanly
 
 
 def main() -> None:
-    exit_on_user_error(_main)
+    exit_cleanly(_main)
 
 
 def _main() -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from gptexp.config.errors import UserError, exit_on_user_error
+from gptexp.config.errors import UserError, exit_cleanly
 from gptexp.reporting import tables
 from gptexp.reporting.record import find_run
 
 
 def main() -> None:
-    exit_on_user_error(_main)
+    exit_cleanly(_main)
 
 
 def _main() -> None:

@@ -10,12 +10,12 @@ import argparse
 import json
 import sys
 
-from gptexp.config.errors import UserError, exit_on_user_error
+from gptexp.config.errors import UserError, exit_cleanly
 from gptexp.reporting.record import find_run
 
 
 def main() -> None:
-    exit_on_user_error(_main)
+    exit_cleanly(_main)
 
 
 def _main() -> None:

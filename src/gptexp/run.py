@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from gptexp.config import compose, identity, shipped
-from gptexp.config.errors import UserError, exit_on_user_error
+from gptexp.config.errors import UserError, exit_cleanly
 from gptexp.config.explain import explained
 from gptexp.config.schema import Config
 from gptexp.reporting import tables
@@ -54,33 +54,36 @@ def run(config: Config) -> RunFolder:
         UserError: the data, the weights to start from or the settings do not fit together.
     """
     folder = RunFolder(Path(config.outputs) / identity.folder_name(config))
-    if config.fresh and folder.path.exists():
+    is_first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"  # of ranks that others have started
+    if config.fresh and folder.path.exists() and is_first:
         print(f"the earlier run is now {folder.put_aside()}", file=sys.stderr)
     finished = folder.result().get("status") == "finished"
-    if not finished:
+    if not finished and is_first:
         _say_what_came_before(config, folder)
 
     from gptexp.training.prepare import prepare  # imports torch
 
     prepared = prepare(config)
     data = {"fingerprint": prepared.store.fingerprint, **prepared.store.meta}
-    if (old := folder.data()) and old["fingerprint"] != data["fingerprint"]:
+    old = folder.data().get("fingerprint", data["fingerprint"])
+    if old != data["fingerprint"] and "data" not in config.accept:
         raise UserError(
-            f"{folder.path}: its data has changed since it was trained (fingerprint {old['fingerprint']}, "
-            f"now {data['fingerprint']}). Start again with fresh=true"
+            f"{folder.path}: its data has changed since it was trained (fingerprint {old}, now {data['fingerprint']}). "
+            f"Start again with fresh=true, or go on all the same with accept=[data]"
         )
-    if finished:
-        print(f"finished earlier; fresh=true trains it again\n{tables.result_text(folder)}")
-    else:
-        with folder.locked():
+    if not finished:
+        if is_first:
             folder.create(config)
             folder.write_data(data)
             prepared.store.tokenizer.save(folder.path / "tokenizer.json")
-            from gptexp.training import launch
+        from gptexp.training import fit
 
-            launch.start(folder)
+        fit.start(folder, config)
+    if is_first:
+        if finished:
+            print("finished earlier; fresh=true trains it again")
         print(tables.result_text(folder))
-    print(folder.path, flush=True)
+        print(folder.path, flush=True)
     return folder
 
 
@@ -106,7 +109,7 @@ def _say_what_came_before(config: Config, folder: RunFolder) -> None:
 
 
 def main() -> None:
-    exit_on_user_error(_main)
+    exit_cleanly(_main)
 
 
 def _main() -> None:

@@ -70,8 +70,9 @@ def checked(cfg: DictConfig) -> Config:
         raise no_such_key(added[0])
     for key, field, value in walk(config):
         choices, minimum = field.metadata.get("choices"), field.metadata.get("minimum")
-        if choices and value is not None and value not in choices:
-            raise unknown(key, value, choices)
+        for item in value if isinstance(value, list) else [value]:
+            if choices and item is not None and item not in choices:
+                raise unknown(key, item, choices)
         if minimum is not None and value is not None and value < minimum:
             raise UserError(f"{key}={value}: must be at least {minimum:g}")
     _complete(config)

@@ -1,4 +1,4 @@
-"""The one exception that means "the user's input is wrong", and how a verb ends on it."""
+"""How a verb ends: exit code 2 for wrong input, 1 for a failure, 75 for a run that was asked to stop."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from collections.abc import Callable, Iterable
 
 class UserError(Exception):
     """What was given, what is allowed, what to do: shown without a traceback, exit code 2."""
+
+
+class RunError(Exception):
+    """A run failed for a reason that one message explains: shown without a traceback, exit code 1."""
+
+
+class Stopped(BaseException):
+    """A signal asked the run to stop, and what there was to save is saved: exit code 75, run the command again.
+
+    75 is EX_TEMPFAIL of sysexits.h. Not an Exception, so that a sweep does not go on with its next job.
+    """
+
+    code = 75
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
@@ -28,13 +41,19 @@ def unknown(what: str, given: str, allowed: Iterable[str]) -> UserError:
     return UserError(f"{what}={given}: not known.{nearest(given, options)} Allowed: {', '.join(options)}")
 
 
-def exit_on_user_error(verb: Callable[[], None]) -> None:
-    """Run a verb; exit 2 with one message on a UserError, 130 on Ctrl-C."""
+def exit_cleanly(verb: Callable[[], None]) -> None:
+    """Run a verb; end it with one message and the exit code that says what happened."""
     try:
         verb()
     except UserError as error:
         print(f"gptexp: {error}", file=sys.stderr)
         sys.exit(2)
+    except RunError as error:
+        print(f"gptexp: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Stopped as stopped:
+        print(f"gptexp: stopped by {stopped}; the same command goes on", file=sys.stderr)
+        sys.exit(Stopped.code)
     except KeyboardInterrupt:
         print("gptexp: interrupted", file=sys.stderr)
         sys.exit(130)

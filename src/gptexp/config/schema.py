@@ -214,15 +214,25 @@ class Trainer:
     )
     devices: int = option(1, "processes on this machine, one a device", minimum=1, affects_result=False)
     nodes: int = option(1, "machines", minimum=1, affects_result=False)
-    strategy: str = option("auto", "auto: ddp where there are several devices",
+    strategy: str = option("auto", "auto: ddp where there are several devices; fsdp: FSDP2, each holds a part",
                            choices=("auto", "ddp", "fsdp"), affects_result=False)  # fmt: skip
     accelerator: str = option("auto", "auto: a GPU where there is one",
                               choices=("auto", "cpu", "gpu"), affects_result=False)  # fmt: skip
     precision: str = option("auto", "auto: bf16 where the machine computes it natively", choices=("auto", "32", "bf16"))
     compile: bool = option(False, "torch.compile the blocks", affects_result=False)
+    activation_checkpointing: bool = option(
+        False, "compute activations again in the backward pass: slower, less memory", affects_result=False
+    )
+    deterministic: bool = option(
+        False, "only deterministic kernels: exact repeats on a GPU too, slower", affects_result=False
+    )
+    skip_steps: list[int] = option([], "steps whose update is left out, for a batch that breaks the run")
     val_every: int = option(100, "steps between two passes over the validation split", minimum=1)
     log_every: int = option(10, "steps between two lines of metrics.jsonl", minimum=1, affects_result=False)
     checkpoint_every: int = option(100, "steps between two checkpoints", minimum=1, affects_result=False)
+    keep_checkpoints: int = option(2, "newest checkpoints that are kept, beside the best", minimum=1,
+                                   affects_result=False)  # fmt: skip
+    sharded_checkpoints: bool = option(False, "fsdp: each rank writes its own part", affects_result=False)
     workers: int = option(0, "processes that prepare batches; 0: the training process", minimum=0, affects_result=False)
     progress: bool = option(True, "progress bar, or plain lines where there is no terminal", affects_result=False)
 
@@ -253,6 +263,8 @@ class Config:
     init: str | None = option(None, "start from these weights and their tokenizer: a run folder or an exported one")
     resume: str | None = option(None, "go on from the last checkpoint of this run folder, in a folder of its own",
                                 affects_result=False)  # fmt: skip
+    accept: list[str] = option([], "differences to a checkpoint that are accepted: [data]", choices=("data",),
+                               affects_result=False)  # fmt: skip
     fresh: bool = option(False, "put an earlier run of this config aside and start again", affects_result=False)
     name: str | None = option(None, "display name; null: the folder's", affects_result=False)
     tags: list[str] = option([], "tags in the dashboards", affects_result=False)

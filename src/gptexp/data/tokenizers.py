@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,6 +43,9 @@ class Tokenizer:
 
     def decode(self, tokens: Iterable[int]) -> str:
         return self.backend.decode(list(tokens), skip_special_tokens=True)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
         self.backend.save(str(path))

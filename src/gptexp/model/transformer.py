@@ -134,7 +134,7 @@ class Transformer(nn.Module):
 
         The head is applied only where there is a target: a summary's loss does not pay for its document.
         """
-        hidden = self(tokens, documents)
+        hidden = self.forward(tokens, documents)  # not self(...): under FSDP this method is the entry, not forward
         valid = targets >= 0
         logits = self.head(hidden[valid])  # [targets, V]
         return F.cross_entropy(logits.float(), targets[valid], reduction="sum")

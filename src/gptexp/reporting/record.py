@@ -6,6 +6,7 @@ data.json         sources with versions and licences, counts, fingerprint
 metrics.jsonl     one object a logged step
 samples.jsonl     input, reference and output of a few held-out examples
 checkpoints/      step-000100/ ...
+crash.json        the step that a guard stopped
 result.json       status, steps, tokens, speed, metrics
 """
 
@@ -22,9 +23,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
 
 from gptexp.config import compose
 from gptexp.config.errors import UserError, nearest
@@ -79,6 +81,24 @@ class RunFolder:
     def write_result(self, **values: Any) -> None:
         _write_json(self.path / "result.json", {**self.result(), **values})
 
+    def settings(self) -> dict[str, Any]:
+        """config.yaml as plain values, for dashboards."""
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml")))
+
+    def crash(self) -> dict[str, Any]:
+        """The record of the step that a guard stopped, or {}."""
+        return _read_json(self.path / "crash.json")
+
+    def write_crash(self, record: dict[str, Any]) -> None:
+        _write_json(self.path / "crash.json", record)
+
+    def micro_batch(self) -> int | None:
+        """What fits into memory, where that has turned out to be less than was asked for."""
+        return _read_json(self.path / "micro_batch.json").get("micro_batch")
+
+    def write_micro_batch(self, size: int) -> None:
+        _write_json(self.path / "micro_batch.json", {"micro_batch": size})
+
     def data(self) -> dict[str, Any]:
         return _read_json(self.path / "data.json")
 
@@ -114,7 +134,7 @@ class RunFolder:
         holder = self.path / ".lock.json"
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=3)  # the ranks of a run that was killed need a moment to notice
         except Timeout as error:
             said = _read_json(holder)
             raise UserError(

@@ -1,29 +1,43 @@
 """Checkpoints: a folder that is whole or absent, the same whatever the strategy, without pickled objects.
 
-checkpoints/step-000100/model.safetensors      full weights under the names of the plain Transformer
-                        optimizer.safetensors  full optimizer state, NAME/STATE
-                        state.json             step, tokens, seconds, metrics
-                        manifest.json          sha256 of each file
+checkpoints/step-000100/model.safetensors      weights under the names of the plain Transformer
+                        optimizer.safetensors  optimizer state, NAME/STATE
+                        state.json             step, tokens, seconds, best
+                        manifest.json          sha256 and size of each file; step, tokens, metrics, what it belongs to
 checkpoints/last, checkpoints/best             name of a folder
+
+Sharded, the first two are one file a rank, model-00001-of-00002.safetensors (see sharding.py). Whoever reads tensors
+checks the manifest first: weights are either those that were written, or refused.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-KEEP = 1  # checkpoints beside the best one
+from gptexp.config.errors import RunError, UserError
+from gptexp.data.integrity import sealed, sha256, unsealed
+from gptexp.training import sharding
+from gptexp.training.world import World
+
+FORMAT = 1
+
+
+class DamagedError(Exception):
+    """A checkpoint is not what was written; the message names the file."""
 
 
 def save(
@@ -31,33 +45,45 @@ def save(
     model: nn.Module,
     optimizers: list[Optimizer],
     state: dict[str, Any],
-    is_best: bool,
-    writes: bool,
+    world: World,
+    *,
+    belongs_to: dict[str, Any],
+    is_best: bool = False,
+    keep: int = 1,
+    sharded: bool = False,
 ) -> None:
-    """Write checkpoints/step-NNNNNN. Every rank calls it, since shards are gathered; only `writes` writes."""
-    weights = model_tensors(model)
-    moments = optimizer_tensors(model, optimizers)
-    if not writes:
-        return
-    name = f"step-{state['step']:06d}"
+    """Write checkpoints/step-NNNNNN. Every rank calls it; the first writes, or each its shards.
+
+    Raises:
+        RunError: the disk is full; the checkpoints before are whole.
+    """
+    name = _name(state["step"])
     temporary = folder / f".{name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(weights, temporary / "model.safetensors")
-    save_file(moments, temporary / "optimizer.safetensors")
-    (temporary / "state.json").write_text(json.dumps(state, indent=1))
-    files = sorted(temporary.iterdir())
-    manifest = {"files": {file.name: _sha256(file) for file in files}, **state}
-    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    for file in temporary.iterdir():
-        _flush(file)
-    shutil.rmtree(folder / name, ignore_errors=True)
-    temporary.rename(folder / name)
-    _flush(folder)
-    _point(folder, "last", name)
-    if is_best:
-        _point(folder, "best", name)
-    _remove_old(folder)
+    if world.is_first:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    world.barrier()
+    try:
+        for kind, tensors in (("model", model_tensors(model)), ("optimizer", optimizer_tensors(model, optimizers))):
+            if sharded:
+                sharding.save_shard(tensors, temporary, kind, world.rank, world.size)
+            else:
+                whole = {key: value for key, tensor in tensors if (value := _full(tensor, world.is_first)) is not None}
+                if world.is_first:
+                    _require_room(temporary, sum(tensor.nbytes for tensor in whole.values()))
+                    save_file(whole, temporary / f"{kind}.safetensors")
+        world.barrier()
+        if world.is_first:
+            _finish(temporary, folder / name, state, belongs_to)
+            _point(folder, "last", name)
+            if is_best:
+                _point(folder, "best", name)
+            _remove_old(folder, keep)
+    except (OSError, SafetensorError) as error:
+        if not _is_full(error):
+            raise
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise RunError(f"{folder}: no room for a checkpoint ({error}). {_advice(folder)}") from error
 
 
 def find(folder: Path, which: str = "last") -> Path | None:
@@ -65,49 +91,94 @@ def find(folder: Path, which: str = "last") -> Path | None:
     pointer = folder / which
     if not pointer.is_file():
         return None
-    found = folder / pointer.read_text().strip()
-    return found if (found / "manifest.json").is_file() else None
+    found = folder / pointer.read_text(errors="replace").strip()
+    return found if found.is_dir() else None
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that is what was written; damaged ones are named and set aside. None: there is none."""
+    found = sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
+    for path in found:
+        try:
+            verify(path)
+            return path
+        except DamagedError as error:
+            aside = folder / f"damaged-{path.name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            print(f"damaged checkpoint: {error}. It is now {aside}", file=sys.stderr)
+    if found:
+        print(f"{folder}: no whole checkpoint is left, training starts again", file=sys.stderr)
+    return None
+
+
+def verify(checkpoint: Path) -> None:
+    """Compare a checkpoint's files with what was written.
+
+    Raises:
+        DamagedError: one is missing or differs.
+    """
+    try:
+        said = manifest(checkpoint)
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{checkpoint / 'manifest.json'}: not readable ({error})") from error
+    if checkpoint.name != _name(said["step"]):
+        raise DamagedError(f"{checkpoint}: holds the checkpoint of step {said['step']}")
+    for name, expected in said["files"].items():
+        file = checkpoint / name
+        if not file.is_file():
+            raise DamagedError(f"{file}: is missing")
+        if file.stat().st_size != expected["bytes"]:
+            raise DamagedError(f"{file}: has {file.stat().st_size:,} bytes instead of {expected['bytes']:,}")
+        if sha256(file) != expected["sha256"]:
+            raise DamagedError(f"{file}: its content is not what was written (sha256 differs)")
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
     return json.loads((checkpoint / "state.json").read_text())
 
 
+def manifest(checkpoint: Path) -> dict[str, Any]:
+    """What a verified checkpoint says of itself."""
+    return unsealed((checkpoint / "manifest.json").read_text())
+
+
 def load_weights(checkpoint: Path, model: nn.Module) -> None:
-    """Raises RuntimeError where names or shapes differ."""
-    weights = load_file(checkpoint / "model.safetensors")
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    shared = {name for name, _ in model.named_parameters(remove_duplicate=False)} - set(weights)
-    if unexpected or set(missing) - shared:
-        raise RuntimeError(f"{checkpoint}: weights of another model: missing {missing}, unexpected {unexpected}")
+    """Into a model that is not sharded yet; whoever calls it has verified the checkpoint.
+
+    Raises:
+        UserError: they are weights of another model.
+    """
+    weights = sharding.load(checkpoint, "model")
+    ours = dict(model.named_parameters())
+    for name in sorted({*ours, *weights}):
+        mine, theirs = (tuple(t[name].shape) if name in t else "missing" for t in (ours, weights))
+        if mine != theirs:
+            raise UserError(f"{checkpoint}: weights of another model: {name} is {theirs} there, {mine} here")
+    with torch.no_grad():
+        for name, parameter in ours.items():
+            parameter.copy_(weights[name])
 
 
 def load_optimizers(checkpoint: Path, model: nn.Module, optimizers: list[Optimizer]) -> None:
-    """Give each parameter its state back, sharded as the parameter is."""
-    moments = load_file(checkpoint / "optimizer.safetensors")
+    """Give each parameter its state back, sharded as the parameter is. The checkpoint has been verified."""
+    moments = sharding.load(checkpoint, "optimizer")
     for name, parameter, state in _named_states(model, optimizers):
         for key in [key for key in moments if key.rpartition("/")[0] == name]:
-            state[key.rpartition("/")[2]] = _placed(moments[key], parameter)
+            state[key.rpartition("/")[2]] = sharding.placed(moments[key], parameter)
 
 
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Full weights on the CPU; a tied head is stored once."""
-    tensors: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():  # names a shared parameter once
-        tensors[name] = _full(parameter)
-    return tensors
+def model_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters under the names of the plain Transformer; one that is shared, a tied head, comes once."""
+    yield from model.named_parameters()
 
 
-def optimizer_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tensor]:
-    return {
-        f"{name}/{key}": _full(value)
-        for name, _, state in _named_states(model, optimizers)
-        for key, value in state.items()
-        if isinstance(value, Tensor)
-    }
+def optimizer_tensors(model: nn.Module, optimizers: list[Optimizer]) -> Iterator[tuple[str, Tensor]]:
+    for name, _, state in _named_states(model, optimizers):
+        yield from ((f"{name}/{key}", value) for key, value in state.items() if isinstance(value, Tensor))
 
 
-def _named_states(model: nn.Module, optimizers: list[Optimizer]) -> Iterable[tuple[str, Tensor, dict[str, Any]]]:
+def _named_states(model: nn.Module, optimizers: list[Optimizer]) -> Iterator[tuple[str, Tensor, dict[str, Any]]]:
     names = {parameter: name for name, parameter in model.named_parameters()}
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -115,26 +186,39 @@ def _named_states(model: nn.Module, optimizers: list[Optimizer]) -> Iterable[tup
                 yield names[parameter], parameter, optimizer.state[parameter]
 
 
-def _full(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
-    if isinstance(tensor, DTensor):
-        tensor = tensor.full_tensor()
-    return tensor.cpu().contiguous()
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
 
 
-def _placed(full: Tensor, parameter: Tensor) -> Tensor:
-    if full.ndim == 0:  # a step count
-        return full.to(parameter.device)
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(full.to(parameter.device), parameter.device_mesh, parameter.placements)
-    return full.to(parameter.device)
+def _full(tensor: Tensor, keep: bool) -> Tensor | None:
+    """Every rank takes part in putting a sharded tensor together; who does not keep it, gives it up at once."""
+    full = sharding.whole(tensor.detach())
+    return full.cpu().contiguous() if keep else None
 
 
-def _remove_old(folder: Path) -> None:
+def _finish(temporary: Path, final: Path, state: dict[str, Any], belongs_to: dict[str, Any]) -> None:
+    """Manifest, then everything out to the disk, then the name: a crash at any point leaves no half checkpoint."""
+    (temporary / "state.json").write_text(json.dumps(state, indent=1))
+    files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(temporary.iterdir())}
+    kept = {key: state[key] for key in ("step", "tokens", "metrics")}
+    text = sealed({"format": FORMAT, **kept, "belongs_to": belongs_to, "files": files})
+    (temporary / "manifest.json").write_text(text)
+    for file in temporary.iterdir():
+        _flush(file)
+    _flush(temporary)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    _flush(final.parent)
+
+
+def _remove_old(folder: Path, keep: int) -> None:
+    """Keep the newest, and what a pointer names."""
     steps = sorted(path for path in folder.glob("step-*") if path.is_dir())
-    kept = {(folder / name).read_text().strip() for name in ("last", "best") if (folder / name).is_file()}
-    for path in steps[: -KEEP or None]:
-        if path.name not in kept:
+    named = {
+        (folder / name).read_text(errors="replace").strip() for name in ("last", "best") if (folder / name).is_file()
+    }
+    for path in steps[:-keep]:
+        if path.name not in named:
             shutil.rmtree(path)
 
 
@@ -145,9 +229,20 @@ def _point(folder: Path, pointer: str, name: str) -> None:
     temporary.replace(folder / pointer)
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _require_room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise OSError(errno.ENOSPC, f"it needs {size / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free")
+
+
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+
+
+def _advice(folder: Path) -> str:
+    before = find(folder)
+    kept = f"{before.name} is whole: free some space and run the same command, it goes on from there" if before else ""
+    return kept or "Free some space and run the same command"
 
 
 def _flush(path: Path) -> None:
@@ -162,6 +257,7 @@ def _flush(path: Path) -> None:
 def digest(model: nn.Module) -> str:
     """sha256 over all weights, by name: two models are the same to the bit where it is equal."""
     total = hashlib.sha256()
-    for name, tensor in sorted(model_tensors(model).items()):
-        total.update(name.encode() + tensor.view(torch.uint8).numpy().tobytes())
+    for name, tensor in sorted(model_tensors(model)):
+        whole = sharding.whole(tensor.detach()).cpu().contiguous()
+        total.update(name.encode() + whole.view(torch.uint8).numpy().tobytes())
     return total.hexdigest()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -13,8 +15,11 @@ from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
 from gptexp.model.decoding import Sampling, generate
 from gptexp.tasks import Task
+from gptexp.training.world import World
 
 BATCH = 32
+ALONE = World()
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -23,12 +28,15 @@ class Evaluation:
     samples: list[dict[str, str]]  # input, reference, output
 
 
-def evaluate(model: Transformer, task: Task, store: Store, split: str) -> Evaluation:
-    """Metrics of `split` ("val" or "test") and a few samples; the model's mode is left as it was."""
-    metrics = task.loss_metrics(store, split, *_loss(model, task, store, split))
+def evaluate(model: Transformer, task: Task, store: Store, split: str, world: World = ALONE) -> Evaluation:
+    """Metrics of `split` ("val" or "test") and a few samples.
+
+    Ranks share the batches, which are the same however many ranks there are: so are the figures, to the bit.
+    """
+    metrics = task.loss_metrics(store, split, *_loss(model, task, store, split, world))
     count = task.config.test_examples if task.generates else task.config.samples
     examples = list(task.held_out(store, split, count)) if count or task.generates else []
-    outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples])
+    outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples], world)
     if task.generates:
         metrics |= task.score(outputs, examples)
         naive = task.score([task.baseline(example["source"]) for example in examples], examples)
@@ -40,31 +48,40 @@ def evaluate(model: Transformer, task: Task, store: Store, split: str) -> Evalua
     return Evaluation({f"{split}/{name}": value for name, value in metrics.items()}, samples[: task.config.samples])
 
 
-def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[str]) -> list[str]:
+def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[str], world: World = ALONE) -> list[str]:
     """What the model says to each text; texts of similar length are computed together."""
     prompts = [task.prompt(text, tokenizer) for text in texts]
     order = sorted(range(len(texts)), key=lambda i: len(prompts[i]))
-    said: list[str] = [""] * len(texts)
+    groups = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
     sampling = Sampling(task.temperature)
-    starts = range(0, len(order), BATCH)
-    for start in shown(starts, "generating", "batches", len(starts)):
-        chosen = order[start : start + BATCH]
-        rows = generate(model, [prompts[i] for i in chosen], task.max_new_tokens, tokenizer.eos, sampling)
-        for i, row in zip(chosen, rows, strict=True):
-            said[i] = tokenizer.decode(row)
-    return said
+
+    def said(number: int) -> dict[int, str]:
+        chosen = [prompts[i] for i in groups[number]]
+        rows = generate(model, chosen, task.max_new_tokens, tokenizer.eos, sampling)
+        return {i: tokenizer.decode(row) for i, row in zip(groups[number], rows, strict=True)}
+
+    found = {i: text for group in _shared(len(groups), said, "generating", world) for i, text in group.items()}
+    return [found[i] for i in range(len(texts))]
 
 
 @torch.inference_mode()
-def _loss(model: Transformer, task: Task, store: Store, split: str) -> tuple[float, int]:
+def _loss(model: Transformer, task: Task, store: Store, split: str, world: World) -> tuple[float, int]:
     """Nats summed over all targets of a split, and how many there are."""
-    was_training, device = model.training, model.embedding.weight.device
+    device = model.embedding.weight.device
     model.eval()
-    loss, targets = 0.0, 0
     batches = HeldOutBatches(task.sequences(store, split, None), BATCH)
-    for number in shown(range(len(batches)), f"{split} loss", "batches", len(batches)):
+
+    def loss(number: int) -> tuple[float, int]:
         batch = batches[number].to(device)
-        loss += float(model.loss(batch.tokens, batch.targets, batch.documents))
-        targets += batch.total_targets
-    model.train(was_training)
-    return loss, targets
+        return float(model.loss(batch.tokens, batch.targets, batch.documents)), batch.total_targets
+
+    found = _shared(len(batches), loss, f"{split} loss", world)
+    return sum(loss for loss, _ in found), sum(targets for _, targets in found)
+
+
+def _shared(count: int, compute: Callable[[int], Found], doing: str, world: World) -> list[Found]:
+    """compute(0), ... compute(count - 1), each on one rank, all of them known to every rank."""
+    mine = range(world.rank, count, world.size)
+    parts = world.gathered({number: compute(number) for number in shown(mine, doing, "batches", len(mine))})
+    everything = {number: found for part in parts for number, found in part.items()}
+    return [everything[number] for number in range(count)]

@@ -6,57 +6,120 @@ follow from (seed, step, rank), and the loss is divided by the valid targets of 
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
-import torch.distributed
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torchmetrics import SumMetric
 
+from gptexp.config.errors import RunError
 from gptexp.config.schema import Config
 from gptexp.data.batch import Batch
 from gptexp.data.order import mixed
 from gptexp.model import Transformer
 from gptexp.training import optim
+from gptexp.training.guard import NotFiniteError, OutOfMemoryError, is_out_of_memory
 from gptexp.training.hardware import micro_batch_tokens
 from gptexp.training.schedule import share_of_peak
+from gptexp.training.sharding import whole
+from gptexp.training.signals import StopSignals
+from gptexp.training.strategies import shard
+from gptexp.training.world import World
 
 
 class Module(L.LightningModule):
-    def __init__(self, model: Transformer, config: Config) -> None:
+    def __init__(self, model: Transformer, config: Config, world: World, signals: StopSignals) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.model, self.config = model, config
+        self.model, self.config, self.world, self.signals = model, config, world, signals
+        self.is_sharded = False
+        self.micro_batch = config.trainer.micro_batch
         self.step, self.tokens, self.seconds = 0, 0, 0.0  # done so far, restored from a checkpoint
-        self.train_loss: Tensor | None = None  # of the last step: nats a target, this rank's part
+        self.loss, self.norm = 0.0, 0.0  # of the last step: nats a target over the global batch; gradient norm
         self.learning_rate = 0.0
+        self.is_asked_to_stop = False  # on some rank, and known to all of them
         self.held_out_loss, self.held_out_targets = SumMetric(), SumMetric()
+
+    def configure_model(self) -> None:
+        if self.config.trainer.strategy == "fsdp" and not self.is_sharded:  # Lightning may call this twice
+            shard(self.model, self.device_mesh, self.config.trainer)
+            self.is_sharded = True
 
     def configure_optimizers(self) -> Any:
         return optim.build(self.model, self.config.optim)
 
     def training_step(self, batch: Batch, _: int) -> None:
-        seed_step(self.config.seed, self.step, self.global_rank)
         optimizers = self._optimizers()
         self._set_learning_rate(optimizers)
+        seed_step(self.config.seed, self.step, self.world.rank)
 
-        loss = torch.zeros((), device=self.device)
-        for micro in batch.split(self.config.trainer.micro_batch, micro_batch_tokens(self.device)):
-            loss_sum = self.model.loss(micro.tokens, micro.targets, micro.documents)
-            share = loss_sum / max(1, batch.total_targets)
-            self.manual_backward(share * self.trainer.world_size)  # strategies average gradients over ranks
-            loss += share.detach()
-        if self.config.optim.grad_clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.grad_clip)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        if self.step in self.config.trainer.skip_steps:
+            self._agree(torch.zeros((), device=self.device), torch.zeros((), device=self.device))
+        else:
+            loss = self._backward(batch)
+            norm = self._clipped_norm()
+            self._agree(loss, norm)
+            if not np.isfinite([self.loss, self.norm]).all():  # before anything has changed
+                raise NotFiniteError(self.loss, self.norm, batch)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
 
-        self.train_loss = loss
         self.step += 1
         self.tokens += batch.total_tokens
+
+    def _backward(self, batch: Batch) -> Tensor:
+        """Gradients of the whole batch, and this rank's part of the loss; with smaller micro-batches where needed."""
+        while True:
+            try:
+                return self._backward_once(batch)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            rows = min(self.micro_batch or len(batch), len(batch))
+            if rows == 1:
+                raise RunError("out of memory with one sequence at a time: a smaller model, or a shorter model.context")
+            self.micro_batch = rows // 2
+            if self.world.size > 1:  # the others wait for gradients that will not come: start again from the checkpoint
+                raise OutOfMemoryError(self.micro_batch)
+            said = f"out of memory with {rows} sequences at once; now {self.micro_batch}, the global batch stays"
+            print(said, file=sys.stderr)
+            self.zero_grad()
+            torch.cuda.empty_cache()
+            seed_step(self.config.seed, self.step, self.world.rank)
+
+    def _backward_once(self, batch: Batch) -> Tensor:
+        loss = torch.zeros((), device=self.device)
+        # Sharded parameters are gathered for each micro-batch by all ranks together: all need equally many.
+        tokens = None if self.is_sharded else micro_batch_tokens(self.device)
+        micro_batches = list(batch.split(self.micro_batch, tokens))
+        for micro in micro_batches:
+            share = self.model.loss(micro.tokens, micro.targets, micro.documents) / max(1, batch.total_targets)
+            with nullcontext() if micro is micro_batches[-1] else self._gradients_stay_here():
+                self.manual_backward(share * self.world.size)  # strategies average gradients over ranks
+            loss += share.detach()
+        return loss
+
+    def _gradients_stay_here(self) -> Any:
+        """Exchange gradients once a step, after the last micro-batch."""
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
+
+    def _clipped_norm(self) -> Tensor:
+        largest = self.config.optim.grad_clip or torch.inf
+        return whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)).detach()
+
+    def _agree(self, loss: Tensor, norm: Tensor) -> None:
+        """One exchange a step: the loss over all ranks, the largest norm, and whether somebody is asked to stop."""
+        asked = float(self.signals.asked is not None)
+        figures = torch.stack([loss, norm.to(loss.device), torch.tensor(asked, device=loss.device)])
+        self.loss, norms, asked = self.world.summed(figures).tolist()
+        self.norm, self.is_asked_to_stop = norms / self.world.size, asked > 0
 
     def validation_step(self, batch: Batch, _: int) -> None:
         self.held_out_loss.update(self.model.loss(batch.tokens, batch.targets, batch.documents))
@@ -70,14 +133,6 @@ class Module(L.LightningModule):
     def validation_loss(self) -> float:
         """Nats a target over the whole validation split, summed over all ranks."""
         return float(self.held_out_loss.compute() / self.held_out_targets.compute())
-
-    def global_train_loss(self) -> float:
-        """The last step's loss over all ranks."""
-        assert self.train_loss is not None
-        loss = self.train_loss.clone()
-        if torch.distributed.is_initialized():
-            torch.distributed.all_reduce(loss)
-        return float(loss)
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()

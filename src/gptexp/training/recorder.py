@@ -1,29 +1,36 @@
-"""What is kept of a run while it trains: lines of metrics.jsonl, and checkpoints."""
+"""What is kept of a run while it trains: lines of metrics.jsonl, checkpoints, and the record of a crash."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from gptexp.config.errors import Stopped
 from gptexp.config.schema import Config
 from gptexp.reporting.record import RunFolder
 from gptexp.reporting.tracking import Tracker
 from gptexp.training import checkpoint
+from gptexp.training.guard import NotFiniteError
 from gptexp.training.module import Module
+from gptexp.training.world import World
 
 
 class Recorder(L.Callback):
-    """Logs every `log_every` steps and at each validation, and saves checkpoints.
+    """Logs every `log_every` steps and at each validation, saves checkpoints, and ends training.
 
     A step's line is written once, after the validation that belongs to it; a checkpoint of that step is saved after
     the line. So a run that is killed between them repeats the step, and never misses a line.
     """
 
-    def __init__(self, config: Config, folder: RunFolder, tracker: Tracker) -> None:
-        self.config, self.folder, self.tracker = config, folder, tracker
-        self.resumed_from: Any = None
+    def __init__(
+        self, config: Config, folder: RunFolder, tracker: Tracker, world: World, belongs_to: dict[str, Any]
+    ) -> None:
+        self.config, self.folder, self.tracker, self.world = config, folder, tracker, world
+        self.belongs_to = belongs_to
+        self.resumed_from: Path | None = None
         self.best: float | None = None
         self.pending: dict[str, Any] = {}
         self.latest: dict[str, Any] = {}  # the last line that was written
@@ -32,6 +39,7 @@ class Recorder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: Module) -> None:
         if self.resumed_from is not None:
             checkpoint.load_optimizers(self.resumed_from, module.model, trainer.optimizers)
+        module.signals.watch()  # Lightning has put its own handlers in place
         self.last_time = time.perf_counter()
 
     def on_train_epoch_start(self, *_: Any) -> None:
@@ -46,38 +54,55 @@ class Recorder(L.Callback):
                 "step": step,
                 "tokens": module.tokens,
                 "seconds": round(module.seconds, 3),
-                "train/loss": module.global_train_loss(),
+                "train/loss": module.loss,
                 "train/lr": module.learning_rate,
             }
         if not validates:
-            self._write(trainer)
-            if step % settings.checkpoint_every == 0 or step == settings.max_steps:
-                self._save(trainer, module, is_best=False)
+            self._write()
+            if module.is_asked_to_stop or step % settings.checkpoint_every == 0 or step == settings.max_steps:
+                self._save(trainer, module)
+            self._stop_where_asked(module)
+        trainer.should_stop = step >= settings.max_steps
         self.last_time = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, module: Module) -> None:
         loss = module.validation_loss()
         self.pending["val/loss"] = loss
-        self._write(trainer)
+        self._write()
         is_best = self.best is None or loss < self.best
         if is_best:
             self.best = loss
-        settings = self.config.trainer
-        if is_best or module.step % settings.checkpoint_every == 0 or module.step == settings.max_steps:
+        settings, step = self.config.trainer, module.step
+        if is_best or module.is_asked_to_stop or step % settings.checkpoint_every == 0 or step == settings.max_steps:
             self._save(trainer, module, is_best, {"val/loss": loss})
+        self._stop_where_asked(module)
+
+    def on_exception(self, trainer: L.Trainer, module: Module, exception: BaseException) -> None:
+        if isinstance(exception, NotFiniteError):  # nothing has changed: keep what replay starts from
+            module.zero_grad()
+            self._save(trainer, module)
+
+    def _stop_where_asked(self, module: Module) -> None:
+        """All ranks stop at the same step. An exception, since Lightning's own way out would validate first."""
+        if module.is_asked_to_stop:
+            name = module.signals.asked.name if module.signals.asked else "a signal"
+            raise Stopped(f"{name} after step {module.step}, which is saved")
 
     def _validates(self, trainer: L.Trainer, module: Module) -> bool:
         settings = self.config.trainer
         due = module.step % settings.val_every == 0 or module.step == settings.max_steps
         return due and bool(trainer.limit_val_batches)
 
-    def _write(self, trainer: L.Trainer) -> None:
-        if self.pending and trainer.is_global_zero:
+    def _write(self) -> None:
+        if self.pending and self.world.is_first:
             self.folder.log(self.pending)
             self.tracker.log(self.pending)
         self.latest, self.pending = self.pending or self.latest, {}
 
-    def _save(self, trainer: L.Trainer, module: Module, is_best: bool, metrics: dict[str, float] | None = None) -> None:
+    def _save(
+        self, trainer: L.Trainer, module: Module, is_best: bool = False, metrics: dict[str, float] | None = None
+    ) -> None:
+        settings = self.config.trainer
         state = {
             "step": module.step,
             "tokens": module.tokens,
@@ -86,5 +111,13 @@ class Recorder(L.Callback):
             "metrics": metrics or {},
         }
         checkpoint.save(
-            self.folder.checkpoints, module.model, trainer.optimizers, state, is_best, trainer.is_global_zero
+            self.folder.checkpoints,
+            module.model,
+            trainer.optimizers,
+            state,
+            self.world,
+            belongs_to=self.belongs_to,
+            is_best=is_best,
+            keep=settings.keep_checkpoints,
+            sharded=settings.sharded_checkpoints,
         )

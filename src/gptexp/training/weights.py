@@ -29,11 +29,17 @@ def load_run(folder: RunFolder, which: str = "best") -> tuple[Transformer, Token
     """A trained model in eval mode, and its tokenizer.
 
     Raises:
-        UserError: the run has no checkpoint yet.
+        UserError: the run has no checkpoint yet, or it is damaged.
     """
     found = checkpoint.find(folder.checkpoints, which) or checkpoint.find(folder.checkpoints, "last")
     if found is None:
         raise UserError(f"{folder.path}: has no checkpoint yet; run its command again to train it")
+    try:
+        checkpoint.verify(found)
+    except checkpoint.DamagedError as error:
+        raise UserError(
+            f"damaged checkpoint: {error}. Run the run's command again: it goes on from one before"
+        ) from error
     tokenizer = Tokenizer.load(folder.path / "tokenizer.json")
     model = build_model(folder.config().model, tokenizer.vocab_size)
     checkpoint.load_weights(found, model)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import IO, Any
 from gptexp.config import schema
 from gptexp.config.errors import UserError, nearest
 from gptexp.data.corpora.base import Corpus, Example, pick
+from gptexp.data.integrity import remembered_sha256
 
 PIECE = 65536  # characters of a text file's piece, less for small files
 PIECES = 2000  # a small file is cut into about as many
@@ -38,7 +38,8 @@ class Files(Corpus):
 
     def describe(self) -> dict[str, Any]:
         hashes = {
-            split: [[path.name, _sha256(path, self.cache)] for path in files] for split, files in self.parts.items()
+            split: [[path.name, remembered_sha256(path, self.cache)] for path in files]
+            for split, files in self.parts.items()
         }
         return {
             "source": "files",
@@ -236,17 +237,3 @@ def _existing(file: Path) -> Path:
         neighbours = [str(other) for other in file.parent.glob("*")] if file.parent.is_dir() else []
         raise UserError(f"{file}: no such file or folder.{nearest(str(file), neighbours)}")
     return file
-
-
-def _sha256(path: Path, cache: Path) -> str:
-    """Computed once for each state of a file: reading a large corpus again at every start would take minutes."""
-    state = path.stat()
-    known = f"{path.resolve()} {state.st_ino} {state.st_size} {state.st_mtime_ns}"
-    kept = cache / "sha256" / hashlib.sha256(known.encode("utf8", "surrogateescape")).hexdigest()[:32]
-    if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-        with path.open("rb") as stream:
-            temporary.write_text(hashlib.file_digest(stream, "sha256").hexdigest())
-        temporary.replace(kept)
-    return kept.read_text()

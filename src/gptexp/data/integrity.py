@@ -1,0 +1,51 @@
+"""Is a file what was written? Hashes of files, and JSON that carries its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def remembered_sha256(path: Path, cache: Path) -> str:
+    """Computed once for each state of a file (its inode, size and time): large files are not read at every start."""
+    state = path.stat()
+    known = f"{path.resolve()} {state.st_ino} {state.st_size} {state.st_mtime_ns}"
+    kept = cache / "sha256" / hashlib.sha256(known.encode("utf8", "surrogateescape")).hexdigest()[:32]
+    try:
+        return unsealed(kept.read_text())["sha256"]
+    except (OSError, ValueError):
+        found = sha256(path)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        temporary = kept.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(sealed({"file": str(path), "sha256": found}))
+        temporary.replace(kept)
+        return found
+
+
+def sealed(values: dict[str, Any]) -> str:
+    """JSON with a hash over the rest of it."""
+    return json.dumps({**values, "seal": _seal(values)}, indent=1)
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """The values of a sealed JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or not what was sealed.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict) or values.pop("seal", None) != _seal(values):
+        raise ValueError("its content is not what was written")
+    return values
+
+
+def _seal(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

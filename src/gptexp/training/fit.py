@@ -1,0 +1,270 @@
+"""From a run folder to a trained and scored model: the program of every rank.
+
+python -m gptexp.training.fit RUN_FOLDER
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.utilities.warnings import disable_possible_user_warnings
+
+from gptexp.config import identity, schema
+from gptexp.config.errors import RunError, Stopped, UserError
+from gptexp.config.schema import Config
+from gptexp.data.datamodule import DataModule
+from gptexp.reporting.record import RunFolder
+from gptexp.reporting.tracking import Tracker, open_tracker
+from gptexp.training import checkpoint, processes
+from gptexp.training.evaluation import evaluate
+from gptexp.training.guard import NotFiniteError, OutOfMemoryError, record_crash
+from gptexp.training.hardware import pick_device, precision
+from gptexp.training.module import Module
+from gptexp.training.prepare import Prepared, prepare
+from gptexp.training.progress import Progress
+from gptexp.training.recorder import Recorder
+from gptexp.training.signals import StopSignals, requeue
+from gptexp.training.strategies import strategy
+from gptexp.training.weights import build_model, initialise, load_run
+from gptexp.training.world import World, is_launched
+
+
+def start(folder: RunFolder, config: Config) -> None:
+    """Train the run: in this process, or in one process a device.
+
+    Raises:
+        RunError: it failed. Stopped: a signal asked it to stop, and it is saved.
+    """
+    if config.trainer.devices == 1 or is_launched():
+        fit(folder, config)
+    else:
+        processes.run_ranks(folder.path, config.trainer.devices)
+
+
+def fit(folder: RunFolder, config: Config) -> None:
+    """Train and score, as the rank that the environment says this process is."""
+    quieten()
+    world, stop = World.found(), StopSignals()
+    check_batch(config.trainer, world)
+    with ExitStack() as stack:
+        stack.enter_context(stop.watched())
+        if world.is_first:
+            stack.enter_context(folder.locked())
+        world.join(pick_device(config.trainer.accelerator))
+        prepared = prepare(config)
+        tracker = open_tracker(config, folder.settings(), folder.path) if world.is_first else Tracker()
+        failed = True
+        try:
+            _fit(folder, config, prepared, world, stop, tracker)
+            failed = False
+        except BaseException as error:
+            if world.is_first:
+                was_stopped = isinstance(error, Stopped | KeyboardInterrupt)
+                folder.write_result(status="stopped" if was_stopped else "failed", error=f"{error!r}")
+                failed = not isinstance(error, Stopped)
+            raise
+        finally:
+            tracker.close(failed)
+    world.leave()
+
+
+def _fit(
+    folder: RunFolder, config: Config, prepared: Prepared, world: World, stop: StopSignals, tracker: Tracker
+) -> None:
+    torch.manual_seed(config.seed)
+    model = build_model(config.model, prepared.store.tokenizer.vocab_size)
+    module = Module(model, config, world, stop)
+    recorder = Recorder(config, folder, tracker, world, belongs_to(config, prepared))
+    _restore(module, recorder)
+    if module.step < config.trainer.max_steps:
+        if config.trainer.compile:
+            for block in model.blocks:
+                block.compile()  # in place: checkpoints keep the plain names
+        train, val = _sequences(config, prepared)
+        data = DataModule(train, val, config.trainer, config.seed, lambda: module.step)
+        trainer = _trainer(config, recorder, world, validates=val is not None)
+        try:
+            with stop.deferred():
+                trainer.fit(module, data)
+        except NotFiniteError as error:
+            raise record_crash(folder, module, world, error) from None
+        except Stopped:
+            if stop.asked == signal.SIGUSR1 and world.is_first:
+                requeue()
+            raise
+    _report(folder, prepared, module, world, tracker)
+
+
+def quieten() -> None:
+    """Lightning's advice is for its own users; ours read one line or none."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    disable_possible_user_warnings()  # "does not have many workers" and the like
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)  # inside Lightning
+
+
+def check_batch(settings: schema.Trainer, world: World) -> None:
+    if settings.global_batch % world.size:
+        raise UserError(
+            f"trainer.global_batch={settings.global_batch} must be a multiple of the number of processes, {world.size}"
+        )
+
+
+def belongs_to(config: Config, prepared: Prepared) -> dict[str, Any]:
+    """What a checkpoint has to agree with to go on from it."""
+    model = {key: value for key, _, value in schema.walk(config.model) if key not in ("size", "dropout")}
+    store = prepared.store
+    return {
+        "run": identity.run_id(config),
+        "model": {**model, "vocab_size": store.tokenizer.vocab_size},
+        "tokenizer": store.tokenizer.fingerprint(),
+        "data": store.fingerprint,
+    }
+
+
+def _restore(module: Module, recorder: Recorder) -> None:
+    """Go on from the newest whole checkpoint, or begin with what `init` names, or with the seed."""
+    config, world, folder = module.config, module.world, recorder.folder
+    found = world.from_first(checkpoint.newest_whole(folder.checkpoints) if world.is_first else None)
+    if found is not None:
+        _compare(checkpoint.manifest(found)["belongs_to"], recorder.belongs_to, found, config.accept)
+        checkpoint.load_weights(found, module.model)
+        state = checkpoint.read_state(found)
+        module.step, module.tokens, module.seconds = state["step"], state["tokens"], state["seconds"]
+        recorder.best, recorder.resumed_from = state["best"], found
+    elif config.init:
+        initialise(module.model, config)
+    module.micro_batch = folder.micro_batch() or config.trainer.micro_batch
+    if world.is_first:
+        folder.forget_after(module.step)
+        folder.write_result(status="running", error=None)
+        if found is not None:
+            print(f"resuming at step {module.step} of {config.trainer.max_steps}", file=sys.stderr)
+
+
+def _compare(theirs: dict[str, Any], ours: dict[str, Any], path: Path, accepted: list[str]) -> None:
+    for key in ("model", "tokenizer", "data"):
+        if theirs[key] == ours[key] or key in accepted:
+            continue
+        if key == "model":
+            names = sorted(
+                name for name in {**theirs[key], **ours[key]} if theirs[key].get(name) != ours[key].get(name)
+            )
+            said = ", ".join(f"{name} {theirs[key].get(name)} there, {ours[key].get(name)} here" for name in names)
+        else:
+            said = f"{theirs[key]} there, {ours[key]} here"
+        hint = f" accept=[{key}] goes on all the same." if key == "data" else ""
+        raise UserError(f"{path}: was trained with another {key}: {said}.{hint} fresh=true starts again")
+
+
+def _sequences(config: Config, prepared: Prepared) -> tuple[Any, Any]:
+    task, store = prepared.task, prepared.store
+    return (
+        task.sequences(store, "train", config.seed),
+        task.sequences(store, "val", None) if store.has("val") else None,
+    )
+
+
+def _trainer(config: Config, recorder: Recorder, world: World, validates: bool) -> L.Trainer:
+    settings = config.trainer
+    shows = settings.progress and world.is_first
+    return L.Trainer(
+        accelerator=settings.accelerator,
+        devices=world.local_size,
+        num_nodes=world.nodes,
+        strategy=strategy(settings, world),
+        precision=precision(settings.precision, pick_device(settings.accelerator)),
+        deterministic=settings.deterministic,
+        max_epochs=-1,
+        max_steps=-1,
+        limit_val_batches=None if validates else 0,
+        reload_dataloaders_every_n_epochs=1,  # an epoch is the stretch up to the next validation
+        callbacks=[recorder, *([Progress(recorder, settings.max_steps)] if shows else [])],
+        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _report(folder: RunFolder, prepared: Prepared, module: Module, world: World, tracker: Tracker) -> None:
+    """Evaluate the best checkpoint on the test split (validation where there is no test) and write the result."""
+    config = module.config
+    device = pick_device(config.trainer.accelerator)
+    model, _ = load_run(folder, "best")
+    model.to(device)
+    splits = ["val"] * prepared.store.has("val") + ["test"] * prepared.store.has("test")
+    best = checkpoint.find(folder.checkpoints, "best") or checkpoint.find(folder.checkpoints)
+    assert best is not None
+    metrics: dict[str, float] = {}
+    if splits:
+        metrics |= checkpoint.read_state(best)["metrics"]
+        evaluation = evaluate(model, prepared.task, prepared.store, splits[-1], world)
+        metrics |= evaluation.metrics
+    if not world.is_first:
+        return
+    if splits:
+        folder.write_samples(evaluation.samples)
+    folder.write_result(
+        status="finished",
+        error=None,
+        steps=module.step,
+        tokens=module.tokens,
+        train_seconds=round(module.seconds, 3),
+        tokens_per_second=round(module.tokens / max(1e-9, module.seconds), 1),
+        parameters=sum(p.numel() for p in model.parameters()),
+        precision=precision(config.trainer.precision, device),
+        evaluated=best.name,
+        headline=f"{splits[-1] if splits else 'test'}/{prepared.task.headline}",
+        metrics=metrics,
+        remarks=prepared.task.remarks(metrics, splits[-1] if splits else "", config.init),
+    )
+    tracker.finish(metrics, folder.samples())
+
+
+def _main(path: Path) -> None:
+    """A rank that our own parent has started: it ends with the parent, and tells it in a file why it failed."""
+    _end_with(os.getppid())
+    rank = World.found().rank
+    try:
+        fit(RunFolder(path), RunFolder(path).config())
+    except Stopped:
+        sys.exit(Stopped.code)
+    except OutOfMemoryError as error:
+        RunFolder(path).write_micro_batch(error.micro_batch)
+        os._exit(OutOfMemoryError.code)
+    except (RunError, UserError) as error:
+        processes.write_failure(path, rank, str(error))
+        os._exit(1)
+    except Exception:
+        processes.write_failure(path, rank, traceback.format_exc())
+        os._exit(1)
+
+
+def _end_with(parent: int) -> None:
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))

@@ -1,0 +1,42 @@
+"""How ranks share the work: each a whole copy (DDP), or each a part of every matrix (FSDP2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+from gptexp.config import schema
+from gptexp.model import Transformer
+from gptexp.training import hardware
+from gptexp.training.world import World
+
+
+def strategy(settings: schema.Trainer, world: World) -> Any:
+    """Lightning's strategy for the config."""
+    if settings.strategy == "fsdp":
+        from lightning.pytorch.strategies import ModelParallelStrategy
+
+        return ModelParallelStrategy(data_parallel_size=world.size, tensor_parallel_size=1)
+    if world.size == 1:
+        return "auto"
+    from lightning.pytorch.strategies import DDPStrategy
+
+    return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
+
+
+def shard(model: Transformer, mesh: Any, settings: schema.Trainer) -> None:
+    """FSDP2 (arXiv 2304.11277; torch.distributed.fsdp.fully_shard): each block, then what is left.
+
+    On a GPU in bf16 the parameters are gathered in bf16 and the gradients summed in fp32.
+    """
+    dimension = mesh["data_parallel"]
+    on_gpu = dimension.device_type == "cuda"
+    bf16 = on_gpu and hardware.precision(settings.precision, torch.device("cuda")) == "bf16-mixed"
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
+    for block in model.blocks:
+        fully_shard(block, mesh=dimension, mp_policy=policy)
+    fully_shard(model, mesh=dimension, mp_policy=policy)
+    # Validation and training call `loss`, which reaches the root's own parameters without its forward.
+    torch.distributed.fsdp.register_fsdp_forward_method(model, "loss")
