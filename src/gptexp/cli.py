@@ -11,6 +11,8 @@ VERBS = {
     "run": "train, go on with an interrupted run, or print a finished one",
     "generate": "let a trained run answer a prompt",
     "evaluate": "a full pass over a held-out split, next to the naive baseline",
+    "replay": "compute the step again that a guard stopped, and go on from it",
+    "selftest": "prove on this machine that a resumed or rescaled run is the same run",
     "check": "compose every shipped config and sweep",
 }
 

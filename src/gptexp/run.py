@@ -99,13 +99,20 @@ def _say_what_came_before(config: Config, folder: RunFolder) -> None:
     others = [path for path in Path(config.outputs).glob(pattern) if path.parent != folder.path]
     for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
         trained = (other.parent / "checkpoints" / "last").is_file()
-        if trained and identity.settings_id(compose.load(other)) == mine:
+        if trained and _settings_of(other) == mine:
             print(
                 f"the code has changed since {other.parent} was trained with these settings: this is a new run. "
                 f"To go on with that one: resume={other.parent}",
                 file=sys.stderr,
             )
             return
+
+
+def _settings_of(path: Path) -> str | None:
+    try:
+        return identity.settings_id(compose.load(path))
+    except UserError:  # older code may have known other settings
+        return None
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from gptexp.config.errors import UserError, unknown
 from gptexp.config.explain import explained, no_such_key
@@ -80,16 +81,22 @@ def checked(cfg: DictConfig) -> Config:
 
 
 def load(path: Path) -> Config:
-    """Read back the config.yaml of a run folder."""
-    stored = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(stored, dict)
-    config = OmegaConf.structured(Config)
-    kinds = {
-        schema().kind: schema for group in ("data", "tokenizer", "task", "optim") for schema in SCHEMAS[group].values()
-    }
-    for group in ("data", "tokenizer", "task", "optim"):
-        config[group] = OmegaConf.structured(kinds[stored[group]["kind"]])
-    return cast(Config, OmegaConf.to_object(OmegaConf.merge(config, stored)))
+    """Read back the config.yaml of a run folder.
+
+    Raises:
+        UserError: it is damaged, or another version of the code wrote it.
+    """
+    groups = ("data", "tokenizer", "task", "optim")
+    try:
+        stored = OmegaConf.to_container(OmegaConf.load(path))
+        config = OmegaConf.structured(Config)
+        kinds = {schema().kind: schema for group in groups for schema in SCHEMAS[group].values()}
+        for group in groups:
+            config[group] = OmegaConf.structured(kinds[stored[group]["kind"]])  # type: ignore[index,call-overload]
+        return cast(Config, OmegaConf.to_object(OmegaConf.merge(config, stored)))
+    except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{path}: damaged, or written by another version of gptexp ({reason})") from error
 
 
 def save(config: Config, path: Path) -> None:

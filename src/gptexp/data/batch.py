@@ -39,6 +39,10 @@ class Batch:
             yield self._map(lambda x, chosen=chosen, longest=longest: x[chosen, :longest] if x.ndim > 1 else x[chosen])
             start += rows
 
+    def rows(self, chosen: slice | Tensor) -> Batch:
+        """Some of the sequences; the counts stay those of the whole global batch."""
+        return self._map(lambda tensor: tensor[chosen])
+
     def to(self, device: torch.device, non_blocking: bool = True) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -26,10 +27,11 @@ from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data import splits, tokenizers
 from gptexp.data.corpora import Corpus, Example
+from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
 from gptexp.data.progress import shown
 from gptexp.data.tokenizers import Tokenizer
 
-VERSION = 1  # of the format: raise it when that changes
+VERSION = 2  # of the format: raise it when that changes
 CHUNK, CHARACTERS = 256, 1_000_000  # encoded at once: at most so many examples, and about so much text
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i4"), ("prefix", "<i4"), ("targets", "<i4")])
 
@@ -64,7 +66,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+        self.meta = unsealed((folder / "meta.json").read_text())
         self.tokenizer = Tokenizer.load(folder / "tokenizer.json")
 
     @property
@@ -115,10 +117,10 @@ def build(
     }
     key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
     folder = cache / "store" / key
-    if not (folder / "meta.json").is_file():
+    if not _is_whole(folder, cache):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not (folder / "meta.json").is_file():  # another run may have built it while we waited
+            if not _is_whole(folder, cache):  # another run may have built it while we waited
                 temporary = folder.with_suffix(".tmp")
                 shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
                 temporary.mkdir()
@@ -127,8 +129,26 @@ def build(
                 except BaseException:
                     shutil.rmtree(temporary, ignore_errors=True)
                     raise
+                shutil.rmtree(folder, ignore_errors=True)
                 temporary.rename(folder)
     return Store(folder)
+
+
+def _is_whole(folder: Path, cache: Path) -> bool:
+    """Whether a store is there, and is what was written; a damaged one is named, to be built again."""
+    if not folder.is_dir():
+        return False
+    file = folder / "meta.json"
+    try:
+        meta = unsealed(file.read_text())
+        for name, expected in meta["files"].items():
+            file = folder / name
+            if remembered_sha256(file, cache) != expected:
+                raise ValueError("its content is not what was written")
+    except (OSError, ValueError) as error:
+        print(f"damaged token cache: {file}: {error}. It is built again", file=sys.stderr)
+        return False
+    return True
 
 
 def _write(
@@ -177,8 +197,9 @@ def _write(
         "task": task.settings(),
         "vocab_size": tokenizer.vocab_size,
         "splits": counts,
+        "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1))
+    (folder / "meta.json").write_text(sealed(meta))
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:

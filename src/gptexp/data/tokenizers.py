@@ -52,7 +52,11 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        return cls(tokenizers.Tokenizer.from_file(str(path)))
+        """Raises UserError where the file is missing or not of this format."""
+        try:
+            return cls(tokenizers.Tokenizer.from_file(str(path)))
+        except Exception as error:  # the library raises bare Exception
+            raise UserError(f"{path}: not a tokenizer file ({error})") from error
 
 
 def build(config: schema.Tokenizer, texts: Iterable[str]) -> Tokenizer:

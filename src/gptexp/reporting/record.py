@@ -208,10 +208,16 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    """{} where there is no such file."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged ({error}). Delete it and run the run's command again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is damaged (not a JSON object). Delete it and run the run's command again")
+    return found
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

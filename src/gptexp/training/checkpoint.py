@@ -63,6 +63,7 @@ def save(
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     world.barrier()
+    sharding.settle(model)
     try:
         for kind, tensors in (("model", model_tensors(model)), ("optimizer", optimizer_tensors(model, optimizers))):
             if sharded:
@@ -87,11 +88,9 @@ def save(
 
 
 def find(folder: Path, which: str = "last") -> Path | None:
-    """The checkpoint that `last` or `best` names; None where there is none yet."""
+    """The checkpoint that `last` or `best` names, or `step-NNNNNN`; None where there is none."""
     pointer = folder / which
-    if not pointer.is_file():
-        return None
-    found = folder / pointer.read_text(errors="replace").strip()
+    found = folder / pointer.read_text(errors="replace").strip() if pointer.is_file() else pointer
     return found if found.is_dir() else None
 
 

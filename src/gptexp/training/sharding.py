@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
@@ -21,6 +22,13 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 def whole(tensor: Tensor) -> Tensor:
     """All of a tensor. Where it is sharded every rank has to call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def settle(model: nn.Module) -> None:
+    """Parameters as they are kept: a pass without gradients leaves those of the root gathered."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def placed(full: Tensor, like: Tensor) -> Tensor:

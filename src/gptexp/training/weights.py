@@ -31,16 +31,18 @@ def load_run(folder: RunFolder, which: str = "best") -> tuple[Transformer, Token
     Raises:
         UserError: the run has no checkpoint yet, or it is damaged.
     """
-    found = checkpoint.find(folder.checkpoints, which) or checkpoint.find(folder.checkpoints, "last")
+    found = checkpoint.find(folder.checkpoints, which)
+    if found is None and which == "best":  # a run without validation data has none
+        found = checkpoint.find(folder.checkpoints, "last")
     if found is None:
         raise UserError(f"{folder.path}: has no checkpoint yet; run its command again to train it")
     try:
         checkpoint.verify(found)
     except checkpoint.DamagedError as error:
-        raise UserError(
-            f"damaged checkpoint: {error}. Run the run's command again: it goes on from one before"
-        ) from error
+        raise UserError(f"damaged checkpoint: {error}. The run's own command goes on from one before") from error
     tokenizer = Tokenizer.load(folder.path / "tokenizer.json")
+    if tokenizer.fingerprint() != checkpoint.manifest(found)["belongs_to"]["tokenizer"]:
+        raise UserError(f"{folder.path / 'tokenizer.json'}: is not the tokenizer that {found.name} was trained with")
     model = build_model(folder.config().model, tokenizer.vocab_size)
     checkpoint.load_weights(found, model)
     return model.eval(), tokenizer

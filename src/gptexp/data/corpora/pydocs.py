@@ -26,6 +26,7 @@ from gptexp.config.errors import UserError, nearest
 from gptexp.data import splits
 from gptexp.data.corpora.base import Corpus, Example
 from gptexp.data.corpora.docstrings import docstrings_of
+from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
 from gptexp.data.progress import shown
 
 VERSION = 1  # of the extraction below: raise it when that changes
@@ -40,7 +41,7 @@ class Pydocs(Corpus):
         if fields not in VIEWS:
             raise UserError(f"data=pydocs gives text, or source and target; this task needs {', '.join(fields)}")
         self.view = VIEWS[fields]
-        self.config = config
+        self.config, self.cache = config, cache
         self.sources = _sources(config.packages)
         self.file = cache / "pydocs" / f"{self._key()}.jsonl"
 
@@ -56,7 +57,7 @@ class Pydocs(Corpus):
     def __iter__(self) -> Iterator[Example]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.file}.lock"):
-            if not self.file.is_file():
+            if not self._is_whole():
                 self._extract()
         summaries: set[str] = set()
         with self.file.open(encoding="utf8") as lines:
@@ -69,6 +70,13 @@ class Pydocs(Corpus):
                     if summary.lower() not in summaries:
                         summaries.add(summary.lower())
                         yield Example({"source": body, "target": summary}, record["split"])
+
+    def _is_whole(self) -> bool:
+        try:
+            known = unsealed(self.file.with_suffix(".json").read_text())
+            return remembered_sha256(self.file, self.cache) == known["sha256"]
+        except (OSError, ValueError):
+            return False
 
     def _extract(self) -> None:
         files = [(name, path) for name, _, _, folder in self.sources for path in _python_files(folder)]
@@ -84,6 +92,7 @@ class Pydocs(Corpus):
         with temporary.open("w", encoding="utf8") as out:
             for (text, name), side in zip(documents.items(), sides, strict=True):
                 out.write(json.dumps({"package": name, "text": text, "split": splits.SPLITS[side]}) + "\n")
+        self.file.with_suffix(".json").write_text(sealed({"sha256": sha256(temporary)}))
         temporary.replace(self.file)
 
 

@@ -1,0 +1,70 @@
+"""Compute again the step that a guard stopped, and show where it stopped being finite.
+
+    python -m gptexp.replay RUN                       look: which examples, and the first module
+    python -m gptexp.replay RUN --skip                go on without that step's update
+    python -m gptexp.replay RUN --lr-factor 0.5       go on from there with half the learning rate
+
+Going on makes a run of its own, with a folder of its own, since its settings differ: the same command as
+`python -m gptexp.run ... resume=RUN trainer.skip_steps=[STEP]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+
+from gptexp.config.errors import UserError, exit_cleanly
+from gptexp.config.schema import Config, Muon
+from gptexp.reporting.record import RunFolder, find_run
+
+
+def main() -> None:
+    exit_cleanly(_main)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(
+        "gptexp.replay", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("run", help="a run folder, its name, or 'latest'")
+    go_on = parser.add_mutually_exclusive_group()
+    go_on.add_argument("--skip", action="store_true", help="go on without the update of that step")
+    go_on.add_argument("--lr-factor", type=float, metavar="F", help="go on with learning rates times F")
+    asked = parser.parse_args()
+    folder = find_run(asked.run)
+    crash = folder.crash()
+    if not crash:
+        raise UserError(f"{folder.path}: has no crash.json, no step of it was stopped by a guard")
+    if asked.skip or asked.lr_factor is not None:
+        from gptexp.run import run
+
+        run(changed(folder.config(), folder, crash["step"] if asked.skip else None, asked.lr_factor))
+        return
+
+    from gptexp.training.replay import replay  # imports torch
+
+    print(f"step {crash['step']}: loss {crash['loss']}, gradient norm {crash['gradient_norm']} when it was stopped")
+    again = replay(folder)
+    print("\n".join(again.lines()))
+    if not again.is_reproduced:
+        print("the step is finite now: the code, the data or the machine differs", file=sys.stderr)
+        sys.exit(1)
+
+
+def changed(config: Config, folder: RunFolder, skip: int | None, lr_factor: float | None) -> Config:
+    """The config that goes on from `folder` without the update of step `skip`, or with scaled learning rates."""
+    if lr_factor is not None and lr_factor <= 0:
+        raise UserError(f"--lr-factor {lr_factor}: must be above 0")
+    config = replace(config, resume=str(folder.path), trainer=replace(config.trainer), optim=replace(config.optim))
+    if skip is not None:
+        config.trainer.skip_steps = [*config.trainer.skip_steps, skip]
+    if lr_factor is not None:
+        config.optim.lr *= lr_factor
+        if isinstance(config.optim, Muon):
+            config.optim.adamw_lr *= lr_factor
+    return config
+
+
+if __name__ == "__main__":
+    main()
