@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
@@ -22,10 +21,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from gptexp.config import compose, identity, shipped
-from gptexp.config.errors import UserError, exit_cleanly
+from gptexp.config.errors import RunError, UserError, exit_cleanly
 from gptexp.config.explain import explained
 from gptexp.config.schema import Config
 from gptexp.reporting import tables
+from gptexp.reporting.jobs import Job, JobLog
 from gptexp.reporting.record import RunFolder, find_run
 
 HELP = """\
@@ -47,13 +47,17 @@ Keys most used (KEY=VALUE; all of them, with documentation, in gptexp/config/sch
 --hydra-help lists the flags that come from Hydra."""
 
 
-def run(config: Config) -> RunFolder:
+def run(config: Config, suffix: str = "") -> RunFolder:
     """One run from a checked config: its folder, with result.json written.
+
+    Args:
+        suffix: of the folder's name, where a sweep varies what does not change the result.
 
     Raises:
         UserError: the data, the weights to start from or the settings do not fit together.
+        RunError: it failed, and a message says why. Stopped: a signal asked it to stop, and it is saved.
     """
-    folder = RunFolder(Path(config.outputs) / identity.folder_name(config))
+    folder = RunFolder(Path(config.outputs) / (identity.folder_name(config) + suffix))
     is_first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"  # of ranks that others have started
     if config.fresh and folder.path.exists() and is_first:
         print(f"the earlier run is now {folder.put_aside()}", file=sys.stderr)
@@ -126,40 +130,44 @@ def _main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting: the message is ours
     sys.argv[1:] = shipped.with_shipped_sweeps(sys.argv[1:])
     compose.register_schemas()
-    jobs: list[Job] = []
+    log = JobLog(Path.cwd())
+    swept = compose.swept_keys(get_args_parser().parse_known_args()[0].overrides)
 
     @hydra.main(version_base="1.3", config_path=shipped.conf_folder(), config_name="config")
     def job(cfg: DictConfig) -> None:
-        jobs.append(_attempt(cfg))
+        from gptexp.run import attempt  # by name: launchers pickle this function for other processes
+
+        log.add(attempt(cfg, swept))
 
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
-        overrides = get_args_parser().parse_args().overrides
-        raise explained(error, overrides) from error
-    if len(jobs) > 1:
-        print(tables.sweep_table([(job.overrides, job.folder, job.said) for job in jobs]), file=sys.stderr)
+        raise explained(error, get_args_parser().parse_args().overrides) from error
+    finally:
+        jobs = log.take()
+        if len(jobs) > 1:
+            print(tables.sweep_table(jobs), file=sys.stderr)
     if codes := {job.code for job in jobs} - {0}:
         sys.exit(min(codes))
 
 
-@dataclass
-class Job:
-    overrides: list[str]
-    folder: Path | None
-    said: str  # the headline metric, or why there is none
-    code: int = 0
-
-
-def _attempt(cfg: DictConfig) -> Job:
+def attempt(cfg: DictConfig, swept: set[str]) -> Job:
     """One job. A sweep goes on with its other jobs when one fails; the worst exit code is the sweep's."""
-    overrides = list(HydraConfig.get().overrides.task)
+    compose.register_schemas()
+    hydra_config = HydraConfig.get()
+    overrides = list(hydra_config.overrides.task)
+    swept |= {key for key, values in (hydra_config.sweeper.get("params") or {}).items() if "," in str(values)}
+    suffix = "".join(f"-{word.replace('trainer.', '').replace('=', '')}" for word in overrides
+                     if word.split("=")[0] in swept and compose.is_neutral(word.split("=")[0]))  # fmt: skip
     try:
-        folder = run(compose.checked(cfg))
-        return Job(overrides, folder.path, tables.headline(folder.result()))
+        folder = run(compose.checked(cfg), suffix)
+        return Job(overrides, folder.name, tables.headline(folder.result()))
     except UserError as error:
         print(f"gptexp: {error}", file=sys.stderr)
         return Job(overrides, None, str(error), code=2)
+    except RunError as error:
+        print(f"gptexp: {error}", file=sys.stderr)
+        return Job(overrides, None, str(error), code=1)
     except Exception as error:
         traceback.print_exc()
         return Job(overrides, None, f"{type(error).__name__}: {error}", code=1)

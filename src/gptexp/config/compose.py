@@ -13,6 +13,7 @@ from typing import Any, cast
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -54,6 +55,21 @@ def composed(overrides: list[str], config_name: str = "config") -> Config:
             return checked(compose(config_name, overrides=overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(error, overrides) from error
+
+
+def swept_keys(overrides: list[str]) -> set[str]:
+    """Keys that have several values in these overrides."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException:  # composing says what is wrong with them
+        return set()
+    return {override.key_or_group for override in parsed if override.is_sweep_override()}
+
+
+def is_neutral(key: str) -> bool:
+    """Whether a setting cannot change what a run computes, and so has no part in its id."""
+    settings = {name: field for name, field, _ in walk(Config())}
+    return key in settings and not settings[key].metadata.get("affects_result", True)
 
 
 def checked(cfg: DictConfig) -> Config:

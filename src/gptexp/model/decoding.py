@@ -54,7 +54,7 @@ def generate(
     prompts = [prompt[-room:] for prompt in prompts]
     device = model.embedding.weight.device
     longest = max(map(len, prompts))
-    tokens = torch.tensor([[stop] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
+    tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
     starts = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
     cache = model.new_cache(len(prompts), longest + max_new_tokens)
     generators = [torch.Generator().manual_seed(sampling.seed * 1_000_003 + i) for i in range(len(prompts))]

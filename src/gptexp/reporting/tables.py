@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from gptexp.reporting.jobs import Job
 from gptexp.reporting.record import RunFolder
 
 
@@ -31,13 +31,13 @@ def headline(result: dict[str, Any]) -> str:
     return f"{name} {result['metrics'][name]:.4g} (baseline {baseline:.4g})"
 
 
-def sweep_table(jobs: list[tuple[list[str], Path | None, str]]) -> str:
+def sweep_table(jobs: list[Job]) -> str:
     """A line a job: the overrides that set it apart, its folder, and its headline metric or what went wrong."""
-    shared = set.intersection(*(set(overrides) for overrides, _, _ in jobs))
+    shared = set.intersection(*(set(job.overrides) for job in jobs))
     rows = []
-    for overrides, folder, said in jobs:
-        own = " ".join(word for word in overrides if word not in shared)
-        rows.append((own, folder.name if folder else "failed", said.splitlines()[0]))
+    for job in jobs:
+        own = " ".join(word for word in job.overrides if word not in shared)
+        rows.append((own, job.folder or "failed", job.said.splitlines()[0]))
     return "sweep:\n" + _aligned(rows, "<<<")
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gptexp.config.errors import UserError
-from gptexp.config.identity import run_id
 from gptexp.config.network import is_reachable
 from gptexp.config.schema import Config
 
@@ -50,7 +49,7 @@ class Wandb(Tracker):
             project=options.project,
             entity=options.entity,
             group=options.group,
-            id=run_id(config),
+            id=folder.resolve().name,
             resume="allow",
             name=config.name or folder.resolve().name,
             tags=list(config.tags),

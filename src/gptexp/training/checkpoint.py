@@ -80,6 +80,7 @@ def save(
             if is_best:
                 _point(folder, "best", name)
             _remove_old(folder, keep)
+        world.barrier()  # the others may read what the pointers name
     except (OSError, SafetensorError) as error:
         if not _is_full(error):
             raise
