@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gptexp.config import compose
 from gptexp.config.schema import Config
+from gptexp.reporting.record import RunFolder
+from gptexp.training import checkpoint
 
 TINY = ["model=nano", "model.layers=2", "model.width=32", "model.heads=2", "model.context=32", "logger=none"]
+TRAIN = ["trainer.max_steps=12", "trainer.global_batch=8", "trainer.val_every=4", "trainer.log_every=2",
+         "trainer.checkpoint_every=4", "trainer.progress=false", "trainer.precision=32",
+         "trainer.accelerator=cpu"]  # fmt: skip
 WORDS = "the a tree river stone bird falls runs under over slow green light again house road of and to".split()  # noqa: SIM905
 
 
@@ -52,3 +61,35 @@ def pairs_file(own_folder: Path) -> Path:
     path = own_folder / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture
+def pairs_words(pairs_file: Path) -> list[str]:
+    """A translation of seconds, as words of a command."""
+    return [*TINY, "task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10",
+            "task.test_examples=10", *TRAIN]  # fmt: skip
+
+
+@pytest.fixture
+def translation(pairs_words: list[str]) -> Callable[..., Config]:
+    return lambda *more: compose.composed([*pairs_words, *more])
+
+
+def command(*words: str, **environment: str) -> subprocess.Popen[str]:
+    """`python -m gptexp.run WORDS` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gptexp.run", *words],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def likeness(folder: RunFolder) -> tuple[Any, ...]:
+    """What two runs share that are the same run: losses, result, and the bytes of the last checkpoint."""
+    last = checkpoint.find(folder.checkpoints)
+    assert last is not None
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in folder.metrics()]
+    tensors = [(last / f"{kind}.safetensors").read_bytes() for kind in ("model", "optimizer")]
+    return rows, folder.result().get("metrics"), tensors

@@ -143,6 +143,8 @@ def _main() -> None:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(error, get_args_parser().parse_args().overrides) from error
+    except (RuntimeError, ValueError) as error:  # Hydra's own flags at odds, or a launcher without its cluster
+        raise UserError(str(error)) from error
     finally:
         jobs = log.take()
         if len(jobs) > 1:

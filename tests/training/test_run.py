@@ -7,21 +7,12 @@ import sys
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, TRAIN
 
 from gptexp.config.errors import UserError
 from gptexp.run import run
 from gptexp.training import checkpoint
 from gptexp.training.weights import load_run
-
-TRAIN = ["trainer.max_steps=12", "trainer.global_batch=8", "trainer.val_every=4", "trainer.log_every=2",
-         "trainer.checkpoint_every=4", "trainer.progress=false", "trainer.precision=32"]  # fmt: skip
-
-
-@pytest.fixture
-def translation(tiny, pairs_file):
-    return lambda *more: tiny("task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10",
-                              "task.test_examples=10", *TRAIN, *more)  # fmt: skip
 
 
 def test_a_run_leaves_a_folder_that_tells_everything(translation):

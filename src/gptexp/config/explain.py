@@ -11,6 +11,10 @@ from gptexp.config.errors import UserError, nearest, unknown
 from gptexp.config.schema import SCHEMAS, known_fields, known_keys
 from gptexp.config.shipped import GROUPS, sweep_names
 
+LAUNCHERS = "hydra/launcher"
+PLUGINS = {(LAUNCHERS, "joblib"): "parallel", (LAUNCHERS, "submitit_slurm"): "slurm",
+           (LAUNCHERS, "submitit_local"): "slurm", (LAUNCHERS, "ray"): "ray"}  # fmt: skip
+
 
 def explained(error: Exception, overrides: list[str]) -> UserError:
     """Hydra's complaint as a UserError that says what was given, what is allowed, and the nearest name."""
@@ -31,9 +35,12 @@ def explained(error: Exception, overrides: list[str]) -> UserError:
             f"-cn {primary[1]}: not found in conf/ or the folder of -cd.{nearest(primary[1], sweep_names())} "
             f"Shipped sweeps: {', '.join(sweep_names())} (with -cd sweeps)"
         )
-    option = re.search(r"(?:Could not find|Could not load) '(\w+)/([^']*)'", text)
+    option = re.search(r"(?:Could not find|Could not load) '([\w/]+)/([^']*)'", text)
     if option:
         group, given = option.groups()
+        if (group, given) in PLUGINS:
+            extra = PLUGINS[group, given]
+            return UserError(f"this launcher needs its package: pip install 'gptexp[{extra}]'")
         options = re.findall(r"^\t(\S+)$", text, re.M)
         return unknown(group, given, [name for name in options if not name.startswith("base_")])
     named = [*re.findall(r"full_key: (\S+)", text), *re.findall(r"'([^']*)'", text)]

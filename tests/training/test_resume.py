@@ -1,0 +1,105 @@
+"""Runs that are ended from outside go on as if nothing had happened."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import command, likeness
+
+from gptexp.config import compose
+from gptexp.reporting.record import RunFolder
+from gptexp.run import run
+
+LONGER = ["trainer.max_steps=40", "model.dropout=0.2", "trainer.checkpoint_every=3"]
+
+
+def the_folder(outputs: str) -> RunFolder:
+    deadline = time.monotonic() + 60
+    while not (found := [path for path in Path(outputs).glob("translate-*") if path.is_dir()]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return RunFolder(found[0])
+
+
+def end_after(process, folder: RunFolder, step: int, number: int = signal.SIGKILL) -> int:
+    while process.poll() is None and not any(row["step"] >= step for row in folder.metrics()):
+        time.sleep(0.005)
+    process.send_signal(number)
+    process.communicate()
+    return process.returncode
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["trainer.workers=2"],
+        ["trainer.micro_batch=2"],
+        ["trainer.devices=2"],
+        ["trainer.devices=2", "trainer.strategy=fsdp"],
+    ],
+    ids=" ".join,
+)
+def test_killed_three_times_it_ends_as_if_never_interrupted(more, pairs_words):
+    words = [*pairs_words, *LONGER, *more]
+    whole = run(compose.composed([*words, "outputs=whole"]))
+    for step in (6, 18, 30):
+        process = command(*words, "outputs=killed")
+        assert end_after(process, the_folder("killed"), step) == -signal.SIGKILL
+    resumed = run(compose.composed([*words, "outputs=killed"]))
+    assert likeness(resumed) == likeness(whole)
+
+
+@pytest.mark.parametrize("more", [[], ["trainer.devices=2"]], ids=["alone", "two"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_and_the_same_command_goes_on(number, more, pairs_words):
+    words = [*pairs_words, *LONGER, "trainer.checkpoint_every=1000", "trainer.val_every=1000", *more]
+    process = command(*words)
+    folder = the_folder("outputs")
+    assert end_after(process, folder, 5, number) == 75
+    assert folder.result()["status"] == "stopped"
+    assert run(compose.composed(words)).result()["status"] == "finished"
+    steps = [row["step"] for row in folder.metrics()]
+    assert steps == sorted(set(steps))
+    assert likeness(folder) == likeness(run(compose.composed([*words, "outputs=whole"])))
+
+
+def test_slurms_warning_puts_the_job_back_into_the_queue(pairs_words, tmp_path):
+    fake = tmp_path / "bin" / "scontrol"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\necho "$@" > "$(dirname "$0")/said"\n')
+    fake.chmod(0o755)
+    process = command(*pairs_words, *LONGER, PATH=f"{fake.parent}:{os.environ['PATH']}", SLURM_JOB_ID="123")
+    assert end_after(process, the_folder("outputs"), 5, signal.SIGUSR1) == 75
+    assert (fake.parent / "said").read_text() == "requeue 123\n"
+
+
+def test_the_second_ctrl_c_stops_at_once(pairs_words):
+    process = command(*pairs_words, "trainer.max_steps=100000")
+    folder = the_folder("outputs")
+    while not folder.metrics():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)  # both signals are there before the step ends
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+    started = time.monotonic()
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    process.communicate()
+    assert process.returncode in (75, 130)
+    assert time.monotonic() - started < 5
+
+
+def test_a_checkpoint_of_other_data_is_refused_unless_accepted(translation, pairs_file):
+    words = ["trainer.max_steps=4"]
+    first = run(translation(*words))
+    other = pairs_file.with_name("other.jsonl")
+    other.write_text(pairs_file.read_text().replace("stone", "pebble"))
+    changed = [*words, f"data.path={other}", f"resume={first.path}"]
+    with pytest.raises(Exception, match=r"another (data|tokenizer)"):
+        run(translation(*changed))
+    same_letters = [*changed, "tokenizer=byte", "accept=[data]"]
+    with pytest.raises(Exception, match=r"another (model|tokenizer)"):
+        run(translation(*same_letters))
