@@ -31,7 +31,7 @@ from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
 from gptexp.data.progress import shown
 from gptexp.data.tokenizers import Tokenizer
 
-VERSION = 2  # of the format: raise it when that changes
+VERSION = 3  # of the format: raise it when that changes
 CHUNK, CHARACTERS = 256, 1_000_000  # encoded at once: at most so many examples, and about so much text
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i4"), ("prefix", "<i4"), ("targets", "<i4")])
 
@@ -71,7 +71,13 @@ class Store:
 
     @property
     def fingerprint(self) -> str:
+        """Of source, split, task and tokenizer."""
         return self.folder.name
+
+    @property
+    def content_fingerprint(self) -> str:
+        """The same without the tokenizer."""
+        return self.meta["content"]
 
     def has(self, split: str) -> bool:
         return self.meta["splits"][split]["sequences"] > 0
@@ -107,15 +113,16 @@ def build(
     Raises:
         UserError: the corpus cannot be read, or a split comes out empty.
     """
+    if isinstance(tokenizer, schema.HuggingFace) and given is None:
+        given = tokenizers.build(tokenizer, [])  # nothing to train: what its name stands for today is known now
     description = corpus.describe()
-    what = {
+    content = {
         "version": VERSION,
         "corpus": description,
         "task": task.settings(),
         "split": [data.split, data.val_fraction, data.test_fraction, data.limit],
-        "tokenizer": given.backend.to_str() if given else asdict(tokenizer),
     }
-    key = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    key = _digest({**content, "tokenizer": given.fingerprint() if given else asdict(tokenizer)})
     folder = cache / "store" / key
     if not _is_whole(folder, cache):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +132,7 @@ def build(
                 shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
                 temporary.mkdir()
                 try:
-                    _write(temporary, corpus, description, task, data, tokenizer, given)
+                    _write(temporary, corpus, content, task, data, tokenizer, given)
                 except BaseException:
                     shutil.rmtree(temporary, ignore_errors=True)
                     raise
@@ -154,7 +161,7 @@ def _is_whole(folder: Path, cache: Path) -> bool:
 def _write(
     folder: Path,
     corpus: Corpus,
-    description: dict[str, Any],
+    content: dict[str, Any],
     task: Encoding,
     data: schema.Data,
     tokenizer_config: schema.Tokenizer,
@@ -191,15 +198,18 @@ def _write(
         counts = {writer.split: writer.counts for writer in writers}
     _check(counts, fractions, done)
     meta = {
-        "version": VERSION,
+        **content,
+        "content": _digest(content),
         "dtype": dtype.str,
-        "corpus": description,
-        "task": task.settings(),
         "vocab_size": tokenizer.vocab_size,
         "splits": counts,
         "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
     }
     (folder / "meta.json").write_text(sealed(meta))
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:

@@ -131,7 +131,7 @@ def belongs_to(config: Config, prepared: Prepared) -> dict[str, Any]:
         "run": identity.run_id(config),
         "model": {**model, "vocab_size": store.tokenizer.vocab_size},
         "tokenizer": store.tokenizer.fingerprint(),
-        "data": store.fingerprint,
+        "data": store.content_fingerprint,
     }
 
 

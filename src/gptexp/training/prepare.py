@@ -27,7 +27,8 @@ def prepare(config: Config) -> Prepared:
         UserError: the data cannot be read or does not fit the task.
     """
     task = make_task(config.task, config.model.context)
-    given = initial_tokenizer(config.init, Path(config.outputs)) if config.init else None
+    origin = config.init or config.resume
+    given = initial_tokenizer(origin, Path(config.outputs)) if origin else None
     cache = cache_folder(config)
     corpus = open_corpus(config.data, task.fields, cache)
     store = stores.build(corpus, task, config.data, config.tokenizer, cache, given)
