@@ -16,7 +16,6 @@ import pytest
 from gptexp.config import compose
 from gptexp.config.schema import Config
 from gptexp.reporting.record import RunFolder
-from gptexp.training import checkpoint
 
 TINY = ["model=nano", "model.layers=2", "model.width=32", "model.heads=2", "model.context=32", "logger=none"]
 TRAIN = ["trainer.max_steps=12", "trainer.global_batch=8", "trainer.val_every=4", "trainer.log_every=2",
@@ -88,7 +87,7 @@ def command(*words: str, **environment: str) -> subprocess.Popen[str]:
 
 def likeness(folder: RunFolder) -> tuple[Any, ...]:
     """What two runs share that are the same run: losses, result, and the bytes of the last checkpoint."""
-    last = checkpoint.find(folder.checkpoints)
+    last = folder.checkpoint()
     assert last is not None
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in folder.metrics()]
     tensors = [(last / f"{kind}.safetensors").read_bytes() for kind in ("model", "optimizer")]

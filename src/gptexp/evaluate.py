@@ -34,14 +34,14 @@ def _main() -> None:
     from gptexp.training.weights import load_run
 
     config = folder.config()
-    prepared = prepare(config)
+    prepared = prepare(config, folder.tokenizer)
     if prepared.store.fingerprint != folder.data().get("fingerprint"):
         raise UserError(f"{folder.path}: its data has changed since it was trained; figures would not be comparable")
     if not prepared.store.has(asked.split):
         raise UserError(f"{folder.path}: its data has no {asked.split} split; try the other --split")
     model, _ = load_run(folder)
     model.to(pick_device(config.trainer.accelerator))
-    found = evaluate(model, prepared.task, prepared.store, asked.split)
+    found = evaluate(model, prepared.task, prepared.store, asked.split, config.trainer.precision)
     if asked.json:
         print(json.dumps({"run": str(folder.path), "split": asked.split, "metrics": found.metrics}, ensure_ascii=False))
     else:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import hydra
@@ -23,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gptexp.config import compose, identity, shipped
 from gptexp.config.errors import RunError, UserError, exit_cleanly
 from gptexp.config.explain import explained
+from gptexp.config.place import is_launched
 from gptexp.config.schema import Config
 from gptexp.reporting import tables
 from gptexp.reporting.jobs import Job, JobLog
@@ -57,50 +60,80 @@ def run(config: Config, suffix: str = "") -> RunFolder:
         UserError: the data, the weights to start from or the settings do not fit together.
         RunError: it failed, and a message says why. Stopped: a signal asked it to stop, and it is saved.
     """
-    folder = RunFolder(Path(config.outputs) / (identity.folder_name(config) + suffix))
-    is_first = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"  # of ranks that others have started
-    if config.fresh and folder.path.exists() and is_first:
-        print(f"the earlier run is now {folder.put_aside()}", file=sys.stderr)
-    finished = folder.result().get("status") == "finished"
-    if not finished and is_first:
-        _say_what_came_before(config, folder)
+    with ExitStack() as stack:
+        if is_launched():  # one of several processes: the first decides, the others hear of it
+            from gptexp.training.hardware import pick_device
+            from gptexp.training.world import World
 
-    from gptexp.training.prepare import prepare  # imports torch
+            world = World.found()
+            world.join(pick_device(config.trainer.accelerator))
+            begun = world.first_does(lambda: _begin(config, suffix, stack))
+            is_first = world.is_first
+        else:
+            begun, is_first = _begin(config, suffix, stack), True
+        config, folder = begun.config, begun.folder
 
-    prepared = prepare(config)
-    data = {"fingerprint": prepared.store.fingerprint, **prepared.store.meta}
-    old = folder.data().get("fingerprint", data["fingerprint"])
-    if old != data["fingerprint"] and "data" not in config.accept:
-        raise UserError(
-            f"{folder.path}: its data has changed since it was trained (fingerprint {old}, now {data['fingerprint']}). "
-            f"Start again with fresh=true, or go on all the same with accept=[data]"
-        )
-    if not finished:
+        from gptexp.training.prepare import prepare  # imports torch
+
+        prepared = prepare(config, begun.tokenizer)
+        _same_data(folder, prepared.store.fingerprint, config.accept)
+        if not begun.is_finished:
+            if is_first:
+                folder.create(config)
+                folder.write_data({"fingerprint": prepared.store.fingerprint, **prepared.store.meta})
+                prepared.store.tokenizer.save(folder.tokenizer)
+            from gptexp.training import fit
+
+            fit.start(folder, config, prepared)
         if is_first:
-            folder.create(config)
-            folder.write_data(data)
-            prepared.store.tokenizer.save(folder.path / "tokenizer.json")
-        from gptexp.training import fit
-
-        fit.start(folder, config)
-    if is_first:
-        if finished:
-            print("finished earlier; fresh=true trains it again")
-        print(tables.result_text(folder))
-        print(folder.path, flush=True)
+            print("finished earlier; fresh=true trains it again\n" * begun.is_finished + tables.result_text(folder))
+            print(folder.path, flush=True)
     return folder
 
 
-def _say_what_came_before(config: Config, folder: RunFolder) -> None:
+@dataclass
+class Begun:
+    config: Config  # with `origin` filled in
+    folder: RunFolder
+    tokenizer: Path | None  # of the run itself, or of the one that it starts from
+    is_finished: bool
+
+
+def _begin(config: Config, suffix: str, stack: ExitStack) -> Begun:
+    """Find the run's folder, lock it until `stack` closes, and see what is in it."""
+    source = None
+    if name := config.init or config.resume:
+        source = find_run(name, Path(config.outputs))
+        config = replace(config, origin=source.weights_digest("last" if config.resume else None))
+        setattr(config, "init" if config.init else "resume", str(source.path.resolve()))
+    folder = RunFolder(Path(config.outputs) / (identity.folder_name(config) + suffix))
+    stack.enter_context(folder.locked())
+    is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # the command comes again, to go on
+    if config.fresh and folder.path.exists() and not is_requeued:
+        print(f"the earlier run is now {folder.put_aside()}", file=sys.stderr)
+    is_finished = folder.result().get("status") == "finished"
+    if config.resume and source and not folder.path.exists():
+        folder.adopt(source)
+    elif not is_finished and not folder.path.exists() and not config.fresh:
+        _say_what_came_before(config)
+    tokenizer = next((run.tokenizer for run in (folder, source) if run and run.tokenizer.is_file()), None)
+    return Begun(config, folder, tokenizer, is_finished)
+
+
+def _same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None:
+    before = folder.data().get("fingerprint", fingerprint)
+    if before != fingerprint and "data" not in accepted:
+        raise UserError(
+            f"{folder.path}: its data has changed since it was trained (fingerprint {before}, now {fingerprint}). "
+            f"Start again with fresh=true, or go on all the same with accept=[data]"
+        )
+
+
+def _say_what_came_before(config: Config) -> None:
     """Edited code gives a run a new folder: name the one that the same settings had before."""
-    if config.resume:
-        found = find_run(config.resume, Path(config.outputs))
-        if not folder.path.exists():
-            folder.adopt(found)
-        return
     mine = identity.settings_id(config)
     pattern = f"{config.task.kind}-{config.model.size}-*/config.yaml"
-    others = [path for path in Path(config.outputs).glob(pattern) if path.parent != folder.path]
+    others = [path for path in Path(config.outputs).glob(pattern) if "." not in path.parent.name]
     for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
         trained = (other.parent / "checkpoints" / "last").is_file()
         if trained and _settings_of(other) == mine:

@@ -11,7 +11,7 @@ def an_id(*overrides: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "change", ["seed=2", "optim.lr=0.1", "data.tgt=fr", "model=nano", "trainer.max_steps=7", "init=x"]
+    "change", ["seed=2", "optim.lr=0.1", "data.tgt=fr", "model=nano", "trainer.max_steps=7", "origin=x"]
 )
 def test_the_id_changes_with_what_changes_the_result(change):
     assert an_id() != an_id(change)

@@ -110,11 +110,26 @@ def test_parallel_files_of_unequal_length_are_refused(tmp_path):
             read([str(tmp_path / name) for name in pair])
 
 
-def test_characters_survive_a_line_longer_than_the_buffer(tmp_path, monkeypatch):
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16", "shift_jis"])
+def test_characters_survive_lines_longer_than_the_buffer_and_files_without_a_last_line_end(
+    encoding, tmp_path, monkeypatch
+):
     from gptexp.data.corpora import files
 
-    text = "日本語🙂é" * 50
-    (tmp_path / "a.txt").write_text(text)
-    bounded = files._bounded
-    monkeypatch.setattr(files, "_bounded", lambda stream: bounded(stream, 7))
-    assert "".join(e.fields["text"] for e in read(tmp_path / "a.txt", TEXT)) == text
+    text = {"utf-8": "日本語🙂é\n", "latin-1": "café é\n", "utf-16": "日Ċ本🙂é\n", "shift_jis": "日本語\n"}[
+        encoding
+    ] * 50
+    (tmp_path / "a.txt").write_bytes(text[:-1].encode(encoding))
+    monkeypatch.setattr(files, "LONGEST", 7)
+    pieces = read(tmp_path / "a.txt", TEXT, encoding=encoding)
+    assert "".join(piece.fields["text"] for piece in pieces) == text[:-1]
+
+
+def test_parallel_lines_and_records_may_be_mixed(tmp_path):
+    (tmp_path / "a.en").write_text("one\ncoffee")
+    (tmp_path / "a.fr").write_bytes("un\ncaf\xe9".encode("latin-1"))
+    write(tmp_path / "val.jsonl", "jsonl")
+    found = read([str(tmp_path / "a.en"), str(tmp_path / "a.fr")], val_path=str(tmp_path / "val.jsonl"),
+                 encoding="latin-1")  # fmt: skip
+    assert [e.fields["target"] for e in found[:2]] == ["un", "café"]
+    assert [e.split for e in found] == ["train"] * 2 + ["val"] * 30

@@ -21,6 +21,24 @@ def test_near_duplicates_stay_on_one_side():
     assert (abs(shares - [0.8, 0.1, 0.1]) < 0.06).all()
 
 
+def test_sentences_of_one_pattern_are_not_near_duplicates():
+    rng = random.Random(0)
+    texts = [
+        f"The order {i} of {sentence(rng, 2)} was sent to {sentence(rng, 1)} on day {i % 300}." for i in range(4000)
+    ]
+    assert (abs(np.bincount(splits.assign(texts, "near", SHARES)) / 4000 - [0.8, 0.1, 0.1]) < 0.03).all()
+
+
+def test_a_split_that_comes_out_small_is_said(capsys):
+    splits.assign([f"the same text again and again and once more {i // 900}" for i in range(1000)], "near", SHARES)
+    assert "near-duplicates of each other; data.split=exact" in capsys.readouterr().err
+
+
+def test_scripts_without_spaces_are_compared_by_character():
+    text = "東京の天気は今日はとても良いですが明日は雨が降るでしょう。そして来週は雪になるかもしれません。"
+    assert len(set(splits.assign([text, text.replace("雨", "風")], "near", SHARES))) == 1
+
+
 def test_a_text_keeps_its_side_when_others_come():
     rng = random.Random(1)
     texts = [sentence(rng, 40) for _ in range(200)]

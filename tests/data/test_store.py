@@ -79,6 +79,57 @@ def test_two_builders_and_a_killed_one_leave_one_whole_store(text_file, own_fold
     assert size == 2 * sum(count["tokens"] for count in counts.values())
 
 
+def test_a_limit_leaves_what_is_held_out(tiny, pairs_file):
+    val = pairs_file.with_name("val.jsonl")
+    val.write_text("".join(json.dumps({"source": f"held out {i}", "target": "x"}) + "\n" for i in range(50)))
+    store = prepare(tiny("task=translate", "data=files", f"data.path={pairs_file}", f"data.val_path={val}",
+                         "data.test_fraction=0", "data.limit=100", "task.max_target=10")).store  # fmt: skip
+    counts = {split: count["sequences"] for split, count in store.meta["splits"].items()}
+    assert counts == {"train": 100, "val": 50, "test": 0}
+
+
+def test_no_document_runs_into_another_where_a_text_is_split(tiny, text_file):
+    store = prepare(tiny("task=pretrain", "data=files", f"data.path={text_file}", "tokenizer=char")).store
+    text = text_file.read_text()
+    for split in ("train", "val", "test"):
+        tokens = store.tokens(split)
+        ends = np.flatnonzero(tokens == store.tokenizer.eos)
+        assert ends[-1] == len(tokens) - 1
+        assert all(store.tokenizer.decode(part.tolist()) in text for part in np.split(tokens, ends + 1))
+
+
+def test_unknown_characters_are_counted(tiny, text_file):
+    prepared = prepare(
+        tiny("task=pretrain", "data=files", f"data.path={text_file}", "tokenizer=char", "data.split=tail")
+    )
+    text_file.write_text(text_file.read_text()[:-1000] + "日" * 1000)
+    other = prepare(tiny("task=pretrain", "data=files", f"data.path={text_file}", "tokenizer=char", "data.split=tail"))
+    assert prepared.store.meta["splits"]["test"]["unknown_bytes"] == 0
+    assert other.store.meta["splits"]["test"]["unknown_bytes"] == 3000
+    figures = other.task.loss_metrics(other.store, "test", loss=0.0, targets=1000)
+    assert figures["bits_per_byte"] == pytest.approx(8 * 3000 / other.store.meta["splits"]["test"]["bytes"])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "deleted", "swapped", "meta"])
+def test_a_damaged_store_is_named_and_built_again(damage, tiny, pairs_file, capsys):
+    config = tiny("task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10")
+    folder = prepare(config).store.folder
+    file = folder / ("meta.json" if damage == "meta" else "train.tokens")
+    before = file.read_bytes()
+    match damage:
+        case "truncated":
+            file.write_bytes(before[:-2])
+        case "deleted":
+            file.unlink()
+        case "swapped":
+            (folder / "val.tokens").replace(file)
+        case _:
+            file.write_bytes(before[:10] + bytes([before[10] ^ 1]) + before[11:])
+    assert prepare(config).store.folder == folder
+    assert f"damaged token cache: {folder}" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize("text", ["", "too short"])
 def test_too_little_text_is_refused_with_numbers(tiny, text):
     Path("small.txt").write_text(text)

@@ -42,8 +42,8 @@ def save(folder, model, step, optimizer=None, **more):
 
 def test_the_newest_and_the_best_are_kept_and_named(saved):
     assert sorted(path.name for path in saved.glob("step-*")) == ["step-000001", "step-000002", "step-000003"]
-    assert checkpoint.find(saved).name == "step-000003"
-    assert checkpoint.find(saved, "best").name == "step-000001"
+    assert (saved / "last").read_text() == "step-000003\n"
+    assert (saved / "best").read_text() == "step-000001\n"
     assert {path.suffix for path in saved.rglob("step-*/*")} == {".safetensors", ".json"}
 
 
@@ -83,6 +83,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(saved, name, d
     assert "step-000003" in said
     assert (saved / "damaged-step-000003").is_dir()
     assert not Path("exploded").exists()
+
+
+def test_a_million_steps_sort_after_fewer(saved, model):
+    for step in (999_999, 1_000_000, 1_000_001):
+        save(saved, model, step)
+    assert checkpoint.newest_whole(saved).name == "step-1000001"
+    assert {path.name for path in saved.glob("step-*")} == {"step-000001", "step-1000000", "step-1000001"}
 
 
 def test_swapped_folders_are_found_out(saved):

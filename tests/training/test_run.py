@@ -10,6 +10,7 @@ import torch
 from conftest import TINY, TRAIN
 
 from gptexp.config.errors import UserError
+from gptexp.reporting.record import find_run
 from gptexp.run import run
 from gptexp.training import checkpoint
 from gptexp.training.weights import load_run
@@ -26,7 +27,7 @@ def test_a_run_leaves_a_folder_that_tells_everything(translation):
     assert folder.samples()[0].keys() == {"input", "reference", "output"}
     assert folder.data()["splits"]["train"]["sequences"] > 200
     assert json.loads((folder.path / "environment.json").read_text())["versions"]["torch"] == torch.__version__
-    assert (folder.path / "csv" / "metrics.csv").is_file()
+    assert (folder.path / "metrics.csv").is_file()
 
 
 def test_the_same_command_again_prints_the_finished_run_and_fresh_puts_it_aside(translation, capsys):
@@ -104,11 +105,24 @@ def test_init_starts_from_pretrained_weights_and_their_tokenizer(tiny, text_file
         run(translation("init=nowhere"))
 
 
-def test_two_processes_train_as_one(translation):
-    one = run(translation("optim=adamw", "outputs=one", "trainer.accelerator=cpu"))
-    two = run(translation("optim=adamw", "outputs=two", "trainer.accelerator=cpu", "trainer.devices=2"))
+@pytest.mark.parametrize("more", [[], ["trainer.strategy=fsdp", "trainer.sharded_checkpoints=true",
+                                       "trainer.activation_checkpointing=true"]], ids=len)  # fmt: skip
+def test_two_processes_train_as_one(more, translation):
+    one = run(translation("optim=adamw", "outputs=one"))
+    two = run(translation("optim=adamw", "outputs=two", "trainer.devices=2", *more))
     for a, b in zip(one.metrics(), two.metrics(), strict=True):
         assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, abs=1e-5)
+    assert len(list(two.checkpoint().glob("model*"))) == (2 if more else 1)
+
+
+def test_torchrun_is_joined(pairs_words, translation):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "gptexp.run"]
+    done = subprocess.run([*torchrun, *pairs_words, "optim=adamw"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("samples:") == 1
+    joined, alone = find_run("latest"), run(translation("optim=adamw", "outputs=alone"))
+    for a, b in zip(joined.metrics(), alone.metrics(), strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
 
 
 def test_the_commands_work_from_a_shell(pairs_file):

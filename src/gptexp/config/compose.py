@@ -21,7 +21,8 @@ from yaml import YAMLError
 
 from gptexp.config.errors import UserError, unknown
 from gptexp.config.explain import explained, no_such_key
-from gptexp.config.schema import FLAVOURS, SCHEMAS, Config, Files, walk
+from gptexp.config.keys import SCHEMAS, walk
+from gptexp.config.schema import FLAVOURS, Config, Files
 from gptexp.config.shipped import conf_folder
 
 
@@ -92,6 +93,9 @@ def checked(cfg: DictConfig) -> Config:
                 raise unknown(key, item, choices)
         if minimum is not None and value is not None and value < minimum:
             raise UserError(f"{key}={value}: must be at least {minimum:g}")
+        maximum = field.metadata.get("maximum")
+        if maximum is not None and value is not None and value > maximum:
+            raise UserError(f"{key}={value}: must be at most {maximum:g}")
     _complete(config)
     return config
 

@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from gptexp.config.errors import UserError, nearest, unknown
-from gptexp.config.schema import SCHEMAS, known_fields, known_keys
+from gptexp.config.keys import SCHEMAS, known_fields, known_keys
 from gptexp.config.shipped import GROUPS, sweep_names
 
 LAUNCHERS = "hydra/launcher"
@@ -78,7 +78,7 @@ def _reason(text: str, key: str) -> str:
         return "several values are a sweep: add -m; one list is [a,b]"
     if "is not a ListConfig" in text:
         return "a list is needed: [a,b]"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("In '")]
     said = [
         line for line in lines if not re.match(r"(full_key|object_type|reference_type|Error merging|To append)", line)
     ]

@@ -8,7 +8,8 @@ import json
 from functools import cache
 from pathlib import Path
 
-from gptexp.config.schema import Config, walk
+from gptexp.config.keys import walk
+from gptexp.config.schema import Config
 
 
 def run_id(config: Config) -> str:
@@ -53,7 +54,7 @@ def _meaning(path: Path) -> str:
                 and isinstance(first.value.value, str)
             ):
                 del node.body[0]
-    return ast.dump(tree)
+    return ast.unparse(tree)
 
 
 def _digest(text: str) -> str:

@@ -6,7 +6,7 @@ marks what cannot change what a run computes: it is left out of the run's id (se
 
 from __future__ import annotations
 
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
@@ -18,9 +18,11 @@ def option(
     *,
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
+    maximum: float | None = None,
     affects_result: bool = True,
 ) -> Any:
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "affects_result": affects_result}
+    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum,
+                "affects_result": affects_result}  # fmt: skip
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -37,13 +39,16 @@ class Model:
     kv_heads: int | None = option(None, "key and value heads; fewer than heads is grouped attention", minimum=1)
     hidden: int | None = option(None, "inner width of the feed-forward; null: 4x (gelu) or 8/3x (swiglu)", minimum=1)
     context: int = option(256, "longest sequence, in tokens", minimum=2)
-    dropout: float = option(0.0, "dropout on embeddings, attention and residual branches", minimum=0)
+    dropout: float = option(0.0, "dropout on embeddings, attention and residual branches", minimum=0, maximum=0.99)
     position: str | None = option(None, "how positions enter", choices=("learned", "rotary"))
     norm: str | None = option(None, "normalisation", choices=("layer", "rms"))
     feed_forward: str | None = option(None, "feed-forward", choices=("gelu", "swiglu", "relu2"))
     qk_norm: bool | None = option(None, "RMSNorm on queries and keys of each head")
     bias: bool | None = option(None, "biases in linear layers")
     tied: bool | None = option(None, "output head shares the token embedding")
+    initialisation: str | None = option(
+        None, "gpt2: small normal weights; zero: blocks that start as the identity", choices=("gpt2", "zero")
+    )
     rope_theta: float = option(10000.0, "base of the rotary frequencies", minimum=1)
 
 
@@ -51,11 +56,11 @@ FLAVOURS: dict[str, dict[str, Any]] = {
     # transformers' Qwen3ForCausalLM and GPT2LMHeadModel
     "modern": {
         "position": "rotary", "norm": "rms", "feed_forward": "swiglu",
-        "qk_norm": True, "bias": False, "tied": True,
+        "qk_norm": True, "bias": False, "tied": True, "initialisation": "zero",
     },
     "gpt2": {
         "position": "learned", "norm": "layer", "feed_forward": "gelu",
-        "qk_norm": False, "bias": True, "tied": True,
+        "qk_norm": False, "bias": True, "tied": True, "initialisation": "gpt2",
     },
 }  # fmt: skip
 
@@ -69,9 +74,9 @@ class Data:
         "near: near-duplicates stay on one side; exact: equal texts do; tail: the end of the corpus is held out",
         choices=("near", "exact", "tail"),
     )
-    val_fraction: float = option(0.05, "share held out for validation", minimum=0)
-    test_fraction: float = option(0.05, "share held out for the test", minimum=0)
-    limit: int | None = option(None, "read at most this many examples", minimum=1)
+    val_fraction: float = option(0.05, "share held out for validation", minimum=0, maximum=1)
+    test_fraction: float = option(0.05, "share held out for the test", minimum=0, maximum=1)
+    limit: int | None = option(None, "read at most this many examples to train on", minimum=1)
 
 
 @dataclass
@@ -179,22 +184,24 @@ class Optim:
     kind: str = option(MISSING, "which optimizer: the optim group's name")
     lr: float = option(MISSING, "peak learning rate", minimum=0)
     weight_decay: float = option(0.0, "decoupled weight decay of matrices", minimum=0)
-    beta1: float = option(0.9, "AdamW: decay of the first moment", minimum=0)
-    beta2: float = option(0.95, "AdamW: decay of the second moment", minimum=0)
+    beta1: float = option(0.9, "AdamW: decay of the first moment", minimum=0, maximum=0.99999)
+    beta2: float = option(0.95, "AdamW: decay of the second moment", minimum=0, maximum=0.99999)
     grad_clip: float = option(1.0, "largest norm of the gradient; 0: no clipping", minimum=0)
     schedule: str = option("linear", "shape of the decay", choices=("linear", "cosine", "constant"))
     warmup: int = option(10, "steps of linear warm-up", minimum=0)
-    decay: float = option(0.6, "share of the steps, at the end, in which the rate decays", minimum=0)
-    final_lr: float = option(0.0, "rate at the last step, as a share of the peak", minimum=0)
+    decay: float = option(0.6, "share of the steps, at the end, in which the rate decays", minimum=0, maximum=1)
+    final_lr: float = option(
+        0.0, "rate that the decay leads to, right after the last step, as a share of the peak", minimum=0
+    )
 
 
 @dataclass
 class Muon(Optim):
     kind: str = "muon"
     lr: float = option(0.02, "peak learning rate of the blocks' matrices", minimum=0)
-    momentum: float = option(0.95, "Muon's momentum", minimum=0)
+    momentum: float = option(0.95, "Muon's momentum", minimum=0, maximum=0.99999)
     adamw_lr: float = option(0.005, "peak rate of AdamW: embeddings, head, norms and biases", minimum=0)
-    beta1: float = option(0.8, "AdamW: decay of the first moment", minimum=0)
+    beta1: float = option(0.8, "AdamW: decay of the first moment", minimum=0, maximum=0.99999)
 
 
 @dataclass
@@ -259,10 +266,11 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     trainer: Trainer = field(default_factory=Trainer)
     logger: Logger = field(default_factory=Logger)
-    seed: int = option(1, "everything random follows from it", minimum=0)
-    init: str | None = option(None, "start from these weights and their tokenizer: a run folder or an exported one")
+    seed: int = option(1, "everything random follows from it", minimum=0, maximum=2**63 - 1)
+    init: str | None = option(None, "start from the weights and the tokenizer of this run", affects_result=False)
     resume: str | None = option(None, "go on from the last checkpoint of this run folder, in a folder of its own",
                                 affects_result=False)  # fmt: skip
+    origin: str | None = option(None, "filled in: what the weights that init or resume names are, as a hash")
     accept: list[str] = option([], "differences to a checkpoint that are accepted: [data]", choices=("data",),
                                affects_result=False)  # fmt: skip
     fresh: bool = option(False, "put an earlier run of this config aside and start again", affects_result=False)
@@ -271,38 +279,3 @@ class Config:
     outputs: str = option("outputs", "where run folders go", affects_result=False)
     cache: str | None = option(None, "where prepared data goes; null: $GPTEXP_CACHE or ~/.cache/gptexp",
                                affects_result=False)  # fmt: skip
-
-
-# Group -> name of its schema in Hydra's store -> dataclass. YAML files start with `defaults: [base_...]`.
-SCHEMAS: dict[str, dict[str, type]] = {
-    "model": {"base_model": Model},
-    "data": {"base_pydocs": Pydocs, "base_cldr": Cldr, "base_files": Files, "base_hub": Hub},
-    "tokenizer": {"base_bpe": Bpe, "base_char": Char, "base_byte": Byte, "base_hf": HuggingFace},
-    "task": {"base_pretrain": Pretrain, "base_summarize": Summarize, "base_translate": Translate},
-    "optim": {"base_muon": Muon, "base_adamw": AdamW},
-    "trainer": {"base_trainer": Trainer},
-    "logger": {"base_logger": Logger},
-}
-
-
-def walk(config: Any, prefix: str = "") -> list[tuple[str, Field, Any]]:
-    """(dotted key, dataclass field, value) of every setting of a config object."""
-    found = []
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            found += walk(value, f"{prefix}{item.name}.")
-        else:
-            found.append((prefix + item.name, item, value))
-    return found
-
-
-def known_fields(schema: type) -> list[str]:
-    return [item.name for item in fields(schema)]
-
-
-def known_keys() -> list[str]:
-    """Every dotted key that some choice of groups offers."""
-    inner = [f"{group}.{name}" for group, schemas in SCHEMAS.items()
-             for schema in schemas.values() for name in known_fields(schema)]  # fmt: skip
-    return list(dict.fromkeys(known_fields(Config) + inner))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gptexp.config.schema import SCHEMAS
+from gptexp.config.keys import SCHEMAS
 
 GROUPS = (*SCHEMAS, "experiment")
 

@@ -15,7 +15,10 @@ from gptexp.data.packing import Sequences
 
 
 class DataModule(L.LightningDataModule):
-    """`step` tells where training stands; one Lightning epoch is the stretch from there to the next validation."""
+    """`step` tells where training stands; one Lightning epoch is the stretch from there to the next validation.
+
+    `held_out_batch` tells how many sequences a validation batch has: fewer, when memory has turned out to be short.
+    """
 
     def __init__(
         self,
@@ -24,10 +27,11 @@ class DataModule(L.LightningDataModule):
         trainer: schema.Trainer,
         seed: int,
         step: Callable[[], int],
+        held_out_batch: Callable[[], int],
     ) -> None:
         super().__init__()
         self.sequences, self.held_out = train, val
-        self.settings, self.seed, self.step = trainer, seed, step
+        self.settings, self.seed, self.step, self.held_out_batch = trainer, seed, step, held_out_batch
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
@@ -47,9 +51,9 @@ class DataModule(L.LightningDataModule):
         assert self.trainer is not None
         if self.held_out is None:
             return []
-        share = self.settings.global_batch // self.trainer.world_size
-        batch = min(self.settings.micro_batch or max(share, 16), 64)
-        batches = HeldOutBatches(self.held_out, batch, self.trainer.global_rank, self.trainer.world_size)
+        batches = HeldOutBatches(
+            self.held_out, self.held_out_batch(), self.trainer.global_rank, self.trainer.world_size
+        )
         return self._loader(batches, range(len(batches)))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002

@@ -44,10 +44,13 @@ class Windows(Sequences):
         self.tokens = store.tokens(split)
         self.context, self.seed, self.eos = context, seed, store.tokenizer.eos
         self.document_mask = document_mask
-        if len(self.tokens) < 2 or (seed is not None and len(self.tokens) <= context):
+        needed = 2 if seed is None else context + 1
+        if len(self.tokens) < needed:
             raise UserError(
                 f"the {split} split has {len(self.tokens)} tokens, shorter than one context of "
-                f"model.context={context}: give more text or a shorter context"
+                f"model.context={context}: give more text, or a shorter context"
+                if seed is not None
+                else f"the {split} split has {len(self.tokens)} token(s), too few to score: give more text"
             )
         targets = len(self.tokens) - 1
         # Training leaves one window's worth of room for the offset and uses whole windows only.
@@ -88,7 +91,8 @@ class Windows(Sequences):
         room = len(self.tokens) - 1 - self.count * self.context
         if self.seed is None or room <= 0:
             return 0
-        return int(mixed(np.array([self.seed * 1_000_003 + epoch], np.uint64))[0] % np.uint64(room + 1))
+        key = (self.seed * 1_000_003 + epoch) % 2**64
+        return int(mixed(np.array([key], np.uint64))[0] % np.uint64(room + 1))
 
 
 class Examples(Sequences):

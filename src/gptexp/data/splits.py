@@ -1,15 +1,15 @@
 """Train, validation and test by content: near-duplicates stay on one side.
 
-Texts are sketched by MinHash over word trigrams and grouped by locality-sensitive hashing (Broder 1997; Leskovec,
-Rajaraman and Ullman, "Mining of Massive Datasets", ch. 3): with 8 bands of 2 rows, two texts that share 80 % of
-their trigrams end in one group with probability 0.9997, two that share 20 % with 0.28. A group's side follows from a
-hash of its first text. 72 bytes of memory an example.
+Texts are sketched by MinHash over word trigrams. Locality-sensitive hashing finds candidates, and those whose sketches
+agree in at least 60 % are joined (Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", ch. 3).
+A group's side follows from a hash of its first text. About 200 bytes of memory an example.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import zlib
 from collections.abc import Iterable
 
@@ -19,8 +19,14 @@ from numpy.typing import NDArray
 from gptexp.data.order import mixed
 
 SPLITS = ("train", "val", "test")
-BANDS, ROWS = 8, 2
+BANDS, ROWS = 16, 3  # two texts that share 80 % of their trigrams meet in a band with probability 0.99999
+ALIKE = 0.6  # share of the hashes of two sketches that agree: an estimate of the Jaccard similarity
 WORDS = 4000  # of a longer text the beginning is enough
+UNDECIDED = 255
+# Scripts without spaces count character by character.
+WORD = re.compile(
+    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
+)
 _KEYS = np.random.SeedSequence(0).generate_state(BANDS * ROWS, np.uint64)
 
 
@@ -34,58 +40,73 @@ def assign(
         fractions: share of "val" and "test".
         given: filled while `texts` is read: the split that the source itself states, or None.
     """
-    marks, bands, lengths = _read(texts, rule)
-    said = np.array([SPLITS.index(s) if s else 255 for s in given] if given else [255] * len(marks), dtype=np.uint8)
+    marks, sketches, lengths = _read(texts, rule)
+    said = np.array([SPLITS.index(s) if s else UNDECIDED for s in given or [None] * len(marks)], dtype=np.uint8)
     free = {name: share for name, share in fractions.items() if SPLITS.index(name) not in said}
+    open_to = (said == UNDECIDED) | (said == 0)  # a source that states no test split gives one out of its train split
+    split = said.copy()
     if rule == "tail":
-        split = _tail(lengths, free)
+        split[open_to] = _tail(lengths[open_to], free)
     else:
-        groups = _groups(bands) if rule == "near" else np.unique(marks, return_inverse=True)[1]
-        split = _by_group(groups, marks, free)
-    return np.where((said == 255) | ((said == 0) & (split != 0)), split, said)
+        groups = _groups(sketches[open_to]) if rule == "near" else np.unique(marks[open_to], return_inverse=True)[1]
+        split[open_to] = _by_group(groups, marks[open_to], free)
+        _warn(split[open_to], free, rule)
+    return split
 
 
-def _read(texts: Iterable[str], rule: str) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
-    marks, lengths = bytearray(), bytearray()
-    bands = bytearray()
+def _read(texts: Iterable[str], rule: str) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.int64]]:
+    marks, lengths, sketches = bytearray(), bytearray(), bytearray()
     for text in texts:
         marks += hashlib.blake2b(" ".join(text.lower().split()).encode("utf8", "surrogatepass"), digest_size=8).digest()
         lengths += np.int64(len(text)).tobytes()
         if rule == "near":
-            bands += sketch(text).tobytes()
+            sketches += sketch(text).tobytes()
     return (
         np.frombuffer(bytes(marks), np.uint64),
-        np.frombuffer(bytes(bands), np.uint64).reshape(-1, BANDS),
+        np.frombuffer(bytes(sketches), np.uint32).reshape(-1, BANDS * ROWS),
         np.frombuffer(bytes(lengths), np.int64),
     )
 
 
-def sketch(text: str) -> NDArray[np.uint64]:
-    """[BANDS] hashes; texts that share a hash in any band count as near-duplicates."""
-    words = re.findall(r"\w+", text.lower())[:WORDS] or [text]
+def sketch(text: str) -> NDArray[np.uint32]:
+    """MinHashes [BANDS x ROWS]: the share in which two sketches agree estimates how alike the texts are."""
+    words = WORD.findall(text.lower())[:WORDS] or [text]
     hashes = np.fromiter((zlib.crc32(word.encode("utf8", "surrogatepass")) for word in words), np.uint64, len(words))
     if len(words) >= 3:
         hashes = mixed(hashes[:-2]) + np.uint64(3) * mixed(hashes[1:-1]) + np.uint64(7) * mixed(hashes[2:])
     else:
         hashes = np.array([zlib.crc32(" ".join(words).encode("utf8", "surrogatepass"))], np.uint64)
-    smallest = mixed(np.unique(hashes)[:, None] ^ _KEYS).min(axis=0).reshape(BANDS, ROWS)
-    return mixed(smallest[:, 0] + np.uint64(11) * smallest[:, 1])
+    return (mixed(np.unique(hashes)[:, None] ^ _KEYS).min(axis=0) >> np.uint64(32)).astype(np.uint32)
 
 
-def _groups(bands: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Connected components [N] of "share a band", labelled by their smallest index."""
-    labels = np.arange(len(bands))
-    orders = [np.argsort(bands[:, band], kind="stable") for band in range(BANDS)]
-    changed = len(bands) > 0
-    while changed:
-        before = labels.copy()
-        for band, order in enumerate(orders):
-            values = bands[order, band]
-            starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
-            smallest = np.minimum.reduceat(labels[order], starts)
-            labels[order] = np.repeat(smallest, np.diff(np.r_[starts, len(order)]))
-        changed = bool((labels != before).any())
-    return labels
+def _groups(sketches: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Connected components [N] of "meet in a band and are alike", labelled by their smallest index."""
+    left, right = [], []
+    for band in range(BANDS if len(sketches) else 0):
+        keys = np.zeros(len(sketches), np.uint64)
+        for row in range(ROWS):
+            keys = mixed(keys + sketches[:, band * ROWS + row].astype(np.uint64))
+        order = np.argsort(keys, kind="stable")
+        meets = np.flatnonzero(keys[order][1:] == keys[order][:-1]) + 1
+        starts = np.maximum.accumulate(
+            np.where(np.r_[True, keys[order][1:] != keys[order][:-1]], np.arange(len(order)), 0)
+        )
+        for other in (meets - 1, starts[meets]):  # with the one before it, and with the first of the bucket
+            a, b = order[other], order[meets]
+            alike = (sketches[a] == sketches[b]).mean(axis=1) >= ALIKE
+            left.append(a[alike])
+            right.append(b[alike])
+    labels = np.arange(len(sketches))
+    a, b = (np.concatenate(side) if side else np.empty(0, np.int64) for side in (left, right))
+    while True:
+        before = labels
+        smallest = np.minimum(labels[a], labels[b])
+        labels = labels.copy()
+        np.minimum.at(labels, a, smallest)
+        np.minimum.at(labels, b, smallest)
+        labels = labels[labels]
+        if (labels == before).all():
+            return labels
 
 
 def _by_group(groups: NDArray, marks: NDArray[np.uint64], fractions: dict[str, float]) -> NDArray[np.uint8]:
@@ -102,6 +123,15 @@ def _by_group(groups: NDArray, marks: NDArray[np.uint64], fractions: dict[str, f
             side[rest[np.argmin(place[rest])]] = SPLITS.index(name)
         low += share
     return side[members]
+
+
+def _warn(split: NDArray[np.uint8], fractions: dict[str, float], rule: str) -> None:
+    for name, share in fractions.items():
+        found, wanted = int((split == SPLITS.index(name)).sum()), share * len(split)
+        if wanted >= 20 and found < wanted / 2:
+            why = "most texts are near-duplicates of each other" if rule == "near" else "most texts are repeated"
+            hint = "; data.split=exact only keeps equal texts together" if rule == "near" else ""
+            print(f"the {name} split has {found} examples instead of {wanted:.0f}: {why}{hint}", file=sys.stderr)
 
 
 def _tail(lengths: NDArray[np.int64], fractions: dict[str, float]) -> NDArray[np.uint8]:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +30,7 @@ from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
 from gptexp.data.progress import shown
 from gptexp.data.tokenizers import Tokenizer
 
-VERSION = 3  # of the format: raise it when that changes
+VERSION = 4  # of the format: raise it when that changes
 CHUNK, CHARACTERS = 256, 1_000_000  # encoded at once: at most so many examples, and about so much text
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i4"), ("prefix", "<i4"), ("targets", "<i4")])
 
@@ -170,7 +169,7 @@ def _write(
     said: list[str | None] = []
 
     def texts() -> Iterator[str]:
-        for example in shown(islice(corpus, data.limit), "reading"):
+        for example in shown(_limited(corpus, data.limit), "reading"):
             said.append(example.split)
             yield "\n".join(example.fields.values())
 
@@ -179,7 +178,7 @@ def _write(
     if given is None:
         training = (
             text
-            for example, side in zip(islice(corpus, data.limit), sides, strict=True)
+            for example, side in zip(_limited(corpus, data.limit), sides, strict=True)
             if side == 0
             for text in example.fields.values()
         )
@@ -189,11 +188,11 @@ def _write(
     tokenizer.save(folder / "tokenizer.json")
     dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     with ExitStack() as stack:
-        writers = [stack.enter_context(_Writer(folder, name, dtype, task)) for name in splits.SPLITS]
+        writers = [stack.enter_context(_Writer(folder, name, dtype, task, tokenizer)) for name in splits.SPLITS]
         done = 0
-        for chunk in _chunks(shown(islice(corpus, data.limit), "encoding")):
-            for encoded, example, side in zip(task.encode(chunk, tokenizer), chunk, sides[done:], strict=False):
-                writers[side].add(encoded, example)
+        for chunk in _chunks(shown(_limited(corpus, data.limit), "encoding")):
+            for number, (encoded, example) in enumerate(zip(task.encode(chunk, tokenizer), chunk, strict=True), done):
+                writers[sides[number]].add(number, encoded, example)
             done += len(chunk)
         counts = {writer.split: writer.counts for writer in writers}
     _check(counts, fractions, done)
@@ -212,6 +211,17 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def _limited(corpus: Corpus, limit: int | None) -> Iterator[Example]:
+    """The first `limit` examples, and all that the source holds out itself."""
+    taken = 0
+    for example in corpus:
+        if example.split in (None, "train"):
+            taken += 1
+            if limit is not None and taken > limit:
+                continue
+        yield example
+
+
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
     chunk: list[Example] = []
     characters = 0
@@ -228,15 +238,19 @@ def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
 class _Writer:
     """Appends the sequences of one split."""
 
-    def __init__(self, folder: Path, split: str, dtype: np.dtype, task: Encoding) -> None:
-        self.split, self.dtype, self.task = split, dtype, task
-        self.counts = {"sequences": 0, "tokens": 0, "targets": 0, "bytes": 0}
+    def __init__(self, folder: Path, split: str, dtype: np.dtype, task: Encoding, tokenizer: Tokenizer) -> None:
+        self.split, self.dtype, self.task, self.tokenizer = split, dtype, task, tokenizer
+        self.counts = {"sequences": 0, "tokens": 0, "targets": 0, "bytes": 0, "unknown_bytes": 0}
+        self.goes_on_at: int | None = None  # number of the example that goes on with an open document
         self.tokens = (folder / f"{split}.tokens").open("wb")
         self.index = (folder / f"{split}.index").open("wb")
         self.raw = (folder / f"{split}.jsonl").open("w", encoding="utf8")
 
-    def add(self, encoded: Encoded, example: Example) -> None:
+    def add(self, number: int, encoded: Encoded, example: Example) -> None:
         counts = self.counts
+        if self.goes_on_at not in (None, number):
+            self._end_document()  # its next piece is in another split
+        self.goes_on_at = None if example.ends else number + 1
         length = len(encoded.tokens)
         self.tokens.write(np.array(encoded.tokens, self.dtype).tobytes())
         if not self.task.stream:
@@ -246,12 +260,21 @@ class _Writer:
         counts["sequences"] += 1
         counts["tokens"] += length
         counts["targets"] += encoded.targets
-        counts["bytes"] += len(example.fields[self.task.fields[-1]].encode("utf8", "surrogatepass"))
+        learned = example.fields[self.task.fields[-1]]
+        counts["bytes"] += len(learned.encode())
+        counts["unknown_bytes"] += self.tokenizer.unknown_bytes(learned, encoded.tokens)
+
+    def _end_document(self) -> None:
+        self.tokens.write(np.array([self.tokenizer.eos], self.dtype).tobytes())
+        self.counts["tokens"] += 1
+        self.counts["targets"] += 1
 
     def __enter__(self) -> _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.goes_on_at is not None:
+            self._end_document()
         for file in (self.tokens, self.index, self.raw):
             file.close()
 
@@ -260,9 +283,8 @@ def _check(counts: dict[str, dict[str, int]], fractions: dict[str, float], examp
     for split in splits.SPLITS:
         if counts[split]["sequences"] == 0 and (split == "train" or fractions[split] > 0):
             raise UserError(
-                f"the {split} split is empty: the source gives {examples} examples, and near-duplicates stay"
-                f" together. Give more text, or change data.split, data.val_fraction, "
-                f"data.test_fraction"
+                f"the {split} split is empty: the source gives {examples} examples (with data.split=near, those that "
+                f"are alike stay together). Give more text, or change data.split, data.val_fraction, data.test_fraction"
             )
 
 

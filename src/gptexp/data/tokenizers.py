@@ -29,6 +29,7 @@ class Tokenizer:
         backend.encode_special_tokens = True  # "<|sep|>" in somebody's text is text
         self.backend = backend
         numbers = backend.get_vocab(with_added_tokens=True)
+        self.unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or UNK)
         self.eos, self.pad, self.sep, self.mask = (numbers[token] for token in SPECIAL)
 
     @property
@@ -40,6 +41,14 @@ class Tokenizer:
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def unknown_bytes(self, text: str, tokens: list[int]) -> int:
+        """UTF-8 bytes of `text` that its tokens do not tell, being unknown to the vocabulary."""
+        if self.unknown is None or self.unknown not in tokens:
+            return 0
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        spans = zip(encoding.ids, encoding.offsets, strict=True)
+        return sum(len(text[start:end].encode()) for token, (start, end) in spans if token == self.unknown)
 
     def decode(self, tokens: Iterable[int]) -> str:
         return self.backend.decode(list(tokens), skip_special_tokens=True)
@@ -63,7 +72,7 @@ def build(config: schema.Tokenizer, texts: Iterable[str]) -> Tokenizer:
     """Train or load the tokenizer that the config asks for; `texts` is the training split.
 
     Raises:
-        UserError: a named tokenizer cannot be found, or the vocabulary is larger than the text can fill.
+        UserError: a named tokenizer cannot be found.
     """
     match config:
         case schema.Bpe():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from gptexp.model.attention import Attention, KeyValueCache, attention_mask
 from gptexp.model.norm import RMSNorm
@@ -34,6 +35,7 @@ class TransformerConfig:
     bias: bool = False
     tied: bool = True
     rope_theta: float = 10000.0
+    initialisation: str = "zero"  # gpt2 | zero
 
 
 class FeedForward(nn.Module):
@@ -82,6 +84,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.recomputes = False  # activations, in the backward pass, to save memory
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.context, config.width) if config.position == "learned" else None
         self.rotary = Rotary(config.width // config.heads, config.rope_theta) if config.position == "rotary" else None
@@ -124,7 +127,10 @@ class Transformer(nn.Module):
         rotary = self.rotary(positions) if self.rotary is not None else None
         mask = attention_mask(T, past, starts, documents, tokens.device)
         for block in self.blocks:
-            x = block(x, rotary, mask, cache)
+            if self.recomputes and self.training:  # Chen et al. 2016, arXiv 1604.06174
+                x = checkpoint(block, x, rotary, mask, cache, use_reentrant=False)
+            else:
+                x = block(x, rotary, mask, cache)
         if cache is not None:
             cache.length += T
         return self.norm(x)
@@ -146,11 +152,11 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """GPT-2's initialisation for GPT-2; else blocks that start as the identity, which suits Muon.
+        """gpt2: as Radford et al. 2019; zero: the outputs of a block start at zero, which suits Muon.
 
-        Source of the second: Jordan et al. 2024 (modded-nanogpt): output projections start at zero.
+        Source of the second: Jordan et al. 2024, modded-nanogpt.
         """
-        gpt2 = self.config.bias
+        gpt2 = self.config.initialisation == "gpt2"
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 last = name.endswith(("attention.output", "feed_forward.down"))

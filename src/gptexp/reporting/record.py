@@ -12,6 +12,7 @@ result.json       status, steps, tokens, speed, metrics
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -51,6 +52,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.metrics_file = self.path / "metrics.jsonl"
         self.samples_file = self.path / "samples.jsonl"
+        self.tokenizer = self.path / "tokenizer.json"
 
     @property
     def name(self) -> str:
@@ -123,18 +125,44 @@ class RunFolder:
     def samples(self) -> list[dict[str, str]]:
         return _read_lines(self.samples_file)
 
+    def checkpoint(self, which: str = "last") -> Path | None:
+        """The checkpoint that `last` or `best` names, or `step-NNNNNN`; None where there is none."""
+        pointer = self.checkpoints / which
+        found = self.checkpoints / pointer.read_text(errors="replace").strip() if pointer.is_file() else pointer
+        return found if found.is_dir() else None
+
+    def trained(self) -> Path | None:
+        """The checkpoint to use: the best, or the last of a run without validation data."""
+        return self.checkpoint("best") or self.checkpoint("last")
+
+    def weights_digest(self, which: str | None = None) -> str:
+        """What the weights of a checkpoint are: a hash that its manifest holds. None: the one to use.
+
+        Raises:
+            UserError: there is none.
+        """
+        found = self.checkpoint(which) if which else self.trained()
+        files = _read_json(found / "manifest.json").get("files", {}) if found else {}
+        hashes = sorted(files[name]["sha256"] for name in files if name.startswith("model"))
+        if not hashes or found is None:
+            raise UserError(f"{self.path}: has no checkpoint yet; its own command trains it")
+        return f"{found.name} {hashlib.sha256(''.join(hashes).encode()).hexdigest()[:16]}"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Held while a run is trained; the system lets go of it when the process ends, however it ends.
 
+        The lock lies beside the folder, which may be put aside meanwhile.
+
         Raises:
             UserError: another process holds it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        holder = self.path / ".lock.json"
-        lock = FileLock(self.path / ".lock")
+        file = self.path.parent / ".locks" / f"{self.name}.lock"
+        holder = file.with_suffix(".json")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file)
         try:
-            lock.acquire(timeout=3)  # the ranks of a run that was killed need a moment to notice
+            lock.acquire(timeout=0)
         except Timeout as error:
             said = _read_json(holder)
             raise UserError(
@@ -148,11 +176,14 @@ class RunFolder:
             holder.unlink(missing_ok=True)
             lock.release()
 
+    def earlier(self) -> list[Path]:
+        """The folders that `fresh=true` has put aside."""
+        return [path for path in self.path.parent.glob(f"{self.name}.*") if path.suffix[1:].isdigit()]
+
     def put_aside(self) -> Path:
         """Rename the folder to NAME.1, NAME.2, ...: `fresh=true` loses nothing."""
-        number = 1
-        while (aside := self.path.with_name(f"{self.path.name}.{number}")).exists():
-            number += 1
+        number = 1 + max((int(path.suffix[1:]) for path in self.earlier()), default=0)
+        aside = self.path.with_name(f"{self.path.name}.{number}")
         self.path.rename(aside)
         return aside
 

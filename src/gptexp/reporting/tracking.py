@@ -5,6 +5,7 @@ W&B never needs an account, a key, a prompt or the network: without them it writ
 
 from __future__ import annotations
 
+import csv
 import netrc
 import os
 import sys
@@ -15,8 +16,10 @@ from urllib.parse import urlsplit
 from gptexp.config.errors import UserError
 from gptexp.config.network import is_reachable
 from gptexp.config.schema import Config
+from gptexp.reporting.record import RunFolder
 
 WANDB_SERVER = "https://api.wandb.ai"
+METRICS = ("step", "tokens", "seconds", "train/loss", "train/lr", "val/loss")  # of a line of metrics.jsonl
 COLUMNS = ("input", "reference", "output")
 
 
@@ -34,7 +37,7 @@ class Tracker:
 
 
 class Wandb(Tracker):
-    def __init__(self, config: Config, settings: dict[str, Any], folder: Path) -> None:
+    def __init__(self, config: Config, folder: RunFolder) -> None:
         import wandb
 
         options = config.logger
@@ -43,18 +46,18 @@ class Wandb(Tracker):
             reason = _why_offline()
             mode = "offline" if reason else "online"
             if reason:
-                upload = f"wandb sync {folder / 'wandb'}/offline-run-*"
+                upload = f"wandb sync {folder.path / 'wandb'}/offline-run-*"
                 print(f"W&B: offline ({reason}); to upload later: {upload}", file=sys.stderr)
         self.run = wandb.init(
             project=options.project,
             entity=options.entity,
             group=options.group,
-            id=folder.resolve().name,
+            id="-".join([folder.name, *([str(len(folder.earlier()))] if folder.earlier() else [])]),
             resume="allow",
-            name=config.name or folder.resolve().name,
+            name=config.name or folder.name,
             tags=list(config.tags),
-            config=settings,
-            dir=folder,
+            config=folder.settings(),
+            dir=folder.path,
             mode=mode,
             reinit="finish_previous",
             settings=wandb.Settings(silent=True, console="off"),
@@ -86,7 +89,8 @@ class TensorBoard(Tracker):
 
     def log(self, row: dict[str, Any]) -> None:
         for name, value in row.items():
-            self.writer.add_scalar(name, value, row["step"])
+            if value is not None:
+                self.writer.add_scalar(name, value, row["step"])
 
     def finish(self, metrics: dict[str, float], samples: list[dict[str, str]]) -> None:
         for name, value in metrics.items():
@@ -99,19 +103,21 @@ class TensorBoard(Tracker):
 
 
 class Csv(Tracker):
-    def __init__(self, folder: Path) -> None:
-        from lightning.pytorch.loggers import CSVLogger
+    """metrics.jsonl as a table that a spreadsheet opens."""
 
-        self.logger = CSVLogger(folder, name="", version="csv")
+    def __init__(self, folder: RunFolder) -> None:
+        self.file = folder.path / "metrics.csv"
+        with self.file.open("w", newline="") as out:
+            csv.writer(out).writerow(METRICS)
+        for row in folder.metrics():
+            self.log(row)
 
     def log(self, row: dict[str, Any]) -> None:
-        self.logger.log_metrics(row, step=row["step"])
-
-    def close(self, failed: bool) -> None:  # noqa: ARG002
-        self.logger.save()
+        with self.file.open("a", newline="") as out:
+            csv.writer(out).writerow([row.get(name) for name in METRICS])
 
 
-def open_tracker(config: Config, settings: dict[str, Any], folder: Path) -> Tracker:
+def open_tracker(config: Config, folder: RunFolder) -> Tracker:
     """The tracker that the config names.
 
     Raises:
@@ -119,9 +125,9 @@ def open_tracker(config: Config, settings: dict[str, Any], folder: Path) -> Trac
     """
     match config.logger.kind:
         case "wandb":
-            return Wandb(config, settings, folder)
+            return Wandb(config, folder)
         case "tensorboard":
-            return TensorBoard(folder)
+            return TensorBoard(folder.path)
         case "csv":
             return Csv(folder)
     return Tracker()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -141,19 +142,6 @@ class TextToText(Task):
 
 
 def make_task(config: schema.Task, context: int) -> Task:
-    """The task that the config names."""
-    # Imported here: each brings the libraries of its metrics.
-    match config:
-        case schema.Pretrain():
-            from gptexp.tasks.pretrain import Pretrain
-
-            return Pretrain(config, context)
-        case schema.Summarize():
-            from gptexp.tasks.summarize import Summarize
-
-            return Summarize(config, context)
-        case schema.Translate():
-            from gptexp.tasks.translate import Translate
-
-            return Translate(config, context)
-    raise UserError(f"task.kind={config.kind}: not known. Allowed: pretrain, summarize, translate")
+    """The task that the config names: the class in gptexp/tasks/KIND.py that is called as its settings are."""
+    module = import_module(f"gptexp.tasks.{config.kind}")  # each brings the libraries of its metrics
+    return getattr(module, type(config).__name__)(config, context)

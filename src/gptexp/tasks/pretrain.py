@@ -57,15 +57,17 @@ class Pretrain(Task):
             }
 
     def loss_metrics(self, store: Store, split: str, loss: float, targets: int) -> dict[str, float]:
-        size = store.meta["splits"][split]["bytes"]
+        counts = store.meta["splits"][split]
         unigram = self._unigram(store, split)
+        # A token that stands for what the vocabulary lacks is no compression: its text is charged in full.
+        spelled = 8 * counts["unknown_bytes"]
         return {
             "loss": loss / targets,
             "perplexity": math.exp(min(loss / targets, 700.0)),
-            "bits_per_byte": loss / math.log(2) / size,
+            "bits_per_byte": (loss / math.log(2) + spelled) / counts["bytes"],
             "baseline/loss": unigram / targets,
             "baseline/perplexity": math.exp(unigram / targets),
-            "baseline/bits_per_byte": unigram / math.log(2) / size,
+            "baseline/bits_per_byte": (unigram / math.log(2) + spelled) / counts["bytes"],
         }
 
     def _unigram(self, store: Store, split: str) -> float:

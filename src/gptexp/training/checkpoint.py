@@ -88,17 +88,10 @@ def save(
         raise RunError(f"{folder}: no room for a checkpoint ({error}). {_advice(folder)}") from error
 
 
-def find(folder: Path, which: str = "last") -> Path | None:
-    """The checkpoint that `last` or `best` names, or `step-NNNNNN`; None where there is none."""
-    pointer = folder / which
-    found = folder / pointer.read_text(errors="replace").strip() if pointer.is_file() else pointer
-    return found if found.is_dir() else None
-
-
 def newest_whole(folder: Path) -> Path | None:
     """The newest checkpoint that is what was written; damaged ones are named and set aside. None: there is none."""
-    found = sorted((path for path in folder.glob("step-*") if path.is_dir()), reverse=True)
-    for path in found:
+    found = _steps(folder)
+    for path in reversed(found):
         try:
             verify(path)
             return path
@@ -211,9 +204,14 @@ def _finish(temporary: Path, final: Path, state: dict[str, Any], belongs_to: dic
     _flush(final.parent)
 
 
+def _steps(folder: Path) -> list[Path]:
+    """The checkpoints there are, oldest first."""
+    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=lambda path: int(path.name[5:]))
+
+
 def _remove_old(folder: Path, keep: int) -> None:
     """Keep the newest, and what a pointer names."""
-    steps = sorted(path for path in folder.glob("step-*") if path.is_dir())
+    steps = _steps(folder)
     named = {
         (folder / name).read_text(errors="replace").strip() for name in ("last", "best") if (folder / name).is_file()
     }
@@ -240,9 +238,8 @@ def _is_full(error: Exception) -> bool:
 
 
 def _advice(folder: Path) -> str:
-    before = find(folder)
-    kept = f"{before.name} is whole: free some space and run the same command, it goes on from there" if before else ""
-    return kept or "Free some space and run the same command"
+    before = "".join(f"{path.name} is whole. " for path in _steps(folder)[-1:])
+    return f"{before}Free some space and run the same command"
 
 
 def _flush(path: Path) -> None:

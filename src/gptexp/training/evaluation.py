@@ -15,9 +15,10 @@ from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
 from gptexp.model.decoding import Sampling, generate
 from gptexp.tasks import Task
+from gptexp.training.hardware import autocast
 from gptexp.training.world import World
 
-BATCH = 32
+BATCH, TOKENS = 32, 1 << 14  # computed at once: at most so many sequences, and about so many tokens
 ALONE = World()
 Found = TypeVar("Found")
 
@@ -28,12 +29,18 @@ class Evaluation:
     samples: list[dict[str, str]]  # input, reference, output
 
 
-def evaluate(model: Transformer, task: Task, store: Store, split: str, world: World = ALONE) -> Evaluation:
-    """Metrics of `split` ("val" or "test") and a few samples.
+def batch_size(context: int) -> int:
+    return max(1, min(BATCH, TOKENS // context))
+
+
+def evaluate(
+    model: Transformer, task: Task, store: Store, split: str, precision: str = "32", world: World = ALONE
+) -> Evaluation:
+    """Metrics of `split` ("val" or "test") and a few samples; the loss in the precision that training has.
 
     Ranks share the batches, which are the same however many ranks there are: so are the figures, to the bit.
     """
-    metrics = task.loss_metrics(store, split, *_loss(model, task, store, split, world))
+    metrics = task.loss_metrics(store, split, *_loss(model, task, store, split, precision, world))
     count = task.config.test_examples if task.generates else task.config.samples
     examples = list(task.held_out(store, split, count)) if count or task.generates else []
     outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples], world)
@@ -65,15 +72,16 @@ def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[st
 
 
 @torch.inference_mode()
-def _loss(model: Transformer, task: Task, store: Store, split: str, world: World) -> tuple[float, int]:
+def _loss(model: Transformer, task: Task, store: Store, split: str, precision: str, world: World) -> tuple[float, int]:
     """Nats summed over all targets of a split, and how many there are."""
     device = model.embedding.weight.device
     model.eval()
-    batches = HeldOutBatches(task.sequences(store, split, None), BATCH)
+    batches = HeldOutBatches(task.sequences(store, split, None), batch_size(task.context))
 
     def loss(number: int) -> tuple[float, int]:
         batch = batches[number].to(device)
-        return float(model.loss(batch.tokens, batch.targets, batch.documents)), batch.total_targets
+        with autocast(precision, device):
+            return float(model.loss(batch.tokens, batch.targets, batch.documents)), batch.total_targets
 
     found = _shared(len(batches), loss, f"{split} loss", world)
     return sum(loss for loss, _ in found), sum(targets for _, targets in found)

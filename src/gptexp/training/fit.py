@@ -13,23 +13,24 @@ import threading
 import time
 import traceback
 import warnings
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 
 from gptexp.config import identity, schema
 from gptexp.config.errors import RunError, Stopped, UserError
+from gptexp.config.keys import walk
+from gptexp.config.place import in_srun, is_launched
 from gptexp.config.schema import Config
 from gptexp.data.datamodule import DataModule
 from gptexp.reporting.record import RunFolder
 from gptexp.reporting.tracking import Tracker, open_tracker
 from gptexp.training import checkpoint, processes
-from gptexp.training.evaluation import evaluate
+from gptexp.training.evaluation import batch_size, evaluate
 from gptexp.training.guard import NotFiniteError, OutOfMemoryError, record_crash
 from gptexp.training.hardware import pick_device, precision
 from gptexp.training.module import Module
@@ -39,36 +40,39 @@ from gptexp.training.recorder import Recorder
 from gptexp.training.signals import StopSignals, requeue
 from gptexp.training.strategies import strategy
 from gptexp.training.weights import build_model, initialise, load_run
-from gptexp.training.world import World, is_launched
+from gptexp.training.world import World
 
 
-def start(folder: RunFolder, config: Config) -> None:
+def start(folder: RunFolder, config: Config, prepared: Prepared) -> None:
     """Train the run: in this process, or in one process a device.
 
     Raises:
         RunError: it failed. Stopped: a signal asked it to stop, and it is saved.
     """
+    if config.trainer.nodes > 1 and not is_launched():
+        raise UserError(
+            f"trainer.nodes={config.trainer.nodes}: start this command on every machine, with torchrun or srun "
+            f"(docs/clusters.md has the commands)"
+        )
     if config.trainer.devices == 1 or is_launched():
-        fit(folder, config)
+        fit(folder, config, prepared)
     else:
         processes.run_ranks(folder.path, config.trainer.devices)
 
 
-def fit(folder: RunFolder, config: Config) -> None:
+def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> None:
     """Train and score, as the rank that the environment says this process is."""
     quieten()
     world, stop = World.found(), StopSignals()
     check_batch(config.trainer, world)
-    with ExitStack() as stack:
-        stack.enter_context(stop.watched())
-        if world.is_first:
-            stack.enter_context(folder.locked())
+    with stop.watched():
         world.join(pick_device(config.trainer.accelerator))
-        prepared = prepare(config)
-        tracker = open_tracker(config, folder.settings(), folder.path) if world.is_first else Tracker()
+        prepared = prepared or prepare(config, folder.tokenizer)
+        tracker = open_tracker(config, folder) if world.is_first else Tracker()
         failed = True
         try:
-            _fit(folder, config, prepared, world, stop, tracker)
+            done = _train(folder, config, prepared, world, stop, tracker)
+            _report(folder, config, prepared, done, world, tracker)
             failed = False
         except BaseException as error:
             if world.is_first:
@@ -81,11 +85,13 @@ def fit(folder: RunFolder, config: Config) -> None:
     world.leave()
 
 
-def _fit(
+def _train(
     folder: RunFolder, config: Config, prepared: Prepared, world: World, stop: StopSignals, tracker: Tracker
-) -> None:
+) -> dict[str, Any]:
+    """Train to the last step, and tell what it took. Model and optimizer are gone from memory afterwards."""
     torch.manual_seed(config.seed)
     model = build_model(config.model, prepared.store.tokenizer.vocab_size)
+    model.recomputes = config.trainer.activation_checkpointing
     module = Module(model, config, world, stop)
     recorder = Recorder(config, folder, tracker, world, belongs_to(config, prepared))
     _restore(module, recorder)
@@ -94,7 +100,7 @@ def _fit(
             for block in model.blocks:
                 block.compile()  # in place: checkpoints keep the plain names
         train, val = _sequences(config, prepared)
-        data = DataModule(train, val, config.trainer, config.seed, lambda: module.step)
+        data = DataModule(train, val, config.trainer, config.seed, lambda: module.step, lambda: held_out_batch(module))
         trainer = _trainer(config, recorder, world, validates=val is not None)
         try:
             with stop.deferred():
@@ -105,7 +111,7 @@ def _fit(
             if stop.asked == signal.SIGUSR1 and world.is_first:
                 requeue()
             raise
-    _report(folder, prepared, module, world, tracker)
+    return {"steps": module.step, "tokens": module.tokens, "train_seconds": round(module.seconds, 3)}
 
 
 def quieten() -> None:
@@ -125,26 +131,35 @@ def check_batch(settings: schema.Trainer, world: World) -> None:
 
 def belongs_to(config: Config, prepared: Prepared) -> dict[str, Any]:
     """What a checkpoint has to agree with to go on from it."""
-    model = {key: value for key, _, value in schema.walk(config.model) if key not in ("size", "dropout")}
+    model = {key: value for key, _, value in walk(config.model) if key not in ("size", "dropout")}
     store = prepared.store
     return {
         "run": identity.run_id(config),
         "model": {**model, "vocab_size": store.tokenizer.vocab_size},
         "tokenizer": store.tokenizer.fingerprint(),
         "data": store.content_fingerprint,
+        "optimizer": config.optim.kind,
     }
+
+
+def held_out_batch(module: Module) -> int:
+    """What fits in training fits here too."""
+    batch = batch_size(module.config.model.context)
+    return min(batch, module.micro_batch or batch)
 
 
 def _restore(module: Module, recorder: Recorder) -> None:
     """Go on from the newest whole checkpoint, or begin with what `init` names, or with the seed."""
     config, world, folder = module.config, module.world, recorder.folder
-    found = world.from_first(checkpoint.newest_whole(folder.checkpoints) if world.is_first else None)
+    found = world.first_does(lambda: checkpoint.newest_whole(folder.checkpoints))
     if found is not None:
-        _compare(checkpoint.manifest(found)["belongs_to"], recorder.belongs_to, found, config.accept)
+        theirs = checkpoint.manifest(found)["belongs_to"]
+        _compare(theirs, recorder.belongs_to, found, config.accept)
         checkpoint.load_weights(found, module.model)
         state = checkpoint.read_state(found)
         module.step, module.tokens, module.seconds = state["step"], state["tokens"], state["seconds"]
-        recorder.best, recorder.resumed_from = state["best"], found
+        recorder.resumed_from = found
+        recorder.best = state["best"] if theirs["data"] == recorder.belongs_to["data"] else None
     elif config.init:
         initialise(module.model, config)
     module.micro_batch = folder.micro_batch() or config.trainer.micro_batch
@@ -156,7 +171,7 @@ def _restore(module: Module, recorder: Recorder) -> None:
 
 
 def _compare(theirs: dict[str, Any], ours: dict[str, Any], path: Path, accepted: list[str]) -> None:
-    for key in ("model", "tokenizer", "data"):
+    for key in ("model", "tokenizer", "optimizer", "data"):
         if theirs[key] == ours[key] or key in accepted:
             continue
         if key == "model":
@@ -180,20 +195,21 @@ def _sequences(config: Config, prepared: Prepared) -> tuple[Any, Any]:
 
 def _trainer(config: Config, recorder: Recorder, world: World, validates: bool) -> L.Trainer:
     settings = config.trainer
+    device = pick_device(settings.accelerator)
     shows = settings.progress and world.is_first
     return L.Trainer(
-        accelerator=settings.accelerator,
+        accelerator=device.type,
         devices=world.local_size,
         num_nodes=world.nodes,
         strategy=strategy(settings, world),
-        precision=precision(settings.precision, pick_device(settings.accelerator)),
+        precision=precision(settings.precision, device),
         deterministic=settings.deterministic,
         max_epochs=-1,
         max_steps=-1,
         limit_val_batches=None if validates else 0,
         reload_dataloaders_every_n_epochs=1,  # an epoch is the stretch up to the next validation
         callbacks=[recorder, *([Progress(recorder, settings.max_steps)] if shows else [])],
-        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
+        plugins=[SLURMEnvironment(auto_requeue=False) if in_srun() else LightningEnvironment()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -203,19 +219,20 @@ def _trainer(config: Config, recorder: Recorder, world: World, validates: bool) 
     )
 
 
-def _report(folder: RunFolder, prepared: Prepared, module: Module, world: World, tracker: Tracker) -> None:
+def _report(
+    folder: RunFolder, config: Config, prepared: Prepared, done: dict[str, Any], world: World, tracker: Tracker
+) -> None:
     """Evaluate the best checkpoint on the test split (validation where there is no test) and write the result."""
-    config = module.config
     device = pick_device(config.trainer.accelerator)
-    model, _ = load_run(folder, "best")
+    model, _ = load_run(folder)
     model.to(device)
     splits = ["val"] * prepared.store.has("val") + ["test"] * prepared.store.has("test")
-    best = checkpoint.find(folder.checkpoints, "best") or checkpoint.find(folder.checkpoints)
+    best = folder.trained()
     assert best is not None
     metrics: dict[str, float] = {}
     if splits:
         metrics |= checkpoint.read_state(best)["metrics"]
-        evaluation = evaluate(model, prepared.task, prepared.store, splits[-1], world)
+        evaluation = evaluate(model, prepared.task, prepared.store, splits[-1], config.trainer.precision, world)
         metrics |= evaluation.metrics
     if not world.is_first:
         return
@@ -224,10 +241,8 @@ def _report(folder: RunFolder, prepared: Prepared, module: Module, world: World,
     folder.write_result(
         status="finished",
         error=None,
-        steps=module.step,
-        tokens=module.tokens,
-        train_seconds=round(module.seconds, 3),
-        tokens_per_second=round(module.tokens / max(1e-9, module.seconds), 1),
+        **done,
+        tokens_per_second=round(done["tokens"] / max(1e-9, done["train_seconds"]), 1),
         parameters=sum(p.numel() for p in model.parameters()),
         precision=precision(config.trainer.precision, device),
         evaluated=best.name,
@@ -240,7 +255,7 @@ def _report(folder: RunFolder, prepared: Prepared, module: Module, world: World,
 
 def _main(path: Path) -> None:
     """A rank that our own parent has started: it ends with the parent, and tells it in a file why it failed."""
-    _end_with(os.getppid())
+    _end_with(int(os.environ[processes.PARENT]))
     rank = World.found().rank
     try:
         fit(RunFolder(path), RunFolder(path).config())
@@ -258,11 +273,15 @@ def _main(path: Path) -> None:
 
 
 def _end_with(parent: int) -> None:
+    """A parent that was killed cannot tell its ranks."""
+
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.1)
         os._exit(1)
 
+    if os.getppid() != parent:  # it has gone while we were starting
+        os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
+
+from gptexp.config.errors import UserError
 
 
 def pick_device(accelerator: str = "auto") -> torch.device:
-    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")
+    """A CUDA device or the CPU; others, such as Apple's, lack what the code needs (float64, for one).
+
+    Raises:
+        UserError: a GPU is asked for, and there is none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("trainer.accelerator=gpu: torch finds no CUDA device here; auto takes the CPU then")
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -23,6 +33,11 @@ def precision(wanted: str, device: torch.device) -> str:
     if wanted == "auto":
         wanted = "bf16" if has_fast_bf16(device) else "32"
     return {"32": "32-true", "bf16": "bf16-mixed"}[wanted]
+
+
+def autocast(wanted: str, device: torch.device) -> AbstractContextManager[None]:
+    """What Lightning puts around a training step, for passes outside of it: the same precision, the same figures."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision(wanted, device) == "bf16-mixed")
 
 
 def micro_batch_tokens(device: torch.device) -> int | None:

@@ -40,10 +40,11 @@ class Module(L.LightningModule):
         self.is_sharded = False
         self.micro_batch = config.trainer.micro_batch
         self.step, self.tokens, self.seconds = 0, 0, 0.0  # done so far, restored from a checkpoint
-        self.loss, self.norm = 0.0, 0.0  # of the last step: nats a target over the global batch; gradient norm
+        self.loss: float | None = None  # of the last step: nats a target over the global batch; None: it was skipped
+        self.norm = 0.0  # of the last step's gradient
         self.learning_rate = 0.0
         self.is_asked_to_stop = False  # on some rank, and known to all of them
-        self.held_out_loss, self.held_out_targets = SumMetric(), SumMetric()
+        self.held_out_loss, self.held_out_targets = (SumMetric(nan_strategy="disable") for _ in range(2))
 
     def configure_model(self) -> None:
         if self.config.trainer.strategy == "fsdp" and not self.is_sharded:  # Lightning may call this twice
@@ -59,13 +60,15 @@ class Module(L.LightningModule):
         seed_step(self.config.seed, self.step, self.world.rank)
 
         if self.step in self.config.trainer.skip_steps:
-            self._agree(torch.zeros((), device=self.device), torch.zeros((), device=self.device))
+            nothing = torch.zeros((), device=self.device)
+            self._agree(nothing, nothing)
+            self.loss = None
         else:
             loss = self._backward(batch)
             norm = self._clipped_norm()
-            self._agree(loss, norm)
-            if not np.isfinite([self.loss, self.norm]).all():  # before anything has changed
-                raise NotFiniteError(self.loss, self.norm, batch)
+            total = self._agree(loss, norm)
+            if not np.isfinite([total, self.norm]).all():  # before anything has changed
+                raise NotFiniteError(total, self.norm, batch)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
@@ -114,12 +117,13 @@ class Module(L.LightningModule):
         largest = self.config.optim.grad_clip or torch.inf
         return whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)).detach()
 
-    def _agree(self, loss: Tensor, norm: Tensor) -> None:
-        """One exchange a step: the loss over all ranks, the largest norm, and whether somebody is asked to stop."""
+    def _agree(self, loss: Tensor, norm: Tensor) -> float:
+        """One exchange a step: the loss over all ranks, the gradient's norm, and whether somebody is asked to stop."""
         asked = float(self.signals.asked is not None)
         figures = torch.stack([loss, norm.to(loss.device), torch.tensor(asked, device=loss.device)])
         self.loss, norms, asked = self.world.summed(figures).tolist()
         self.norm, self.is_asked_to_stop = norms / self.world.size, asked > 0
+        return self.loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
         self.held_out_loss.update(self.model.loss(batch.tokens, batch.targets, batch.documents))
@@ -131,8 +135,17 @@ class Module(L.LightningModule):
             metric.reset()
 
     def validation_loss(self) -> float:
-        """Nats a target over the whole validation split, summed over all ranks."""
-        return float(self.held_out_loss.compute() / self.held_out_targets.compute())
+        """Nats a target over the whole validation split, summed over all ranks.
+
+        Raises:
+            RunError: it is not finite.
+        """
+        loss = float(self.held_out_loss.compute() / self.held_out_targets.compute())
+        if not np.isfinite(loss):
+            raise RunError(
+                f"the validation loss after step {self.step} is {loss}: the newest checkpoint is from before"
+            )
+        return loss
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()

@@ -10,8 +10,8 @@ from gptexp.config.schema import Config
 from gptexp.data import store as stores
 from gptexp.data.corpora import open_corpus
 from gptexp.data.store import Store
+from gptexp.data.tokenizers import Tokenizer
 from gptexp.tasks import Task, make_task
-from gptexp.training.weights import initial_tokenizer
 
 
 @dataclass
@@ -20,17 +20,21 @@ class Prepared:
     store: Store
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, tokenizer: Path | None = None) -> Prepared:
     """Read, split, tokenise and cache the data, or open what was cached.
+
+    Args:
+        tokenizer: file of the tokenizer that the weights we start from were trained with.
 
     Raises:
         UserError: the data cannot be read or does not fit the task.
     """
     task = make_task(config.task, config.model.context)
-    origin = config.init or config.resume
-    given = initial_tokenizer(origin, Path(config.outputs)) if origin else None
     cache = cache_folder(config)
     corpus = open_corpus(config.data, task.fields, cache)
+    given = Tokenizer.load(tokenizer) if tokenizer and config.origin else None
     store = stores.build(corpus, task, config.data, config.tokenizer, cache, given)
-    task.sequences(store, "train", config.seed)  # refuses a split that is too short, before anything is trained
+    for split in ("train", "val", "test"):  # refuses one that is too short, before anything is trained
+        if store.has(split):
+            task.sequences(store, split, config.seed if split == "train" else None)
     return Prepared(task, store)

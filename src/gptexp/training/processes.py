@@ -17,8 +17,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from gptexp.config.errors import RunError, Stopped
+from gptexp.config.place import cores
 from gptexp.training.guard import OutOfMemoryError
+from gptexp.training.signals import WATCHED
 
+PARENT = "GPTEXP_PARENT"  # tells a rank whose child it is
 GRACE = 5.0  # seconds that the other ranks have to fail by themselves when one has
 
 
@@ -51,13 +54,13 @@ def _run_once(folder: Path, devices: int) -> int:
         nonlocal asked
         asked += 1
         at_once = number == signal.SIGINT and asked > 1
-        _tell(ranks, signal.SIGKILL if at_once else signal.SIGTERM)
+        _tell(ranks, signal.SIGKILL if at_once else number)
         if at_once:
             raise KeyboardInterrupt
         if number == signal.SIGINT:
             print("finishing the step, then saving; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, forward) for number in WATCHED}
     try:
         return _wait(ranks)
     finally:
@@ -67,9 +70,10 @@ def _run_once(folder: Path, devices: int) -> int:
 
 
 def _start(folder: Path, rank: int, ranks: int, port: int) -> subprocess.Popen[bytes]:
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // ranks))
+    threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // ranks)
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks,
-             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads}  # fmt: skip
+             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads,
+             PARENT: os.getpid()}  # fmt: skip
     return subprocess.Popen(
         [sys.executable, "-m", "gptexp.training.fit", str(folder)],
         env={**os.environ, **{name: str(value) for name, value in place.items()}},

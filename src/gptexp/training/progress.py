@@ -73,4 +73,5 @@ class Progress(L.Callback):
     def _figures(self, module: Module, row: dict[str, Any]) -> str:
         speed = (module.tokens - self.start_tokens) / max(1e-9, module.seconds - self.start_seconds)
         held_out = f", val loss {row['val/loss']:.3f}" if "val/loss" in row else ""
-        return f"loss {row['train/loss']:.3f}{held_out}, {speed:,.0f} tokens/s"
+        loss = "none, skipped" if row["train/loss"] is None else f"{row['train/loss']:.3f}"
+        return f"loss {loss}{held_out}, {speed:,.0f} tokens/s"

@@ -44,25 +44,19 @@ def replay(folder: RunFolder) -> Replay:
         UserError: there is no whole checkpoint.
     """
     config, step = folder.config(), folder.crash()["step"]
-    prepared = prepare(config)
+    prepared = prepare(config, folder.tokenizer)
     device = hardware.pick_device(config.trainer.accelerator)
     model, _ = load_run(folder, f"step-{step:06d}")
     model.to(device).train()
     sequences = prepared.task.sequences(prepared.store, "train", config.seed)
     batch = StepBatches(sequences, config.seed, config.trainer.global_batch, 0, 1)[step].to(device)
-    autocast = partial(
-        torch.autocast,
-        device.type,
-        torch.bfloat16,
-        enabled=hardware.precision(config.trainer.precision, device) == "bf16-mixed",
-    )
     watch = _Watch(model)
     total, bad = 0.0, []
     assert batch.examples is not None
     for row in range(len(batch)):
         [one] = batch.rows(slice(row, row + 1)).split()
         seed_step(config.seed, step, 0)
-        with autocast():
+        with hardware.autocast(config.trainer.precision, device):
             loss = model.loss(one.tokens, one.targets, one.documents) / max(1, batch.total_targets)
         before = _norm(model)
         loss.backward()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
@@ -25,17 +24,15 @@ def build_model(config: schema.Model, vocab_size: int) -> Transformer:
     return Transformer(TransformerConfig(vocab_size=vocab_size, **{name: getattr(config, name) for name in names}))
 
 
-def load_run(folder: RunFolder, which: str = "best") -> tuple[Transformer, Tokenizer]:
-    """A trained model in eval mode, and its tokenizer.
+def load_run(folder: RunFolder, which: str | None = None) -> tuple[Transformer, Tokenizer]:
+    """A trained model in eval mode, and its tokenizer. `which` checkpoint: None for the best.
 
     Raises:
-        UserError: the run has no checkpoint yet, or it is damaged.
+        UserError: the run has no such checkpoint, or it is damaged.
     """
-    found = checkpoint.find(folder.checkpoints, which)
-    if found is None and which == "best":  # a run without validation data has none
-        found = checkpoint.find(folder.checkpoints, "last")
+    found = folder.checkpoint(which) if which else folder.trained()
     if found is None:
-        raise UserError(f"{folder.path}: has no checkpoint yet; run its command again to train it")
+        raise UserError(f"{folder.path}: has no checkpoint {which or 'yet'}; its own command trains it")
     try:
         checkpoint.verify(found)
     except checkpoint.DamagedError as error:
@@ -48,10 +45,6 @@ def load_run(folder: RunFolder, which: str = "best") -> tuple[Transformer, Token
     return model.eval(), tokenizer
 
 
-def initial_tokenizer(init: str, outputs: Path) -> Tokenizer:
-    return Tokenizer.load(find_run(init, outputs).path / "tokenizer.json")
-
-
 def initialise(model: Transformer, config: schema.Config) -> None:
     """Copy the weights that `init` names into `model`.
 
@@ -59,7 +52,7 @@ def initialise(model: Transformer, config: schema.Config) -> None:
         UserError: they are of another shape.
     """
     assert config.init is not None
-    source = find_run(config.init, Path(config.outputs))
+    source = find_run(config.init)
     theirs, ours = source.config().model, config.model
     for name in [field.name for field in fields(schema.Model) if field.name not in FREE]:
         if getattr(theirs, name) != getattr(ours, name):

@@ -1,8 +1,9 @@
-"""The processes of a run: which of them this one is, and what they tell each other."""
+"""The processes of a run, and what they tell each other."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -12,46 +13,15 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from torch import Tensor
 
+from gptexp.config.errors import RunError, UserError
+from gptexp.config.place import Place
+
 Value = TypeVar("Value")
 SILENCE = timedelta(minutes=30)  # a rank that says nothing for so long counts as lost
 
 
-def is_launched() -> bool:
-    """Whether torchrun, SLURM or our own parent has started this process as one of several."""
-    return "RANK" in os.environ or _in_slurm()
-
-
-def _in_slurm() -> bool:
-    return SLURMEnvironment.detect() and int(os.environ.get("SLURM_NTASKS", "1")) > 1
-
-
 @dataclass(frozen=True)
-class World:
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-
-    @classmethod
-    def found(cls) -> World:
-        """What torchrun, SLURM or our own parent has put into the environment; else one process."""
-        env = os.environ
-        if "RANK" in env:
-            size = int(env["WORLD_SIZE"])
-            return cls(int(env["RANK"]), size, int(env["LOCAL_RANK"]), int(env.get("LOCAL_WORLD_SIZE", size)))
-        if _in_slurm():
-            size, nodes = int(env["SLURM_NTASKS"]), int(env.get("SLURM_NNODES", "1"))
-            return cls(int(env["SLURM_PROCID"]), size, int(env["SLURM_LOCALID"]), size // nodes)
-        return cls()
-
-    @property
-    def is_first(self) -> bool:
-        return self.rank == 0
-
-    @property
-    def nodes(self) -> int:
-        return self.size // self.local_size
-
+class World(Place):
     def join(self, device: torch.device) -> None:
         """Meet the other processes; does nothing where there are none."""
         if self.size == 1 or dist.is_initialized():
@@ -72,12 +42,18 @@ class World:
         if self.size > 1:
             dist.barrier()
 
-    def from_first(self, value: Value) -> Value:
-        """The first rank's value, on every rank."""
-        if self.size == 1:
-            return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
+    def first_does(self, work: Callable[[], Value]) -> Value:
+        """What the first rank's `work()` gives, on every rank; or the error that it raises, on every rank."""
+        box: list[Any] = [None]
+        if self.is_first:
+            try:
+                box = [work()]
+            except (UserError, RunError) as error:
+                box = [error]
+        if self.size > 1:
+            dist.broadcast_object_list(box, src=0)
+        if isinstance(box[0], UserError | RunError):
+            raise box[0]
         return box[0]
 
     def gathered(self, value: Value) -> list[Value]:

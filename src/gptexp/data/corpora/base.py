@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,9 +28,6 @@ class Corpus(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What is read: names, versions, hashes, licences. Goes into data.json; the fingerprint is its hash."""
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
 
 
 def open_corpus(config: schema.Data, fields: tuple[str, ...], cache: Path) -> Corpus:
@@ -83,7 +78,7 @@ def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str],
             value = value[0] if field == "target" else " ".join(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise UserError(f"{where}: field '{theirs}' holds {_shown(value)}; text or a list of texts is needed")
-        picked[field] = str(value)
+        picked[field] = str(value).encode("utf8", "replace").decode()  # half a surrogate pair is not text
     return picked
 
 

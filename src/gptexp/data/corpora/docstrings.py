@@ -37,7 +37,10 @@ def _in_a_process(files: list[Path]) -> list[list[str]]:
 
 def docstrings(path: Path) -> list[str]:
     """The docstrings of one file, cleaned as inspect.cleandoc does; [] for what does not parse."""
-    source = path.read_bytes()
+    try:
+        source = path.read_bytes()
+    except OSError:  # a link to nowhere, or not ours to read
+        return []
     if b'"""' not in source and b"'''" not in source:
         return []
     try:

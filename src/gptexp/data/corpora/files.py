@@ -5,9 +5,11 @@ A text file is cut at line ends into pieces, so that neither memory nor the spli
 
 from __future__ import annotations
 
+import codecs
 import csv
 import glob
 import gzip
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from gptexp.data.corpora.base import Corpus, Example, pick
 from gptexp.data.integrity import remembered_sha256
 
 PIECE = 65536  # characters of a text file's piece, less for small files
+LONGEST = 1 << 24  # bytes of a line that are read at once
 PIECES = 2000  # a small file is cut into about as many
 
 
@@ -33,6 +36,7 @@ class Files(Corpus):
                 f"It has: {', '.join(fields)}"
             )
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
+        self.parallel = {split for split, path in paths.items() if isinstance(path, list)}
         self.parts = {split: self._files(path) for split, path in paths.items() if path}
         self.only_train = len(self.parts) == 1
 
@@ -51,7 +55,7 @@ class Files(Corpus):
     def __iter__(self) -> Iterator[Example]:
         for split, files in self.parts.items():
             found = False
-            for example in self._read(files):
+            for example in self._parallel(*files) if split in self.parallel else self._read(files):
                 found = True
                 example.split = None if self.only_train else split
                 yield example
@@ -71,7 +75,7 @@ class Files(Corpus):
             if not files:
                 raise UserError(f"data.path={path}: no file in this folder ends in {', '.join(KNOWN)}")
             return files
-        if glob.has_magic(path):
+        if glob.has_magic(path) and not Path(path).is_file():
             files = [Path(name) for name in sorted(glob.glob(path, recursive=True)) if os.path.isfile(name)]
             if not files:
                 raise UserError(f"data.path={path}: no file matches this pattern")
@@ -79,9 +83,6 @@ class Files(Corpus):
         return [_existing(Path(path))]
 
     def _read(self, files: list[Path]) -> Iterator[Example]:
-        if isinstance(self.config.path, list):
-            yield from self._parallel(*files)
-            return
         for file in files:
             extension = _extension(file)
             if extension not in KNOWN:
@@ -178,16 +179,32 @@ KNOWN = (*TEXT, *RECORDS)
 
 
 def _lines(file: Path, encoding: str) -> Iterator[str]:
-    """Lines with their ends, decoded one by one so that an error can name its line."""
-    number = 0
+    """Lines with their ends; one of more than 16 MiB comes in parts, so that memory does not depend on the file.
+
+    Raises:
+        UserError: the file is not text in this encoding; the message names the line.
+    """
+    number = 1
     try:
+        name = codecs.lookup("utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding).name
         with _open(file) as stream:
-            for number, line in enumerate(_bounded(stream), 1):
-                yield line.decode("utf-8-sig" if number == 1 and encoding == "utf-8" else encoding)
+            if name.startswith(("utf-16", "utf-32")):  # a byte 10 is not always the end of a line there
+                with io.TextIOWrapper(stream, name, newline="\n") as lines:
+                    for line in lines:
+                        yield line
+                        number += 1
+                return
+            decoder = codecs.getincrementaldecoder(name)()
+            while chunk := stream.readline(LONGEST):
+                if text := decoder.decode(chunk):
+                    yield text
+                number += chunk.endswith(b"\n")
+            if text := decoder.decode(b"", final=True):
+                yield text
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file}, line {number}: not {encoding} text ({error.reason}). "
-            f"Name its encoding: data.encoding=latin-1, for example"
+            f"Name its encoding with data.encoding=..., latin-1 or utf-16 for example"
         ) from error
     except LookupError as error:
         raise UserError(
@@ -195,33 +212,6 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
         ) from error
     except (EOFError, gzip.BadGzipFile) as error:
         raise UserError(f"{file}: not a whole gzip file ({error})") from error
-
-
-def _bounded(stream: IO[bytes], longest: int = 1 << 24) -> Iterator[bytes]:
-    """Lines of at most 16 MiB: a file without line ends is not read into memory whole."""
-    rest = b""
-    while chunk := stream.readline(longest):
-        line = rest + chunk
-        rest = b""
-        if not line.endswith(b"\n"):
-            keep = _cut_inside_character(line)
-            line, rest = line[: len(line) - keep], line[len(line) - keep :]
-        if line:
-            yield line
-    if rest:
-        yield rest
-
-
-def _cut_inside_character(line: bytes) -> int:
-    """How many bytes at the end begin a UTF-8 character that is not complete."""
-    for back in range(1, min(4, len(line)) + 1):
-        byte = line[-back]
-        if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return back if needed > back else 0
-        if byte < 0x80:
-            return 0
-    return 0
 
 
 def _open(file: Path) -> IO[bytes]:

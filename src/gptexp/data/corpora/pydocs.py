@@ -111,7 +111,7 @@ def summary_pair(text: str) -> tuple[str, str] | None:
 
 def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
     """(name, version, licence, folder or file) of what is read, in an order that does not depend on the machine."""
-    names = sorted(dependencies("gptexp")) if "all" in packages else sorted(set(packages) - {"stdlib"})
+    names = sorted((dependencies("gptexp") if "all" in packages else set()) | set(packages) - {"all", "stdlib"})
     sources = []
     if "all" in packages or "stdlib" in packages:
         version = ".".join(map(str, sys.version_info[:3]))

@@ -1,0 +1,121 @@
+"""Kill a run with -9 at random instants, run the same command again, and compare with a run that nobody killed.
+
+    python benchmarks/chaos.py                          30 kills of one process, 10 of two under DDP, 10 under FSDP2
+    python benchmarks/chaos.py --kills 3 --only alone   a taste
+
+A third of the instants are within 5 ms of the moment at which a checkpoint begins to be written, the others anywhere
+between start and end. Prints a line a kill and a table at the end; about 25 minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+COMMAND = ["task=translate", "model=nano", "model.layers=2", "model.width=64", "model.heads=2", "model.dropout=0.1",
+           "data.examples=2000", "task.test_examples=8", "trainer.max_steps=120", "trainer.global_batch=8",
+           "trainer.micro_batch=2", "trainer.val_every=40", "trainer.log_every=1", "trainer.checkpoint_every=5",
+           "trainer.accelerator=cpu", "logger=none"]  # fmt: skip
+WAYS = {
+    "alone": (30, []),
+    "two processes, DDP": (10, ["trainer.devices=2"]),
+    "two processes, FSDP2": (10, ["trainer.devices=2", "trainer.strategy=fsdp"]),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kills", type=int, help="instead of 30, 10 and 10")
+    parser.add_argument("--only", choices=WAYS)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="gptexp-chaos-") as folder:
+        os.chdir(folder)
+        for name, (kills, more) in WAYS.items():
+            if asked.only in (None, name):
+                rows.append((name, *survive(name, asked.kills or kills, more, random.Random(asked.seed))))
+    print("\n| run | kills | the same to the bit | kills while a checkpoint was written | last step before the kill |")
+    print("|---|---|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(map(str, row)) + " |")
+    if any(row[1] != row[2] for row in rows):
+        sys.exit(1)
+
+
+def survive(name: str, kills: int, more: list[str], rng: random.Random) -> tuple[int, int, int, str]:
+    """(kills, runs that ended the same, kills during the writing of a checkpoint, range of steps reached)."""
+    started = time.monotonic()
+    wanted = outcome(finish("whole", more))
+    length = time.monotonic() - started
+    same, writing, reached = 0, 0, []
+    for number in range(kills):
+        shutil.rmtree("killed", ignore_errors=True)
+        process = subprocess.Popen(words("killed", more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if number % 3 == 0:
+            wait_for_checkpoint(process, skip=rng.randrange(20))
+            time.sleep(rng.random() * 0.005)
+        else:
+            time.sleep(rng.random() * length)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        writing += bool(list(Path("killed").glob("*/checkpoints/.step-*.tmp")))
+        step = max((row["step"] for row in metrics("killed")), default=0)
+        reached.append(step)
+        found = outcome(finish("killed", more))
+        same += found == wanted
+        verdict = "same" if found == wanted else "NOT the same"
+        print(f"{name}: kill {number + 1} of {kills} after step {step}: {verdict}", flush=True)
+    shutil.rmtree("whole")
+    return kills, same, writing, f"{min(reached)} to {max(reached)}"
+
+
+def words(outputs: str, more: list[str]) -> list[str]:
+    return [sys.executable, "-m", "gptexp.run", *COMMAND, *more, f"outputs={outputs}"]
+
+
+def finish(outputs: str, more: list[str]) -> Path:
+    done = subprocess.run(words(outputs, more), capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    return Path(done.stdout.splitlines()[-1])
+
+
+def wait_for_checkpoint(process: subprocess.Popen[bytes], skip: int) -> None:
+    seen: set[str] = set()
+    while process.poll() is None and len(seen) <= skip:
+        seen |= {path.name for path in Path("killed").glob("*/checkpoints/.step-*.tmp")}
+
+
+def metrics(outputs: str) -> list[dict[str, float]]:
+    rows = []
+    for file in Path(outputs).glob("*/metrics.jsonl"):
+        for line in file.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+def outcome(folder: Path) -> tuple[str, str, str]:
+    """sha256 of weights and optimizer, and of metrics.jsonl without the seconds."""
+    last = folder / "checkpoints" / (folder / "checkpoints" / "last").read_text().strip()
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in metrics(str(folder.parent))]
+    tensors = [hashlib.sha256((last / f"{kind}.safetensors").read_bytes()).hexdigest()
+               for kind in ("model", "optimizer")]  # fmt: skip
+    return tensors[0], tensors[1], hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Which of several processes this one is, as torchrun, SLURM or our own parent say in the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Place:
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+    @classmethod
+    def found(cls) -> Self:
+        """One process, where nobody says otherwise."""
+        env = os.environ
+        if "RANK" in env:
+            size = int(env["WORLD_SIZE"])
+            return cls(int(env["RANK"]), size, int(env["LOCAL_RANK"]), int(env.get("LOCAL_WORLD_SIZE", size)))
+        if in_srun():
+            size, nodes = int(env["SLURM_NTASKS"]), int(env.get("SLURM_NNODES", "1"))
+            return cls(int(env["SLURM_PROCID"]), size, int(env["SLURM_LOCALID"]), size // nodes)
+        return cls()
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def nodes(self) -> int:
+        return self.size // self.local_size
+
+
+def in_srun() -> bool:
+    """Whether srun has started this process as one of several; a batch script's own shell is not meant."""
+    return "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def is_launched() -> bool:
+    return "RANK" in os.environ or in_srun()
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,77 @@
+"""Multirun: one folder and one W&B run a job, whatever is swept and whoever runs the jobs."""
+
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from conftest import command
+from hydra import compose, initialize_config_dir
+
+from gptexp.config.compose import register_schemas
+from gptexp.config.shipped import conf_folder
+
+
+def folders() -> list[Path]:
+    return sorted(path for path in Path("outputs").glob("*") if path.is_dir() and path.name[0] != ".")
+
+
+def status(folder: Path) -> str:
+    file = folder / "result.json"
+    return json.loads(file.read_text())["status"] if file.is_file() else "none"
+
+
+def test_processes_and_strategies_can_be_swept(pairs_words):
+    process = command("-m", *pairs_words, "logger=wandb", "trainer.devices=2,1", "trainer.strategy=ddp,fsdp")
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert [path.name.split("-", 3)[3] for path in folders()] == [
+        f"devices{n}-strategy{kind}" for n in (1, 2) for kind in ("ddp", "fsdp")
+    ]
+    assert [len(list(path.glob("wandb/offline-run-*"))) for path in folders()] == [1] * 4
+    assert {path.name for path in Path().glob("*")} == {"cache", "outputs", "pairs.jsonl"}  # nothing stray
+    assert said.count("trainer.devices=2 trainer.strategy=fsdp") == 1
+
+
+def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
+    process = command("-m", *pairs_words, "optim=adamw", "optim.lr=1e30,0.001", "optim.grad_clip=0", "optim.warmup=0")
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert sorted(status(folder) for folder in folders()) == ["failed", "finished"]
+    assert re.search(r"optim\.lr=1e\+?30 +failed", said), said
+
+
+def test_a_killed_sweep_goes_on_where_it_was(pairs_words):
+    words = ["-m", *pairs_words, "trainer.max_steps=40", "seed=1,2"]
+    process = command(*words)
+    while not (len(folders()) == 2 and any(path.name == "metrics.jsonl" for path in folders()[0].parent.rglob("*")
+               if status(path.parent) == "running" and (path.parent / "checkpoints" / "last").is_file())):  # fmt: skip
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert sorted(map(status, folders())) == ["finished", "running"]
+    said, errors = command(*words).communicate()
+    assert list(map(status, folders())) == ["finished", "finished"]
+    assert said.count("finished earlier") == 1
+    assert errors.count("resuming at step") == 1
+
+
+@pytest.mark.parametrize("launcher", ["parallel", "submitit"])
+def test_jobs_may_run_elsewhere(launcher, pairs_words):
+    process = command("-m", f"hydra/launcher={launcher}", *pairs_words, "seed=1,2")
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert list(map(status, folders())) == ["finished", "finished"]
+    assert said.count("baseline") == 2  # the table has both
+
+
+def test_the_slurm_preset_asks_for_what_the_run_needs():
+    register_schemas()
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        words = ["hydra/launcher=slurm", "trainer.devices=4", "trainer.nodes=2", "trainer.global_batch=16"]
+        launcher = compose("config", words, return_hydra_config=True).hydra.launcher
+    assert launcher._target_.endswith("SlurmLauncher")
+    assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node) == (2, 4, 4)
