@@ -56,7 +56,7 @@ class Progress(L.Callback):
 
     def _show(self, module: Module) -> None:
         row = self.recorder.latest
-        if not row or row is self.shown:
+        if row is self.shown or row.get("step") != module.step:  # nothing has been logged of this step
             return
         if self.bar is not None:
             self.bar.set_postfix_str(self._figures(module, row), refresh="val/loss" in row)
