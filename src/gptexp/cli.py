@@ -9,8 +9,9 @@ from gptexp.config.errors import nearest
 
 VERBS = {
     "run": "train, go on with an interrupted run, or print a finished one",
-    "generate": "let a trained run answer a prompt",
+    "generate": "let a trained model answer a prompt",
     "evaluate": "a full pass over a held-out split, next to the naive baseline",
+    "export": "write a run as a folder that transformers loads, and prove that it computes the same",
     "replay": "compute the step again that a guard stopped, and go on from it",
     "selftest": "prove on this machine that a resumed or rescaled run is the same run",
     "check": "compose every shipped config and sweep",

@@ -26,7 +26,13 @@ def _main() -> None:
     parser.add_argument("--split", choices=("val", "test"), default="test")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     asked = parser.parse_args()
-    folder = find_run(asked.run)
+    try:
+        folder = find_run(asked.run)
+    except UserError as error:
+        raise UserError(
+            f"{error}. Weights from elsewhere have no data of their own; to score them as they are: "
+            f"python -m gptexp.run init={asked.run} task=... data=... optim=adamw optim.lr=0 trainer.max_steps=1"
+        ) from None
 
     from gptexp.training.evaluation import evaluate  # imports torch
     from gptexp.training.hardware import pick_device

@@ -1,7 +1,8 @@
-"""Let a trained run answer a prompt.
+"""Let a trained model answer a prompt.
 
 python -m gptexp.generate latest "def read_csv(path):" --num-return-sequences 3 --temperature 0.8
 python -m gptexp.generate outputs/translate-nano-1a2b3c4d "3 March 2024"
+python -m gptexp.generate Qwen/Qwen3-0.6B-Base "The sea is"
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from gptexp.config.errors import UserError, exit_cleanly
-from gptexp.reporting.record import find_run
+from gptexp.training.published import find_weights
 
 
 def main() -> None:
     exit_cleanly(_main)
 
 
-def _main() -> None:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "gptexp.generate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("run", help="a run folder, its name, or 'latest'")
+    parser.add_argument("run", help="a run, 'latest', an exported folder or a Hugging Face name")
     parser.add_argument("prompt", nargs="?", default="-", help="the text to answer; '-' or nothing: read from stdin")
     parser.add_argument("--num-return-sequences", type=int, default=1, metavar="N")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="default: what the task needs")
@@ -36,41 +38,95 @@ def _main() -> None:
         "--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens; 0: from all"
     )
     parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest that sum to P")
+    parser.add_argument(
+        "--min-p", type=float, default=0.0, metavar="P", help="draw from those at least P times as likely as the first"
+    )
+    parser.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1: less of what was said already"
+    )
+    parser.add_argument("--no-repeat-ngram", type=int, default=0, metavar="N", help="no N tokens in a row said twice")
+    parser.add_argument("--beams", type=int, default=1, metavar="B", help="search the likeliest answer with B beams")
+    parser.add_argument(
+        "--length-penalty", type=float, default=1.0, metavar="L", help="of beams; above 1 prefers longer answers"
+    )
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends an answer; can be repeated")
+    parser.add_argument("--stream", action="store_true", help="show each answer while it comes")
+    parser.add_argument(
+        "--weights",
+        default="float32",
+        choices=("float32", "bfloat16", "int8", "auto"),
+        help="format of the weights on a CPU; auto: the fastest here (default: float32)",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    asked = parser.parse_args()
-    folder = find_run(asked.run)
+    return parser.parse_args()
+
+
+def _main() -> None:
+    asked = _arguments()
+    source = find_weights(asked.run)
     text = sys.stdin.read().strip("\n") if asked.prompt == "-" else asked.prompt
 
-    from gptexp.model.decoding import Sampling, generate  # imports torch
-    from gptexp.tasks import make_task
-    from gptexp.training.weights import load_run
+    if asked.stream and (asked.json or asked.beams > 1):
+        raise UserError("--stream: shows tokens as they are chosen, which neither --json nor --beams does")
+    if "" in asked.stop:
+        raise UserError("--stop '': must be a text that an answer can end with")
 
-    config = folder.config()
-    task = make_task(config.task, config.model.context)
-    model, tokenizer = load_run(folder)
+    from gptexp.data.incremental import pieces, stop_place
+    from gptexp.model.decoding import Sampling, generate, stream  # imports torch
+    from gptexp.tasks import make_task
+    from gptexp.training.weights import load, task_of
+
+    model, tokenizer = load(source)
+    task = make_task(*task_of(source, model))
+    if model.config.arch == "encoder":  # nothing is chosen token by token
+        _show(asked, source.path, text, task.answers(model, tokenizer, [text]))
+        return
     temperature = asked.temperature
     if temperature is None:
-        temperature = task.temperature if asked.num_return_sequences == 1 else 0.8
+        one = task.temperature if asked.num_return_sequences == 1 else 0.8
+        temperature = 0.0 if asked.beams > 1 else one
     if asked.num_return_sequences < 1:
         raise UserError(f"--num-return-sequences {asked.num_return_sequences}: must be at least 1")
-    if asked.num_return_sequences > 1 and temperature == 0:
-        raise UserError("--temperature 0 gives the same answer each time: raise it, or ask for one sequence")
+    if asked.num_return_sequences > 1 and temperature == 0 and asked.beams == 1:
+        raise UserError(
+            "--temperature 0 gives the same answer each time: raise it, ask for one sequence, or use --beams"
+        )
+    prompt = tokenizer.opening + task.prompt(text, tokenizer)
+    most = task.max_new_tokens if asked.max_new_tokens is None else asked.max_new_tokens
+    shown = text if task.continues else ""
+    names = ("top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram", "beams", "length_penalty", "seed")
     try:
+        sampling = Sampling(temperature, **{name: getattr(asked, name) for name in names})
+        if asked.stream:
+            for number, seed in enumerate(sampling.seeds(asked.num_return_sequences)):
+                steps = stream(model, [prompt], most, tokenizer.eos, sampling, seeds=[seed], weights=asked.weights)
+                print("\n---\n" * (number > 0) + shown, end="", flush=True)
+                for piece in pieces((token for [token] in steps if token is not None), tokenizer.decode, asked.stop):
+                    print(piece, end="", flush=True)
+            print()
+            return
         rows = generate(
             model,
-            [task.prompt(text, tokenizer)] * asked.num_return_sequences,
-            task.max_new_tokens if asked.max_new_tokens is None else asked.max_new_tokens,
+            [prompt] * asked.num_return_sequences,
+            most,
             tokenizer.eos,
-            Sampling(temperature, asked.top_k, asked.top_p, asked.seed),
+            sampling,
+            until=(lambda row: stop_place(tokenizer.decode(row), asked.stop) is not None) if asked.stop else None,
+            weights=asked.weights,
         )
     except ValueError as error:
         raise UserError(str(error)) from error
     answers = [tokenizer.decode(row) for row in rows]
+    answers = [answer[: stop_place(answer, asked.stop)] for answer in answers]
+    _show(asked, source.path, text, answers, shown)
+
+
+def _show(asked: argparse.Namespace, run: Path, prompt: str, answers: list[str], before: str = "") -> None:
     if asked.json:
-        print(json.dumps({"run": str(folder.path), "prompt": text, "outputs": answers}, ensure_ascii=False))
+        print(json.dumps({"run": str(run), "prompt": prompt, "outputs": answers}, ensure_ascii=False))
     else:
-        print("\n---\n".join(answers if task.generates else [text + answer for answer in answers]))
+        print("\n---\n".join(before + answer for answer in answers))
 
 
 if __name__ == "__main__":

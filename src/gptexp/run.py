@@ -14,6 +14,7 @@ import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -23,13 +24,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from gptexp.config import compose, identity, shipped
-from gptexp.config.errors import RunError, UserError, exit_cleanly
+from gptexp.config.errors import RunError, Stopped, UserError, exit_cleanly
 from gptexp.config.explain import explained
 from gptexp.config.place import is_launched
 from gptexp.config.schema import Config
 from gptexp.reporting import tables
 from gptexp.reporting.jobs import Job, JobLog
 from gptexp.reporting.record import RunFolder, find_run
+from gptexp.training.published import Published, find_weights
 
 HELP = """\
 Train a Transformer, go on with a run that was interrupted, or print the result of a finished one.
@@ -101,22 +103,24 @@ class Begun:
 
 def _begin(config: Config, suffix: str, stack: ExitStack) -> Begun:
     """Find the run's folder, lock it until `stack` closes, and see what is in it."""
-    source = None
-    if name := config.init or config.resume:
-        source = find_run(name, Path(config.outputs))
-        config = replace(config, origin=source.weights_digest("last" if config.resume else None))
-        setattr(config, "init" if config.init else "resume", str(source.path.resolve()))
+    source: RunFolder | Published | None = None
+    if config.init:
+        source = find_weights(config.init, Path(config.outputs))
+        config = replace(config, origin=source.weights_digest(), init=str(source.path.resolve()))
+    elif config.resume:
+        source = find_run(config.resume, Path(config.outputs))
+        config = replace(config, origin=source.weights_digest("last"), resume=str(source.path.resolve()))
     folder = RunFolder(Path(config.outputs) / (identity.folder_name(config) + suffix))
     stack.enter_context(folder.locked())
     is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # the command comes again, to go on
     if config.fresh and folder.path.exists() and not is_requeued:
         print(f"the earlier run is now {folder.put_aside()}", file=sys.stderr)
     is_finished = folder.result().get("status") == "finished"
-    if config.resume and source and not folder.path.exists():
+    if config.resume and isinstance(source, RunFolder) and not folder.path.exists():
         folder.adopt(source)
     elif not is_finished and not folder.path.exists() and not config.fresh:
         _say_what_came_before(config)
-    tokenizer = next((run.tokenizer for run in (folder, source) if run and run.tokenizer.is_file()), None)
+    tokenizer = folder.tokenizer if folder.tokenizer.is_file() or source is None else source.tokenizer
     return Begun(config, folder, tokenizer, is_finished)
 
 
@@ -153,7 +157,16 @@ def _settings_of(path: Path) -> str | None:
 
 
 def main() -> None:
-    exit_cleanly(_main)
+    code: Any = 0
+    try:
+        exit_cleanly(_main)
+    except SystemExit as ended:
+        code = ended.code
+    if is_launched() and code in (0, Stopped.code):
+        from gptexp.training.world import World
+
+        World.end(code)
+    sys.exit(code)
 
 
 def _main() -> None:

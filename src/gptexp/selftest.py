@@ -113,12 +113,12 @@ def not_finite() -> Measured:
     _run("twenty", constant, "trainer.max_steps=20")
     plain, steps = Transformer.loss, 0
 
-    def broken(*arguments):  # type: ignore[no-untyped-def]
+    def broken(model, **inputs):  # type: ignore[no-untyped-def]
         nonlocal steps
-        steps += arguments[0].training
-        return plain(*arguments) * (float("nan") if steps == 21 else 1.0)
+        steps += model.training
+        return tuple(part * (float("nan") if steps == 21 else 1.0) for part in plain(model, **inputs))
 
-    Transformer.loss = broken  # type: ignore[method-assign]
+    Transformer.loss = broken  # type: ignore[method-assign,assignment]
     try:
         _run("nan", constant)
     except RunError:

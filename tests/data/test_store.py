@@ -10,6 +10,7 @@ import pytest
 
 from gptexp.config import compose
 from gptexp.config.errors import UserError
+from gptexp.tasks import Losses
 from gptexp.training.prepare import prepare
 
 
@@ -106,7 +107,7 @@ def test_unknown_characters_are_counted(tiny, text_file):
     other = prepare(tiny("task=pretrain", "data=files", f"data.path={text_file}", "tokenizer=char", "data.split=tail"))
     assert prepared.store.meta["splits"]["test"]["unknown_bytes"] == 0
     assert other.store.meta["splits"]["test"]["unknown_bytes"] == 3000
-    figures = other.task.loss_metrics(other.store, "test", loss=0.0, targets=1000)
+    figures = other.task.loss_metrics(other.store, "test", Losses(0.0, 0.0, 1000, 0))
     assert figures["bits_per_byte"] == pytest.approx(8 * 3000 / other.store.meta["splits"]["test"]["bytes"])
 
 

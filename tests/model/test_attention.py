@@ -1,13 +1,14 @@
 import pytest
 import torch
 
-from gptexp.model import attention
-from gptexp.model.attention import Attention, attend
+from gptexp.model import TransformerConfig, attention
+from gptexp.model.attention import Attention, Sight, attend
 
 
 def test_attention_is_the_formula():
     torch.manual_seed(0)
-    attention = Attention(width=8, heads=2, kv_heads=1, bias=False, qk_norm=False, dropout=0.0, layer=0)
+    config = TransformerConfig(vocab_size=1, layers=1, width=8, heads=2, kv_heads=1, hidden=1, context=5, qk_norm=False)
+    attention = Attention(config, layer=0)
     x = torch.randn(1, 5, 8)
     query = attention.query(x).view(5, 2, 4)
     key, value = attention.key(x)[0], attention.value(x)[0]  # one head, shared by both query heads
@@ -16,7 +17,7 @@ def test_attention_is_the_formula():
         scores = query[:, head] @ key.T / 4**0.5
         scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
         heads.append(scores.softmax(dim=-1) @ value)
-    torch.testing.assert_close(attention(x, None, None, None)[0], attention.output(torch.cat(heads, dim=-1)))
+    torch.testing.assert_close(attention(x, Sight(is_causal=True))[0], attention.output(torch.cat(heads, dim=-1)))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -31,7 +32,7 @@ def test_single_steps_in_bf16_follow_the_fused_kernel(masked, monkeypatch):
     for limit in (attention.FORMULA_UP_TO, 0):
         monkeypatch.setattr(attention, "FORMULA_UP_TO", limit)
         leaves = [x.clone().requires_grad_() for x in inputs]
-        y = attend(*leaves, mask)
+        y = attend(*leaves, mask, is_causal=True)
         y.float().square().sum().backward()
         results.append([y, *(x.grad for x in leaves)])
     for ours, fused in zip(*results, strict=True):

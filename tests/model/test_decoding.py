@@ -1,67 +1,101 @@
 import pytest
 import torch
-from test_transformer import a_model
+from test_transformer import GPT2, a_model
 
-from gptexp.model.decoding import Sampling, generate, restrict
+from gptexp.model.decoding import Fast, Sampling, generate, stream
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14]]
+DRAWN = Sampling(0.9, top_k=20, top_p=0.9, min_p=0.01, seed=3)
+KINDS = [
+    {},
+    GPT2,
+    {"feed_forward": "relu2", "tied": False, "position": "sinusoidal"},
+    {"arch": "prefix"},
+    {"arch": "encoder_decoder"},
+    {**GPT2, "arch": "encoder_decoder", "position": "sinusoidal"},
+]
 
 
-def test_cached_greedy_is_the_argmax_of_the_whole_sequence():
+@torch.no_grad()
+def recomputed(model, prompt, count):
+    """The likeliest tokens, each from a pass over all tokens before it."""
+    given = torch.tensor([prompt])
+    length = torch.tensor([len(prompt)])
+    memory = model.encode(given, length) if model.encoder is not None else None
+    tokens = list(prompt if memory is None else prompt[-1:])
+    for _ in range(count):
+        hidden = model(torch.tensor([tokens]), prefix=length, memory=memory)
+        tokens.append(int(model.head(hidden[0, -1]).argmax()))
+    return tokens[-count:]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_cached_and_in_batches_is_recomputed_and_one_by_one(kind, fast, monkeypatch):
+    if not fast:
+        monkeypatch.setattr(Fast, "of", lambda *_: None)
+    model = a_model(**kind)
+    expected = [recomputed(model, prompt, 12) for prompt in PROMPTS]
+    assert generate(model, PROMPTS, 12, stop=-1) == expected
+    assert [generate(model, [prompt], 12, stop=-1)[0] for prompt in PROMPTS] == expected
+    stop = expected[1][5]  # the batch shrinks where answers end
+    ended = [row[: row.index(stop)] if stop in row else row for row in expected]
+    assert generate(model, PROMPTS, 12, stop) == ended
+
+
+@pytest.mark.parametrize("sampling", [DRAWN, Sampling(beams=3, no_repeat_ngram=2), Sampling(repetition_penalty=3.0)])
+@pytest.mark.parametrize("kind", [{}, {"arch": "prefix"}, {"arch": "encoder_decoder"}])
+def test_what_is_said_depends_on_the_prompt_and_its_seed_only(kind, sampling):
+    model = a_model(**kind)
+    together = generate(model, PROMPTS, 10, 0, sampling, seeds=[7, 8, 9])
+    assert generate(model, PROMPTS[::-1], 10, 0, sampling, seeds=[9, 8, 7]) == together[::-1]
+    assert [generate(model, [PROMPTS[i]], 10, 0, sampling, seeds=[7 + i])[0] for i in range(3)] == together
+
+
+def test_copies_of_a_prompt_get_answers_of_their_own():
     model = a_model()
-    [said] = generate(model, [PROMPTS[0]], 12, stop=-1)
-    tokens = list(PROMPTS[0])
-    for _ in range(12):
-        tokens.append(int(model.head(model(torch.tensor([tokens])))[0, -1].argmax()))
-    assert said == tokens[3:]
+    drawn = generate(model, [PROMPTS[0]] * 4, 10, -1, DRAWN)
+    assert len({tuple(row) for row in drawn}) == 4
+    assert drawn == generate(model, [PROMPTS[0]] * 4, 10, -1, DRAWN)
+    assert drawn != generate(model, [PROMPTS[0]] * 4, 10, -1, Sampling(0.9, seed=4))
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.9, top_k=20, top_p=0.9, seed=3)])
-def test_a_batch_says_what_each_prompt_says_alone(sampling):
+def test_a_stream_is_the_same_step_by_step():
     model = a_model()
-    together = generate(model, PROMPTS[:1] + PROMPTS[1:], 10, 0, sampling)
-    assert together[0] == generate(model, PROMPTS[:1], 10, 0, sampling)[0]
-    if sampling.temperature == 0:
-        assert together == [generate(model, [prompt], 10, 0)[0] for prompt in PROMPTS]
+    said = generate(model, PROMPTS, 10, stop=-1)
+    assert [list(row) for row in zip(*stream(model, PROMPTS, 10, stop=-1), strict=True)] == said
+    stop = said[0][2]
+    steps = list(stream(model, PROMPTS[:1], 10, stop))
+    assert steps == [[token] for token in said[0][: said[0].index(stop)]] + [[None]]
 
 
-def test_generation_ends_at_the_stop_token_and_leaves_the_mode_alone():
+def test_generation_ends_where_until_says_and_leaves_the_mode_alone():
     model = a_model().train()
-    free = generate(model, PROMPTS[:1], 10, stop=-1)[0]
-    stopped = generate(model, PROMPTS[:1], 10, stop=free[4])[0]
-    assert stopped == free[: free.index(free[4])]
+    free = generate(model, PROMPTS, 10, stop=-1)
+    ended = generate(model, PROMPTS, 10, stop=-1, until=lambda row: row[-1] == free[0][4] or len(row) == 7)
+    assert ended[0] == free[0][: free[0].index(free[0][4]) + 1]
+    assert all(len(row) <= 7 and row == said[: len(row)] for row, said in zip(ended, free, strict=True))
     assert model.training
 
 
 def test_a_long_prompt_keeps_its_end():
-    model = a_model()
-    long = list(range(1, 40))
+    model, long = a_model(), list(range(1, 40))
     assert generate(model, [long], 4, -1) == generate(model, [long[-20:]], 4, -1)
 
 
-def test_top_k_and_top_p_keep_the_likeliest():
-    logits = torch.tensor([[0.1, 0.5, 0.15, 0.25]]).log()
-    assert torch.isfinite(restrict(logits, 2, 1.0)).tolist() == [[False, True, False, True]]
-    assert torch.isfinite(restrict(logits, 0, 0.7)).tolist() == [[False, True, False, True]]
-    assert torch.isfinite(restrict(logits, 0, 0.01)).tolist() == [[False, True, False, False]]
-
-
-def test_sampling_follows_the_distribution():
-    logits = torch.tensor([[0.6, 0.3, 0.1]]).log()
-    from gptexp.model.decoding import choose
-
-    generators = [torch.Generator().manual_seed(i) for i in range(4000)]
-    drawn = choose(logits.expand(4000, 3), Sampling(temperature=1.0), generators).bincount(minlength=3) / 4000
-    torch.testing.assert_close(drawn, torch.tensor([0.6, 0.3, 0.1]), atol=0.03, rtol=0)
-
-
-@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -2}])
-def test_settings_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match="temperature and top_k"):
-        Sampling(**wrong)
-
-
-@pytest.mark.parametrize(("prompts", "new"), [([[]], 5), ([[1]], 0), ([[1]], 24)])
-def test_prompts_and_lengths_that_cannot_work_are_refused(prompts, new):
-    with pytest.raises(ValueError, match=r"no tokens|max_new_tokens"):
-        generate(a_model(), prompts, new, 0)
+def test_what_cannot_work_is_refused():
+    model = a_model()
+    for prompts, most, message in [
+        ([[]], 5, "no tokens"),
+        ([[1]], 0, "max_new_tokens=0: must be between 1 and 23"),
+        ([[1]], 24, "max_new_tokens=24"),
+        ([[1, 50]], 5, "token 50 of a prompt: the vocabulary has 0 to 49"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            generate(model, prompts, most, 0)
+    with pytest.raises(ValueError, match="arch=encoder: does not generate"):
+        generate(a_model(arch="encoder"), [[1]], 5, 0)
+    with pytest.raises(ValueError, match="3 answers to one prompt: beams=2"):
+        generate(model, [[1]] * 3, 5, 0, Sampling(beams=2))
+    with pytest.raises(ValueError, match="weights=int4: not a format"):
+        generate(model, [[1]], 5, 0, weights="int4")

@@ -36,7 +36,7 @@ def test_documents_of_a_window_do_not_see_each_other(switches):
     model = a_model(**{**switches, "position": "rotary"})  # rotary: positions count from anywhere
     first, second = torch.randint(50, (1, 5)), torch.randint(50, (1, 7))
     documents = torch.tensor([[0] * 5 + [1] * 7])
-    packed = model(torch.cat([first, second], dim=1), documents)
+    packed = model(torch.cat([first, second], dim=1), documents=documents)
     torch.testing.assert_close(packed[:, :5], model(first), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(packed[:, 5:], model(second), atol=1e-5, rtol=1e-4)
 
@@ -56,10 +56,10 @@ def test_the_loss_sums_over_targets_and_ignores_padding():
     model, tokens = a_model(), torch.randint(50, (3, 6))
     targets = torch.randint(50, (3, 6))
     expected = F.cross_entropy(model.head(model(tokens)).view(-1, 50), targets.view(-1), reduction="sum")
-    torch.testing.assert_close(model.loss(tokens, targets), expected)
-    longer = model.loss(F.pad(tokens, (0, 4)), F.pad(targets, (0, 4), value=-100))
+    torch.testing.assert_close(model.loss(tokens, targets)[0], expected)
+    longer = model.loss(F.pad(tokens, (0, 4)), F.pad(targets, (0, 4), value=-100))[0]
     torch.testing.assert_close(longer, expected)
-    nothing = model.loss(tokens, torch.full_like(targets, -100))
+    nothing = model.loss(tokens, torch.full_like(targets, -100))[0]
     assert nothing.item() == 0
     nothing.backward()  # an all-masked micro-batch has a gradient of zero, not NaN
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -72,7 +72,7 @@ def test_recomputed_activations_give_the_same_gradients():
         model = a_model(dropout=0.1).train()
         model.recomputes = recomputes
         torch.manual_seed(1)
-        model.loss(tokens, targets).backward()
+        model.loss(tokens, targets)[0].backward()
         gradients.append([p.grad for p in model.parameters()])
     for plain, again in zip(*gradients, strict=True):
         assert torch.equal(plain, again)
@@ -81,3 +81,57 @@ def test_recomputed_activations_give_the_same_gradients():
 def test_more_tokens_than_the_context_are_refused():
     with pytest.raises(ValueError, match="25 tokens do not fit into a context of 24"):
         a_model()(torch.zeros(1, 25, dtype=torch.long))
+
+
+ARCHS = [{"arch": "encoder"}, {"arch": "encoder", **GPT2}, {"arch": "prefix"}, {"arch": "prefix", **GPT2}]
+
+
+@pytest.mark.parametrize("switches", ARCHS)
+def test_bidirectional_tokens_see_what_follows_and_no_padding(switches):
+    model, tokens = a_model(**switches), torch.randint(50, (1, 9))
+    known = torch.tensor([6])
+    given = {"prefix": known} if switches["arch"] == "prefix" else {"lengths": known}
+    changed = tokens.clone()
+    changed[:, 5] = (tokens[:, 5] + 1) % 50
+    assert not torch.allclose(model(tokens, **given)[:, 0], model(changed, **given)[:, 0])
+    changed = tokens.clone()
+    changed[:, 6:] = 0
+    torch.testing.assert_close(model(tokens, **given)[:, :6], model(changed, **given)[:, :6])
+
+
+@pytest.mark.parametrize("switches", [{}, {**GPT2, "position": "sinusoidal"}])
+def test_a_decoder_with_an_encoder_reads_the_source_and_pads_nothing_into_the_loss(switches):
+    model = a_model(arch="encoder_decoder", **switches)
+    tokens, targets = torch.randint(50, (2, 12)), torch.full((2, 12), -100)
+    prefix = torch.tensor([4, 7])
+    for row, (given, end) in enumerate(((4, 9), (7, 12))):
+        targets[row, given - 1 : end] = torch.randint(50, (end - given + 1,))
+    together = model.loss(tokens, targets, prefix=prefix)[0]
+    alone = torch.zeros(())
+    for row, given in enumerate(prefix.tolist()):
+        source = tokens[row : row + 1, :given]
+        memory = model.encode(source, prefix[row : row + 1])
+        logits = model.head(model(tokens[row : row + 1, given - 1 :], memory=memory))[0]
+        alone = alone + F.cross_entropy(logits, targets[row, given - 1 :], reduction="sum", ignore_index=-100)
+    torch.testing.assert_close(together, alone)
+    changed = tokens.clone()
+    changed[0, 0] = (tokens[0, 0] + 1) % 50
+    assert not torch.allclose(model.loss(changed, targets, prefix=prefix)[0], together)
+
+
+def test_labels_and_tags_have_heads_of_their_own():
+    model = a_model(arch="encoder", classes=2, tags=3)
+    tokens, tags, labels = torch.randint(50, (4, 6)), torch.randint(3, (4, 6)), torch.tensor([0, 1, -100, 1])
+    sizes = {"prefix": torch.tensor([2, 3, 2, 4]), "lengths": torch.tensor([6, 5, 4, 6])}
+    of_tags, of_labels = model.loss(tokens, tags, labels=labels, **sizes)
+    hidden = model(tokens, lengths=sizes["lengths"])
+    torch.testing.assert_close(
+        of_tags, F.cross_entropy(model.head(hidden).flatten(0, 1), tags.flatten(), reduction="sum")
+    )
+    expected = torch.zeros(())
+    for row in (0, 1, 3):
+        given, end = int(sizes["prefix"][row]), int(sizes["lengths"][row])
+        first, second = hidden[row, :given].mean(dim=0), hidden[row, given:end].mean(dim=0)
+        logits = model.class_head(torch.cat((first, second, first * second, (first - second).abs())))
+        expected = expected + F.cross_entropy(logits, labels[row], reduction="sum")
+    torch.testing.assert_close(of_labels, expected)

@@ -32,8 +32,9 @@ def patch(module):
     def remember(seed, step, rank):
         now[0] = step
         seed_step(seed, step, rank)
-    def loss(self, *arguments):
-        return plain(self, *arguments) * (float("nan") if self.training and now[0] == 6 else 1.0)
+    def loss(self, **inputs):
+        factor = float("nan") if self.training and now[0] == 6 else 1.0
+        return tuple(part * factor for part in plain(self, **inputs))
     module.seed_step, module.Transformer.loss = remember, loss
 sys.meta_path.insert(0, Finder)
 """
@@ -72,10 +73,10 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(translati
     plain = run(translation("outputs=plain", "optim=adamw"))
     loss = Transformer.loss
 
-    def needs_memory(self, tokens, *more):
-        if self.training and len(tokens) > 2:
+    def needs_memory(self, **inputs):
+        if self.training and len(inputs["tokens"]) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return loss(self, tokens, *more)
+        return loss(self, **inputs)
 
     monkeypatch.setattr(Transformer, "loss", needs_memory)
     folder = run(translation("outputs=small", "optim=adamw"))
@@ -85,7 +86,7 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(translati
     for a, b in zip(plain.metrics(), folder.metrics(), strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
         assert a["tokens"] == b["tokens"]
-    monkeypatch.setattr(Transformer, "loss", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("x")))
+    monkeypatch.setattr(Transformer, "loss", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("x")))
     with pytest.raises(RunError, match="one sequence at a time"):
         run(translation("outputs=none"))
 

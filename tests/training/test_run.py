@@ -105,6 +105,33 @@ def test_init_starts_from_pretrained_weights_and_their_tokenizer(tiny, text_file
         run(translation("init=nowhere"))
 
 
+def test_low_rank_adaptation_changes_what_it_is_for_and_leaves_plain_weights(translation):
+    base = run(translation("outputs=base"))
+    words = (f"init={base.path}", "optim=adamw", "optim.lora_rank=2", "optim.lora_targets=[query,up]")
+    folder = run(translation(*words))
+    before, after = (load_run(one)[0].state_dict() for one in (base, folder))
+    assert before.keys() == after.keys()
+    changed = {name.split(".")[-2] for name in before if not before[name].equal(after[name])}
+    assert changed == {"query", "up"}
+    halves = run(translation(*words, "outputs=halves", "trainer.devices=2"))
+    for a, b in zip(folder.metrics(), halves.metrics(), strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
+    with pytest.raises(UserError, match="needs optim=adamw"):
+        translation(f"init={base.path}", "optim.lora_rank=2")
+
+
+@pytest.mark.parametrize("arch", ["prefix", "encoder_decoder"])
+def test_text_to_text_works_on_every_architecture(arch, translation):
+    folder = run(translation(f"model.arch={arch}", "trainer.max_steps=60", "trainer.val_every=60"))
+    losses = [row["train/loss"] for row in folder.metrics()]
+    assert losses[-1] < 0.8 * losses[0]
+    two = run(translation(f"model.arch={arch}", "optim=adamw", "outputs=two", "trainer.devices=2",
+                          "trainer.strategy=fsdp"))  # fmt: skip
+    one = run(translation(f"model.arch={arch}", "optim=adamw", "outputs=one"))
+    for a, b in zip(one.metrics(), two.metrics(), strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
+
+
 @pytest.mark.parametrize("more", [[], ["trainer.strategy=fsdp", "trainer.sharded_checkpoints=true",
                                        "trainer.activation_checkpointing=true"]], ids=len)  # fmt: skip
 def test_two_processes_train_as_one(more, translation):

@@ -21,9 +21,12 @@ from yaml import YAMLError
 
 from gptexp.config.errors import UserError, unknown
 from gptexp.config.explain import explained, no_such_key
+from gptexp.config.flavours import FLAVOURS, OF_ARCH
 from gptexp.config.keys import SCHEMAS, walk
-from gptexp.config.schema import FLAVOURS, Config, Files
+from gptexp.config.schema import Config, Files
 from gptexp.config.shipped import conf_folder
+
+ROPE_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
 
 
 class MissingValueError(UserError):
@@ -141,20 +144,38 @@ def _complete(config: Config) -> None:
     if isinstance(config.data, Files):  # absolute, so that the run's config means the same from any folder
         for name in ("path", "val_path", "test_path"):
             setattr(config.data, name, _absolute(getattr(config.data, name), f"data.{name}"))
-    for key, value in FLAVOURS[model.flavour].items():
+    if model.arch not in config.task.archs:
+        raise UserError(
+            f"model.arch={model.arch}: task={config.task.kind} does not work on it. "
+            f"Allowed: {', '.join(config.task.archs)}"
+        )
+    for key, value in (FLAVOURS[model.flavour] | OF_ARCH.get((model.flavour, model.arch), {})).items():
         if getattr(model, key) is None:
             setattr(model, key, value)
     model.kv_heads = model.kv_heads or model.heads
     if model.hidden is None:  # 8/3 keeps SwiGLU's three matrices at the size of GELU's two (arXiv 2002.05202)
         model.hidden = -(-8 * model.width // 3 // 16) * 16 if model.feed_forward == "swiglu" else 4 * model.width
-    if model.width % model.heads:
+    if not model.head_size and model.width % model.heads:
         raise UserError(f"model.width={model.width} must be a multiple of model.heads={model.heads}")
     if model.heads % model.kv_heads:
         raise UserError(f"model.heads={model.heads} must be a multiple of model.kv_heads={model.kv_heads}")
-    if model.position == "rotary" and (model.width // model.heads) % 2:
-        raise UserError("rotary positions need an even head size: model.width / model.heads")
+    model.head_size = model.head_size or model.width // model.heads
+    if model.position == "rotary" and model.head_size % 2:
+        raise UserError(f"rotary positions need an even head size (model.width / model.heads), not {model.head_size}")
+    if model.rope_scaling and set(model.rope_scaling) != ROPE_SCALING:
+        raise UserError(f"model.rope_scaling: give {', '.join(sorted(ROPE_SCALING))}, all of them")
     if model.flavour == "gpt2" and model.kv_heads != model.heads:
         raise UserError(f"model.kv_heads={model.kv_heads}: GPT-2 has one per head; use model.flavour=modern")
+    if getattr(config.task, "loss_on_prompt", False) and model.arch != "decoder":
+        raise UserError(
+            f"task.loss_on_prompt=true needs model.arch=decoder: {model.arch} sees the whole prompt at once"
+        )
+    if config.optim.lora_rank and config.optim.kind != "adamw":
+        raise UserError(f"optim.lora_rank={config.optim.lora_rank}: needs optim=adamw; Muon is for whole matrices")
+    if config.optim.lora_rank and not (config.init or config.origin):
+        raise UserError(f"optim.lora_rank={config.optim.lora_rank}: adapts trained weights; name them with init=...")
+    if "gate" in config.optim.lora_targets and model.feed_forward != "swiglu":
+        raise UserError(f"optim.lora_targets: feed_forward={model.feed_forward} has no gate, only up and down")
     if config.data.val_fraction + config.data.test_fraction >= 1:
         raise UserError("data.val_fraction + data.test_fraction must leave something to train on")
     world = trainer.devices * trainer.nodes

@@ -7,73 +7,47 @@ marks what cannot change what a run computes: it is left out of the run's id (se
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import MISSING
 
-
-def option(
-    default: Any,
-    doc: str,
-    *,
-    choices: tuple[str, ...] = (),
-    minimum: float | None = None,
-    maximum: float | None = None,
-    affects_result: bool = True,
-) -> Any:
-    metadata = {"doc": doc, "choices": choices, "minimum": minimum, "maximum": maximum,
-                "affects_result": affects_result}  # fmt: skip
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+from gptexp.config.option import option
 
 
 # ---------------------------------------------------------------------------------------------- model
 @dataclass
 class Model:
     size: str = option(MISSING, "name of the size; part of the run folder's name")
+    arch: str = option("decoder", "prefix: a decoder that sees all of the given text; encoder: sees everything",
+                       choices=("decoder", "prefix", "encoder", "encoder_decoder"))  # fmt: skip
     flavour: str = option("modern", "sets every switch below that is null", choices=("modern", "gpt2"))
     layers: int = option(MISSING, "Transformer blocks", minimum=1)
     width: int = option(MISSING, "width of the residual stream (d_model, n_embd)", minimum=1)
     heads: int = option(MISSING, "attention heads", minimum=1)
     kv_heads: int | None = option(None, "key and value heads; fewer than heads is grouped attention", minimum=1)
+    head_size: int = option(0, "size of a head; 0: width / heads", minimum=0)
     hidden: int | None = option(None, "inner width of the feed-forward; null: 4x (gelu) or 8/3x (swiglu)", minimum=1)
     context: int = option(256, "longest sequence, in tokens", minimum=2)
     dropout: float = option(0.0, "dropout on embeddings, attention and residual branches", minimum=0, maximum=0.99)
-    position: str | None = option(None, "how positions enter", choices=("learned", "rotary"))
+    position: str | None = option(None, "how positions enter", choices=("learned", "rotary", "sinusoidal"))
     norm: str | None = option(None, "normalisation", choices=("layer", "rms"))
+    norm_eps: float | None = option(None, "what keeps the normalisation from dividing by zero", minimum=0)
     feed_forward: str | None = option(None, "feed-forward", choices=("gelu", "swiglu", "relu2"))
     qk_norm: bool | None = option(None, "RMSNorm on queries and keys of each head")
     bias: bool | None = option(None, "biases in linear layers")
     tied: bool | None = option(None, "output head shares the token embedding")
-    initialisation: str | None = option(
-        None, "gpt2: small normal weights; zero: blocks that start as the identity", choices=("gpt2", "zero")
-    )
+    initialisation: str | None = option(None, "gpt2: small normal weights; zero: blocks that start as the identity",
+                                        choices=("gpt2", "zero"))  # fmt: skip
     rope_theta: float = option(10000.0, "base of the rotary frequencies", minimum=1)
-
-
-FLAVOURS: dict[str, dict[str, Any]] = {
-    # transformers' Qwen3ForCausalLM and GPT2LMHeadModel
-    "modern": {
-        "position": "rotary", "norm": "rms", "feed_forward": "swiglu",
-        "qk_norm": True, "bias": False, "tied": True, "initialisation": "zero",
-    },
-    "gpt2": {
-        "position": "learned", "norm": "layer", "feed_forward": "gelu",
-        "qk_norm": False, "bias": True, "tied": True, "initialisation": "gpt2",
-    },
-}  # fmt: skip
+    rope_scaling: dict[str, float] = option({}, "Llama 3's scaling of the rotary frequencies, for longer contexts")
 
 
 # ----------------------------------------------------------------------------------------------- data
 @dataclass
 class Data:
     kind: str = option(MISSING, "which source: the data group's name")
-    split: str = option(
-        "near",
-        "near: near-duplicates stay on one side; exact: equal texts do; tail: the end of the corpus is held out",
-        choices=("near", "exact", "tail"),
-    )
+    split: str = option("near", "near: near-duplicates stay on one side; exact: equal texts; tail: the end is held out",
+                        choices=("near", "exact", "tail"))  # fmt: skip
     val_fraction: float = option(0.05, "share held out for validation", minimum=0, maximum=1)
     test_fraction: float = option(0.05, "share held out for the test", minimum=0, maximum=1)
     limit: int | None = option(None, "read at most this many examples to train on", minimum=1)
@@ -150,11 +124,15 @@ class Task:
     kind: str = option(MISSING, "which task: the task group's name")
     test_examples: int = option(400, "examples of a split that are generated and scored; 0: all", minimum=0)
     samples: int = option(8, "generated samples that are printed and kept", minimum=0, affects_result=False)
+    archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # values of model.arch that it works on
+    classes: ClassVar[int] = 0  # of a whole sequence that are told apart, by a head of its own
+    tags: ClassVar[int] = 0  # of a token that are told apart by an encoder, instead of the vocabulary
 
 
 @dataclass
 class Pretrain(Task):
     kind: str = "pretrain"
+    archs = ("decoder", "prefix")
     document_mask: bool = option(False, "attention stays inside one document of a packed window")
     max_new_tokens: int = option(64, "length of the samples", minimum=1)
 
@@ -178,6 +156,40 @@ class Translate(TextToText):
     max_target: int = option(120, "longest answer in tokens", minimum=1)
 
 
+@dataclass
+class Extract(TextToText):
+    kind: str = "extract"
+    tags = 3
+    archs = ("encoder", "decoder", "prefix", "encoder_decoder")
+
+
+@dataclass
+class Masked(Task):
+    """Settings that mlm and bert share."""
+
+    mask_fraction: float = option(0.15, "share of the tokens that are to be predicted", minimum=0.01, maximum=0.9)
+    whole_words: bool = option(False, "mask all tokens of a word together")
+    archs = ("encoder",)
+
+
+@dataclass
+class Mlm(Masked):
+    kind: str = "mlm"
+
+
+@dataclass
+class Nsp(Task):
+    kind: str = "nsp"
+    classes = 2
+    archs = ("encoder",)
+
+
+@dataclass
+class Bert(Masked):
+    kind: str = "bert"
+    classes = 2
+
+
 # ------------------------------------------------------------------------------------------ optimizer
 @dataclass
 class Optim:
@@ -190,9 +202,12 @@ class Optim:
     schedule: str = option("linear", "shape of the decay", choices=("linear", "cosine", "constant"))
     warmup: int = option(10, "steps of linear warm-up", minimum=0)
     decay: float = option(0.6, "share of the steps, at the end, in which the rate decays", minimum=0, maximum=1)
-    final_lr: float = option(
-        0.0, "rate that the decay leads to, right after the last step, as a share of the peak", minimum=0
-    )
+    final_lr: float = option(0.0, "rate that the decay leads to, right after the last step, as a share of the peak",
+                             minimum=0)  # fmt: skip
+    lora_rank: int = option(0, "rank of low-rank adaptation of what init= names; 0: all is trained", minimum=0)
+    lora_alpha: float = option(16.0, "scale of the adaptation, divided by its rank", minimum=0)
+    lora_targets: list[str] = option(["query", "key", "value", "output"], "linear layers that are adapted",
+                                     choices=("query", "key", "value", "output", "gate", "up", "down"))  # fmt: skip
 
 
 @dataclass
@@ -267,7 +282,9 @@ class Config:
     trainer: Trainer = field(default_factory=Trainer)
     logger: Logger = field(default_factory=Logger)
     seed: int = option(1, "everything random follows from it", minimum=0, maximum=2**63 - 1)
-    init: str | None = option(None, "start from the weights and the tokenizer of this run", affects_result=False)
+    init: str | None = option(
+        None, "start from the weights and the tokenizer of this run, exported folder or hub name", affects_result=False
+    )
     resume: str | None = option(None, "go on from the last checkpoint of this run folder, in a folder of its own",
                                 affects_result=False)  # fmt: skip
     origin: str | None = option(None, "filled in: what the weights that init or resume names are, as a hash")

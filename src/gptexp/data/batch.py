@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,19 +19,31 @@ class Batch:
     total_tokens: int  # tokens of the whole global batch, padding aside
     total_targets: int  # valid targets of the whole global batch, over all ranks: the loss is divided by it
     documents: Tensor | None = None  # [B, T] int64, attention stays among equal numbers
+    total_labels: int = 0  # labels of the whole global batch
+    lengths: Tensor | None = None  # [B] int64, tokens of each sequence; None: all have T
     prefix: Tensor | None = None  # [B] int64, length of the part that is given (bidirectional under a prefix mask)
+    labels: Tensor | None = None  # [B] int64, class of each sequence
     examples: Tensor | None = None  # [B] int64, index of each sequence in its split, to name it in a crash record
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
+
+    def inputs(self) -> dict[str, Any]:
+        """What the model's loss takes."""
+        names = ("tokens", "targets", "documents", "prefix", "lengths", "labels")
+        return {name: getattr(self, name) for name in names}
+
+    def share(self, of_targets: Tensor, of_labels: Tensor) -> Tensor:
+        """What summed losses of a part of the global batch add to its mean: nats a target, and a label."""
+        return of_targets / max(1, self.total_targets) + of_labels / max(1, self.total_labels)
 
     def split(self, size: int | None = None, tokens: int | None = None) -> Iterator[Batch]:
         """Micro-batches of sequences of similar length, each cut to its own longest.
 
         At most `size` sequences and, where there is more than one, `tokens` tokens (padding included) in each.
         """
-        used = (self.targets != IGNORE).flip(1).to(torch.uint8).argmax(dim=1)  # unused positions at the end, [B]
-        lengths, order = (self.targets.shape[1] - used).sort(descending=True, stable=True)
+        whole = torch.full((len(self),), self.tokens.shape[1], device=self.tokens.device)
+        lengths, order = (whole if self.lengths is None else self.lengths).sort(descending=True, stable=True)
         start = 0
         while start < len(self):
             longest = int(lengths[start])

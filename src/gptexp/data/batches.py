@@ -29,7 +29,7 @@ class HeldOutBatches(Dataset):
     """Every sequence of a held-out split exactly once over all ranks, in a fixed order.
 
     All ranks have the same number of batches, since sharded models compute together: a rank that has run out of
-    sequences gives its first one again, without targets.
+    sequences gives the first one again, without targets.
     """
 
     def __init__(self, sequences: Sequences, batch: int, rank: int = 0, ranks: int = 1) -> None:
@@ -46,6 +46,9 @@ class HeldOutBatches(Dataset):
         indices = self.mine[number * self.batch : (number + 1) * self.batch]
         if len(indices):
             return self.sequences.batch(indices, 0, indices)
-        filler = self.sequences.batch(np.zeros(1, np.int64), 0, indices)
-        filler.targets.fill_(IGNORE)
+        first = np.zeros(1, np.int64)
+        filler = self.sequences.batch(first, 0, first)
+        for answers in (filler.targets, filler.labels):
+            if answers is not None:
+                answers.fill_(IGNORE)
         return filler

@@ -39,11 +39,7 @@ class DataModule(L.LightningDataModule):
         here = self.step()
         until = min(settings.max_steps, (here // settings.val_every + 1) * settings.val_every)
         steps = StepBatches(
-            self.sequences,
-            self.seed,
-            settings.global_batch,
-            self.trainer.global_rank,
-            self.trainer.world_size,
+            self.sequences, self.seed, settings.global_batch, self.trainer.global_rank, self.trainer.world_size
         )
         return self._loader(steps, range(here, until))
 

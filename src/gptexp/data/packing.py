@@ -1,7 +1,6 @@
 """From the store to sequences with targets: windows of a token stream, or one padded sequence an example.
 
-Both answer how many targets a sequence has without reading it, so that the number of valid targets of a whole global
-batch is known on every rank before anything is computed.
+Whatever a rank computes, it knows the number of valid targets of the whole global batch before anything is computed.
 """
 
 from __future__ import annotations
@@ -24,10 +23,6 @@ class Sequences(ABC):
 
     @abstractmethod
     def __len__(self) -> int: ...
-
-    @abstractmethod
-    def sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
-        """Tokens and valid targets of these sequences together."""
 
     @abstractmethod
     def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:
@@ -59,7 +54,8 @@ class Windows(Sequences):
     def __len__(self) -> int:
         return self.count
 
-    def sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+    def _sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+        """Tokens and valid targets of these sequences together."""
         if self.seed is not None:
             size = len(indices) * min(self.context, len(self.tokens) - 1)
         else:
@@ -82,10 +78,14 @@ class Windows(Sequences):
         return Batch(
             torch.from_numpy(tokens),
             torch.from_numpy(targets),
-            *self.sizes(whole),
+            *self._sizes(whole),
             documents,
+            lengths=None if len(starts) and starts.max() + longest < len(self.tokens) else self._lengths(starts),
             examples=torch.from_numpy(indices),
         )
+
+    def _lengths(self, starts: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.minimum(self.context, len(self.tokens) - 1 - starts))
 
     def _offset(self, epoch: int) -> int:
         room = len(self.tokens) - 1 - self.count * self.context
@@ -105,7 +105,7 @@ class Examples(Sequences):
     def __len__(self) -> int:
         return len(self.index)
 
-    def sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
+    def _sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
         rows = self.index[indices]
         return int((rows["length"] - 1).sum()), int(rows["targets"].sum())
 
@@ -122,7 +122,36 @@ class Examples(Sequences):
         return Batch(
             torch.from_numpy(padded[:, :-1].copy()),
             torch.from_numpy(targets),
-            *self.sizes(whole),
+            *self._sizes(whole),
+            lengths=torch.from_numpy(rows["length"].astype(np.int64) - 1),
             prefix=prefix,
+            examples=torch.from_numpy(indices),
+        )
+
+
+class Tagged(Sequences):
+    """One sequence an example: tokens, and stored behind them a tag for each, which is its target."""
+
+    def __init__(self, store: Store, split: str) -> None:
+        self.tokens, self.index, self.pad = store.tokens(split), store.index(split), store.tokenizer.pad
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:  # noqa: ARG002
+        rows = self.index[indices]
+        longest = max(1, int(rows["prefix"].max())) if len(rows) else 1
+        tokens = np.full((len(rows), longest), self.pad, np.int64)
+        targets = np.full((len(rows), longest), IGNORE, np.int64)
+        for row, (offset, length, given, _) in enumerate(rows):
+            tokens[row, :given] = self.tokens[offset : offset + given]
+            targets[row, :given] = self.tokens[offset + given : offset + length]
+        total = int(self.index[whole]["prefix"].sum())
+        return Batch(
+            torch.from_numpy(tokens),
+            torch.from_numpy(targets),
+            total,
+            total,
+            lengths=torch.from_numpy(rows["prefix"].astype(np.int64)),
             examples=torch.from_numpy(indices),
         )

@@ -54,7 +54,8 @@ class Encoding(Protocol):
     def stream(self) -> bool:
         """True: sequences are windows of one long stream; False: one sequence an example."""
 
-    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]: ...
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
+        """None for an example that the task cannot use."""
 
     def settings(self) -> dict[str, Any]:
         """What `encode` depends on."""
@@ -246,7 +247,9 @@ class _Writer:
         self.index = (folder / f"{split}.index").open("wb")
         self.raw = (folder / f"{split}.jsonl").open("w", encoding="utf8")
 
-    def add(self, number: int, encoded: Encoded, example: Example) -> None:
+    def add(self, number: int, encoded: Encoded | None, example: Example) -> None:
+        if encoded is None:
+            return
         counts = self.counts
         if self.goes_on_at not in (None, number):
             self._end_document()  # its next piece is in another split

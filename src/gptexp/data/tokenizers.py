@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
@@ -18,29 +20,38 @@ SPECIAL = (EOS, PAD, SEP, MASK)
 
 
 class Tokenizer:
-    """A tokenizers.Tokenizer that has an end-of-text, a padding, a separator and a mask token."""
+    """A tokenizers.Tokenizer that has an end-of-text, a padding, a separator and a mask token.
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    Those that are missing are added. What its template puts around a text is left out; `opening` is what it puts
+    before, Llama's <|begin_of_text|>. `end` is the end-of-text token of one that others have made.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, end: str = EOS) -> None:
         backend.no_padding()
         backend.no_truncation()
-        missing = [token for token in SPECIAL if backend.token_to_id(token) is None]
+        special = (end, *SPECIAL[1:])
+        missing = [token for token in special if backend.token_to_id(token) is None]
         if missing:
             backend.add_special_tokens(missing)
-        backend.encode_special_tokens = True  # "<|sep|>" in somebody's text is text
-        self.backend = backend
         numbers = backend.get_vocab(with_added_tokens=True)
+        self.eos, self.pad, self.sep, self.mask = (numbers[token] for token in special)
+        self.opening = [token for token in backend.encode("").ids if token != self.eos]
+        backend.post_processor = None
+        backend.encode_special_tokens = True  # "<|sep|>" in somebody's text is text
+        self.backend, self.end = backend, end
         self.unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or UNK)
-        self.eos, self.pad, self.sep, self.mask = (numbers[token] for token in SPECIAL)
-
-    @property
-    def vocab_size(self) -> int:
-        return self.backend.get_vocab_size(with_added_tokens=True)
+        self.vocab_size = max(numbers.values()) + 1
 
     def encode(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_with_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Tokens, and for each the characters of `text` that it stands for."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
 
     def unknown_bytes(self, text: str, tokens: list[int]) -> int:
         """UTF-8 bytes of `text` that its tokens do not tell, being unknown to the vocabulary."""
@@ -54,16 +65,29 @@ class Tokenizer:
         return self.backend.decode(list(tokens), skip_special_tokens=True)
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.backend.to_str().encode()).hexdigest()[:16]
+        end = self.end if self.end != EOS else ""
+        return hashlib.sha256(f"{self.backend.to_str()}{end}".encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
+        """tokenizer.json, and beside it the tokenizer_config.json that says what its special tokens are for."""
         self.backend.save(str(path))
+        names = ("eos_token", "pad_token", "sep_token", "mask_token")
+        said = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
+                **dict(zip(names, (self.end, *SPECIAL[1:]), strict=True))}  # fmt: skip
+        path.with_name("tokenizer_config.json").write_text(json.dumps(said, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        """Raises UserError where the file is missing or not of this format."""
+        """The tokenizer.json of ours or of others, or what transformers makes of the older files beside its place.
+
+        Raises:
+            UserError: it is missing or not of this format.
+        """
+        if not path.is_file() and (path.parent / "vocab.json").is_file():
+            return _of_transformers(str(path.parent), local=True)
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
+            backend = tokenizers.Tokenizer.from_file(str(path))
+            return cls(backend, _end_of_text(path.parent, backend))
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"{path}: not a tokenizer file ({error})") from error
 
@@ -114,17 +138,38 @@ def _hugging_face(name: str) -> Tokenizer:
     folder = Path(name).expanduser()
     if (folder / "tokenizer.json").is_file():
         return Tokenizer.load(folder / "tokenizer.json")
+    if folder.is_dir():
+        return _of_transformers(str(folder), local=True)
+    return _of_transformers(name, local=not hub_is_reachable())  # without a network it would retry for minutes
+
+
+def _of_transformers(name: str, local: bool) -> Tokenizer:
     from transformers import AutoTokenizer
 
-    local = folder.is_dir() or not hub_is_reachable()  # without a network the library would retry for minutes
     try:
-        loaded = AutoTokenizer.from_pretrained(str(folder) if folder.is_dir() else name, local_files_only=local)
+        loaded = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError) as error:
         reason = "no network, and not in the local cache" if local else str(error).strip().splitlines()[0]
         raise UserError(
             f"tokenizer.name={name}: neither a folder with tokenizer files nor a name that the hub gives ({reason})"
         ) from error
-    return Tokenizer(loaded.backend_tokenizer)
+    return Tokenizer(loaded.backend_tokenizer, loaded.eos_token or EOS)
+
+
+def _end_of_text(folder: Path, backend: tokenizers.Tokenizer) -> str:
+    """The end-of-text token that the files beside a tokenizer.json name."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        found = _json(folder / name).get("eos_token")
+        token = found.get("content") if isinstance(found, dict) else found
+        if token:
+            return token
+    number = _json(folder / "config.json").get("eos_token_id")
+    number = number[0] if isinstance(number, list) else number
+    return (backend.id_to_token(number) if number is not None else None) or EOS
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf8")) if path.is_file() else {}
 
 
 def _first(texts: Iterable[str], characters: int) -> Iterable[str]:

@@ -1,5 +1,6 @@
 """The Transformer in pure PyTorch: it knows nothing of Lightning, Hydra or the rest of gptexp."""
 
-from gptexp.model.transformer import Transformer, TransformerConfig
+from gptexp.model.config import TransformerConfig
+from gptexp.model.transformer import Transformer
 
 __all__ = ["Transformer", "TransformerConfig"]

@@ -1,101 +1,127 @@
-"""Generation with a key/value cache: greedy, temperature, top-k, top-p (nucleus, arXiv 1904.09751).
+"""Generation: token by token with a key/value cache, in batches.
 
-Legend: B sequences, T tokens, V vocabulary.
+sampling.py says how a token is chosen, reading.py holds the batch, beams.py searches, fast.py makes it fast on a CPU.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor
 
+from gptexp.model.beams import beam_search
+from gptexp.model.fast import Fast
+from gptexp.model.reading import Reading
+from gptexp.model.sampling import Sampling, choose, discourage
 from gptexp.model.transformer import Transformer
 
+__all__ = ["Fast", "Sampling", "generate", "stream"]
 
-@dataclass(frozen=True)
-class Sampling:
-    """temperature 0 is greedy; top_k 0 and top_p 1 do not restrict."""
-
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
-            raise ValueError(f"{self}: temperature and top_k must be at least 0, top_p above 0 and at most 1")
+GREEDY = Sampling()
 
 
-@torch.inference_mode()
 def generate(
     model: Transformer,
     prompts: list[list[int]],
     max_new_tokens: int,
     stop: int,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = GREEDY,
+    *,
+    seeds: Sequence[int] | None = None,
+    until: Callable[[list[int]], bool] | None = None,
+    weights: str | Fast = "float32",
 ) -> list[list[int]]:
     """New tokens for each prompt, without the stop token that ends them.
 
-    Prompts of unequal length are padded on the left; a prompt that leaves no room in the context loses its beginning.
-    Each sequence draws from a generator of its own, seeded by (sampling.seed, its place in `prompts`).
+    Repeat a prompt to get several answers to it: with beams, they are the best, the second best and so on.
+
+    Args:
+        seeds: one for each prompt; by default they follow from sampling.seed and the place in `prompts`. What is drawn
+            for a prompt depends on its seed only, not on the batch.
+        until: is given the tokens of an answer, after each, and says whether the answer ends with the last of them.
+        weights: "float32"; on a CPU also "bfloat16", "int8" and "auto", the fastest: fewer bytes are read, and the
+            answer is a little another. Or a Fast, which saves the time to pack the same weights again.
 
     Raises:
-        ValueError: a prompt is empty, or max_new_tokens does not fit into the context.
+        ValueError: a prompt is empty, max_new_tokens does not fit into the context, the model does not generate, or
+            there are more copies of a prompt than beams.
     """
-    room = model.config.context - max_new_tokens
-    if room < 1 or max_new_tokens < 1:
-        raise ValueError(
-            f"max_new_tokens={max_new_tokens}: must be between 1 and {model.config.context - 1}, "
-            f"one less than the context"
-        )
-    if not all(prompts):
-        raise ValueError("a prompt has no tokens")
-    prompts = [prompt[-room:] for prompt in prompts]
-    device = model.embedding.weight.device
-    longest = max(map(len, prompts))
-    tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
-    starts = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
-    cache = model.new_cache(len(prompts), longest + max_new_tokens)
-    generators = [torch.Generator().manual_seed(sampling.seed * 1_000_003 + i) for i in range(len(prompts))]
-    finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    said: list[Tensor] = []
     was_training = model.training
     model.eval()
     try:
-        for _ in range(max_new_tokens):
-            hidden = model(tokens, cache=cache, starts=starts if int(starts.max()) > 0 else None)
-            logits = model.head(hidden[:, -1]).float()  # [B, V]
-            chosen = choose(logits, sampling, generators)  # [B]
-            said.append(chosen)
-            finished |= chosen == stop
-            if bool(finished.all()):
-                break
-            tokens = chosen[:, None]
+        if sampling.beams > 1:
+            return _best(model, prompts, max_new_tokens, stop, sampling, until, weights)
+        rows: list[list[int]] = [[] for _ in prompts]
+        for tokens in stream(model, prompts, max_new_tokens, stop, sampling, seeds=seeds, until=until, weights=weights):
+            for row, token in zip(rows, tokens, strict=True):
+                if token is not None:
+                    row.append(token)
+        return rows
     finally:
         model.train(was_training)
-    rows = torch.stack(said, dim=1).tolist()
-    return [row[: row.index(stop)] if stop in row else row for row in rows]
 
 
-def choose(logits: Tensor, sampling: Sampling, generators: list[torch.Generator]) -> Tensor:
-    """The next token of each sequence: logits [B, V] -> [B]."""
-    if sampling.temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = restrict(logits / sampling.temperature, sampling.top_k, sampling.top_p)
-    probabilities = logits.softmax(dim=-1).cpu()
-    drawn = [torch.multinomial(row, 1, generator=g) for row, g in zip(probabilities, generators, strict=True)]
-    return torch.cat(drawn).to(logits.device)
+@torch.inference_mode()
+def stream(
+    model: Transformer,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    stop: int,
+    sampling: Sampling = GREEDY,
+    *,
+    seeds: Sequence[int] | None = None,
+    until: Callable[[list[int]], bool] | None = None,
+    weights: str | Fast = "float32",
+) -> Iterator[list[int | None]]:
+    """The same, step by step: the next token of each answer, None for those that have ended.
+
+    The model must be in eval mode, and sampling.beams 1.
+    """
+    assert not model.training
+    assert sampling.beams == 1
+    seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    uniform = torch.stack([torch.rand(max_new_tokens, generator=generator) for generator in generators])
+    reading = Reading(model, prompts, max_new_tokens, weights)
+    said: list[list[int]] = [[] for _ in prompts]
+    batch = list(range(len(prompts)))  # the prompt that each sequence of the batch goes on from
+    going = set(batch)
+    for step in range(max_new_tokens):
+        logits = discourage(reading.logits.float(), [said[number] for number in batch], sampling)
+        chosen = choose(logits, sampling, uniform[:, step])
+        new: list[int | None] = [None] * len(prompts)
+        for number, token in zip(batch, chosen.tolist(), strict=True):
+            said[number].append(token)
+            if number in going and token != stop:
+                new[number] = token
+            if token == stop or (until is not None and number in going and until(said[number])):
+                going.discard(number)
+        yield new
+        if not going or step == max_new_tokens - 1:
+            return
+        if 2 * len(going) <= len(batch):  # those that have ended leave when they are half of it
+            rows = [row for row, number in enumerate(batch) if number in going]
+            reading.select(rows)
+            chosen, uniform, batch = chosen[rows], uniform[rows], [batch[row] for row in rows]
+        reading.step(chosen)
 
 
-def restrict(logits: Tensor, top_k: int, top_p: float) -> Tensor:
-    """Logits [B, V] with -inf for what is outside the k most likely or outside the nucleus of mass p."""
-    if top_k and top_k < logits.shape[-1]:
-        smallest = logits.topk(top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < smallest, -torch.inf)
-    if top_p < 1:
-        ordered, places = logits.sort(dim=-1, descending=True)
-        before = ordered.softmax(dim=-1).cumsum(dim=-1) - ordered.softmax(dim=-1)
-        outside = torch.zeros_like(before, dtype=torch.bool).scatter(-1, places, before >= top_p)
-        logits = logits.masked_fill(outside, -torch.inf)
-    return logits
+def _best(
+    model: Transformer,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    stop: int,
+    sampling: Sampling,
+    until: Callable[[list[int]], bool] | None,
+    weights: str | Fast,
+) -> list[list[int]]:
+    """For the first copy of a prompt its best answer, for the second its second best ..."""
+    copies = Counter(map(tuple, prompts))
+    if copies and max(copies.values()) > sampling.beams:
+        raise ValueError(
+            f"{max(copies.values())} answers to one prompt: beams={sampling.beams} must be at least as many"
+        )
+    found = beam_search(model, [list(prompt) for prompt in copies], max_new_tokens, stop, sampling, until, weights)
+    answers = {prompt: iter(best) for prompt, best in zip(copies, found, strict=True)}
+    return [next(answers[tuple(prompt)]) for prompt in prompts]

@@ -1,16 +1,21 @@
-"""RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467)."""
+"""RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467) and LayerNorm (Ba et al. 2016, arXiv 1607.06450)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gptexp.model.config import TransformerConfig
+
 
 class RMSNorm(nn.RMSNorm):
     """torch's own with its weight in the input's precision, which its fused kernel needs under autocast."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=1e-6)
-
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+def norm(config: TransformerConfig) -> nn.Module:
+    if config.norm == "rms":
+        return RMSNorm(config.width, eps=config.norm_eps)
+    return nn.LayerNorm(config.width, eps=config.norm_eps)

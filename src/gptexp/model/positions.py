@@ -1,28 +1,42 @@
-"""Rotary positions (Su et al. 2021, arXiv 2104.09864), with the halves of a head split as in Llama and Qwen.
+"""Positions: rotary (Su et al. 2021, arXiv 2104.09864) and sinusoidal (Vaswani et al. 2017, arXiv 1706.03762).
 
-Legend: B sequences, T tokens, H heads, D size of a head.
+Legend: B sequences, T tokens, H heads, C width, D size of a head.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 
 
 class Rotary(nn.Module):
-    """Turns the angles of queries and keys by their position, so that attention sees distances."""
+    """Turns the angles of queries and keys by their position, so that attention sees distances.
 
-    def __init__(self, head_size: int, theta: float) -> None:
+    The halves of a head are paired, as in Llama and Qwen, not neighbouring numbers.
+    """
+
+    def __init__(self, head_size: int, theta: float, scaling: dict[str, float]) -> None:
         super().__init__()
-        self.head_size, self.theta = head_size, theta
+        self.head_size, self.theta, self.scaling = head_size, theta, scaling
 
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [B or 1, T] -> cosines and sines [B or 1, 1, T, D], in fp32."""
-        pairs = torch.arange(0, self.head_size, 2, device=positions.device, dtype=torch.float32)
-        frequencies = 1.0 / self.theta ** (pairs / self.head_size)  # [D/2]
-        angles = positions[..., None].float() * frequencies  # [B, T, D/2]
+        angles = positions[..., None].float() * self.frequencies(positions.device)  # [B, T, D/2]
         angles = torch.cat((angles, angles), dim=-1)[:, None]
         return angles.cos(), angles.sin()
+
+    def frequencies(self, device: torch.device) -> Tensor:
+        """[D/2] radians a token; with Llama 3's scaling, the slow ones slower still, for longer contexts."""
+        pairs = torch.arange(0, self.head_size, 2, device=device, dtype=torch.float32)
+        frequencies = 1.0 / self.theta ** (pairs / self.head_size)
+        if not self.scaling:
+            return frequencies
+        low, high = self.scaling["low_freq_factor"], self.scaling["high_freq_factor"]
+        turns = self.scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)  # in the old context
+        smooth = ((turns - low) / (high - low)).clamp(0, 1)
+        return (1 - smooth) * frequencies / self.scaling["factor"] + smooth * frequencies
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -30,3 +44,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     left, right = x.chunk(2, dim=-1)
     turned = torch.cat((-right, left), dim=-1)
     return (x * cos + turned * sin).to(x.dtype)
+
+
+def sinusoidal(positions: Tensor, width: int) -> Tensor:
+    """positions [B, T] -> [B, T, C]: sines of falling frequency, then the cosines."""
+    half = (width + 1) // 2
+    frequencies = torch.exp(-math.log(10000) * 2 * torch.arange(half, device=positions.device) / width)
+    angles = positions[..., None].float() * frequencies  # [B, T, C/2]
+    return torch.cat((angles.sin(), angles.cos()[..., : width // 2]), dim=-1)

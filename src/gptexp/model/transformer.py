@@ -1,45 +1,29 @@
-"""A decoder-only Transformer (Radford et al. 2018, 2019) with the switches that GPT-2 and Qwen3 differ in.
+"""The Transformer: decoder, prefix decoder, encoder, and encoder with decoder, from the same blocks.
 
-Legend: B sequences, T tokens, C width, V vocabulary.
+Vaswani et al. 2017 (arXiv 1706.03762); as a language model Radford et al. 2018 and 2019; as an encoder Devlin et al.
+2018 (arXiv 1810.04805). Read it from the bottom: a token is embedded and gets its position, each block lets it look at
+others (attention.py) and think by itself (FeedForward), a head turns the result into predictions.
+
+Legend: B sequences, T tokens, S tokens of the source, C width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gptexp.model.attention import Attention, KeyValueCache, attention_mask
-from gptexp.model.norm import RMSNorm
-from gptexp.model.positions import Rotary
-
-
-@dataclass(frozen=True)
-class TransformerConfig:
-    vocab_size: int
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    hidden: int
-    context: int
-    dropout: float = 0.0
-    position: str = "rotary"  # learned | rotary
-    norm: str = "rms"  # layer | rms
-    feed_forward: str = "swiglu"  # gelu | swiglu | relu2
-    qk_norm: bool = True
-    bias: bool = False
-    tied: bool = True
-    rope_theta: float = 10000.0
-    initialisation: str = "zero"  # gpt2 | zero
+from gptexp.model.attention import Attention, KeyValueCache, Sight, attention_mask
+from gptexp.model.config import TransformerConfig
+from gptexp.model.norm import norm
+from gptexp.model.positions import Rotary, sinusoidal
 
 
 class FeedForward(nn.Module):
-    """Two layers with GELU or squared ReLU (arXiv 2109.08668), or the gated SwiGLU (arXiv 2002.05202)."""
+    """Two layers with GELU (arXiv 1606.08415) or squared ReLU (2109.08668), or the gated SwiGLU (2002.05202)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -57,27 +41,35 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """Pre-norm residual block (arXiv 2002.04745): x + attention(norm(x)), then x + feed_forward(norm(x)).
 
-    def __init__(self, config: TransformerConfig, layer: int) -> None:
+    A decoder's block that has an encoder beside it looks at the encoder's memory in between.
+    """
+
+    def __init__(self, config: TransformerConfig, layer: int, looks_at_memory: bool = False) -> None:
         super().__init__()
-        self.attention_norm = _norm(config)
-        self.attention = Attention(
-            config.width, config.heads, config.kv_heads, config.bias, config.qk_norm, config.dropout, layer
-        )
-        self.feed_forward_norm = _norm(config)
+        self.attention_norm = norm(config)
+        self.attention = Attention(config, layer)
+        self.cross_norm = norm(config) if looks_at_memory else None
+        self.cross_attention = Attention(config, layer) if looks_at_memory else None
+        self.feed_forward_norm = norm(config)
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self,
-        x: Tensor,
-        rotary: tuple[Tensor, Tensor] | None,
-        mask: Tensor | None,
-        cache: KeyValueCache | None,
-    ) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), rotary, mask, cache))
+    def forward(self, x: Tensor, sight: Sight) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), sight))
+        if self.cross_norm is not None and self.cross_attention is not None:
+            x = x + self.dropout(self.cross_attention.cross(self.cross_norm(x), sight))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class Encoder(nn.Module):
+    """The blocks that read the source of an encoder with decoder; the embedding is shared with the decoder."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.encoder_layers))
+        self.norm = norm(config)
 
 
 class Transformer(nn.Module):
@@ -87,68 +79,147 @@ class Transformer(nn.Module):
         self.recomputes = False  # activations, in the backward pass, to save memory
         self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Embedding(config.context, config.width) if config.position == "learned" else None
-        self.rotary = Rotary(config.width // config.heads, config.rope_theta) if config.position == "rotary" else None
+        self.rotary = (
+            Rotary(config.head_width, config.rope_theta, dict(config.rope_scaling))
+            if config.position == "rotary"
+            else None
+        )
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-        self.norm = _norm(config)
-        self.head = nn.Linear(config.width, config.vocab_size, bias=False)
-        if config.tied:  # Press and Wolf 2017, arXiv 1608.05859
+        self.encoder = Encoder(config) if config.encoder_layers else None
+        self.blocks = nn.ModuleList(
+            Block(config, layer, looks_at_memory=self.encoder is not None) for layer in range(config.layers)
+        )
+        self.norm = norm(config)
+        self.head = nn.Linear(config.width, config.tags or config.vocab_size, bias=False)
+        if config.tied and not config.tags:  # Press and Wolf 2017, arXiv 1608.05859
             self.head.weight = self.embedding.weight
+        self.class_head = nn.Linear(4 * config.width, config.classes) if config.classes else None
         self._initialise()
 
     def forward(
         self,
         tokens: Tensor,
+        *,
         documents: Tensor | None = None,
-        cache: KeyValueCache | None = None,
+        prefix: Tensor | None = None,
+        lengths: Tensor | None = None,
         starts: Tensor | None = None,
+        cache: KeyValueCache | None = None,
+        memory: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Hidden states after the last norm, [B, T, C].
+        """Hidden states after the last norm, [B, T, C]; `head` makes logits of them.
 
         Args:
             tokens: [B, T]; with a cache, the tokens that follow those in it.
             documents: [B, T], attention stays among equal numbers.
+            prefix: [B], tokens that are given; all others may look at them where arch is prefix.
+            lengths: [B], tokens of sequences that are padded on the right.
             starts: [B], first real position of sequences that are padded on the left.
+            memory: what `encode` gave, for an encoder with decoder.
 
         Raises:
             ValueError: more tokens than the context holds.
         """
-        T = tokens.shape[1]  # noqa: N806
         past = cache.length if cache is not None else 0
+        x, rotary = self._embed(tokens, past, starts)
+        is_causal = self.config.arch != "encoder"
+        given = prefix if self.config.arch == "prefix" else None
+        mask = attention_mask(
+            tokens.shape[1],
+            past,
+            tokens.device,
+            is_causal=is_causal,
+            starts=starts,
+            documents=documents,
+            prefix=given,
+            lengths=lengths,
+        )
+        sight = Sight(mask, is_causal, rotary, cache, *(memory or (None, None)))
+        x = self._through(self.blocks, x, sight)
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        return self.norm(x)
+
+    def encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Memory [B, S, C] of sources [B, S] of these lengths [B], padded on the right, and its mask [B, 1, 1, S]."""
+        assert self.encoder is not None
+        x, rotary = self._embed(source)
+        mask = (torch.arange(source.shape[1], device=source.device)[None] < lengths[:, None])[:, None, None]
+        x = self._through(self.encoder.blocks, x, Sight(mask, rotary=rotary))
+        return self.encoder.norm(x), mask
+
+    def loss(
+        self,
+        tokens: Tensor,
+        targets: Tensor,
+        documents: Tensor | None = None,
+        prefix: Tensor | None = None,
+        lengths: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy in nats, summed over the targets [B, T] that are not negative, and over the labels [B].
+
+        The head is applied only where there is a target: a summary's loss does not pay for its document. An encoder
+        with decoder reads the prefix with its encoder, and its decoder starts with the prefix's last token.
+        """
+        memory = None
+        if self.encoder is not None:
+            assert prefix is not None
+            source, tokens, targets = split_at_prefix(tokens, targets, prefix)
+            memory = self.encode(source, prefix)
+        # Not self(...): under FSDP `loss` is the method that is entered from outside.
+        hidden = self.forward(tokens, documents=documents, prefix=prefix, lengths=lengths, memory=memory)
+        valid = targets >= 0
+        logits = self.head(hidden[valid])  # [targets, V]
+        of_targets = F.cross_entropy(logits.float(), targets[valid], reduction="sum")
+        if self.class_head is None or labels is None:
+            return of_targets, torch.zeros_like(of_targets)
+        assert prefix is not None
+        assert lengths is not None
+        return of_targets, F.cross_entropy(self.classify(hidden, prefix, lengths).float(), labels, reduction="sum")
+
+    def classify(self, hidden: Tensor, prefix: Tensor, lengths: Tensor) -> Tensor:
+        """Logits [B, classes] for pairs of texts, the first of `prefix` [B] tokens, from their hidden states [B, T, C].
+
+        BERT reads them off its first token, which from scratch takes very long to learn anything. The means of both
+        parts, their product and their distance show at once what the two share (Conneau et al. 2017, arXiv 1705.02364).
+        """
+        assert self.class_head is not None
+        place = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        inside = place < lengths[:, None]
+        parts = (inside & (place < prefix[:, None]), inside & (place >= prefix[:, None]))  # [B, T]
+        first, second = (
+            (hidden * part[..., None]).sum(dim=1) / part.sum(dim=1, keepdim=True).clamp(min=1) for part in parts
+        )
+        return self.class_head(torch.cat((first, second, first * second, (first - second).abs()), dim=-1))
+
+    def new_cache(self, batch: int, longest: int) -> KeyValueCache:
+        return KeyValueCache.empty(self.config, batch, longest, self.embedding.weight)
+
+    def _embed(
+        self, tokens: Tensor, past: int = 0, starts: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """Embeddings [B, T, C] with their positions, or beside them the angles of rotary positions."""
+        T = tokens.shape[1]  # noqa: N806
         if past + T > self.config.context:
             raise ValueError(f"{past + T} tokens do not fit into a context of {self.config.context}")
         positions = torch.arange(past, past + T, device=tokens.device)[None]  # [1, T]
         if starts is not None:
             positions = (positions - starts[:, None]).clamp(min=0)  # [B, T]
-        x = self.embedding(tokens)  # [B, T, C]
+        x = self.embedding(tokens)
         if self.positions is not None:
             x = x + self.positions(positions)
-        x = self.dropout(x)
-        rotary = self.rotary(positions) if self.rotary is not None else None
-        mask = attention_mask(T, past, starts, documents, tokens.device)
-        for block in self.blocks:
+        elif self.rotary is None:  # scaled as in Vaswani et al. 2017, section 3.4, so that positions do not drown it
+            x = x * self.config.width**0.5 + sinusoidal(positions, self.config.width).to(x.dtype)
+        return self.dropout(x), self.rotary(positions) if self.rotary is not None else None
+
+    def _through(self, blocks: nn.ModuleList, x: Tensor, sight: Sight) -> Tensor:
+        for block in blocks:
             if self.recomputes and self.training:  # Chen et al. 2016, arXiv 1604.06174
-                x = checkpoint(block, x, rotary, mask, cache, use_reentrant=False)
+                x = checkpoint(block, x, sight, use_reentrant=False)
             else:
-                x = block(x, rotary, mask, cache)
-        if cache is not None:
-            cache.length += T
-        return self.norm(x)
-
-    def loss(self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None) -> Tensor:
-        """Cross-entropy in nats, summed over the targets that are not negative; 0 where there is none.
-
-        The head is applied only where there is a target: a summary's loss does not pay for its document.
-        """
-        hidden = self.forward(tokens, documents)  # not self(...): under FSDP this method is the entry, not forward
-        valid = targets >= 0
-        logits = self.head(hidden[valid])  # [targets, V]
-        return F.cross_entropy(logits.float(), targets[valid], reduction="sum")
-
-    def new_cache(self, batch: int, longest: int) -> KeyValueCache:
-        config = self.config
-        head_size = config.width // config.heads
-        return KeyValueCache.empty(config.layers, batch, config.kv_heads, longest, head_size, self.embedding.weight)
+                x = block(x, sight)
+        return x
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -166,14 +237,26 @@ class Transformer(nn.Module):
                 nn.init.normal_(module.weight, std=std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.normal_(self.embedding.weight, std=0.02 if self.config.tied else 1.0)
+        std = 0.02 if self.config.tied else 1.0
+        if self.config.position == "sinusoidal":
+            std = self.config.width**-0.5
+        nn.init.normal_(self.embedding.weight, std=std)
         if self.positions is not None:
             nn.init.normal_(self.positions.weight, std=0.02)
-        if not self.config.tied:
+        if self.head.weight is not self.embedding.weight:
             nn.init.zeros_(self.head.weight)
+        if self.class_head is not None:
+            nn.init.zeros_(self.class_head.weight)
 
 
-def _norm(config: TransformerConfig) -> nn.Module:
-    if config.norm == "rms":
-        return RMSNorm(config.width)
-    return nn.LayerNorm(config.width, eps=1e-5)
+def split_at_prefix(tokens: Tensor, targets: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, T] in one row, given text first, to (source [B, S], what the decoder reads [B, U], its targets [B, U]).
+
+    The decoder starts with the last token of the source, the separator; targets are negative where there is none.
+    """
+    T = tokens.shape[1]  # noqa: N806
+    source = tokens[:, : int(prefix.max())]
+    places = prefix[:, None] - 1 + torch.arange(T - int(prefix.min()) + 1, device=tokens.device)  # [B, U]
+    inside = places < T
+    places = places.clamp(max=T - 1)
+    return source, tokens.gather(1, places), targets.gather(1, places).masked_fill(~inside, -1)

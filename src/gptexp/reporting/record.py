@@ -33,17 +33,7 @@ from gptexp.config import compose
 from gptexp.config.errors import UserError, nearest
 from gptexp.config.schema import Config
 
-LIBRARIES = (
-    "gptexp",
-    "torch",
-    "lightning",
-    "hydra-core",
-    "transformers",
-    "tokenizers",
-    "datasets",
-    "wandb",
-    "babel",
-)
+LIBRARIES = ("gptexp", "torch", "lightning", "hydra-core", "transformers", "tokenizers", "datasets", "wandb", "babel")
 
 
 class RunFolder:

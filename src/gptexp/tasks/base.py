@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -16,6 +17,26 @@ from gptexp.data.order import permuted
 from gptexp.data.packing import Examples, Sequences
 from gptexp.data.store import Encoded, Store
 from gptexp.data.tokenizers import Tokenizer
+from gptexp.model import Transformer
+from gptexp.model.decoding import Sampling, generate
+
+
+@dataclass
+class Losses:
+    """Nats summed over the targets and over the labels of a split, and how many there are."""
+
+    of_targets: float
+    of_labels: float
+    targets: int
+    labels: int
+
+    @classmethod
+    def summed(cls, parts: list[Losses]) -> Losses:
+        return cls(*(sum(values) for values in zip(*map(astuple, parts), strict=True)))
+
+    def mean(self) -> float:
+        """What training minimises: nats a target, and a label."""
+        return self.of_targets / max(1, self.targets) + self.of_labels / max(1, self.labels)
 
 
 class Task(ABC):
@@ -23,7 +44,8 @@ class Task(ABC):
 
     fields: ClassVar[tuple[str, ...]]  # what it needs of an example; the last one is what is learned
     stream: ClassVar[bool] = False  # True: windows of one long stream; False: one sequence an example
-    generates: ClassVar[bool] = True  # False: scored by its loss alone
+    answers_are_scored: ClassVar[bool] = True  # False: its loss alone is
+    continues: ClassVar[bool] = False  # True: an answer goes on from its text
     temperature: ClassVar[float] = 0.0  # of samples; 0: the likeliest token each time
     headline: ClassVar[str]  # the metric that a table shows first
     higher_is_better: ClassVar[bool] = True
@@ -32,9 +54,14 @@ class Task(ABC):
     def __init__(self, config: schema.Task, context: int) -> None:
         self.config, self.context = config, context
 
+    @classmethod
+    def on(cls, model: schema.Model) -> type[Task]:  # noqa: ARG003
+        """The class that does the task on this kind of model."""
+        return cls
+
     @abstractmethod
-    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        """Token sequences of at most context + 1 tokens (of any length for a stream)."""
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
+        """Token sequences of at most context + 1 tokens (of any length for a stream); None: of no use."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -45,20 +72,27 @@ class Task(ABC):
         """The sequences of a split; `seed` where it is trained on, None for a fixed pass."""
 
     @property
-    @abstractmethod
-    def max_new_tokens(self) -> int: ...
+    def max_new_tokens(self) -> int:
+        """Longest answer of a task whose answers are generated."""
+        raise NotImplementedError
 
-    @abstractmethod
     def prompt(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        """What the model is given to answer `text`."""
+        """What the model is given to go on from, to answer `text`."""
+        raise NotImplementedError
 
     @abstractmethod
     def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:
         """Up to `count` held-out examples as {"source", "target"}; 0: all."""
 
-    def loss_metrics(self, store: Store, split: str, loss: float, targets: int) -> dict[str, float]:  # noqa: ARG002
-        """Metrics that follow from the summed loss (nats) over all `targets` of a split."""
-        return {"loss": loss / max(1, targets)}
+    def loss_metrics(self, store: Store, split: str, losses: Losses) -> dict[str, float]:  # noqa: ARG002
+        """Metrics that follow from the losses over all of a split."""
+        return {"loss": losses.mean()}
+
+    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[str]) -> list[str]:
+        """What the model says to each text."""
+        prompts = [self.prompt(text, tokenizer) for text in texts]
+        rows = generate(model, prompts, self.max_new_tokens, tokenizer.eos, Sampling(self.temperature))
+        return [tokenizer.decode(row) for row in rows]
 
     def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:  # noqa: ARG002
         return {}
@@ -105,9 +139,9 @@ class TextToText(Task):
             "loss_on_prompt": self.config.loss_on_prompt,
         }
 
-    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]:
-        sources = tokenizer.encode_batch([example.fields["source"] for example in examples])
-        targets = tokenizer.encode_batch([example.fields["target"] for example in examples])
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
+        sources, targets = (tokenizer.encode_batch([example.fields[name] for example in examples])
+                            for name in self.fields)  # fmt: skip
         return [self._sequence(s, t, tokenizer) for s, t in zip(sources, targets, strict=True)]
 
     def _sequence(self, source: list[int], target: list[int], tokenizer: Tokenizer) -> Encoded:
@@ -138,10 +172,12 @@ class TextToText(Task):
         total = store.meta["splits"][split]["sequences"]
         count = min(count or total, total)
         chosen = set(permuted(np.arange(count), total, seed=0, epoch=0).tolist())  # from all over the split
-        return (example for number, example in enumerate(store.examples(split)) if number in chosen)
+        for number, example in enumerate(store.examples(split)):
+            if number in chosen:
+                yield {"source": example[self.fields[0]], "target": example[self.fields[1]]}
 
 
-def make_task(config: schema.Task, context: int) -> Task:
+def make_task(config: schema.Task, model: schema.Model) -> Task:
     """The task that the config names: the class in gptexp/tasks/KIND.py that is called as its settings are."""
     module = import_module(f"gptexp.tasks.{config.kind}")  # each brings the libraries of its metrics
-    return getattr(module, type(config).__name__)(config, context)
+    return getattr(module, type(config).__name__).on(model)(config, model.context)

@@ -13,13 +13,14 @@ from gptexp.data.corpora import Example
 from gptexp.data.packing import Sequences, Windows
 from gptexp.data.store import Encoded, Store
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.tasks.base import Task
+from gptexp.tasks.base import Losses, Task
 
 
 class Pretrain(Task):
     fields = ("text",)
     stream = True
-    generates = False
+    answers_are_scored = False
+    continues = True
     temperature = 0.8
     headline = "bits_per_byte"
     higher_is_better = False
@@ -29,7 +30,7 @@ class Pretrain(Task):
     def settings(self) -> dict[str, Any]:
         return {"layout": "text eos"}
 
-    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded]:
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
         texts = tokenizer.encode_batch([example.fields["text"] for example in examples])
         rows = [[*text, tokenizer.eos] if example.ends else text for text, example in zip(texts, examples, strict=True)]
         return [Encoded(row, targets=len(row)) for row in rows]
@@ -56,9 +57,10 @@ class Pretrain(Task):
                 "target": store.tokenizer.decode(tokens[middle:end].tolist()),
             }
 
-    def loss_metrics(self, store: Store, split: str, loss: float, targets: int) -> dict[str, float]:
+    def loss_metrics(self, store: Store, split: str, losses: Losses) -> dict[str, float]:
+        loss, targets = losses.of_targets, losses.targets
         counts = store.meta["splits"][split]
-        unigram = self._unigram(store, split)
+        unigram = unigram_loss(store, split)
         # A token that stands for what the vocabulary lacks is no compression: its text is charged in full.
         spelled = 8 * counts["unknown_bytes"]
         return {
@@ -70,13 +72,14 @@ class Pretrain(Task):
             "baseline/bits_per_byte": (unigram / math.log(2) + spelled) / counts["bytes"],
         }
 
-    def _unigram(self, store: Store, split: str) -> float:
-        """Nats that add-one smoothed token frequencies of the training split need for a held-out split."""
-        vocabulary = store.meta["vocab_size"]
-        seen = _counts(store, "train", vocabulary) + 1
-        wanted = _counts(store, split, vocabulary)
-        wanted[int(store.tokens(split)[0])] -= 1  # the first token is given
-        return float(-(wanted * np.log(seen / seen.sum())).sum())
+
+def unigram_loss(store: Store, split: str) -> float:
+    """Nats that add-one smoothed token frequencies of the training split need for a held-out split."""
+    vocabulary = store.meta["vocab_size"]
+    seen = _counts(store, "train", vocabulary) + 1
+    wanted = _counts(store, split, vocabulary)
+    wanted[int(store.tokens(split)[0])] -= 1  # the first token is given
+    return float(-(wanted * np.log(seen / seen.sum())).sum())
 
 
 def _counts(store: Store, split: str, vocabulary: int) -> np.ndarray:

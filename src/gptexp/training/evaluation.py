@@ -13,8 +13,7 @@ from gptexp.data.progress import shown
 from gptexp.data.store import Store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
-from gptexp.model.decoding import Sampling, generate
-from gptexp.tasks import Task
+from gptexp.tasks import Losses, Task
 from gptexp.training.hardware import autocast
 from gptexp.training.world import World
 
@@ -40,11 +39,11 @@ def evaluate(
 
     Ranks share the batches, which are the same however many ranks there are: so are the figures, to the bit.
     """
-    metrics = task.loss_metrics(store, split, *_loss(model, task, store, split, precision, world))
-    count = task.config.test_examples if task.generates else task.config.samples
-    examples = list(task.held_out(store, split, count)) if count or task.generates else []
+    metrics = task.loss_metrics(store, split, _losses(model, task, store, split, precision, world))
+    count = task.config.test_examples if task.answers_are_scored else task.config.samples
+    examples = list(task.held_out(store, split, count)) if count or task.answers_are_scored else []
     outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples], world)
-    if task.generates:
+    if task.answers_are_scored:
         metrics |= task.score(outputs, examples)
         naive = task.score([task.baseline(example["source"]) for example in examples], examples)
         metrics |= {f"baseline/{name}": value for name, value in naive.items()}
@@ -57,34 +56,31 @@ def evaluate(
 
 def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[str], world: World = ALONE) -> list[str]:
     """What the model says to each text; texts of similar length are computed together."""
-    prompts = [task.prompt(text, tokenizer) for text in texts]
-    order = sorted(range(len(texts)), key=lambda i: len(prompts[i]))
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     groups = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
-    sampling = Sampling(task.temperature)
 
     def said(number: int) -> dict[int, str]:
-        chosen = [prompts[i] for i in groups[number]]
-        rows = generate(model, chosen, task.max_new_tokens, tokenizer.eos, sampling)
-        return {i: tokenizer.decode(row) for i, row in zip(groups[number], rows, strict=True)}
+        chosen = [texts[i] for i in groups[number]]
+        return dict(zip(groups[number], task.answers(model, tokenizer, chosen), strict=True))
 
-    found = {i: text for group in _shared(len(groups), said, "generating", world) for i, text in group.items()}
+    found = {i: text for group in _shared(len(groups), said, "answering", world) for i, text in group.items()}
     return [found[i] for i in range(len(texts))]
 
 
 @torch.inference_mode()
-def _loss(model: Transformer, task: Task, store: Store, split: str, precision: str, world: World) -> tuple[float, int]:
-    """Nats summed over all targets of a split, and how many there are."""
+def _losses(model: Transformer, task: Task, store: Store, split: str, precision: str, world: World) -> Losses:
+    """Nats summed over all targets and labels of a split, and how many there are."""
     device = model.embedding.weight.device
     model.eval()
     batches = HeldOutBatches(task.sequences(store, split, None), batch_size(task.context))
 
-    def loss(number: int) -> tuple[float, int]:
+    def losses(number: int) -> Losses:
         batch = batches[number].to(device)
         with autocast(precision, device):
-            return float(model.loss(batch.tokens, batch.targets, batch.documents)), batch.total_targets
+            of_targets, of_labels = model.loss(**batch.inputs())
+        return Losses(float(of_targets), float(of_labels), batch.total_targets, batch.total_labels)
 
-    found = _shared(len(batches), loss, f"{split} loss", world)
-    return sum(loss for loss, _ in found), sum(targets for _, targets in found)
+    return Losses.summed(_shared(len(batches), losses, f"{split} loss", world))
 
 
 def _shared(count: int, compute: Callable[[int], Found], doing: str, world: World) -> list[Found]:

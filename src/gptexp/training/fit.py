@@ -39,7 +39,7 @@ from gptexp.training.progress import Progress
 from gptexp.training.recorder import Recorder
 from gptexp.training.signals import StopSignals, requeue
 from gptexp.training.strategies import strategy
-from gptexp.training.weights import build_model, initialise, load_run
+from gptexp.training.weights import adapt, build_model, initialise, load_run
 from gptexp.training.world import World
 
 
@@ -82,7 +82,6 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
             raise
         finally:
             tracker.close(failed)
-    world.leave()
 
 
 def _train(
@@ -90,7 +89,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train to the last step, and tell what it took. Model and optimizer are gone from memory afterwards."""
     torch.manual_seed(config.seed)
-    model = build_model(config.model, prepared.store.tokenizer.vocab_size)
+    model = build_model(config, prepared.store.tokenizer.vocab_size)
     model.recomputes = config.trainer.activation_checkpointing
     module = Module(model, config, world, stop)
     recorder = Recorder(config, folder, tracker, world, belongs_to(config, prepared))
@@ -155,6 +154,7 @@ def _restore(module: Module, recorder: Recorder) -> None:
     if found is not None:
         theirs = checkpoint.manifest(found)["belongs_to"]
         _compare(theirs, recorder.belongs_to, found, config.accept)
+        adapt(module.model, config.optim)
         checkpoint.load_weights(found, module.model)
         state = checkpoint.read_state(found)
         module.step, module.tokens, module.seconds = state["step"], state["tokens"], state["seconds"]
@@ -162,6 +162,7 @@ def _restore(module: Module, recorder: Recorder) -> None:
         recorder.best = state["best"] if theirs["data"] == recorder.belongs_to["data"] else None
     elif config.init:
         initialise(module.model, config)
+        adapt(module.model, config.optim)
     module.micro_batch = folder.micro_batch() or config.trainer.micro_batch
     if world.is_first:
         folder.forget_after(module.step)
@@ -259,8 +260,9 @@ def _main(path: Path) -> None:
     rank = World.found().rank
     try:
         fit(RunFolder(path), RunFolder(path).config())
+        World.end()
     except Stopped:
-        sys.exit(Stopped.code)
+        World.end(Stopped.code)
     except OutOfMemoryError as error:
         RunFolder(path).write_micro_batch(error.micro_batch)
         os._exit(OutOfMemoryError.code)

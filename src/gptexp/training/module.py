@@ -14,7 +14,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from gptexp.config.errors import RunError
@@ -44,7 +44,8 @@ class Module(L.LightningModule):
         self.norm = 0.0  # of the last step's gradient
         self.learning_rate = 0.0
         self.is_asked_to_stop = False  # on some rank, and known to all of them
-        self.held_out_loss, self.held_out_targets = (SumMetric(nan_strategy="disable") for _ in range(2))
+        # Of targets and of labels: the loss, and how many they are.
+        self.held_out: Any = nn.ModuleList(SumMetric(nan_strategy="disable") for _ in range(4))
 
     def configure_model(self) -> None:
         if self.config.trainer.strategy == "fsdp" and not self.is_sharded:  # Lightning may call this twice
@@ -102,7 +103,7 @@ class Module(L.LightningModule):
         tokens = None if self.is_sharded else micro_batch_tokens(self.device)
         micro_batches = list(batch.split(self.micro_batch, tokens))
         for micro in micro_batches:
-            share = self.model.loss(micro.tokens, micro.targets, micro.documents) / max(1, batch.total_targets)
+            share = batch.share(*self.model.loss(**micro.inputs()))
             with nullcontext() if micro is micro_batches[-1] else self._gradients_stay_here():
                 self.manual_backward(share * self.world.size)  # strategies average gradients over ranks
             loss += share.detach()
@@ -126,21 +127,23 @@ class Module(L.LightningModule):
         return self.loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        self.held_out_loss.update(self.model.loss(batch.tokens, batch.targets, batch.documents))
-        self.held_out_targets.update((batch.targets >= 0).sum())
+        counts = (batch.targets >= 0).sum(), 0 if batch.labels is None else (batch.labels >= 0).sum()
+        for metric, value in zip(self.held_out, (*self.model.loss(**batch.inputs()), *counts), strict=True):
+            metric.update(value)
 
     def on_validation_epoch_start(self) -> None:
-        for metric in (self.held_out_loss, self.held_out_targets):
+        for metric in self.held_out:
             metric.set_dtype(torch.float64)
             metric.reset()
 
     def validation_loss(self) -> float:
-        """Nats a target over the whole validation split, summed over all ranks.
+        """Nats a target, and a label, over the whole validation split of all ranks.
 
         Raises:
             RunError: it is not finite.
         """
-        loss = float(self.held_out_loss.compute() / self.held_out_targets.compute())
+        of_targets, of_labels, targets, labels = (float(metric.compute()) for metric in self.held_out)
+        loss = of_targets / max(1, targets) + of_labels / max(1, labels)
         if not np.isfinite(loss):
             raise RunError(
                 f"the validation loss after step {self.step} is {loss}: the newest checkpoint is from before"

@@ -29,7 +29,7 @@ def prepare(config: Config, tokenizer: Path | None = None) -> Prepared:
     Raises:
         UserError: the data cannot be read or does not fit the task.
     """
-    task = make_task(config.task, config.model.context)
+    task = make_task(config.task, config.model)
     cache = cache_folder(config)
     corpus = open_corpus(config.data, task.fields, cache)
     given = Tokenizer.load(tokenizer) if tokenizer and config.origin else None

@@ -57,7 +57,7 @@ def replay(folder: RunFolder) -> Replay:
         [one] = batch.rows(slice(row, row + 1)).split()
         seed_step(config.seed, step, 0)
         with hardware.autocast(config.trainer.precision, device):
-            loss = model.loss(one.tokens, one.targets, one.documents) / max(1, batch.total_targets)
+            loss = batch.share(*model.loss(**one.inputs()))
         before = _norm(model)
         loss.backward()
         total += float(loss.detach())

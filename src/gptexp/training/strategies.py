@@ -35,7 +35,7 @@ def shard(model: Transformer, mesh: Any, settings: schema.Trainer) -> None:
     on_gpu = dimension.device_type == "cuda"
     bf16 = on_gpu and hardware.precision(settings.precision, torch.device("cuda")) == "bf16-mixed"
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
-    for block in model.blocks:
+    for block in (*(model.encoder.blocks if model.encoder else ()), *model.blocks):
         fully_shard(block, mesh=dimension, mp_policy=policy)
     fully_shard(model, mesh=dimension, mp_policy=policy)
     # Validation and training call `loss`, which reaches the root's own parameters without its forward.

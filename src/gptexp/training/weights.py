@@ -1,27 +1,85 @@
-"""From a config to a model, and from a name to weights: a run folder of ours."""
+"""From a config to a model, and from a name to weights."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+import shlex
+from collections.abc import Set
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.model import Transformer, TransformerConfig
-from gptexp.reporting.record import RunFolder, find_run
+from gptexp.model import Transformer, TransformerConfig, huggingface, lora
+from gptexp.reporting.record import RunFolder
 from gptexp.training import checkpoint
+from gptexp.training.published import Published, find_weights
 
-FREE = {
-    "size",
-    "flavour",
-    "context",
-    "dropout",
-}  # settings that may differ between a run and the one it starts from
+SETTINGS = [field.name for field in fields(schema.Model) if field.name in TransformerConfig.__dataclass_fields__]
+FREE = {"context", "dropout", "initialisation"}  # may differ between weights and what starts from them
 
 
-def build_model(config: schema.Model, vocab_size: int) -> Transformer:
-    names = {field.name for field in fields(TransformerConfig)} - {"vocab_size"}
-    return Transformer(TransformerConfig(vocab_size=vocab_size, **{name: getattr(config, name) for name in names}))
+def build_model(config: schema.Config, vocab_size: int) -> Transformer:
+    model, task = config.model, config.task
+    switches = {name: getattr(model, name) for name in SETTINGS}
+    switches["rope_scaling"] = tuple(sorted(model.rope_scaling.items()))
+    switches |= {"classes": task.classes, "tags": task.tags if model.arch == "encoder" else 0}
+    return Transformer(TransformerConfig(vocab_size=vocab_size, **switches))
+
+
+def settings_of(config: TransformerConfig) -> dict[str, Any]:
+    """The settings under `model` that build a model of this config."""
+    found = {name: getattr(config, name) for name in SETTINGS}
+    return found | {"head_size": config.head_width, "rope_scaling": dict(config.rope_scaling)}
+
+
+def overrides_of(config: TransformerConfig, free: Set[str] = frozenset()) -> list[str]:
+    """The same as words of a command, but for those in `free`."""
+    words = []
+    for name, value in settings_of(config).items():
+        if isinstance(value, dict):
+            value = f"{{{','.join(f'{key}:{number}' for key, number in value.items())}}}" if value else None
+        if name not in free and value is not None:
+            added = "+" * (name == "rope_scaling")  # Hydra: entries of a dictionary are new keys
+            words.append(f"{added}model.{name}={str(value).lower() if isinstance(value, bool) else value}")
+    return words
+
+
+def load(source: RunFolder | Published) -> tuple[Transformer, Tokenizer]:
+    """A trained model in eval mode, and its tokenizer. The vocabulary is the tokenizer's (see `fit_vocabulary`).
+
+    Raises:
+        UserError: there are no weights, or they are damaged or of an architecture that is not ours.
+    """
+    if isinstance(source, RunFolder):
+        return load_run(source)
+    tokenizer = Tokenizer.load(source.tokenizer)
+    try:
+        model = huggingface.load(source.path)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+    fit_vocabulary(model, tokenizer.vocab_size)
+    return model, tokenizer
+
+
+def task_of(source: RunFolder | Published, model: Transformer) -> tuple[schema.Task, schema.Model]:
+    """What a model that `load` has given was trained for, and its settings; the models of others continue texts.
+
+    Raises:
+        UserError: it is of others, and does not continue texts.
+    """
+    if isinstance(source, RunFolder):
+        config = source.config()
+        return config.task, config.model
+    task = source.task
+    if task is None and model.config.arch != "decoder":
+        raise UserError(
+            f"{source.path}: an {model.config.arch} that gptexp has not exported: give it a task with init="
+        )
+    return task or schema.Pretrain(), schema.Model(size=source.path.name, **settings_of(model.config))
 
 
 def load_run(folder: RunFolder, which: str | None = None) -> tuple[Transformer, Tokenizer]:
@@ -40,27 +98,60 @@ def load_run(folder: RunFolder, which: str | None = None) -> tuple[Transformer, 
     tokenizer = Tokenizer.load(folder.path / "tokenizer.json")
     if tokenizer.fingerprint() != checkpoint.manifest(found)["belongs_to"]["tokenizer"]:
         raise UserError(f"{folder.path / 'tokenizer.json'}: is not the tokenizer that {found.name} was trained with")
-    model = build_model(folder.config().model, tokenizer.vocab_size)
+    config = folder.config()
+    model = build_model(config, tokenizer.vocab_size)
+    adapt(model, config.optim)
     checkpoint.load_weights(found, model)
+    lora.merge(model)
     return model.eval(), tokenizer
 
 
+def adapt(model: Transformer, optim: schema.Optim) -> None:
+    """Freeze all but low-rank factors and the heads that are new, where the settings ask for that."""
+    if optim.lora_rank:
+        heads = ["class_head", *(["head"] if model.config.tags else [])]
+        lora.add(model, optim.lora_rank, optim.lora_alpha, optim.lora_targets, trained=heads)
+
+
+def fit_vocabulary(model: Transformer, size: int) -> None:
+    """Give the model a row for each token of its tokenizer.
+
+    Rows beyond them pad the vocabulary of a published model to a round number, and go. Tokens that we have added to
+    its tokenizer get the mean of the other rows: they begin as likely as an average token.
+    """
+
+    def fitted(rows: Tensor) -> nn.Parameter:
+        more = rows.mean(dim=0, keepdim=True).expand(max(0, size - len(rows)), -1)
+        return nn.Parameter(torch.cat((rows[:size], more)))
+
+    if size == model.config.vocab_size:
+        return
+    with torch.no_grad():
+        model.embedding.weight = fitted(model.embedding.weight)
+        model.head.weight = model.embedding.weight if model.config.tied else fitted(model.head.weight)
+    model.config = replace(model.config, vocab_size=size)
+    model.embedding.num_embeddings = model.head.out_features = size
+
+
 def initialise(model: Transformer, config: schema.Config) -> None:
-    """Copy the weights that `init` names into `model`.
+    """Copy the weights that `init` names into `model`. Heads for another task begin as they are.
 
     Raises:
-        UserError: they are of another shape.
+        UserError: they are of another shape; the message has all overrides that give this one.
     """
     assert config.init is not None
-    source = find_run(config.init)
-    theirs, ours = source.config().model, config.model
-    for name in [field.name for field in fields(schema.Model) if field.name not in FREE]:
-        if getattr(theirs, name) != getattr(ours, name):
-            raise UserError(
-                f"init={config.init}: has model.{name}={getattr(theirs, name)}, not {getattr(ours, name)}. "
-                f"Use model={theirs.size} model.{name}={getattr(theirs, name)}"
-            )
-    if ours.position == "learned" and theirs.context != ours.context:
-        raise UserError(f"init={config.init}: learned positions for model.context={theirs.context}, not {ours.context}")
-    trained, _ = load_run(source)
-    model.load_state_dict(trained.state_dict())
+    trained, _ = load(find_weights(config.init))
+    free = FREE - {"context"} if trained.config.position == "learned" else FREE
+    if "encoder_decoder" not in (trained.config.arch, model.config.arch):
+        free = free | {"arch"}  # what a token may look at changes no shape
+    theirs, ours = settings_of(trained.config), settings_of(model.config)
+    different = [name for name in SETTINGS if name not in free and theirs[name] != ours[name]]
+    if different:
+        said = ", ".join(f"model.{name}={theirs[name]}, not {ours[name]}" for name in different)
+        needed = " ".join(shlex.quote(word) for word in overrides_of(trained.config, free))
+        raise UserError(f"init={config.init}: has {said}. All that it needs: {needed}")
+    mine = model.state_dict()
+    fitting = {name: rows for name, rows in trained.state_dict().items()
+               if name in mine and mine[name].shape == rows.shape}  # fmt: skip
+    assert all(name.startswith(("head.", "class_head.")) for name in mine.keys() - fitting.keys())
+    model.load_state_dict(fitting, strict=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,9 +35,17 @@ class World(Place):
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=SILENCE)
 
-    def leave(self) -> None:
-        if dist.is_initialized():  # left to the interpreter's exit, gloo's threads may abort the process
-            dist.destroy_process_group()
+    @staticmethod
+    def end(code: int = 0) -> None:
+        """End this process, whose work is done and written, together with the others; returns where it is alone.
+
+        Without the interpreter's own exit: gloo's threads may abort the process in it, and it then counts as failed.
+        """
+        if dist.is_initialized():
+            dist.barrier()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
 
     def barrier(self) -> None:
         if self.size > 1:

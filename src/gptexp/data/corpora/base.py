@@ -60,7 +60,7 @@ def open_corpus(config: schema.Data, fields: tuple[str, ...], cache: Path) -> Co
 def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str], where: str) -> dict[str, str]:
     """Our `fields` out of a record of the user's, whose own names for them are in `names`.
 
-    A list of strings is joined by spaces for a source, and its first item is taken for a target.
+    A list of strings is joined for a source or for terms, and its first item is taken for a target.
 
     Raises:
         UserError: a field is missing, or is neither text, number nor list of texts.
@@ -75,7 +75,7 @@ def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str],
             )
         value = record[theirs]
         if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            value = value[0] if field == "target" else " ".join(value)
+            value = value[0] if field == "target" else ("; " if field == "terms" else " ").join(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise UserError(f"{where}: field '{theirs}' holds {_shown(value)}; text or a list of texts is needed")
         picked[field] = str(value).encode("utf8", "replace").decode()  # half a surrogate pair is not text

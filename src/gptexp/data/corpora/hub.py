@@ -11,14 +11,7 @@ from gptexp.config.errors import UserError
 from gptexp.config.network import hub_is_reachable
 from gptexp.data.corpora.base import Corpus, Example, pick
 
-SPLIT_NAMES = {
-    "train": "train",
-    "validation": "val",
-    "valid": "val",
-    "dev": "val",
-    "val": "val",
-    "test": "test",
-}
+SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "dev": "val", "val": "val", "test": "test"}
 
 
 class Hub(Corpus):

@@ -26,20 +26,23 @@ from gptexp.config.errors import UserError, nearest
 from gptexp.data import splits
 from gptexp.data.corpora.base import Corpus, Example
 from gptexp.data.corpora.docstrings import docstrings_of
+from gptexp.data.corpora.keyterms import key_terms
 from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
 from gptexp.data.progress import shown
 
-VERSION = 1  # of the extraction below: raise it when that changes
+VERSION = 2  # of the extraction below: raise it when that changes
 SECTION = re.compile(
     r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)", re.M
 )
-VIEWS = {("text",): "documents", ("source", "target"): "summaries"}
+VIEWS = {("text",): "documents", ("source", "target"): "summaries", ("source", "terms"): "key terms"}
 
 
 class Pydocs(Corpus):
     def __init__(self, config: schema.Pydocs, fields: tuple[str, ...], cache: Path) -> None:
         if fields not in VIEWS:
-            raise UserError(f"data=pydocs gives text, or source and target; this task needs {', '.join(fields)}")
+            raise UserError(
+                f"data=pydocs gives text, or source with target or terms; this task needs {', '.join(fields)}"
+            )
         self.view = VIEWS[fields]
         self.config, self.cache = config, cache
         self.sources = _sources(config.packages)
@@ -59,17 +62,25 @@ class Pydocs(Corpus):
         with FileLock(f"{self.file}.lock"):
             if not self._is_whole():
                 self._extract()
-        summaries: set[str] = set()
         with self.file.open(encoding="utf8") as lines:
+            seen: set[str] = set()
             for line in lines:
                 record = json.loads(line)
-                if self.view == "documents":
-                    yield Example({"text": record["text"]}, record["split"])
-                elif pair := summary_pair(record["text"]):
-                    body, summary = pair
-                    if summary.lower() not in summaries:
-                        summaries.add(summary.lower())
-                        yield Example({"source": body, "target": summary}, record["split"])
+                for fields in self._views(record["text"]):
+                    # A summary that is said again teaches nothing; nor does a paragraph.
+                    text = fields["target" if self.view == "summaries" else next(iter(fields))].lower()
+                    if text not in seen:
+                        seen.add(text)
+                        yield Example(fields, record["split"])
+
+    def _views(self, text: str) -> Iterator[dict[str, str]]:
+        """What a docstring gives: itself, a pair, or its paragraphs with key terms."""
+        if self.view == "documents":
+            yield {"text": text}
+        elif self.view == "key terms":
+            yield from ({"source": paragraph, "terms": terms} for paragraph, terms in key_terms(text))
+        elif pair := summary_pair(text):
+            yield {"source": pair[0], "target": pair[1]}
 
     def _is_whole(self) -> bool:
         try:

@@ -1,0 +1,154 @@
+"""Greedy generation against transformers' generate on the same weights, in one process, turn by turn.
+
+    python benchmarks/decoding.py                            three sizes, 1 and 2 threads, batches of 1 and 8
+    python benchmarks/decoding.py --sizes 1M --repeats 3     a taste
+    python benchmarks/decoding.py --loss                     what formats of the weights cost, on a run trained for it
+    python benchmarks/decoding.py --loss --run outputs/pretrain-small-1a2b3c4d
+
+Random weights; prompts of 16 tokens; medians. Both sides have their weights ready: ours are packed before (column
+"packed", seconds), theirs loaded. "same": the tokens of float32 are those of transformers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch.nn import functional as F
+
+from gptexp.config import compose
+from gptexp.data.batches import HeldOutBatches
+from gptexp.model import Transformer, TransformerConfig, huggingface
+from gptexp.model.decoding import Fast, generate
+from gptexp.reporting.record import find_run
+from gptexp.run import run
+from gptexp.training.prepare import prepare
+from gptexp.training.weights import load_run
+
+FORMATS = ("float32", "bfloat16", "int8")
+PROMPT = 16
+GPT2 = {
+    "position": "learned",
+    "norm": "layer",
+    "norm_eps": 1e-5,
+    "feed_forward": "gelu",
+    "qk_norm": False,
+    "bias": True,
+}
+SIZES = {  # layers, width, heads, inner widths of gpt2 and of modern, vocabulary, new tokens
+    "1M": (4, 128, 4, (512, 352), 2048, 128),
+    "12M": (8, 320, 5, (1280, 896), 8192, 128),
+    "124M": (12, 768, 12, (3072, None), 50257, 32),
+}
+TRAINED = ["task=pretrain", "model=small", "trainer.max_steps=200", "logger=none"]
+WINDOWS = 32  # of the held-out text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--loss", action="store_true", help="the change in loss instead")
+    parser.add_argument("--run", help="a pretrained run; default: one that is trained for it")
+    asked = parser.parse_args()
+    logging.disable(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()
+    if asked.loss:
+        losses(asked.run)
+        return
+    print(f"| model | threads | batch | transformers, tokens/s | {' | '.join(FORMATS)} | same | packed |")
+    print(f"|{'---|' * (6 + len(FORMATS))}", flush=True)
+    for size in asked.sizes:
+        for shape in ("gpt2", "modern"):
+            if SIZES[size][3][shape == "modern"] is not None:
+                for row in speeds(size, shape, asked.threads, asked.batches, asked.repeats):
+                    print("| " + " | ".join(row) + " |", flush=True)
+
+
+def speeds(size: str, shape: str, threads: list[int], batches: list[int], repeats: int) -> Iterator[list[str]]:
+    ours = random_model(size, shape)
+    theirs = of_transformers(ours)
+    new = SIZES[size][-1]
+    million = sum(p.numel() for p in ours.parameters()) / 1e6
+    for number in threads:
+        torch.set_num_threads(number)
+        for batch in batches:
+            given = torch.randint(ours.config.vocab_size, (batch, PROMPT))
+            started = time.perf_counter()
+            packed = {name: Fast(ours, name, rows=batch) for name in FORMATS}
+            packing = (time.perf_counter() - started) / len(packed)
+            ways: dict[str, Callable[[], Any]] = {
+                "transformers": lambda given=given: theirs.generate(
+                    given, attention_mask=torch.ones_like(given), max_new_tokens=new, do_sample=False
+                )[:, PROMPT:].tolist(),
+                **{name: lambda fast=fast, given=given: generate(ours, given.tolist(), new, -1, weights=fast)
+                   for name, fast in packed.items()},
+            }  # fmt: skip
+            said = {name: way() for name, way in ways.items()}  # and warm
+            taken: dict[str, list[float]] = {name: [] for name in ways}
+            for _ in range(repeats):
+                for name, way in ways.items():
+                    started = time.perf_counter()
+                    way()
+                    taken[name].append(time.perf_counter() - started)
+            speed = {name: batch * new / statistics.median(seconds) for name, seconds in taken.items()}
+            yield [
+                f"{shape}, {million:.1f} M", str(number), str(batch), f"{speed['transformers']:,.0f}",
+                *(f"{speed[name]:,.0f} ({speed[name] / speed['transformers']:.2f}x)" for name in FORMATS),
+                "yes" if said["float32"] == said["transformers"] else "NO", f"{packing:.2f}",
+            ]  # fmt: skip
+
+
+def random_model(size: str, shape: str) -> Transformer:
+    layers, width, heads, hidden, vocabulary, _ = SIZES[size]
+    torch.manual_seed(0)
+    config = TransformerConfig(vocabulary, layers, width, heads, heads, hidden[shape == "modern"], context=1024,
+                               **(GPT2 if shape == "gpt2" else {}))  # type: ignore[arg-type]  # fmt: skip
+    model = Transformer(config)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:  # zeros would make every model say the same
+            torch.nn.init.normal_(parameter, std=width**-0.5)
+    return model.eval()
+
+
+def of_transformers(model: Transformer) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        architecture = huggingface.save(model, Path(folder))
+        theirs = getattr(transformers, architecture.auto_class).from_pretrained(folder)
+    theirs.generation_config.pad_token_id = 0
+    return theirs.eval()
+
+
+@torch.inference_mode()
+def losses(name: str | None) -> None:
+    folder = find_run(name) if name else run(compose.composed(TRAINED))
+    model, _ = load_run(folder)
+    prepared = prepare(folder.config(), folder.tokenizer)
+    batch = HeldOutBatches(prepared.task.sequences(prepared.store, "val", None), WINDOWS)[0]
+    B, T = batch.tokens.shape  # noqa: N806
+    found = {}
+    for form in FORMATS:
+        fast, cache, total = Fast(model, form, rows=B), model.new_cache(B, T), 0.0
+        for t in range(T):
+            logits = fast.step(batch.tokens[:, t], cache)
+            total += float(F.cross_entropy(logits, batch.targets[:, t], reduction="sum", ignore_index=-100))
+        found[form] = total / int((batch.targets >= 0).sum())
+    print(f"{folder.path}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {B} windows of {T}")
+    print("| weights | nats a token | change |")
+    print("|---|---|---|")
+    for form, loss in found.items():
+        print(f"| {form} | {loss:.5f} | {loss - found['float32']:+.5f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""What model.flavour sets where nothing else is said.
+
+Each is an architecture of transformers, so that it can be exported: modern is Qwen3, as an encoder EuroBert; gpt2 is
+GPT-2, as an encoder with decoder Pegasus.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+FLAVOURS: dict[str, dict[str, Any]] = {
+    "modern": {
+        "position": "rotary", "norm": "rms", "norm_eps": 1e-6, "feed_forward": "swiglu",
+        "qk_norm": True, "bias": False, "tied": True, "initialisation": "zero",
+    },
+    "gpt2": {
+        "position": "learned", "norm": "layer", "norm_eps": 1e-5, "feed_forward": "gelu",
+        "qk_norm": False, "bias": True, "tied": True, "initialisation": "gpt2",
+    },
+}  # fmt: skip
+OF_ARCH: dict[tuple[str, str], dict[str, Any]] = {
+    ("modern", "encoder"): {"qk_norm": False},
+    ("gpt2", "encoder_decoder"): {"position": "sinusoidal"},
+}

@@ -1,0 +1,197 @@
+"""gptexp in a few lines of Python, in the shape that people know from Hugging Face.
+
+from gptexp import GPT
+model = GPT.from_pretrained("outputs/summarize-small-1a2b3c4d")
+print(model.summarize("A long text ..."))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gptexp.config import compose
+from gptexp.config.errors import UserError
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.model import Transformer
+from gptexp.model.decoding import Sampling, generate
+from gptexp.run import run
+from gptexp.tasks import Task, make_task
+from gptexp.training.hardware import pick_device
+from gptexp.training.published import find_weights
+from gptexp.training.weights import load, overrides_of, task_of
+
+FEW = 50  # examples, of which none can be spared to validate
+FIELDS = ("text", "source", "target", "terms")
+Texts = TypeVar("Texts", str, list[str])
+
+
+class GPT:
+    """A trained Transformer, its tokenizer, and the task that it was trained for."""
+
+    def __init__(self, model: Transformer, tokenizer: Tokenizer, task: Task, source: Path) -> None:
+        self.model, self.tokenizer, self.task, self.source = model.to(pick_device()), tokenizer, task, source
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> GPT:
+        """The model of a run folder (or `latest`), of an exported folder, or of a name on the Hugging Face hub.
+
+        Raises:
+            UserError: there is no such thing, or it is damaged or of an architecture that is not ours.
+        """
+        source = find_weights(str(name))
+        model, tokenizer = load(source)
+        return cls(model, tokenizer, make_task(*task_of(source, model)), source.path.resolve())
+
+    @classmethod
+    def from_dataset(cls, dataset: Iterable[Any], *overrides: str) -> GPT:
+        """A new model, trained from scratch: `GPT.from_dataset(texts, "model=nano", "trainer.max_steps=50")`.
+
+        Args and errors: see `train_on_dataset`.
+        """
+        return cls.from_pretrained(_train(dataset, [], overrides, None))
+
+    def train_on_dataset(self, dataset: Iterable[Any], *overrides: str) -> Path:
+        """Train this model further; an ordinary run, whose folder is returned.
+
+        Args:
+            dataset: a list, a torch Dataset or a `datasets` object of texts, of (source, target) pairs, or of dicts
+                with `text`, with `source` and `target`, or with `source` and `terms`.
+            overrides: settings as on the command line, "task=translate" or "trainer.max_steps=100". By default texts
+                are for task=pretrain, terms for extract, and pairs for the model's own task, or else summarize.
+
+        Raises:
+            UserError: the data or a setting does not fit. RunError: training failed.
+        """
+        free = set() if self.model.config.position == "learned" else {"context"}  # of others' models it is very long
+        given = ["model=small", *overrides_of(self.model.config, free), f"init={self.source}"]
+        done = _train(dataset, given, overrides, self.task)
+        self.__dict__ = GPT.from_pretrained(done).__dict__
+        return done
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text)
+
+    def decode(self, tokens: list[int]) -> str:
+        return self.tokenizer.decode(tokens)
+
+    def generate(
+        self,
+        prompt: str | list[int],
+        *,
+        max_length: int | None = None,
+        max_new_tokens: int | None = None,
+        num_return_sequences: int = 1,
+        temperature: float | None = None,
+        **sampling: Any,
+    ) -> list[Any]:
+        """How the model goes on from a text, or from token numbers: as many texts, or lists of token numbers.
+
+        Args:
+            max_length: tokens in all, those of the prompt included; or give max_new_tokens without them.
+            temperature: 0 takes the likeliest token each time; default 0, or 0.8 for several sequences.
+            sampling: other fields of gptexp.model.decoding.Sampling: top_k, top_p, seed, ...
+
+        Raises:
+            UserError: a value is out of its range, or the model does not generate.
+        """
+        given = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
+        start = given
+        if isinstance(prompt, str):
+            start = self.tokenizer.opening + self.task.prompt(prompt, self.tokenizer)
+            given = given if self.task.continues else []
+        if max_new_tokens is None:
+            room = self.model.config.context - len(start)
+            max_new_tokens = min(room, 64) if max_length is None else max_length - len(start)
+        if temperature is None:
+            temperature = 0.0 if num_return_sequences == 1 else 0.8
+        try:
+            rows = generate(self.model, [start] * num_return_sequences, max_new_tokens, self.tokenizer.eos,
+                            Sampling(temperature=temperature, **sampling))  # fmt: skip
+        except (TypeError, ValueError) as error:
+            raise UserError(f"generate: {error}") from error
+        found = [given + row for row in rows]
+        return [self.decode(row) for row in found] if isinstance(prompt, str) else found
+
+    def summarize(self, text: Texts) -> Texts:
+        """The summary of a text, or of each text of a list."""
+        return self._answer(text, "summarize")
+
+    def translate(self, text: Texts) -> Texts:
+        """A text, or each text of a list, in the language that the model was trained for."""
+        return self._answer(text, "translate")
+
+    def extract(self, text: Texts) -> Texts:
+        """The key terms of a text, or of each text of a list, separated by semicolons."""
+        return self._answer(text, "extract")
+
+    def _answer(self, text: Texts, kind: str) -> Texts:
+        if self.task.config.kind != kind:
+            raise UserError(
+                f"{self.source}: was trained to {self.task.config.kind}, not to {kind}. "
+                f'Fine-tune it: train_on_dataset(pairs, "task={kind}"), or load a run that was'
+            )
+        if isinstance(text, str):
+            return self.task.answers(self.model, self.tokenizer, [text])[0]
+        return self.task.answers(self.model, self.tokenizer, text)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write the model, its tokenizer and a model card as a folder that transformers loads.
+
+        Raises:
+            UserError: transformers has no such architecture, or the folder has something in it.
+        """
+        from gptexp.export import export
+
+        export(str(self.source), Path(path))
+
+
+def _train(dataset: Iterable[Any], given: list[str], overrides: Iterable[str], task: Task | None) -> Path:
+    rows = list(_rows(dataset))
+    kinds = sorted({"text" if "text" in row else "terms" if "terms" in row else "target" for row in rows})
+    if len(kinds) != 1:
+        raise UserError(f"the data set has {', '.join(kinds) or 'nothing'}: give texts or pairs, all of one kind")
+    words = [word for word in overrides if not word.startswith("task=")]
+    chosen = [word for word in overrides if word.startswith("task=")]
+    own = task.config.kind if task and task.fields[-1] == kinds[0] else "summarize"
+    kind = {"text": "pretrain", "terms": "extract", "target": own}[kinds[0]]
+    if len(rows) < FEW:
+        given = [*given, "data.val_fraction=0", "data.test_fraction=0"]
+    command = [*(chosen or [f"task={kind}"]), "data=files", *given, *words]
+    if kinds == ["text"] and rows:
+        context = compose.composed([*command, "data.path=unknown"]).model.context
+        written = sum(len(row["text"].split()) for row in rows)
+        rows *= math.ceil(2 * (context + 1) / max(1, written))  # a few sentences do not fill a window
+    path = _written(rows, compose.cache_folder(compose.composed([*command, "data.path=unknown"])))
+    return run(compose.composed([*command, f"data.path={path}"])).path.resolve()
+
+
+def _rows(dataset: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")  # a torch Dataset may not know its end
+    items = (dataset[number] for number in range(len(dataset))) if sized else iter(dataset)  # type: ignore[index,arg-type]
+    for number, item in enumerate(items):
+        match item:
+            case str():
+                yield {"text": item}
+            case dict() if not {"text", "source"}.isdisjoint(item):
+                yield {name: item[name] for name in FIELDS if name in item}
+            case (str() as source, str() as target):
+                yield {"source": source, "target": target}
+            case _:
+                raise UserError(
+                    f"item {number} of the data set is {str(item)[:60]!r}: give texts, pairs of texts, or dicts with "
+                    f"`text`, or with `source` and `target` or `terms` (not token numbers)"
+                )
+
+
+def _written(rows: list[dict[str, Any]], cache: Path) -> Path:
+    """The data set as a file, named by its content."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path = cache / "datasets" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf8")
+    return path

@@ -1,0 +1,58 @@
+"""Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): the weights stay, W x + (alpha / rank) B A x is learned.
+
+Names of the weights do not change, and a merged model is a plain one again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LoraLinear(nn.Linear):
+    """A linear layer whose weight [out, in] is frozen, with A [rank, in] and B [out, rank] beside it."""
+
+    def __init__(self, plain: nn.Linear, rank: int, alpha: float) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+        self.weight, self.bias, self.scale = plain.weight, plain.bias, alpha / rank
+        self.lora_a = nn.Parameter(torch.empty(rank, plain.in_features))
+        self.lora_b = nn.Parameter(torch.zeros(plain.out_features, rank))
+        nn.init.kaiming_uniform_(self.lora_a, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + F.linear(F.linear(x, self.lora_a), self.lora_b) * self.scale
+
+
+def add(model: nn.Module, rank: int, alpha: float, targets: Collection[str], trained: Collection[str] = ()) -> None:
+    """Freeze `model`, but for the modules named in `trained`, and adapt the linear layers of these names.
+
+    Raises:
+        ValueError: no layer has one of these names.
+    """
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    names = {name.rpartition(".")[2] for name in layers if "blocks." in name}
+    if unknown := set(targets) - names:
+        raise ValueError(f"no layer is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(names))}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.split(".")[0] in trained)
+    for name, layer in layers.items():
+        parent, _, last = name.rpartition(".")
+        if last in targets and "blocks." in name:
+            setattr(model.get_submodule(parent), last, LoraLinear(layer, rank, alpha))
+
+
+@torch.no_grad()
+def merge(model: nn.Module) -> None:
+    """Add what was learned to the weights, in place; the layers are plain ones again."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, LoraLinear):
+            plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+            plain.weight = nn.Parameter(layer.weight + layer.scale * layer.lora_b @ layer.lora_a)
+            plain.bias = layer.bias
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, plain)

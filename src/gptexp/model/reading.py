@@ -1,0 +1,90 @@
+"""A batch of prompts that a model has read, and goes on from token by token.
+
+Legend: B sequences, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gptexp.model.fast import Fast
+from gptexp.model.transformer import Transformer
+
+
+class Reading:
+    """The cache of a batch, and the logits [B, V] of the token that comes next.
+
+    Prompts of unequal length are padded on the left; a prompt that leaves no room in the context loses its beginning.
+    An encoder reads its prompts padded on the right, and the decoder beside it starts with their last token.
+
+    Args:
+        copies: of each prompt, side by side, that go on in different ways; it is read once.
+        weights: of single tokens; "float32", "bfloat16", "int8" or "auto" (see fast.py), or a Fast to use again.
+
+    Raises:
+        ValueError: a prompt is empty or no token of the vocabulary, max_new_tokens does not fit into the context, or
+            the model does not generate.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        prompts: list[list[int]],
+        max_new_tokens: int,
+        weights: str | Fast = "float32",
+        copies: int = 1,
+    ) -> None:
+        prompts = _fitting(model, prompts, max_new_tokens)
+        device = model.embedding.weight.device
+        self.model = model
+        self.memory: tuple[Tensor, Tensor] | None = None
+        if model.encoder is not None:
+            lengths = torch.tensor([len(prompt) for prompt in prompts])
+            source = torch.tensor([prompt + [0] * (int(lengths.max()) - len(prompt)) for prompt in prompts])
+            self.memory = model.encode(source.to(device), lengths.to(device))
+            prompts = [prompt[-1:] for prompt in prompts]
+        longest = max(map(len, prompts))
+        tokens = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
+        padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
+        self.starts = padding if bool(padding.any()) else None
+        self.cache = model.new_cache(len(prompts), longest + max_new_tokens)
+        hidden = model(
+            tokens, prefix=torch.full_like(padding, longest), starts=self.starts, cache=self.cache, memory=self.memory
+        )
+        self.logits = model.head(hidden[:, -1])
+        rows = [number for number in range(len(prompts)) for _ in range(copies)]
+        self.fast = weights if isinstance(weights, Fast) else Fast.of(model, weights, len(rows))
+        if copies > 1:
+            self.select(rows)
+
+    def step(self, tokens: Tensor) -> None:
+        """Read one token more of each sequence, [B]."""
+        if self.fast is not None:
+            self.logits = self.fast.step(tokens, self.cache, self.starts, self.memory and self.memory[1])
+        else:
+            hidden = self.model(tokens[:, None], starts=self.starts, cache=self.cache, memory=self.memory)
+            self.logits = self.model.head(hidden[:, -1])
+
+    def select(self, rows: list[int]) -> None:
+        """Sequence i goes on from what sequence rows[i] was."""
+        places = torch.tensor(rows, device=self.logits.device)
+        self.cache.select(places)
+        self.logits = self.logits[places]
+        self.starts = self.starts if self.starts is None else self.starts[places]
+        self.memory = self.memory and (self.memory[0][places], self.memory[1][places])
+
+
+def _fitting(model: Transformer, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    config = model.config
+    if config.arch == "encoder":
+        raise ValueError("arch=encoder: does not generate; decoder, prefix and encoder_decoder do")
+    most = config.context - 1
+    if not 1 <= max_new_tokens <= most:
+        raise ValueError(f"max_new_tokens={max_new_tokens}: must be between 1 and {most}, one less than the context")
+    if not all(prompts):
+        raise ValueError("a prompt has no tokens")
+    if unknown := {token for prompt in prompts for token in prompt if not 0 <= token < config.vocab_size}:
+        raise ValueError(f"token {min(unknown)} of a prompt: the vocabulary has 0 to {config.vocab_size - 1}")
+    room = config.context if model.encoder is not None else config.context - max_new_tokens
+    return [prompt[-room:] for prompt in prompts]

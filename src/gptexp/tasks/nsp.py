@@ -1,0 +1,85 @@
+"""Next-sentence prediction (Devlin et al. 2018): does the second text follow the first? Accuracy, 0 to 1."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from gptexp.config.errors import UserError
+from gptexp.data.corpora import Example
+from gptexp.data.packing import Sequences
+from gptexp.data.pairs import FOLLOWS, Pairs
+from gptexp.data.store import Encoded, Store
+from gptexp.data.tokenizers import SEP, Tokenizer
+from gptexp.model import Transformer
+from gptexp.tasks.base import Task
+
+ANSWERS = {FOLLOWS: "next", 1 - FOLLOWS: "elsewhere"}
+BOUNDARY = re.compile(r"(?<=[.!?:])\s+|\n\s*\n")  # of sentences and paragraphs
+SHORTEST = 20  # characters of either part
+
+
+class Nsp(Task):
+    fields = ("text",)
+    headline = "accuracy"
+    baseline_name = "the more frequent answer"
+
+    def settings(self) -> dict[str, Any]:
+        return {"layout": "half sep half eos", "context": self.context}
+
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
+        return [self._pair(example.fields["text"], tokenizer) for example in examples]
+
+    def _pair(self, text: str, tokenizer: Tokenizer) -> Encoded | None:
+        """A document cut between two sentences, as near to its middle as can be; None: it is too short."""
+        middle = len(text) / 2
+        cut = min(BOUNDARY.finditer(text), key=lambda found: abs(found.start() - middle), default=None)
+        if cut is None or min(cut.start(), len(text) - cut.end()) < SHORTEST:
+            return None
+        return self._layout(text[: cut.start()], text[cut.end() :], tokenizer)
+
+    def _layout(self, first: str, second: str, tokenizer: Tokenizer) -> Encoded:
+        """The end of the first part and the beginning of the second, each at most half of the context.
+
+        So any two parts fit, and how much of one there is tells nothing of the other.
+        """
+        before, after = tokenizer.encode_batch([first, second])
+        half = (self.context - 2) // 2
+        given = [*before[-half:], tokenizer.sep]
+        return Encoded([*given, *after[:half], tokenizer.eos], prefix=len(given))
+
+    def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
+        return Pairs(store, split, seed)
+
+    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:
+        pairs, tokenizer = Pairs(store, split, None), store.tokenizer
+        for index in np.linspace(0, len(pairs) - 1, num=min(count or len(pairs), len(pairs)), dtype=np.int64).tolist():
+            first, second, label = pairs.pair(index, 0)
+            texts = (tokenizer.decode(part.tolist()) for part in (first, second))
+            yield {"source": f" {SEP} ".join(texts), "target": ANSWERS[label]}
+
+    @torch.inference_mode()
+    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[str]) -> list[str]:
+        """`next` or `elsewhere` for each `first <|sep|> second`."""
+        found = []
+        for text in texts:
+            first, mark, second = text.partition(SEP)
+            if not mark:
+                raise UserError(f"task={self.config.kind} compares two texts: give 'FIRST {SEP} SECOND'")
+            pair = self._layout(first.strip(), second.strip(), tokenizer)
+            tokens, sizes = (torch.tensor(x, device=model.embedding.weight.device)
+                             for x in ([pair.tokens], [pair.prefix, len(pair.tokens)]))  # fmt: skip
+            logits = model.classify(model(tokens), sizes[:1], sizes[1:])
+            found.append(ANSWERS[int(logits.argmax())])
+        return found
+
+    def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
+        right = [output == example["target"] for output, example in zip(outputs, examples, strict=True)]
+        return {"accuracy": sum(right) / len(right)}
+
+    def baseline(self, source: str) -> str:  # noqa: ARG002
+        return ANSWERS[FOLLOWS]  # one in two is exchanged, except where there is nothing else

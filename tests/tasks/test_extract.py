@@ -1,0 +1,45 @@
+import json
+import random
+
+import pytest
+
+from gptexp.data.corpora.keyterms import key_terms
+from gptexp.run import run
+from gptexp.tasks.extract import occurrences
+
+MARKED = (
+    "Give ``read_csv`` a path, or a :class:`~pandas.io.Buffer`, and it returns the :ref:`frame <frames>` that was read."
+)
+
+
+def test_markup_becomes_terms():
+    [(text, terms)] = key_terms("Title\n\n" + MARKED + "\n\n    >>> read_csv(1)")
+    assert text == "Give read_csv a path, or a Buffer, and it returns the frame that was read."
+    assert terms == "read_csv; Buffer; frame"
+
+
+def test_terms_are_found_as_whole_words_the_longest_first():
+    text = "map, remap and map_all"
+    assert [text[a:b] for a, b in occurrences(text, ["map", "map_all"])] == ["map", "map_all"]
+
+
+@pytest.fixture
+def words(own_folder):
+    rng = random.Random(0)
+    rows = []
+    for _ in range(400):
+        name = "".join(rng.choices("abcdefg", k=5))
+        rows.append({"source": f"we then call q{name} here and {rng.choice('xyz') * 4} there", "terms": [f"q{name}"]})
+    (own_folder / "terms.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ["task=extract", "data=files", "data.path=terms.jsonl", "trainer.val_every=60", "trainer.global_batch=8",
+            "tokenizer=char", "model.context=64", "trainer.accelerator=cpu", "trainer.progress=false",
+            "task.test_examples=10", "task.max_target=8"]  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", ["encoder", "decoder"])
+def test_terms_are_learned_by_tags_and_by_generation(arch, words, tiny):
+    folder = run(tiny(*words, f"model.arch={arch}", f"trainer.max_steps={80 if arch == 'encoder' else 10}"))
+    metrics = folder.result()["metrics"]
+    assert set(metrics) >= {"test/f1", "test/precision", "test/recall", "test/baseline/f1"}
+    if arch == "encoder":
+        assert metrics["test/f1"] > 0.9 > metrics["test/baseline/f1"]
