@@ -82,6 +82,7 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
             raise
         finally:
             tracker.close(failed)
+    world.barrier()  # the first rank has written the result, which the others may read
 
 
 def _train(
