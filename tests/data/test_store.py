@@ -111,21 +111,24 @@ def test_unknown_characters_are_counted(tiny, text_file):
     assert figures["bits_per_byte"] == pytest.approx(8 * 3000 / other.store.meta["splits"]["test"]["bytes"])
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "deleted", "swapped", "meta"])
-def test_a_damaged_store_is_named_and_built_again(damage, tiny, pairs_file, capsys):
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "deleted", "emptied", "swapped"])
+@pytest.mark.parametrize("name", ["train.tokens", "train.index", "val.jsonl", "tokenizer.json", "meta.json"])
+def test_a_damaged_store_is_named_and_built_again(name, damage, tiny, pairs_file, capsys):
     config = tiny("task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10")
     folder = prepare(config).store.folder
-    file = folder / ("meta.json" if damage == "meta" else "train.tokens")
+    file = folder / name
     before = file.read_bytes()
     match damage:
         case "truncated":
             file.write_bytes(before[:-2])
+        case "flipped":
+            file.write_bytes(before[:10] + bytes([before[10] ^ 1]) + before[11:])
         case "deleted":
             file.unlink()
+        case "emptied":
+            file.write_bytes(b"")
         case "swapped":
-            (folder / "val.tokens").replace(file)
-        case _:
-            file.write_bytes(before[:10] + bytes([before[10] ^ 1]) + before[11:])
+            file.write_bytes((folder / "val.tokens").read_bytes())
     assert prepare(config).store.folder == folder
     assert f"damaged token cache: {folder}" in capsys.readouterr().err
     assert file.read_bytes() == before
