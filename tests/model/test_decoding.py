@@ -78,8 +78,9 @@ def test_generation_ends_where_until_says_and_leaves_the_mode_alone():
     assert model.training
 
 
-def test_a_long_prompt_keeps_its_end():
+def test_a_long_prompt_keeps_its_end_and_none_are_answered():
     model, long = a_model(), list(range(1, 40))
+    assert generate(model, [], 4, -1) == []
     assert generate(model, [long], 4, -1) == generate(model, [long[-20:]], 4, -1)
 
 

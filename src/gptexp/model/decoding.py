@@ -47,6 +47,8 @@ def generate(
         ValueError: a prompt is empty, max_new_tokens does not fit into the context, the model does not generate, or
             there are more copies of a prompt than beams.
     """
+    if not prompts:
+        return []
     was_training = model.training
     model.eval()
     try:

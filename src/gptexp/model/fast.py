@@ -214,6 +214,7 @@ def _looked_up(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None)
 
 
 def _is_plain(model: Transformer) -> bool:
-    """No layer is adapted or sharded, and all are on a CPU."""
+    """All layers are in fp32 on a CPU, and none is adapted or sharded."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    return all(type(layer) is nn.Linear and layer.weight.device.type == "cpu" for layer in layers)
+    weights = [layer.weight for layer in layers if type(layer) is nn.Linear and type(layer.weight) is nn.Parameter]
+    return len(weights) == len(layers) and all((w.device.type, w.dtype) == ("cpu", torch.float32) for w in weights)

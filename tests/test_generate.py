@@ -1,0 +1,93 @@
+"""The verb, on random weights: each option reaches the decoder, and what cannot work is answered by one message."""
+
+import json
+
+import pytest
+import torch
+
+from gptexp import generate
+from gptexp.config.schema import Byte
+from gptexp.data.tokenizers import build
+from gptexp.model import Transformer, TransformerConfig, huggingface
+
+TOKENIZER = build(Byte(), [])
+PROMPT = "Return the"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(TOKENIZER.vocab_size, 2, 32, 4, 2, 48, context=64))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    with torch.no_grad():  # letters, and the two bytes of characters like é
+        model.embedding.weight[[*range(65), *range(91, 97), *range(123, 194), *range(196, 260)]] = 0
+    path = tmp_path / "model"
+    path.mkdir()
+    huggingface.save(model, path)
+    TOKENIZER.save(path / "tokenizer.json")
+    return path
+
+
+@pytest.fixture
+def said(folder, monkeypatch, capsys):
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["generate", str(folder), PROMPT, "--max-new-tokens", "24", *words])
+        capsys.readouterr()
+        code = 0
+        try:
+            generate.main()
+        except SystemExit as ended:
+            code = ended.code
+        out, error = capsys.readouterr()
+        assert code == (2 if error else 0)
+        return error or out
+
+    return call
+
+
+@pytest.mark.parametrize("options", [[], ["--num-return-sequences", "3", "--seed", "7"], ["--temperature", "2"]])
+def test_a_stream_shows_what_is_else_printed_at_the_end(said, options):
+    assert said("--stream", *options) == said(*options)
+    assert said(*options) == said(*options)
+
+
+def test_an_answer_ends_before_a_stop_string(said):
+    options = ["--temperature", "1", "--seed", "3"]
+    whole = said(*options).removeprefix(PROMPT)
+    for stop in (whole[3:5], whole[9:11]):
+        expected = PROMPT + whole[: whole.index(stop)] + "\n"
+        assert said(*options, "--stop", "never", "--stop", stop) == expected
+        assert said(*options, "--stop", "never", "--stop", stop, "--stream") == expected
+
+
+def test_options_change_what_is_said(said):
+    greedy = said("--temperature", "0")
+    assert greedy != said("--temperature", "0", "--repetition-penalty", "5")
+    assert greedy != said("--temperature", "0", "--no-repeat-ngram", "1")
+    assert said("--temperature", "1", "--min-p", "1") == greedy
+    best = json.loads(said("--beams", "4", "--num-return-sequences", "3", "--json"))["outputs"]
+    assert len(set(best)) == 3
+    assert said("--beams", "4", "--length-penalty", "2") == PROMPT + best[0] + "\n"
+    assert said("--temperature", "0", "--weights", "auto").startswith(PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--top-p", "1.5"], "top_p=1.5: must be above 0 and at most 1"),
+        (["--beams", "0"], "beams=0: must be at least 1"),
+        (["--beams", "2", "--num-return-sequences", "3"], "3 answers to one prompt: beams=2"),
+        (["--temperature", "0", "--num-return-sequences", "3"], "gives the same answer each time"),
+        (["--num-return-sequences", "0"], "must be at least 1"),
+        (["--max-new-tokens", "99"], "max_new_tokens=99: must be between 1 and 63"),
+        (["--stream", "--beams", "2"], "--stream: "),
+        (["--stream", "--json"], "--stream: "),
+        (["--stop", ""], "--stop '': "),
+        (["--weights", "int4"], "invalid choice: 'int4'"),
+    ],
+)
+def test_what_cannot_work_is_refused(said, words, message):
+    answer = said(*words)
+    assert message in answer
+    assert "Traceback" not in answer
