@@ -129,7 +129,6 @@ def of_transformers(model: Transformer) -> Any:
     return theirs.eval()
 
 
-@torch.inference_mode()
 def losses(name: str | None) -> None:
     folder = find_run(name) if name else run(compose.composed(TRAINED))
     model, _ = load_run(folder)
@@ -139,9 +138,10 @@ def losses(name: str | None) -> None:
     found = {}
     for form in FORMATS:
         fast, cache, total = Fast(model, form, rows=B), model.new_cache(B, T), 0.0
-        for t in range(T):
-            logits = fast.step(batch.tokens[:, t], cache)
-            total += float(F.cross_entropy(logits, batch.targets[:, t], reduction="sum", ignore_index=-100))
+        with torch.inference_mode():
+            for t in range(T):
+                logits = fast.step(batch.tokens[:, t], cache)
+                total += float(F.cross_entropy(logits, batch.targets[:, t], reduction="sum", ignore_index=-100))
         found[form] = total / int((batch.targets >= 0).sum())
     print(f"{folder.path}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {B} windows of {T}")
     print("| weights | nats a token | change |")

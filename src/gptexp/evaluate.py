@@ -23,7 +23,7 @@ def _main() -> None:
         "gptexp.evaluate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
-    parser.add_argument("--split", choices=("val", "test"), default="test")
+    parser.add_argument("--split", choices=("val", "test", "unseen"), default="test")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     asked = parser.parse_args()
     try:

@@ -90,7 +90,7 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     import torch
 
     from gptexp.model import huggingface
-    from gptexp.training.weights import load, task_of
+    from gptexp.training.weights import load, settings_of, task_of
 
     model, tokenizer = load(source)
     task, settings = task_of(source, model)
@@ -108,7 +108,8 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     temporary = to.with_name(f".{to.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:
-        huggingface.save(model, temporary, precision, **special, gptexp_task=asdict(task))
+        huggingface.save(model, temporary, precision, **special, gptexp_task=asdict(task),
+                         gptexp_model=settings_of(model.config))  # fmt: skip
         tokenizer.save(temporary / "tokenizer.json")
         if model.config.arch != "encoder":
             generation = {name: special[name] for name in special if name not in ("sep_token_id", "mask_token_id")}

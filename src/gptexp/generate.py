@@ -15,6 +15,9 @@ from pathlib import Path
 from gptexp.config.errors import UserError, exit_cleanly
 from gptexp.training.published import find_weights
 
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram", "beams",
+            "length_penalty", "seed")  # fmt: skip
+
 
 def main() -> None:
     exit_cleanly(_main)
@@ -32,23 +35,19 @@ def _arguments() -> argparse.Namespace:
         "--temperature",
         type=float,
         metavar="T",
-        help="0: the likeliest token each time; default: 0, or 0.8 for a pretrained model or several answers",
+        help="0: the likeliest token each time; default: as the task does, or 0.8 for several answers",
     )
+    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens; 0: from all")
+    parser.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest that sum to P")
     parser.add_argument(
-        "--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens; 0: from all"
+        "--min-p", type=float, metavar="P", help="draw from those at least P times as likely as the first"
     )
-    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest that sum to P")
+    parser.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less of what was said already")
+    parser.add_argument("--no-repeat-ngram", type=int, metavar="N", help="no N tokens in a row said twice")
     parser.add_argument(
-        "--min-p", type=float, default=0.0, metavar="P", help="draw from those at least P times as likely as the first"
+        "--beams", type=int, metavar="B", help="search the likeliest answer with B beams; default: as the task does"
     )
-    parser.add_argument(
-        "--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1: less of what was said already"
-    )
-    parser.add_argument("--no-repeat-ngram", type=int, default=0, metavar="N", help="no N tokens in a row said twice")
-    parser.add_argument("--beams", type=int, default=1, metavar="B", help="search the likeliest answer with B beams")
-    parser.add_argument(
-        "--length-penalty", type=float, default=1.0, metavar="L", help="of beams; above 1 prefers longer answers"
-    )
+    parser.add_argument("--length-penalty", type=float, metavar="L", help="of beams; above 1 prefers longer answers")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends an answer; can be repeated")
     parser.add_argument("--stream", action="store_true", help="show each answer while it comes")
     parser.add_argument(
@@ -67,13 +66,13 @@ def _main() -> None:
     source = find_weights(asked.run)
     text = sys.stdin.read().strip("\n") if asked.prompt == "-" else asked.prompt
 
-    if asked.stream and (asked.json or asked.beams > 1):
+    if asked.stream and (asked.json or (asked.beams or 1) > 1):
         raise UserError("--stream: shows tokens as they are chosen, which neither --json nor --beams does")
     if "" in asked.stop:
         raise UserError("--stop '': must be a text that an answer can end with")
 
     from gptexp.data.incremental import pieces, stop_place
-    from gptexp.model.decoding import Sampling, generate, stream  # imports torch
+    from gptexp.model.decoding import generate, stream  # imports torch
     from gptexp.tasks import make_task
     from gptexp.training.weights import load, task_of
 
@@ -82,22 +81,19 @@ def _main() -> None:
     if model.config.arch == "encoder":  # nothing is chosen token by token
         _show(asked, source.path, text, task.answers(model, tokenizer, [text]))
         return
-    temperature = asked.temperature
-    if temperature is None:
-        one = task.temperature if asked.num_return_sequences == 1 else 0.8
-        temperature = 0.0 if asked.beams > 1 else one
     if asked.num_return_sequences < 1:
         raise UserError(f"--num-return-sequences {asked.num_return_sequences}: must be at least 1")
-    if asked.num_return_sequences > 1 and temperature == 0 and asked.beams == 1:
+    if asked.num_return_sequences > 1 and asked.temperature == 0 and (asked.beams or 1) == 1:
         raise UserError(
             "--temperature 0 gives the same answer each time: raise it, ask for one sequence, or use --beams"
         )
     prompt = tokenizer.opening + task.prompt(text, tokenizer)
     most = task.max_new_tokens if asked.max_new_tokens is None else asked.max_new_tokens
     shown = text if task.continues else ""
-    names = ("top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram", "beams", "length_penalty", "seed")
     try:
-        sampling = Sampling(temperature, **{name: getattr(asked, name) for name in names})
+        given = {name: getattr(asked, name) for name in SAMPLING}
+        given["beams"] = 1 if asked.stream else asked.beams
+        sampling = task.sampling.changed(asked.num_return_sequences, **given)
         if asked.stream:
             for number, seed in enumerate(sampling.seeds(asked.num_return_sequences)):
                 steps = stream(model, [prompt], most, tokenizer.eos, sampling, seeds=[seed], weights=asked.weights)

@@ -18,7 +18,7 @@ from gptexp.config import compose
 from gptexp.config.errors import UserError
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
-from gptexp.model.decoding import Sampling, generate
+from gptexp.model.decoding import generate
 from gptexp.run import run
 from gptexp.tasks import Task, make_task
 from gptexp.training.hardware import pick_device
@@ -107,11 +107,11 @@ class GPT:
         if max_new_tokens is None:
             room = self.model.config.context - len(start)
             max_new_tokens = min(room, 64) if max_length is None else max_length - len(start)
-        if temperature is None:
-            temperature = 0.0 if num_return_sequences == 1 else 0.8
+        if temperature is None and num_return_sequences == 1:
+            temperature = 0.0
         try:
-            rows = generate(self.model, [start] * num_return_sequences, max_new_tokens, self.tokenizer.eos,
-                            Sampling(temperature=temperature, **sampling))  # fmt: skip
+            chosen = self.task.sampling.changed(num_return_sequences, temperature=temperature, **sampling)
+            rows = generate(self.model, [start] * num_return_sequences, max_new_tokens, self.tokenizer.eos, chosen)
         except (TypeError, ValueError) as error:
             raise UserError(f"generate: {error}") from error
         found = [given + row for row in rows]

@@ -46,7 +46,7 @@ Groups (GROUP=NAME; `--cfg job` prints what a command composes)
 Keys most used (KEY=VALUE; all of them, with documentation, in gptexp/config/schema.py)
   trainer.max_steps   trainer.global_batch   trainer.devices   trainer.strategy   trainer.precision
   data.path (data=files)   data.name (data=hub)   data.src data.tgt (data=cldr)   optim.lr
-  init=RUN starts from trained weights   fresh=true starts again   seed   name   tags
+  init=RUN starts from trained weights   init=scratch does not   fresh=true starts again   seed   name   tags
 
 -m runs a sweep over comma-separated values; `-cn NAME -cd sweeps` runs a sweep file (shipped: {sweeps}).
 --hydra-help lists the flags that come from Hydra."""
@@ -106,6 +106,8 @@ def _begin(config: Config, suffix: str, stack: ExitStack) -> Begun:
     source: RunFolder | Published | None = None
     if config.init:
         source = find_weights(config.init, Path(config.outputs))
+        if config.init == "base":
+            print("starting from base, which gptexp brings (init=scratch: random weights)", file=sys.stderr)
         config = replace(config, origin=source.weights_digest(), init=str(source.path.resolve()))
     elif config.resume:
         source = find_run(config.resume, Path(config.outputs))

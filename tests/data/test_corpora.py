@@ -3,9 +3,11 @@ import pytest
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data.corpora.cldr import Cldr
+from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.docstrings import docstrings
 from gptexp.data.corpora.hub import Hub
 from gptexp.data.corpora.pydocs import Pydocs, summary_pair
+from gptexp.data.splits import near_duplicates
 
 PAIR = ("source", "target")
 
@@ -46,15 +48,36 @@ def test_a_summary_is_a_first_line_with_prose_below():
     assert summary_pair("Return the answer.\n\nToo short.") is None
 
 
-def test_both_views_of_pydocs_share_one_split(tmp_path):
-    config = schema.Pydocs(packages=["filelock", "tqdm"])
+def test_views_of_pydocs_share_one_split_and_unseen_packages_are_a_split_of_their_own(tmp_path):
+    config = schema.Pydocs(packages=["filelock", "tqdm", "fsspec"])
     documents = {e.fields["text"]: e.split for e in Pydocs(config, ("text",), tmp_path)}
-    assert set(documents.values()) == {"train", "val", "test"}
+    assert set(documents.values()) == {"train", "val", "test", "unseen"}
+    assert any("file system" in text.lower() for text, split in documents.items() if split == "unseen")
     pairs = list(Pydocs(config, PAIR, tmp_path))
-    assert pairs
+    assert {pair.split for pair in pairs} >= {"train", "unseen"}
     for pair in pairs:
-        whole = [split for text, split in documents.items() if summary_pair(text) == tuple(pair.fields.values())]
-        assert pair.split in whole
+        told = [split for text, split in documents.items() if pair.fields["target"] in " ".join(text.split())]
+        assert pair.split in told
+
+
+def test_cleaned_documents_are_prose_that_is_not_said_over_and_over():
+    cleaner = Cleaner()
+    licence = "Redistribution is permitted\nunder the terms of the licence."
+    text = f"Say it.\n\nExamples\n--------\n\n>>> say(1)\n1\n\n```py\nsay(2)\n```\n\n.. math::\n\n{licence}\n\n"
+    assert [cleaner.prose(text + f"Part {i} of it.") for i in range(4)] == [
+        f"Say it.\n\n{licence}\n\nPart 0 of it.",
+        f"Say it.\n\n{licence}\n\nPart 1 of it.",
+        "Part 2 of it.",
+        "Part 3 of it.",
+    ]
+
+
+def test_of_near_duplicates_one_is_kept(tmp_path):
+    package = tmp_path / "doubled"
+    package.mkdir()
+    words = " ".join(f"word{i}" for i in range(60))
+    (package / "a.py").write_text("\n".join(f'def f{i}():\n    """Do it {i} times. {words}"""' for i in range(9)))
+    assert near_duplicates(docstrings(package / "a.py")).tolist() == [0] * 9
 
 
 def test_a_package_that_is_not_installed_is_named():

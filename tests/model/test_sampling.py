@@ -76,3 +76,20 @@ def test_no_n_tokens_stand_in_an_answer_twice(n, said, forbidden):
 def test_settings_out_of_range_or_without_effect_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Sampling(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("of_task", "answers", "given", "found"),
+    [
+        (Sampling(beams=4, length_penalty=2.0), 1, {}, Sampling(beams=4, length_penalty=2.0)),
+        (Sampling(beams=4, length_penalty=2.0), 1, {"temperature": 0.5, "top_k": 3}, Sampling(0.5, top_k=3)),
+        (Sampling(beams=4, length_penalty=2.0), 9, {}, Sampling(0.8)),
+        (Sampling(beams=4), 3, {}, Sampling(beams=4)),
+        (Sampling(beams=4, length_penalty=2.0), 1, {"beams": 1}, Sampling()),
+        (Sampling(0.8), 1, {"seed": 7}, Sampling(0.8, seed=7)),
+        (Sampling(0.8), 1, {"beams": 2}, Sampling(beams=2)),
+        (Sampling(), 2, {}, Sampling(0.8)),
+    ],
+)
+def test_what_is_asked_for_takes_the_place_of_what_the_task_does(of_task, answers, given, found):
+    assert of_task.changed(answers, **given, repetition_penalty=None) == found

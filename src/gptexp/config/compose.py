@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from gptexp.config.base import starts_from_base
 from gptexp.config.errors import UserError, unknown
 from gptexp.config.explain import explained, no_such_key
 from gptexp.config.flavours import FLAVOURS, OF_ARCH
@@ -170,6 +171,10 @@ def _complete(config: Config) -> None:
         raise UserError(
             f"task.loss_on_prompt=true needs model.arch=decoder: {model.arch} sees the whole prompt at once"
         )
+    if config.init is None and starts_from_base(config):
+        config.init = "base"
+    elif config.init == "scratch":
+        config.init = None
     if config.optim.lora_rank and config.optim.kind != "adamw":
         raise UserError(f"optim.lora_rank={config.optim.lora_rank}: needs optim=adamw; Muon is for whole matrices")
     if config.optim.lora_rank and not (config.init or config.origin):

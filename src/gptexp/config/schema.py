@@ -59,6 +59,9 @@ class Pydocs(Data):
     packages: list[str] = option(
         ["all"], "'stdlib', names of installed packages, or 'all': the standard library and every dependency"
     )
+    unseen: list[str] = option(
+        ["fsspec", "networkx", "wandb"], "packages that are never trained on, for a test on what is new"
+    )
 
 
 @dataclass
@@ -125,6 +128,7 @@ class Task:
     test_examples: int = option(400, "examples of a split that are generated and scored; 0: all", minimum=0)
     samples: int = option(8, "generated samples that are printed and kept", minimum=0, affects_result=False)
     archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # values of model.arch that it works on
+    starts_from_base: ClassVar[bool] = False  # where the model's shape fits the weights that gptexp brings
     classes: ClassVar[int] = 0  # of a whole sequence that are told apart, by a head of its own
     tags: ClassVar[int] = 0  # of a token that are told apart by an encoder, instead of the vocabulary
 
@@ -134,6 +138,8 @@ class Pretrain(Task):
     kind: str = "pretrain"
     archs = ("decoder", "prefix")
     document_mask: bool = option(False, "attention stays inside one document of a packed window")
+    gap_sentences: float = option(0.0, "share of the documents, of those trained on, whose first sentence comes last, "
+                                  "after a separator, as a summary does", minimum=0, maximum=1)  # fmt: skip
     max_new_tokens: int = option(64, "length of the samples", minimum=1)
 
 
@@ -143,11 +149,15 @@ class TextToText(Task):
 
     loss_on_prompt: bool = option(False, "learn to predict the source text too")
     max_target: int = option(64, "longest answer in tokens; the source is cut to what the context leaves", minimum=1)
+    beams: int = option(1, "answers that are followed side by side; 1: greedy", minimum=1)
+    length_penalty: float = option(1.0, "of beams: above 0 prefers long answers, below 0 short ones")
+    no_repeat_ngram: int = option(0, "no n tokens in a row stand twice in an answer; 0: they may", minimum=0)
 
 
 @dataclass
 class Summarize(TextToText):
     kind: str = "summarize"
+    starts_from_base = True
 
 
 @dataclass
@@ -159,6 +169,7 @@ class Translate(TextToText):
 @dataclass
 class Extract(TextToText):
     kind: str = "extract"
+    starts_from_base = True
     tags = 3
     archs = ("encoder", "decoder", "prefix", "encoder_decoder")
 
@@ -283,7 +294,10 @@ class Config:
     logger: Logger = field(default_factory=Logger)
     seed: int = option(1, "everything random follows from it", minimum=0, maximum=2**63 - 1)
     init: str | None = option(
-        None, "start from the weights and the tokenizer of this run, exported folder or hub name", affects_result=False
+        None,
+        "start from the weights and the tokenizer of this run, exported folder or hub name; base: what gptexp "
+        "brings, which summarize and extract start from by default; scratch: random weights",
+        affects_result=False,
     )
     resume: str | None = option(None, "go on from the last checkpoint of this run folder, in a folder of its own",
                                 affects_result=False)  # fmt: skip

@@ -1,5 +1,7 @@
 """Train, validation and test by content: near-duplicates stay on one side.
 
+What a source says is of a kind that must never be trained on, whole packages for instance, is the split `unseen`.
+
 Texts are sketched by MinHash over word trigrams. Locality-sensitive hashing finds candidates, and those whose sketches
 agree in at least 60 % are joined (Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", ch. 3).
 A group's side follows from a hash of its first text. About 200 bytes of memory an example.
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 
 from gptexp.data.order import mixed
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "unseen")
 BANDS, ROWS = 16, 3  # two texts that share 80 % of their trigrams meet in a band with probability 0.99999
 ALIKE = 0.6  # share of the hashes of two sketches that agree: an estimate of the Jaccard similarity
 WORDS = 4000  # of a longer text the beginning is enough
@@ -52,6 +54,11 @@ def assign(
         split[open_to] = _by_group(groups, marks[open_to], free)
         _warn(split[open_to], free, rule)
     return split
+
+
+def near_duplicates(texts: Iterable[str]) -> NDArray[np.int64]:
+    """For each text the number of the first that it is alike, directly or over others; its own for the first [N]."""
+    return _groups(_read(texts, "near")[1])
 
 
 def _read(texts: Iterable[str], rule: str) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.int64]]:

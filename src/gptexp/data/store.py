@@ -30,7 +30,7 @@ from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
 from gptexp.data.progress import shown
 from gptexp.data.tokenizers import Tokenizer
 
-VERSION = 4  # of the format: raise it when that changes
+VERSION = 5  # of the format: raise it when that changes
 CHUNK, CHARACTERS = 256, 1_000_000  # encoded at once: at most so many examples, and about so much text
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i4"), ("prefix", "<i4"), ("targets", "<i4")])
 
@@ -192,6 +192,8 @@ def _write(
         writers = [stack.enter_context(_Writer(folder, name, dtype, task, tokenizer)) for name in splits.SPLITS]
         done = 0
         for chunk in _chunks(shown(_limited(corpus, data.limit), "encoding")):
+            for number, example in enumerate(chunk, done):
+                example.split = splits.SPLITS[sides[number]]
             for number, (encoded, example) in enumerate(zip(task.encode(chunk, tokenizer), chunk, strict=True), done):
                 writers[sides[number]].add(number, encoded, example)
             done += len(chunk)
@@ -284,7 +286,7 @@ class _Writer:
 
 def _check(counts: dict[str, dict[str, int]], fractions: dict[str, float], examples: int) -> None:
     for split in splits.SPLITS:
-        if counts[split]["sequences"] == 0 and (split == "train" or fractions[split] > 0):
+        if counts[split]["sequences"] == 0 and (split == "train" or fractions.get(split, 0) > 0):
             raise UserError(
                 f"the {split} split is empty: the source gives {examples} examples (with data.split=near, those that "
                 f"are alike stay together). Give more text, or change data.split, data.val_fraction, data.test_fraction"

@@ -7,7 +7,8 @@ Legend: B sequences, V vocabulary, K tokens to draw from.
 from __future__ import annotations
 
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,24 @@ class Sampling:
             wrong.append(f"length_penalty={self.length_penalty}: compares answers, so beams must be above 1")
         if wrong:
             raise ValueError("; ".join(wrong))
+
+    def changed(self, answers: int = 1, **given: Any) -> Sampling:
+        """The same with the values that are given, None being not given; several answers are drawn, or from beams.
+
+        What has no effect beside them falls back to its default: beams where something is drawn.
+
+        Raises:
+            ValueError: a value is out of its range. TypeError: there is no such value.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        beams = given.get("beams", self.beams if answers <= self.beams else 1)
+        if "temperature" not in given and (beams > 1 or answers > 1):
+            given["temperature"] = 0.0 if beams > 1 else 0.8
+        if "beams" not in given and (given.get("temperature", self.temperature) > 0 or answers > self.beams):
+            given["beams"] = beams = 1
+        if beams == 1:
+            given.setdefault("length_penalty", 1.0)
+        return replace(self, **given)
 
     def seeds(self, requests: int) -> list[int]:
         """A seed for each request, that follows from its number and `seed`."""

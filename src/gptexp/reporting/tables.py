@@ -9,16 +9,21 @@ from typing import Any
 from gptexp.reporting.jobs import Job
 from gptexp.reporting.record import RunFolder
 
+BESIDE = ("low", "high", "baseline")  # SPLIT/low/NAME stands beside SPLIT/NAME
+
 
 def metrics_table(metrics: dict[str, float]) -> str:
-    """Rows of name, value and, where there is one, the naive baseline's value."""
-    rows = [("metric", "model", "baseline")]
+    """Rows of name, value, its interval and the naive baseline's value, as far as they are there."""
+    rows = [("metric", "model", "95 %", "baseline")]
     for name, value in metrics.items():
-        if "/baseline/" not in name:
-            split, _, leaf = name.rpartition("/")
-            baseline = metrics.get(f"{split}/baseline/{leaf}")
-            rows.append((name, f"{value:.4g}", "" if baseline is None else f"{baseline:.4g}"))
-    return _aligned(rows, "<>>")
+        split, _, leaf = name.rpartition("/")
+        if not split.endswith(BESIDE):
+            low, high, baseline = (metrics.get(f"{split}/{beside}/{leaf}") for beside in BESIDE)
+            between = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+            rows.append((name, f"{value:.4g}", between, "" if baseline is None else f"{baseline:.4g}"))
+    if not any(between for _, _, between, _ in rows[1:]):
+        rows = [(name, value, "", baseline) for name, value, _, baseline in rows]
+    return _aligned(rows, "<>>>")
 
 
 def headline(result: dict[str, Any]) -> str:

@@ -46,10 +46,10 @@ class Task(ABC):
     stream: ClassVar[bool] = False  # True: windows of one long stream; False: one sequence an example
     answers_are_scored: ClassVar[bool] = True  # False: its loss alone is
     continues: ClassVar[bool] = False  # True: an answer goes on from its text
-    temperature: ClassVar[float] = 0.0  # of samples; 0: the likeliest token each time
+    sampling: Sampling = Sampling()  # how an answer is chosen, where nothing else is said
     headline: ClassVar[str]  # the metric that a table shows first
     higher_is_better: ClassVar[bool] = True
-    baseline_name: ClassVar[str]  # what the naive baseline does, in words
+    baseline_name: ClassVar[str] = ""  # of what loss_metrics gives as baseline, in words
 
     def __init__(self, config: schema.Task, context: int) -> None:
         self.config, self.context = config, context
@@ -90,18 +90,25 @@ class Task(ABC):
 
     def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[str]) -> list[str]:
         """What the model says to each text."""
-        prompts = [self.prompt(text, tokenizer) for text in texts]
-        rows = generate(model, prompts, self.max_new_tokens, tokenizer.eos, Sampling(self.temperature))
-        return [tokenizer.decode(row) for row in rows]
+        prompts = [tuple(self.prompt(text, tokenizer)) for text in texts]
+        each = list(dict.fromkeys(prompts))  # beam search takes copies of a prompt for the wish for several answers
+        rows = generate(model, list(map(list, each)), self.max_new_tokens, tokenizer.eos, self.sampling)
+        said = dict(zip(each, rows, strict=True))
+        return [tokenizer.decode(said[prompt]) for prompt in prompts]
 
-    def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:  # noqa: ARG002
+    def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
+        """Metrics over all answers; higher is better."""
+        return {name: sum(values) / len(values) for name, values in self.score_each(outputs, examples).items()}
+
+    def score_each(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, list[float]]:  # noqa: ARG002
+        """Of the metrics that are means over the answers: the value of each answer."""
         return {}
 
-    def baseline(self, source: str) -> str:
-        """The answer that needs no model."""
+    def baselines(self, examples: list[dict[str, str]]) -> dict[str, list[str]]:
+        """Answers that need no model; by what they are, in words."""
         raise NotImplementedError
 
-    def remarks(self, metrics: dict[str, float], split: str, init: str | None) -> list[str]:  # noqa: ARG002
+    def remarks(self, metrics: dict[str, float], split: str, baseline: str, init: str | None) -> list[str]:  # noqa: ARG002
         """What a reader of the figures should know."""
         name = f"{split}/{self.headline}"
         if name not in metrics:
@@ -110,7 +117,7 @@ class Task(ABC):
         if self.higher_is_better:
             better = metrics[name] > metrics[f"{split}/baseline/{self.headline}"]
         verdict = "better than" if better else "NOT better than"
-        return [f"by {self.headline} the model is {verdict} the baseline ({self.baseline_name})"]
+        return [f"by {self.headline} the model is {verdict} the baseline ({baseline})"]
 
 
 class TextToText(Task):
@@ -121,6 +128,11 @@ class TextToText(Task):
 
     def __init__(self, config: schema.TextToText, context: int) -> None:
         super().__init__(config, context)
+        self.sampling = Sampling(
+            beams=config.beams,
+            length_penalty=config.length_penalty if config.beams > 1 else 1.0,
+            no_repeat_ngram=config.no_repeat_ngram,
+        )
         self.source_room = context - 1 - config.max_target
         if self.source_room < 1:
             raise UserError(
@@ -159,8 +171,8 @@ class TextToText(Task):
     def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:  # noqa: ARG002
         return Examples(store, split, self.config.loss_on_prompt)
 
-    def remarks(self, metrics: dict[str, float], split: str, init: str | None) -> list[str]:
-        said = super().remarks(metrics, split, init)
+    def remarks(self, metrics: dict[str, float], split: str, baseline: str, init: str | None) -> list[str]:
+        said = super().remarks(metrics, split, baseline, init)
         if said and "NOT" in said[0] and init is None:
             said.append(
                 "it started from random weights: train longer (trainer.max_steps), or pretrain first "

@@ -26,7 +26,6 @@ SHORTEST = 20  # characters of either part
 class Nsp(Task):
     fields = ("text",)
     headline = "accuracy"
-    baseline_name = "the more frequent answer"
 
     def settings(self) -> dict[str, Any]:
         return {"layout": "half sep half eos", "context": self.context}
@@ -77,9 +76,8 @@ class Nsp(Task):
             found.append(ANSWERS[int(logits.argmax())])
         return found
 
-    def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
-        right = [output == example["target"] for output, example in zip(outputs, examples, strict=True)]
-        return {"accuracy": sum(right) / len(right)}
+    def score_each(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, list[float]]:
+        return {"accuracy": [float(output == e["target"]) for output, e in zip(outputs, examples, strict=True)]}
 
-    def baseline(self, source: str) -> str:  # noqa: ARG002
-        return ANSWERS[FOLLOWS]  # one in two is exchanged, except where there is nothing else
+    def baselines(self, examples: list[dict[str, str]]) -> dict[str, list[str]]:
+        return {f"always '{answer}'": [answer] * len(examples) for answer in ANSWERS.values()}

@@ -1,8 +1,14 @@
-"""Causal language modelling (Radford et al. 2018): every token from those before it, over windows of a stream."""
+"""Causal language modelling (Radford et al. 2018): every token from those before it, over windows of a stream.
+
+A share of the documents can be told with their first sentence last, after a separator: what is learned then is to
+summarize as well (Zhang et al. 2020, PEGASUS, arXiv 1912.08777, where the sentences are chosen by their overlap).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +19,11 @@ from gptexp.data.corpora import Example
 from gptexp.data.packing import Sequences, Windows
 from gptexp.data.store import Encoded, Store
 from gptexp.data.tokenizers import Tokenizer
+from gptexp.model.decoding import Sampling
 from gptexp.tasks.base import Losses, Task
+
+LEAD = re.compile(r"(?P<sentence>.{10,300}?[.!?])\s+(?P<rest>.*)", re.S)
+SHORTEST = 20  # words of the rest
 
 
 class Pretrain(Task):
@@ -21,19 +31,33 @@ class Pretrain(Task):
     stream = True
     answers_are_scored = False
     continues = True
-    temperature = 0.8
+    sampling = Sampling(temperature=0.8)
     headline = "bits_per_byte"
     higher_is_better = False
     baseline_name = "unigram model"
     config: schema.Pretrain
 
     def settings(self) -> dict[str, Any]:
-        return {"layout": "text eos"}
+        share = self.config.gap_sentences
+        return {"layout": "text eos"} | ({"gap_sentences": share, "context": self.context} if share else {})
 
     def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
         texts = tokenizer.encode_batch([example.fields["text"] for example in examples])
         rows = [[*text, tokenizer.eos] if example.ends else text for text, example in zip(texts, examples, strict=True)]
+        for number, example in enumerate(examples):
+            if example.split == "train" and example.ends and (gap := self._gap(example.fields["text"])):
+                sentence, rest = tokenizer.encode_batch(list(gap))
+                room = max(1, self.context - len(sentence) - 2)
+                rows[number] = [*rest[:room], tokenizer.sep, *sentence, tokenizer.eos]
         return [Encoded(row, targets=len(row)) for row in rows]
+
+    def _gap(self, text: str) -> tuple[str, str] | None:
+        """A document's first sentence and the rest, for the share of the documents that is told so; else None."""
+        place = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
+        found = LEAD.fullmatch(text) if place < self.config.gap_sentences else None
+        if found is None or len(found["rest"].split()) < SHORTEST:
+            return None
+        return " ".join(found["sentence"].split()), found["rest"]
 
     def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
         return Windows(store, split, self.context, seed, self.config.document_mask)

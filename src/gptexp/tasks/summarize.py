@@ -1,4 +1,4 @@
-"""Summarization: a text, then its summary; ROUGE F1 in percent (Lin 2004) next to the text's first sentence."""
+"""Summarization: a text, then its summary; ROUGE F1 in percent (Lin 2004) next to the beginning of the text."""
 
 from __future__ import annotations
 
@@ -8,17 +8,37 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from gptexp.tasks.base import TextToText
 
+NAME = re.compile(r"\w*[a-z\d]_\w+|_\w+|[A-Za-z]*[a-z]+[A-Z]\w*|[A-Z][A-Z\d]+\w*|\w*\d\w*|(?<=[a-z,;(] )[A-Z]\w+")
+
 
 class Summarize(TextToText):
     headline = "rougeL"
-    baseline_name = "first sentence of the text"
 
     def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
+        return super().score(outputs, examples) | {"names": names_copied(outputs, examples)}
+
+    def score_each(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, list[float]]:
         names = ("rouge1", "rouge2", "rougeL")
         scorer = RougeScorer(names, use_stemmer=True)
         scores = [scorer.score(e["target"], output) for e, output in zip(examples, outputs, strict=True)]
-        return {name: 100 * sum(score[name].fmeasure for score in scores) / len(scores) for name in names}
+        return {name: [100 * score[name].fmeasure for score in scores] for name in names}
 
-    def baseline(self, source: str) -> str:
-        text = " ".join(source.split())
-        return re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0]
+    def baselines(self, examples: list[dict[str, str]]) -> dict[str, list[str]]:
+        texts = [" ".join(example["source"].split()) for example in examples]
+        return {
+            "first sentence of the text": [re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0] for text in texts],
+            "first 12 words of the text": [" ".join(text.split()[:12]) for text in texts],
+        }
+
+
+def names_copied(outputs: list[str], examples: list[dict[str, str]]) -> float:
+    """Of the names in the references that stand in the texts, the share that the summaries have, 0 to 1.
+
+    A name is what no dictionary has: with an underscore, a digit or a capital inside, or capital within a sentence.
+    """
+    found = wanted = 0
+    for output, example in zip(outputs, examples, strict=True):
+        names = {name for name in NAME.findall(example["target"]) if name in example["source"]}
+        wanted += len(names)
+        found += sum(name in output for name in names)
+    return found / max(1, wanted)

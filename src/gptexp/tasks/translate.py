@@ -9,19 +9,21 @@ from gptexp.tasks.base import TextToText
 
 class Translate(TextToText):
     headline = "exact_match"
-    baseline_name = "copy of the source"
 
     def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
         references = [example["target"] for example in examples]
         # Languages without spaces are split into characters, else a sentence would count as one word.
         spaced = sum(" " in reference.strip() for reference in references) > len(references) / 4
         bleu = BLEU(tokenize="13a" if spaced else "char")
-        equal = [output.strip() == reference.strip() for output, reference in zip(outputs, references, strict=True)]
         return {
-            "exact_match": sum(equal) / len(equal),
+            **super().score(outputs, examples),
             "bleu": bleu.corpus_score(outputs, [references]).score,
             "chrf": CHRF().corpus_score(outputs, [references]).score,
         }
 
-    def baseline(self, source: str) -> str:
-        return source
+    def score_each(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, list[float]]:
+        equal = [output.strip() == e["target"].strip() for output, e in zip(outputs, examples, strict=True)]
+        return {"exact_match": list(map(float, equal))}
+
+    def baselines(self, examples: list[dict[str, str]]) -> dict[str, list[str]]:
+        return {"copy of the source": [example["source"] for example in examples]}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from gptexp.data.batches import HeldOutBatches
@@ -19,13 +20,16 @@ from gptexp.training.world import World
 
 BATCH, TOKENS = 32, 1 << 14  # computed at once: at most so many sequences, and about so many tokens
 ALONE = World()
+PREFIX = {"unseen": "test/unseen"}  # of metrics' names, where it is not the split's
+RESAMPLED = 2000  # times, for an interval
 Found = TypeVar("Found")
 
 
 @dataclass
 class Evaluation:
-    metrics: dict[str, float]  # SPLIT/loss, SPLIT/rougeL, SPLIT/baseline/rougeL, ...
+    metrics: dict[str, float]  # SPLIT/loss, SPLIT/rougeL, SPLIT/baseline/rougeL, SPLIT/low/rougeL, ...
     samples: list[dict[str, str]]  # input, reference, output
+    baseline: str  # the strongest of the naive ones, in words
 
 
 def batch_size(context: int) -> int:
@@ -35,7 +39,7 @@ def batch_size(context: int) -> int:
 def evaluate(
     model: Transformer, task: Task, store: Store, split: str, precision: str = "32", world: World = ALONE
 ) -> Evaluation:
-    """Metrics of `split` ("val" or "test") and a few samples; the loss in the precision that training has.
+    """Metrics of `split` ("val", "test", "unseen") and a few samples; the loss in the precision that training has.
 
     Ranks share the batches, which are the same however many ranks there are: so are the figures, to the bit.
     """
@@ -43,15 +47,31 @@ def evaluate(
     count = task.config.test_examples if task.answers_are_scored else task.config.samples
     examples = list(task.held_out(store, split, count)) if count or task.answers_are_scored else []
     outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples], world)
+    baseline = task.baseline_name
     if task.answers_are_scored:
         metrics |= task.score(outputs, examples)
-        naive = task.score([task.baseline(example["source"]) for example in examples], examples)
-        metrics |= {f"baseline/{name}": value for name, value in naive.items()}
+        metrics |= interval(task.score_each(outputs, examples))
+        naive = {name: task.score(said, examples) for name, said in task.baselines(examples).items()}
+        baseline = max(naive, key=lambda name: naive[name][task.headline])
+        metrics |= {f"baseline/{name}": value for name, value in naive[baseline].items()}
     samples = [
         {"input": example["source"], "reference": example["target"], "output": output}
         for example, output in zip(examples, outputs, strict=True)
     ]
-    return Evaluation({f"{split}/{name}": value for name, value in metrics.items()}, samples[: task.config.samples])
+    prefix = PREFIX.get(split, split)
+    return Evaluation(
+        {f"{prefix}/{name}": value for name, value in metrics.items()}, samples[: task.config.samples], baseline
+    )
+
+
+def interval(scores: dict[str, list[float]]) -> dict[str, float]:
+    """low/NAME and high/NAME: where 95 % of the means over resampled examples lie (Efron 1979)."""
+    found: dict[str, float] = {}
+    for name, values in scores.items():
+        drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLED, len(values)))
+        low, high = np.quantile(np.array(values)[drawn].mean(axis=1), (0.025, 0.975))
+        found |= {f"low/{name}": float(low), f"high/{name}": float(high)}
+    return found
 
 
 def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[str], world: World = ALONE) -> list[str]:

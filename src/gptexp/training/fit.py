@@ -228,18 +228,21 @@ def _report(
     device = pick_device(config.trainer.accelerator)
     model, _ = load_run(folder)
     model.to(device)
-    splits = ["val"] * prepared.store.has("val") + ["test"] * prepared.store.has("test")
+    splits = [name for name in ("val", "test") if prepared.store.has(name)]
     best = folder.trained()
     assert best is not None
     metrics: dict[str, float] = {}
     if splits:
         metrics |= checkpoint.read_state(best)["metrics"]
-        evaluation = evaluate(model, prepared.task, prepared.store, splits[-1], config.trainer.precision, world)
-        metrics |= evaluation.metrics
+        found = [
+            evaluate(model, prepared.task, prepared.store, split, config.trainer.precision, world)
+            for split in [splits[-1], *["unseen"] * prepared.store.has("unseen")]
+        ]
+        metrics |= {name: value for evaluation in found for name, value in evaluation.metrics.items()}
     if not world.is_first:
         return
     if splits:
-        folder.write_samples(evaluation.samples)
+        folder.write_samples(found[0].samples)
     folder.write_result(
         status="finished",
         error=None,
@@ -250,7 +253,7 @@ def _report(
         evaluated=best.name,
         headline=f"{splits[-1] if splits else 'test'}/{prepared.task.headline}",
         metrics=metrics,
-        remarks=prepared.task.remarks(metrics, splits[-1] if splits else "", config.init),
+        remarks=prepared.task.remarks(metrics, splits[-1], found[0].baseline, config.init) if splits else [],
     )
     tracker.finish(metrics, folder.samples())
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptexp.config import schema
+from gptexp.config import base, schema
 from gptexp.config.errors import UserError, nearest
 from gptexp.config.keys import SCHEMAS
 from gptexp.config.network import hub_is_reachable
@@ -65,14 +65,15 @@ class Published:
 
 
 def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | Published:
-    """A run by folder, name or `latest`; a folder in the layout of transformers; or a name on the hub.
+    """`base`, which gptexp brings; a run by folder, name or `latest`; a folder in the layout of transformers; or a name
+    on the hub.
 
     What the hub gives is downloaded once; without a network, what has been downloaded earlier is used.
 
     Raises:
         UserError: there is no such thing.
     """
-    folder = Path(name).expanduser()
+    folder = base.FOLDER if name == "base" else Path(name).expanduser()
     if (folder / "config.json").is_file():
         return Published(folder)
     try:

@@ -15,7 +15,7 @@ from gptexp.config.errors import UserError
 @dataclass(slots=True)
 class Example:
     fields: dict[str, str]  # such as {"text": ...} or {"source": ..., "target": ...}
-    split: str | None = None  # train, val or test where the source says so; None: assigned by content
+    split: str | None = None  # one of splits.SPLITS where the source says so; None: assigned by content
     ends: bool = True  # False: the next example goes on with the same document
 
 

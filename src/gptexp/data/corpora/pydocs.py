@@ -1,8 +1,9 @@
 """English text that is already on the machine: docstrings of the standard library and of installed packages.
 
 Source files are parsed, never imported. A docstring is a document for pretraining; its first line, which PEP 257 asks
-authors to make a summary, and the body below it are a pair for summarization. Both views share one split, so that
-the pairs of a test split are never pretrained on.
+authors to make a summary, and the body below it are a pair for summarization. All views share one split, so that
+the pairs of a test split are never pretrained on. Of near-duplicates (generated, wrapped or overloaded functions) one
+is kept, and packages named in `unseen` are only ever tested on.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from gptexp.config import schema
 from gptexp.config.errors import UserError, nearest
 from gptexp.data import splits
 from gptexp.data.corpora.base import Corpus, Example
-from gptexp.data.corpora.docstrings import docstrings_of
+from gptexp.data.corpora.cleaning import Cleaner
+from gptexp.data.corpora.docstrings import SHORTEST, docstrings_of
 from gptexp.data.corpora.keyterms import key_terms
 from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
 from gptexp.data.progress import shown
 
-VERSION = 2  # of the extraction below: raise it when that changes
+VERSION = 3  # of the extraction below: raise it when that changes
 SECTION = re.compile(
     r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)", re.M
 )
@@ -46,14 +48,21 @@ class Pydocs(Corpus):
         self.view = VIEWS[fields]
         self.config, self.cache = config, cache
         self.sources = _sources(config.packages)
+        self.unseen = {name for name, *_ in self.sources} & set(config.unseen)
         self.file = cache / "pydocs" / f"{self._key()}.jsonl"
 
     def describe(self) -> dict[str, Any]:
         packages = {name: {"version": version, "licence": licence} for name, version, licence, _ in self.sources}
-        return {"source": "docstrings", "view": self.view, "packages": packages, "extraction": VERSION}
+        return {
+            "source": "docstrings",
+            "view": self.view,
+            "packages": packages,
+            "unseen": sorted(self.unseen),
+            "extraction": VERSION,
+        }
 
     def _key(self) -> str:
-        what = [VERSION, self.config.val_fraction, self.config.test_fraction, self.config.split]
+        what = [VERSION, self.config.val_fraction, self.config.test_fraction, self.config.split, sorted(self.unseen)]
         what += [(name, version, str(folder)) for name, version, _, folder in self.sources]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
@@ -64,19 +73,21 @@ class Pydocs(Corpus):
                 self._extract()
         with self.file.open(encoding="utf8") as lines:
             seen: set[str] = set()
+            cleaner = Cleaner()
             for line in lines:
                 record = json.loads(line)
-                for fields in self._views(record["text"]):
+                for fields in self._views(record["text"], cleaner):
                     # A summary that is said again teaches nothing; nor does a paragraph.
                     text = fields["target" if self.view == "summaries" else next(iter(fields))].lower()
                     if text not in seen:
                         seen.add(text)
                         yield Example(fields, record["split"])
 
-    def _views(self, text: str) -> Iterator[dict[str, str]]:
-        """What a docstring gives: itself, a pair, or its paragraphs with key terms."""
+    def _views(self, text: str, cleaner: Cleaner) -> Iterator[dict[str, str]]:
+        """What a docstring gives: its prose, a pair, or its paragraphs with key terms."""
         if self.view == "documents":
-            yield {"text": text}
+            if len(prose := cleaner.prose(text)) >= SHORTEST:
+                yield {"text": prose}
         elif self.view == "key terms":
             yield from ({"source": paragraph, "terms": terms} for paragraph, terms in key_terms(text))
         elif pair := summary_pair(text):
@@ -90,7 +101,8 @@ class Pydocs(Corpus):
             return False
 
     def _extract(self) -> None:
-        files = [(name, path) for name, _, _, folder in self.sources for path in _python_files(folder)]
+        order = sorted(self.sources, key=lambda source: source[0] not in self.unseen)  # they keep their duplicates
+        files = [(name, path) for name, _, _, folder in order for path in _python_files(folder)]
         documents: dict[str, str] = {}  # text -> package; the same text again is the same document
         found = docstrings_of([path for _, path in files])
         read = zip(files, found, strict=True)
@@ -98,7 +110,11 @@ class Pydocs(Corpus):
             for text in texts:
                 documents.setdefault(text, name)
         fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
-        sides = splits.assign(documents, self.config.split, fractions)
+        if self.config.split == "near":
+            first = splits.near_duplicates(documents)
+            documents = {text: name for number, (text, name) in enumerate(documents.items()) if first[number] == number}
+        said = ["unseen" if name in self.unseen else None for name in documents.values()]
+        sides = splits.assign(documents, self.config.split, fractions, said)
         temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("w", encoding="utf8") as out:
             for (text, name), side in zip(documents.items(), sides, strict=True):
@@ -121,8 +137,12 @@ def summary_pair(text: str) -> tuple[str, str] | None:
 
 
 def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
-    """(name, version, licence, folder or file) of what is read, in an order that does not depend on the machine."""
-    names = sorted((dependencies("gptexp") if "all" in packages else set()) | set(packages) - {"all", "stdlib"})
+    """(name, version, licence, folder or file) of what is read, in an order that does not depend on the machine.
+
+    Dependencies come first: of near-duplicates theirs is kept, whatever else is read.
+    """
+    known = dependencies("gptexp") if "all" in packages else set()
+    names = [*sorted(known), *sorted(set(packages) - known - {"all", "stdlib"})]
     sources = []
     if "all" in packages or "stdlib" in packages:
         version = ".".join(map(str, sys.version_info[:3]))

@@ -1,0 +1,67 @@
+import json
+import random
+
+import pytest
+from conftest import TRAIN, sentence
+
+from gptexp.config import base, compose, schema
+from gptexp.run import run
+from gptexp.tasks import make_task
+from gptexp.tasks.summarize import names_copied
+from gptexp.training.prepare import prepare
+
+TEXT = "Open a file. Then read_all of it with GZipFile, version 3, for the sake of a long text that has many words."
+EXAMPLES = [{"source": TEXT, "target": "Read a GZipFile with read_all."}] * 4
+
+
+def test_the_stronger_of_two_baselines_counts_and_names_are_looked_for(tiny):
+    task = make_task(schema.Summarize(max_target=8), tiny("task=summarize").model)
+    said = task.baselines(EXAMPLES)
+    assert said["first sentence of the text"][0] == "Open a file."
+    assert said["first 12 words of the text"][0] == "Open a file. Then read_all of it with GZipFile, version 3, for"
+    scores = {name: task.score(texts, EXAMPLES) for name, texts in said.items()}
+    assert scores["first 12 words of the text"]["rouge1"] > scores["first sentence of the text"]["rouge1"]
+    assert names_copied(["It has a GZipFile."] * 4, EXAMPLES) == 0.5
+    assert names_copied(["Nothing."], [{"source": "A text.", "target": "All plain words."}]) == 0
+
+
+def test_a_run_tells_intervals_and_searches_with_beams(tiny, pairs_file, capsys):
+    folder = run(tiny("task=summarize", "data=files", f"data.path={pairs_file}", "task.max_target=8", "task.beams=2",
+                      "task.no_repeat_ngram=2", "task.test_examples=12", *TRAIN))  # fmt: skip
+    metrics = folder.result()["metrics"]
+    assert metrics["test/low/rouge1"] <= metrics["test/rouge1"] <= metrics["test/high/rouge1"]
+    assert "95 %" in capsys.readouterr().out
+
+
+def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_folder):
+    rng = random.Random(0)
+    rows = [{"text": f"Sentence {i} comes first. " + sentence(rng, 24)} for i in range(200)]
+    (own_folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = tiny("task=pretrain", "data=files", "data.path=texts.jsonl", "tokenizer=byte", "task.gap_sentences=0.5",
+                  "model.context=64")  # fmt: skip
+    store = prepare(config).store
+    ends = (store.tokens("train") == store.tokenizer.eos).sum()
+    gaps = (store.tokens("train") == store.tokenizer.sep).sum()
+    assert 0.3 < gaps / ends < 0.7
+    assert (store.tokens("val") == store.tokenizer.sep).sum() == 0
+    text = store.tokenizer.decode(store.tokens("train").tolist())
+    assert "comes first." in text
+
+
+@pytest.mark.skipif(not base.FOLDER.is_dir(), reason="a checkout without the weights")
+@pytest.mark.parametrize(
+    ("words", "init"),
+    [
+        (["task=summarize"], "base"),
+        (["task=extract"], "base"),
+        (["task=summarize", "init=scratch"], None),
+        (["task=summarize", "model=nano"], None),
+        (["task=summarize", "tokenizer=byte"], None),
+        (["task=summarize", "model.arch=encoder_decoder"], None),
+        (["task=summarize", "model.arch=prefix", "model.context=512"], "base"),
+        (["task=translate"], None),
+    ],
+)
+def test_what_starts_from_base(words, init):
+    assert compose.composed(words).init == init
+
