@@ -64,4 +64,3 @@ def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_fo
 )
 def test_what_starts_from_base(words, init):
     assert compose.composed(words).init == init
-

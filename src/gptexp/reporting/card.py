@@ -35,9 +35,13 @@ inputs = tokenizer({text}, return_tensors="pt")
 {left_out}"""
 TRAINING = """\
 ## Training
-Task `{kind}`, from {begin}: {steps:,} steps, {tokens:,} tokens, seed {seed}. Data:
+Task `{kind}`, from {begin}: {steps:,} steps, {tokens:,} tokens, seed {seed}. Data (fingerprint {fingerprint}):
 
 {sources}
+
+| step | loss | validation loss |
+|---|---|---|
+{curve}
 
 ## Results
 On held-out data, beside the naive baseline:
@@ -95,10 +99,19 @@ def _training(run: RunFolder) -> str:
         steps=result.get("steps", 0),
         tokens=result.get("tokens", 0),
         seed=config.seed,
+        fingerprint=run.data().get("fingerprint", "unknown"),
         sources="\n".join(_sources(run.data().get("corpus", {}))),
+        curve="\n".join(_curve(run.metrics())),
         metrics=tables.metrics_table(result.get("metrics", {})),
         remarks="\n".join(f"- {remark}" for remark in result.get("remarks", [])),
     )
+
+
+def _curve(rows: list[dict[str, Any]]) -> list[str]:
+    """Rows of a table: the losses wherever the validation split was passed over, at most about a dozen."""
+    passes = [row for row in rows if "val/loss" in row]
+    return [f"| {row['step']} | {row.get('train/loss', float('nan')):.3f} | {row['val/loss']:.3f} |"
+            for row in passes[:: -(-len(passes) // 12) or 1]]  # fmt: skip
 
 
 def _sources(corpus: dict[str, Any]) -> list[str]:

@@ -153,7 +153,7 @@ def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
         except metadata.PackageNotFoundError:
             installed = [found.name for found in metadata.distributions()]
             raise UserError(f"data.packages: '{name}' is not installed.{nearest(name, installed)}") from None
-        licence = _field(distribution, "License-Expression") or _classifier(distribution) or "see the package"
+        licence = _licence(distribution)
         tops = sorted(
             {file.parts[0] for file in distribution.files or [] if file.suffix == ".py" and file.parts[0] != ".."}
         )
@@ -189,14 +189,12 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _field(distribution: metadata.Distribution, name: str) -> str | None:
-    return (distribution.metadata.get_all(name) or [None])[0]
-
-
-def _classifier(distribution: metadata.Distribution) -> str | None:
-    classifiers = distribution.metadata.get_all("Classifier") or []
-    licences = [text.rsplit(" :: ", 1)[-1] for text in classifiers if text.startswith("License :: ")]
-    return licences[0] if licences else None
+def _licence(distribution: metadata.Distribution) -> str:
+    """As far as the metadata say it, in the new field, a classifier, or the old field where it is a name."""
+    said = distribution.metadata
+    classifiers = [text.rsplit(" :: ", 1)[-1] for text in said.get_all("Classifier") or [] if "License ::" in text]
+    names = [*(said.get_all("License-Expression") or []), *classifiers, *(said.get_all("License") or [])]
+    return next((name for name in names if name and len(name) < 300), "see the package")
 
 
 def _python_files(folder: Path) -> list[Path]:
