@@ -83,6 +83,7 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
         UserError: there is no such model, no architecture of transformers computes it, or `to` has something in it.
         RunError: transformers computes something else from what was written; nothing is left of it.
     """
+    to = to if to.name else to.resolve()
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: exists and is not empty; give a folder that does not exist")
     source = find_weights(run)

@@ -53,7 +53,7 @@ class GPT:
 
         Args and errors: see `train_on_dataset`.
         """
-        return cls.from_pretrained(_train(dataset, [], overrides, None))
+        return cls.from_pretrained(_train(dataset, ["init=scratch"], overrides, None))
 
     def train_on_dataset(self, dataset: Iterable[Any], *overrides: str) -> Path:
         """Train this model further; an ordinary run, whose folder is returned.

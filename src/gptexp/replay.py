@@ -56,7 +56,9 @@ def changed(config: Config, folder: RunFolder, skip: int | None, lr_factor: floa
     """The config that goes on from `folder` without the update of step `skip`, or with scaled learning rates."""
     if lr_factor is not None and lr_factor <= 0:
         raise UserError(f"--lr-factor {lr_factor}: must be above 0")
-    config = replace(config, resume=str(folder.path), trainer=replace(config.trainer), optim=replace(config.optim))
+    config = replace(
+        config, init=None, resume=str(folder.path), trainer=replace(config.trainer), optim=replace(config.optim)
+    )
     if skip is not None:
         config.trainer.skip_steps = [*config.trainer.skip_steps, skip]
     if lr_factor is not None:

@@ -207,7 +207,7 @@ def attempt(cfg: DictConfig, swept: set[str]) -> Job:
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     swept |= {key for key, values in (hydra_config.sweeper.get("params") or {}).items() if "," in str(values)}
-    suffix = "".join(f"-{word.replace('trainer.', '').replace('=', '')}" for word in overrides
+    suffix = "".join(f"-{word.replace('trainer.', '').replace('=', '').replace('/', '_')}" for word in overrides
                      if word.split("=")[0] in swept and compose.is_neutral(word.split("=")[0]))  # fmt: skip
     try:
         folder = run(compose.checked(cfg), suffix)

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,8 @@ from conftest import command
 
 from gptexp.config.errors import RunError
 from gptexp.model import Transformer
-from gptexp.reporting.record import find_run
+from gptexp.replay import changed
+from gptexp.reporting.record import RunFolder, find_run
 from gptexp.run import run
 from gptexp.training import checkpoint
 
@@ -103,3 +106,9 @@ def test_a_rank_that_dies_ends_the_others_and_is_named_once(pairs_words, tmp_pat
     assert "ZeroDivisionError" in said
     assert json.loads((find_run("latest").path / "result.json").read_text())["status"] in ("failed", "running")
     assert checkpoint.newest_whole(find_run("latest").checkpoints).name == "step-000004"
+
+
+def test_replay_goes_on_with_the_run_and_not_with_what_it_started_from(translation):
+    config = replace(translation(), init="base")
+    went_on = changed(config, RunFolder(Path("outputs/x")), skip=3, lr_factor=None)
+    assert (went_on.init, went_on.resume, went_on.trainer.skip_steps) == (None, "outputs/x", [3])

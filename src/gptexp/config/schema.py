@@ -14,7 +14,6 @@ from omegaconf import MISSING
 from gptexp.config.option import option
 
 
-# ---------------------------------------------------------------------------------------------- model
 @dataclass
 class Model:
     size: str = option(MISSING, "name of the size; part of the run folder's name")
@@ -42,7 +41,6 @@ class Model:
     rope_scaling: dict[str, float] = option({}, "Llama 3's scaling of the rotary frequencies, for longer contexts")
 
 
-# ----------------------------------------------------------------------------------------------- data
 @dataclass
 class Data:
     kind: str = option(MISSING, "which source: the data group's name")
@@ -59,9 +57,7 @@ class Pydocs(Data):
     packages: list[str] = option(
         ["all"], "'stdlib', names of installed packages, or 'all': the standard library and every dependency"
     )
-    unseen: list[str] = option(
-        ["fsspec", "networkx", "wandb"], "packages that are never trained on, for a test on what is new"
-    )
+    unseen: list[str] = option(["fsspec", "networkx", "wandb"], "packages never trained on, for a test on what is new")
 
 
 @dataclass
@@ -91,7 +87,6 @@ class Hub(Data):
     fields: dict[str, str] = option({}, "our name of a field to the data set's name of it")
 
 
-# ------------------------------------------------------------------------------------------ tokenizer
 @dataclass
 class Tokenizer:
     kind: str = option(MISSING, "which tokenizer: the tokenizer group's name")
@@ -121,7 +116,6 @@ class HuggingFace(Tokenizer):
     name: str = option("gpt2", "hub name, or a folder with tokenizer files")
 
 
-# ----------------------------------------------------------------------------------------------- task
 @dataclass
 class Task:
     kind: str = option(MISSING, "which task: the task group's name")
@@ -201,7 +195,6 @@ class Bert(Masked):
     classes = 2
 
 
-# ------------------------------------------------------------------------------------------ optimizer
 @dataclass
 class Optim:
     kind: str = option(MISSING, "which optimizer: the optim group's name")
@@ -237,7 +230,6 @@ class AdamW(Optim):
     weight_decay: float = option(0.1, "decoupled weight decay of matrices", minimum=0)
 
 
-# -------------------------------------------------------------------------------------------- trainer
 @dataclass
 class Trainer:
     max_steps: int = option(1000, "optimizer steps", minimum=1)
@@ -270,7 +262,6 @@ class Trainer:
     progress: bool = option(True, "progress bar, or plain lines where there is no terminal", affects_result=False)
 
 
-# --------------------------------------------------------------------------------------------- logger
 @dataclass
 class Logger:
     kind: str = option("wandb", "where curves go beside metrics.jsonl",
@@ -282,7 +273,6 @@ class Logger:
                        choices=("auto", "online", "offline"), affects_result=False)  # fmt: skip
 
 
-# ----------------------------------------------------------------------------------------- everything
 @dataclass
 class Config:
     model: Model = field(default_factory=Model)
@@ -293,12 +283,8 @@ class Config:
     trainer: Trainer = field(default_factory=Trainer)
     logger: Logger = field(default_factory=Logger)
     seed: int = option(1, "everything random follows from it", minimum=0, maximum=2**63 - 1)
-    init: str | None = option(
-        None,
-        "start from the weights and the tokenizer of this run, exported folder or hub name; base: what gptexp "
-        "brings, which summarize and extract start from by default; scratch: random weights",
-        affects_result=False,
-    )
+    init: str | None = option(None, "start from a run, an exported folder, a hub name, base (ours) or scratch",
+                              affects_result=False)  # fmt: skip
     resume: str | None = option(None, "go on from the last checkpoint of this run folder, in a folder of its own",
                                 affects_result=False)  # fmt: skip
     origin: str | None = option(None, "filled in: what the weights that init or resume names are, as a hash")

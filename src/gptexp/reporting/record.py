@@ -55,13 +55,16 @@ class RunFolder:
 
     def adopt(self, other: RunFolder) -> None:
         """Begin with the checkpoints and the curve of another run."""
-        self.path.mkdir(parents=True)
+        temporary = self.path.with_name(f".{self.path.name}.tmp")  # a kill in between must not leave half of it
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         for name in ("checkpoints", "metrics.jsonl"):
             source = other.path / name
             if source.is_dir():
-                shutil.copytree(source, self.path / name)
+                shutil.copytree(source, temporary / name)
             elif source.is_file():
-                shutil.copy(source, self.path / name)
+                shutil.copy(source, temporary / name)
+        temporary.rename(self.path)
 
     def config(self) -> Config:
         return compose.load(self.path / "config.yaml")

@@ -49,8 +49,7 @@ def evaluate(
     outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples], world)
     baseline = task.baseline_name
     if task.answers_are_scored:
-        metrics |= task.score(outputs, examples)
-        metrics |= interval(task.score_each(outputs, examples))
+        metrics |= task.score(outputs, examples) | interval(task.score_each(outputs, examples))
         naive = {name: task.score(said, examples) for name, said in task.baselines(examples).items()}
         baseline = max(naive, key=lambda name: naive[name][task.headline])
         metrics |= {f"baseline/{name}": value for name, value in naive[baseline].items()}
@@ -68,8 +67,9 @@ def interval(scores: dict[str, list[float]]) -> dict[str, float]:
     """low/NAME and high/NAME: where 95 % of the means over resampled examples lie (Efron 1979)."""
     found: dict[str, float] = {}
     for name, values in scores.items():
-        drawn = np.random.default_rng(0).integers(len(values), size=(RESAMPLED, len(values)))
-        low, high = np.quantile(np.array(values)[drawn].mean(axis=1), (0.025, 0.975))
+        draw, array = np.random.default_rng(0), np.array(values)
+        means = [array[draw.integers(len(array), size=len(array))].mean() for _ in range(RESAMPLED)]
+        low, high = np.quantile(means, (0.025, 0.975))
         found |= {f"low/{name}": float(low), f"high/{name}": float(high)}
     return found
 

@@ -75,6 +75,8 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
             _report(folder, config, prepared, done, world, tracker)
             failed = False
         except BaseException as error:
+            if isinstance(error, OutOfMemoryError):
+                folder.write_micro_batch(error.micro_batch)
             if world.is_first:
                 was_stopped = isinstance(error, Stopped | KeyboardInterrupt)
                 folder.write_result(status="stopped" if was_stopped else "failed", error=f"{error!r}")
@@ -97,7 +99,7 @@ def _train(
     _restore(module, recorder)
     if module.step < config.trainer.max_steps:
         if config.trainer.compile:
-            for block in model.blocks:
+            for block in [*model.blocks, *(model.encoder.blocks if model.encoder else [])]:
                 block.compile()  # in place: checkpoints keep the plain names
         train, val = _sequences(config, prepared)
         data = DataModule(train, val, config.trainer, config.seed, lambda: module.step, lambda: held_out_batch(module))
@@ -267,8 +269,7 @@ def _main(path: Path) -> None:
         World.end()
     except Stopped:
         World.end(Stopped.code)
-    except OutOfMemoryError as error:
-        RunFolder(path).write_micro_batch(error.micro_batch)
+    except OutOfMemoryError:
         os._exit(OutOfMemoryError.code)
     except (RunError, UserError) as error:
         processes.write_failure(path, rank, str(error))

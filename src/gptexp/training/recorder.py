@@ -32,6 +32,7 @@ class Recorder(L.Callback):
         self.belongs_to = belongs_to
         self.resumed_from: Path | None = None
         self.best: float | None = None
+        self.saved: int | None = None  # step of the last checkpoint that was written
         self.pending: dict[str, Any] = {}
         self.latest: dict[str, Any] = {}  # the last line that was written
         self.last_time = 0.0
@@ -80,7 +81,8 @@ class Recorder(L.Callback):
     def on_exception(self, trainer: L.Trainer, module: Module, exception: BaseException) -> None:
         if isinstance(exception, NotFiniteError):  # nothing has changed: keep what replay starts from
             module.zero_grad()
-            self._save(trainer, module)
+            if self.saved != module.step:
+                self._save(trainer, module)
 
     def _stop_where_asked(self, module: Module) -> None:
         """All ranks stop at the same step. An exception, since Lightning's own way out would validate first."""
@@ -103,6 +105,7 @@ class Recorder(L.Callback):
         self, trainer: L.Trainer, module: Module, is_best: bool = False, metrics: dict[str, float] | None = None
     ) -> None:
         settings = self.config.trainer
+        self.saved = module.step
         state = {
             "step": module.step,
             "tokens": module.tokens,
