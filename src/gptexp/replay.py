@@ -15,7 +15,7 @@ import sys
 from dataclasses import replace
 
 from gptexp.config.errors import UserError, exit_cleanly
-from gptexp.config.schema import Config, Muon
+from gptexp.config.schema import RATES, Config
 from gptexp.reporting.record import RunFolder, find_run
 
 
@@ -62,9 +62,8 @@ def changed(config: Config, folder: RunFolder, skip: int | None, lr_factor: floa
     if skip is not None:
         config.trainer.skip_steps = [*config.trainer.skip_steps, skip]
     if lr_factor is not None:
-        config.optim.lr *= lr_factor
-        if isinstance(config.optim, Muon):
-            config.optim.adamw_lr *= lr_factor
+        for name in RATES[config.optim.kind]:
+            setattr(config.optim, name, getattr(config.optim, name) * lr_factor)
     return config
 
 

@@ -112,6 +112,7 @@ def _begin(config: Config, suffix: str, stack: ExitStack) -> Begun:
     elif config.resume:
         source = find_run(config.resume, Path(config.outputs))
         config = replace(config, origin=source.weights_digest("last"), resume=str(source.path.resolve()))
+        compose.fill_rates(config, vars(source.config().optim))
     folder = RunFolder(Path(config.outputs) / (identity.folder_name(config) + suffix))
     stack.enter_context(folder.locked())
     is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # the command comes again, to go on

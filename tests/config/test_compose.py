@@ -78,3 +78,19 @@ def test_help_and_errors_come_without_torch_and_at_once(words):
     assert "Traceback" not in done.stderr
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2  # 0.4 on an idle machine
+
+
+@pytest.mark.parametrize(
+    ("words", "rates"),
+    [
+        ([], {"lr": 0.02, "adamw_lr": 0.005}),
+        (["init=base"], {"lr": 0.002, "adamw_lr": 0.0005}),
+        (["init=base", "optim.lr=0.01"], {"lr": 0.01, "adamw_lr": 0.0005}),
+        (["optim=adamw"], {"lr": 0.001}),
+        (["optim=adamw", "init=base", "optim.lora_rank=4"], {"lr": 0.001}),
+        (["resume=latest"], {"lr": None, "adamw_lr": None}),
+    ],
+)
+def test_rates_that_are_not_given_depend_on_what_a_run_starts_from(words, rates):
+    optim = compose.composed(["task=pretrain", *words]).optim
+    assert {name: getattr(optim, name) for name in rates} == pytest.approx(rates)

@@ -24,7 +24,7 @@ from gptexp.config.errors import UserError, unknown
 from gptexp.config.explain import explained, no_such_key
 from gptexp.config.flavours import FLAVOURS, OF_ARCH
 from gptexp.config.keys import SCHEMAS, walk
-from gptexp.config.schema import Config, Files
+from gptexp.config.schema import RATES, Config, Files
 from gptexp.config.shipped import conf_folder
 
 ROPE_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
@@ -175,6 +175,8 @@ def _complete(config: Config) -> None:
         config.init = "base"
     elif config.init == "scratch":
         config.init = None
+    if not config.resume:  # which goes on with the rates of the run that it names
+        fill_rates(config)
     if config.optim.lora_rank and config.optim.kind != "adamw":
         raise UserError(f"optim.lora_rank={config.optim.lora_rank}: needs optim=adamw; Muon is for whole matrices")
     if config.optim.lora_rank and not (config.init or config.origin):
@@ -196,6 +198,15 @@ def _complete(config: Config) -> None:
         )
     if config.init and config.resume:
         raise UserError("init= starts a new training from weights, resume= goes on with an old one: give one of them")
+
+
+def fill_rates(config: Config, rates: dict[str, float] | None = None) -> None:
+    """Give the learning rates that are null those of another run, or what RATES says."""
+    # Low-rank factors start from nothing, whatever they are added to.
+    share = 0.1 if config.init and not config.optim.lora_rank else 1.0
+    for name, rate in RATES[config.optim.kind].items():
+        if getattr(config.optim, name) is None:
+            setattr(config.optim, name, (rates or {}).get(name, share * rate))
 
 
 def _absolute(path: Any, key: str) -> Any:

@@ -55,7 +55,7 @@ class Data:
 class Pydocs(Data):
     kind: str = "pydocs"
     packages: list[str] = option(
-        ["all"], "'stdlib', names of installed packages, or 'all': the standard library and every dependency"
+        ["all"], "'stdlib', names of packages, or 'all': the standard library and dependencies"
     )
     unseen: list[str] = option(["fsspec", "networkx", "wandb"], "packages never trained on, for a test on what is new")
 
@@ -198,7 +198,7 @@ class Bert(Masked):
 @dataclass
 class Optim:
     kind: str = option(MISSING, "which optimizer: the optim group's name")
-    lr: float = option(MISSING, "peak learning rate", minimum=0)
+    lr: float | None = option(None, "peak learning rate; null: see RATES", minimum=0)
     weight_decay: float = option(0.0, "decoupled weight decay of matrices", minimum=0)
     beta1: float = option(0.9, "AdamW: decay of the first moment", minimum=0, maximum=0.99999)
     beta2: float = option(0.95, "AdamW: decay of the second moment", minimum=0, maximum=0.99999)
@@ -214,19 +214,22 @@ class Optim:
                                      choices=("query", "key", "value", "output", "gate", "up", "down"))  # fmt: skip
 
 
+# Peak learning rates; a run that starts from weights takes a tenth.
+RATES = {"muon": {"lr": 0.02, "adamw_lr": 0.005}, "adamw": {"lr": 0.001}}
+
+
 @dataclass
 class Muon(Optim):
     kind: str = "muon"
-    lr: float = option(0.02, "peak learning rate of the blocks' matrices", minimum=0)
+    lr: float | None = option(None, "peak learning rate of the blocks' matrices; null: see RATES", minimum=0)
     momentum: float = option(0.95, "Muon's momentum", minimum=0, maximum=0.99999)
-    adamw_lr: float = option(0.005, "peak rate of AdamW: embeddings, head, norms and biases", minimum=0)
+    adamw_lr: float | None = option(None, "peak rate of AdamW, for all others; null: see RATES", minimum=0)
     beta1: float = option(0.8, "AdamW: decay of the first moment", minimum=0, maximum=0.99999)
 
 
 @dataclass
 class AdamW(Optim):
     kind: str = "adamw"
-    lr: float = option(0.001, "peak learning rate", minimum=0)
     weight_decay: float = option(0.1, "decoupled weight decay of matrices", minimum=0)
 
 

@@ -22,10 +22,10 @@ def build(model: nn.Module, config: schema.Optim) -> list[Optimizer]:
             hidden = [p for name, p in trained if p.ndim == 2 and "blocks." in name]
             rest = [p for name, p in trained if not (p.ndim == 2 and "blocks." in name)]
             dtype = torch.bfloat16 if has_fast_bf16(hidden[0].device) else torch.float32
-            muon = Muon(hidden, config.lr, config.momentum, config.weight_decay, dtype)
-            optimizers: list[Optimizer] = [muon, _adamw(rest, config, config.adamw_lr)]
+            muon = Muon(hidden, config.lr or 0.0, config.momentum, config.weight_decay, dtype)
+            optimizers: list[Optimizer] = [muon, _adamw(rest, config, config.adamw_lr or 0.0)]
         case schema.AdamW():
-            optimizers = [_adamw([p for _, p in trained], config, config.lr)]
+            optimizers = [_adamw([p for _, p in trained], config, config.lr or 0.0)]
         case _:
             raise UserError(f"optim.kind={config.kind}: not known. Allowed: muon, adamw")
     for optimizer in optimizers:
