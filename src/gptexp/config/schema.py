@@ -54,9 +54,7 @@ class Data:
 @dataclass
 class Pydocs(Data):
     kind: str = "pydocs"
-    packages: list[str] = option(
-        ["all"], "'stdlib', names of packages, or 'all': the standard library and dependencies"
-    )
+    packages: list[str] = option(["all"], "'stdlib', names of packages, or 'all': stdlib and every dependency")
     unseen: list[str] = option(["fsspec", "networkx", "wandb"], "packages never trained on, for a test on what is new")
 
 
