@@ -86,7 +86,7 @@ def test_a_limit_leaves_what_is_held_out(tiny, pairs_file):
     store = prepare(tiny("task=translate", "data=files", f"data.path={pairs_file}", f"data.val_path={val}",
                          "data.test_fraction=0", "data.limit=100", "task.max_target=10")).store  # fmt: skip
     counts = {split: count["sequences"] for split, count in store.meta["splits"].items()}
-    assert counts == {"train": 100, "val": 50, "test": 0}
+    assert counts == {"train": 100, "val": 50, "test": 0, "unseen": 0}
 
 
 def test_no_document_runs_into_another_where_a_text_is_split(tiny, text_file):

@@ -150,7 +150,9 @@ def _complete(config: Config) -> None:
             f"model.arch={model.arch}: task={config.task.kind} does not work on it. "
             f"Allowed: {', '.join(config.task.archs)}"
         )
-    for key, value in (FLAVOURS[model.flavour] | OF_ARCH.get((model.flavour, model.arch), {})).items():
+    # What tags tokens is no architecture of transformers, and can have the shape of a decoder that it starts from.
+    of_arch = {} if config.task.tags else OF_ARCH.get((model.flavour, model.arch), {})
+    for key, value in (FLAVOURS[model.flavour] | of_arch).items():
         if getattr(model, key) is None:
             setattr(model, key, value)
     model.kv_heads = model.kv_heads or model.heads
