@@ -4,7 +4,7 @@ import random
 import pytest
 from conftest import TRAIN, sentence
 
-from gptexp.config import base, compose, schema
+from gptexp.config import compose, schema
 from gptexp.run import run
 from gptexp.tasks import make_task
 from gptexp.tasks.summarize import names_copied
@@ -48,7 +48,6 @@ def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_fo
     assert "comes first." in text
 
 
-@pytest.mark.skipif(not base.FOLDER.is_dir(), reason="a checkout without the weights")
 @pytest.mark.parametrize(
     ("words", "init"),
     [

@@ -31,7 +31,7 @@ def test_muon_follows_torchs_own():
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
     model = build_model(compose.composed(["model=nano"]), vocab_size=50)
-    muon, adamw = optim.build(model, schema.Muon())
+    muon, adamw = optim.build(model, schema.Muon(lr=0.02, adamw_lr=0.005))
     hidden = {p for p in model.blocks.parameters() if p.ndim == 2}
     assert {p for group in muon.param_groups for p in group["params"]} == hidden
     rest = [p for group in adamw.param_groups for p in group["params"]]

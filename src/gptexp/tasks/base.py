@@ -98,10 +98,14 @@ class Task(ABC):
 
     def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
         """Metrics over all answers; higher is better."""
-        return {name: sum(values) / len(values) for name, values in self.score_each(outputs, examples).items()}
+        return means(self.score_each(outputs, examples)) | self.score_all(outputs, examples)
 
     def score_each(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, list[float]]:  # noqa: ARG002
         """Of the metrics that are means over the answers: the value of each answer."""
+        return {}
+
+    def score_all(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:  # noqa: ARG002
+        """The metrics that are not."""
         return {}
 
     def baselines(self, examples: list[dict[str, str]]) -> dict[str, list[str]]:
@@ -118,6 +122,10 @@ class Task(ABC):
             better = metrics[name] > metrics[f"{split}/baseline/{self.headline}"]
         verdict = "better than" if better else "NOT better than"
         return [f"by {self.headline} the model is {verdict} the baseline ({baseline})"]
+
+
+def means(scores: dict[str, list[float]]) -> dict[str, float]:
+    return {name: sum(values) / len(values) for name, values in scores.items()}
 
 
 class TextToText(Task):

@@ -33,7 +33,7 @@ class Extract(TextToText):
     def on(cls, model: schema.Model) -> type[Task]:
         return ExtractByTags if model.arch == "encoder" else cls
 
-    def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
+    def score_all(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
         said, wanted = ([set(_terms(text)) for text in texts] for texts in (outputs, [e["target"] for e in examples]))
         right = sum(len(ours & theirs) for ours, theirs in zip(said, wanted, strict=True))
         precision = right / max(1, sum(map(len, said)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +22,8 @@ from gptexp.tasks.pretrain import Pretrain, unigram_loss
 class Mlm(Pretrain):
     continues = False
     headline = "loss"
+    gap_sentences = 0.0
     config: schema.Mlm  # type: ignore[assignment]
-
-    def settings(self) -> dict[str, Any]:
-        return {"layout": "text eos"}
-
-    def _gap(self, text: str) -> None:
-        """Nothing is told in another order."""
 
     def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
         windows = Windows(store, split, self.context, seed, document_mask=False)

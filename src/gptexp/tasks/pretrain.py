@@ -37,9 +37,13 @@ class Pretrain(Task):
     baseline_name = "unigram model"
     config: schema.Pretrain
 
+    @property
+    def gap_sentences(self) -> float:
+        return self.config.gap_sentences
+
     def settings(self) -> dict[str, Any]:
-        share = self.config.gap_sentences
-        return {"layout": "text eos"} | ({"gap_sentences": share, "context": self.context} if share else {})
+        gaps = {"gap_sentences": self.gap_sentences, "context": self.context} if self.gap_sentences else {}
+        return {"layout": "text eos"} | gaps
 
     def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
         texts = tokenizer.encode_batch([example.fields["text"] for example in examples])
@@ -54,7 +58,7 @@ class Pretrain(Task):
     def _gap(self, text: str) -> tuple[str, str] | None:
         """A document's first sentence and the rest, for the share of the documents that is told so; else None."""
         place = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
-        found = LEAD.fullmatch(text) if place < self.config.gap_sentences else None
+        found = LEAD.fullmatch(text) if place < self.gap_sentences else None
         if found is None or len(found["rest"].split()) < SHORTEST:
             return None
         return " ".join(found["sentence"].split()), found["rest"]

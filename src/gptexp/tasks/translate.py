@@ -10,13 +10,12 @@ from gptexp.tasks.base import TextToText
 class Translate(TextToText):
     headline = "exact_match"
 
-    def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
+    def score_all(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
         references = [example["target"] for example in examples]
         # Languages without spaces are split into characters, else a sentence would count as one word.
         spaced = sum(" " in reference.strip() for reference in references) > len(references) / 4
         bleu = BLEU(tokenize="13a" if spaced else "char")
         return {
-            **super().score(outputs, examples),
             "bleu": bleu.corpus_score(outputs, [references]).score,
             "chrf": CHRF().corpus_score(outputs, [references]).score,
         }

@@ -15,6 +15,7 @@ from gptexp.data.store import Store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
 from gptexp.tasks import Losses, Task
+from gptexp.tasks.base import means
 from gptexp.training.hardware import autocast
 from gptexp.training.world import World
 
@@ -49,7 +50,8 @@ def evaluate(
     outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples], world)
     baseline = task.baseline_name
     if task.answers_are_scored:
-        metrics |= task.score(outputs, examples) | interval(task.score_each(outputs, examples))
+        each = task.score_each(outputs, examples)
+        metrics |= means(each) | interval(each) | task.score_all(outputs, examples)
         naive = {name: task.score(said, examples) for name, said in task.baselines(examples).items()}
         baseline = max(naive, key=lambda name: naive[name][task.headline])
         metrics |= {f"baseline/{name}": value for name, value in naive[baseline].items()}

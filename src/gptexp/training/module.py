@@ -159,7 +159,7 @@ class Module(L.LightningModule):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * share
-        self.learning_rate = (self.config.optim.lr or 0.0) * share
+        self.learning_rate = optimizers[0].param_groups[0]["lr"]
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -14,18 +14,20 @@ from gptexp.training.muon import Muon
 
 def build(model: nn.Module, config: schema.Optim) -> list[Optimizer]:
     """Optimizers over all parameters of `model`; each group remembers its peak rate as `peak_lr`."""
+    assert config.lr is not None
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     match config:
         case schema.Muon():
+            assert config.adamw_lr is not None
             # Embeddings and the head are matrices too, but of one-hot inputs or outputs: AdamW suits them better
             # (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks").
             hidden = [p for name, p in trained if p.ndim == 2 and "blocks." in name]
             rest = [p for name, p in trained if not (p.ndim == 2 and "blocks." in name)]
             dtype = torch.bfloat16 if has_fast_bf16(hidden[0].device) else torch.float32
-            muon = Muon(hidden, config.lr or 0.0, config.momentum, config.weight_decay, dtype)
-            optimizers: list[Optimizer] = [muon, _adamw(rest, config, config.adamw_lr or 0.0)]
+            muon = Muon(hidden, config.lr, config.momentum, config.weight_decay, dtype)
+            optimizers: list[Optimizer] = [muon, _adamw(rest, config, config.adamw_lr)]
         case schema.AdamW():
-            optimizers = [_adamw([p for _, p in trained], config, config.lr or 0.0)]
+            optimizers = [_adamw([p for _, p in trained], config, config.lr)]
         case _:
             raise UserError(f"optim.kind={config.kind}: not known. Allowed: muon, adamw")
     for optimizer in optimizers:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gptexp.config import schema
+from gptexp.config.base import FREE
 from gptexp.config.errors import UserError
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer, TransformerConfig, huggingface, lora
@@ -19,7 +20,6 @@ from gptexp.training import checkpoint
 from gptexp.training.published import Published, find_weights
 
 SETTINGS = [field.name for field in fields(schema.Model) if field.name in TransformerConfig.__dataclass_fields__]
-FREE = {"context", "dropout", "initialisation"}  # may differ between weights and what starts from them
 
 
 def build_model(config: schema.Config, vocab_size: int) -> Transformer:
