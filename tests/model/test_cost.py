@@ -203,7 +203,7 @@ def test_the_total_is_the_measured_peak(step, monkeypatch):
     def make():
         model = a_model(**{**SHAPE, **sizes, **switches})
         model.recomputes = recomputes
-        settings = {"adamw": schema.AdamW, "muon": schema.Muon}[kind](kind=kind)
+        settings = {"adamw": schema.AdamW(lr=0.001), "muon": schema.Muon(lr=0.02, adamw_lr=0.005)}[kind]
         optimizers = optim.build(model, settings)
 
         def train():
