@@ -1,10 +1,12 @@
 import json
 import random
+import re
 
 import pytest
 from conftest import TRAIN, sentence
 
 from gptexp.config import compose, schema
+from gptexp.data.tokenizers import EOS
 from gptexp.run import run
 from gptexp.tasks import make_task
 from gptexp.tasks.summarize import names_copied
@@ -46,6 +48,19 @@ def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_fo
     assert (store.tokens("val") == store.tokenizer.sep).sum() == 0
     text = store.tokenizer.decode(store.tokens("train").tolist())
     assert "comes first." in text
+
+
+def test_names_that_are_exchanged_can_only_be_copied(tiny, own_folder):
+    rest = " ".join(["words that stand in between"] * 5)
+    rows = [{"text": f"Open file_{i:03} now. {rest} open file_{i:03} again."} for i in range(200)]
+    (own_folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    store = prepare(tiny("task=pretrain", "data=files", "data.path=texts.jsonl", "tokenizer=byte", "data.split=exact",
+                         "model.context=256", "task.gap_sentences=1", "task.renamed=0.5")).store  # fmt: skip
+    told = store.tokenizer.backend.decode(store.tokens("train"), skip_special_tokens=False).split(EOS)[:-1]
+    names = [re.findall(r"file_\d+", text) for text in told]
+    assert all(first == second for first, second in names)
+    twice = len(names) - len({first for first, _ in names})
+    assert 0.1 < twice / len(names) < 0.5  # of half of them another document has the name
 
 
 @pytest.mark.parametrize(

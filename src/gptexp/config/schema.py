@@ -132,6 +132,7 @@ class Pretrain(Task):
     document_mask: bool = option(False, "attention stays inside one document of a packed window")
     gap_sentences: float = option(0.0, "share of the documents, of those trained on, whose first sentence comes last, "
                                   "after a separator, as a summary does", minimum=0, maximum=1)  # fmt: skip
+    renamed: float = option(0.0, "share of those whose names are exchanged, to be copied", minimum=0, maximum=1)
     max_new_tokens: int = option(64, "length of the samples", minimum=1)
 
 

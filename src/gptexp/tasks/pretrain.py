@@ -1,7 +1,8 @@
 """Causal language modelling (Radford et al. 2018): every token from those before it, over windows of a stream.
 
 A share of the documents can be told with their first sentence last, after a separator: what is learned then is to
-summarize as well (Zhang et al. 2020, PEGASUS, arXiv 1912.08777, where the sentences are chosen by their overlap).
+summarize as well (Zhang et al. 2020, PEGASUS, arXiv 1912.08777, where the sentences are chosen by their overlap). In
+a share of these the names are exchanged for those of other documents, so that copying is learned, and not the names.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from gptexp.data.store import Encoded, Store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model.decoding import Sampling
 from gptexp.tasks.base import Losses, Task
+from gptexp.tasks.names import exchanged, names_in
 
 LEAD = re.compile(r"(?P<sentence>.{10,300}?[.!?])\s+(?P<rest>.*)", re.S)
 SHORTEST = 20  # words of the rest
@@ -43,25 +45,41 @@ class Pretrain(Task):
 
     def settings(self) -> dict[str, Any]:
         gaps = {"gap_sentences": self.gap_sentences, "context": self.context} if self.gap_sentences else {}
-        return {"layout": "text eos"} | gaps
+        renamed = {"renamed": self.config.renamed} if self.gap_sentences and self.config.renamed else {}
+        return {"layout": "text eos"} | gaps | renamed
 
     def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
         texts = tokenizer.encode_batch([example.fields["text"] for example in examples])
         rows = [[*text, tokenizer.eos] if example.ends else text for text, example in zip(texts, examples, strict=True)]
+        others = self._names(examples)
         for number, example in enumerate(examples):
-            if example.split == "train" and example.ends and (gap := self._gap(example.fields["text"])):
+            if example.split == "train" and example.ends and (gap := self._gap(example.fields["text"], others)):
                 sentence, rest = tokenizer.encode_batch(list(gap))
                 room = max(1, self.context - len(sentence) - 2)
                 rows[number] = [*rest[:room], tokenizer.sep, *sentence, tokenizer.eos]
         return [Encoded(row, targets=len(row)) for row in rows]
 
-    def _gap(self, text: str) -> tuple[str, str] | None:
+    def _names(self, examples: list[Example]) -> list[str]:
+        if not (self.gap_sentences and self.config.renamed):
+            return []
+        trained = (example.fields["text"] for example in examples if example.split == "train")
+        return list(dict.fromkeys(name for text in trained for name in names_in(text)))
+
+    def _gap(self, text: str, others: list[str]) -> tuple[str, str] | None:
         """A document's first sentence and the rest, for the share of the documents that is told so; else None."""
-        place = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) / 2**64
+        place, renamed = (
+            int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=person).digest()) / 2**64
+            for person in (b"", b"names")
+        )
         found = LEAD.fullmatch(text) if place < self.gap_sentences else None
         if found is None or len(found["rest"].split()) < SHORTEST:
             return None
-        return " ".join(found["sentence"].split()), found["rest"]
+        sentence = " ".join(found["sentence"].split())
+        return (
+            exchanged(sentence, found["rest"], others, text)
+            if renamed < self.config.renamed
+            else (sentence, found["rest"])
+        )
 
     def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
         return Windows(store, split, self.context, seed, self.config.document_mask)

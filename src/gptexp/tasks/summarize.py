@@ -7,8 +7,7 @@ import re
 from rouge_score.rouge_scorer import RougeScorer
 
 from gptexp.tasks.base import TextToText
-
-NAME = re.compile(r"\w*[a-z\d]_\w+|_\w+|[A-Za-z]*[a-z]+[A-Z]\w*|[A-Z][A-Z\d]+\w*|\w*\d\w*|(?<=[a-z,;(] )[A-Z]\w+")
+from gptexp.tasks.names import names_in
 
 
 class Summarize(TextToText):
@@ -32,13 +31,10 @@ class Summarize(TextToText):
 
 
 def names_copied(outputs: list[str], examples: list[dict[str, str]]) -> float:
-    """Of the names in the references that stand in the texts, the share that the summaries have, 0 to 1.
-
-    A name is what no dictionary has: with an underscore, a digit or a capital inside, or capital within a sentence.
-    """
+    """Of the names in the references that stand in the texts, the share that the summaries have, 0 to 1."""
     found = wanted = 0
     for output, example in zip(outputs, examples, strict=True):
-        names = {name for name in NAME.findall(example["target"]) if name in example["source"]}
+        names = [name for name in names_in(example["target"]) if name in example["source"]]
         wanted += len(names)
         found += sum(name in output for name in names)
     return found / max(1, wanted)

@@ -1,0 +1,28 @@
+"""Names in a text: what no dictionary has, and a summary can only copy."""
+
+from __future__ import annotations
+
+import random
+import re
+
+# With an underscore, a digit or a capital inside, or capital within a sentence.
+NAME = re.compile(r"\w*[a-z\d]_\w+|_\w+|[A-Za-z]*[a-z]+[A-Z]\w*|[A-Z][A-Z\d]+\w*|\w*\d\w*|(?<=[a-z,;(] )[A-Z]\w+")
+
+
+def names_in(text: str) -> list[str]:
+    """Each name once, in the order of their first places."""
+    return list(dict.fromkeys(NAME.findall(text)))
+
+
+def exchanged(sentence: str, text: str, others: list[str], key: str) -> tuple[str, str]:
+    """Both, with the names that they share exchanged for `others`, the same in both; drawn by `key`.
+
+    What a name is then does not follow from what was seen before: it has to be copied.
+    """
+    shared = [name for name in names_in(sentence) if name in text]
+    if not shared or not others:
+        return sentence, text
+    draw = random.Random(key)
+    new = {name: draw.choice(others) for name in shared}
+    words = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(shared, key=len, reverse=True)))
+    return tuple(words.sub(lambda found: new[found[0]], part) for part in (sentence, text))  # type: ignore[return-value]
