@@ -2,6 +2,8 @@
 
 python -m gptexp.generate latest "def read_csv(path):" --num-return-sequences 3 --temperature 0.8
 python -m gptexp.generate outputs/translate-nano-1a2b3c4d "3 March 2024"
+python -m gptexp.generate outputs/caption-nano-1a2b3c4d picture.png
+python -m gptexp.generate outputs/speak-small-1a2b3c4d "four hundred and two" --out speech.wav
 python -m gptexp.generate Qwen/Qwen3-0.6B-Base "The sea is"
 """
 
@@ -11,6 +13,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from gptexp.config.errors import UserError, exit_cleanly
 from gptexp.training.published import find_weights
@@ -28,7 +31,12 @@ def _arguments() -> argparse.Namespace:
         "gptexp.generate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("run", help="a run, 'latest', an exported folder or a Hugging Face name")
-    parser.add_argument("prompt", nargs="?", default="-", help="the text to answer; '-' or nothing: read from stdin")
+    parser.add_argument(
+        "prompt",
+        nargs="?",
+        default="-",
+        help="the text to answer, or a picture's file; '-' or nothing: read from stdin",
+    )
     parser.add_argument("--num-return-sequences", type=int, default=1, metavar="N")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="default: what the task needs")
     parser.add_argument(
@@ -57,6 +65,7 @@ def _arguments() -> argparse.Namespace:
         help="format of the weights on a CPU; auto: the fastest here (default: float32)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where sound is written; default: speech.wav")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser.parse_args()
 
@@ -78,31 +87,37 @@ def _main() -> None:
 
     model, tokenizer = load(source)
     task = make_task(*task_of(source, model))
-    if model.config.arch == "encoder":  # nothing is chosen token by token
-        _show(asked, source.path, text, task.answers(model, tokenizer, [text]))
+    given = task.read(text)
+    if model.config.arch == "encoder" or model.config.says_features:  # nothing is chosen token by token
+        answers = task.answers(model, tokenizer, [given])
+        _show(asked, source.path, text, [said if isinstance(said, str) else _written(said, asked) for said in answers])
         return
+    if asked.out:
+        raise UserError(f"--out {asked.out}: is for sound; a text can be redirected: > {asked.out}")
     if asked.num_return_sequences < 1:
         raise UserError(f"--num-return-sequences {asked.num_return_sequences}: must be at least 1")
     if asked.num_return_sequences > 1 and asked.temperature == 0 and (asked.beams or 1) == 1:
         raise UserError(
             "--temperature 0 gives the same answer each time: raise it, ask for one sequence, or use --beams"
         )
-    prompt = tokenizer.opening + task.prompt(text, tokenizer)
+    prompt = tokenizer.opening + task.prompt(given, tokenizer)
+    rows = None if (features := task.features(given)) is None else [features] * asked.num_return_sequences
     most = task.max_new_tokens if asked.max_new_tokens is None else asked.max_new_tokens
     shown = text if task.continues else ""
     try:
-        given = {name: getattr(asked, name) for name in SAMPLING}
-        given["beams"] = 1 if asked.stream else asked.beams
-        sampling = task.sampling.changed(asked.num_return_sequences, **given)
+        wishes = {name: getattr(asked, name) for name in SAMPLING}
+        wishes["beams"] = 1 if asked.stream else asked.beams
+        sampling = task.sampling.changed(asked.num_return_sequences, **wishes)
         if asked.stream:
             for number, seed in enumerate(sampling.seeds(asked.num_return_sequences)):
-                steps = stream(model, [prompt], most, tokenizer.eos, sampling, seeds=[seed], weights=asked.weights)
+                how: dict[str, Any] = {"seeds": [seed], "weights": asked.weights, "features": rows and rows[:1]}
+                steps = stream(model, [prompt], most, tokenizer.eos, sampling, **how)
                 print("\n---\n" * (number > 0) + shown, end="", flush=True)
                 for piece in pieces((token for [token] in steps if token is not None), tokenizer.decode, asked.stop):
                     print(piece, end="", flush=True)
             print()
             return
-        rows = generate(
+        said = generate(
             model,
             [prompt] * asked.num_return_sequences,
             most,
@@ -110,12 +125,21 @@ def _main() -> None:
             sampling,
             until=(lambda row: stop_place(tokenizer.decode(row), asked.stop) is not None) if asked.stop else None,
             weights=asked.weights,
+            features=rows,
         )
     except ValueError as error:
         raise UserError(str(error)) from error
-    answers = [tokenizer.decode(row) for row in rows]
+    answers = [tokenizer.decode(row) for row in said]
     answers = [answer[: stop_place(answer, asked.stop)] for answer in answers]
     _show(asked, source.path, text, answers, shown)
+
+
+def _written(sound: Any, asked: argparse.Namespace) -> str:
+    path = asked.out or Path("speech.wav")
+    if not path.resolve().parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.parent}")
+    sound.save(path)
+    return str(path)
 
 
 def _show(asked: argparse.Namespace, run: Path, prompt: str, answers: list[str], before: str = "") -> None:

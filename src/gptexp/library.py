@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from gptexp.config import compose
 from gptexp.config.errors import UserError
+from gptexp.data.media import Picture, Sound
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
 from gptexp.model.decoding import generate
@@ -100,10 +101,12 @@ class GPT:
             UserError: a value is out of its range, or the model does not generate.
         """
         given = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        start = given
+        start, features = given, None
         if isinstance(prompt, str):
-            start = self.tokenizer.opening + self.task.prompt(prompt, self.tokenizer)
+            asked = self.task.read(prompt)
+            start = self.tokenizer.opening + self.task.prompt(asked, self.tokenizer)
             given = given if self.task.continues else []
+            features = self.task.features(asked)
         if max_new_tokens is None:
             room = self.model.config.context - len(start)
             max_new_tokens = min(room, 64) if max_length is None else max_length - len(start)
@@ -111,7 +114,9 @@ class GPT:
             temperature = 0.0
         try:
             chosen = self.task.sampling.changed(num_return_sequences, temperature=temperature, **sampling)
-            rows = generate(self.model, [start] * num_return_sequences, max_new_tokens, self.tokenizer.eos, chosen)
+            given_rows = None if features is None else [features] * num_return_sequences
+            starts = [start] * num_return_sequences
+            rows = generate(self.model, starts, max_new_tokens, self.tokenizer.eos, chosen, features=given_rows)
         except (TypeError, ValueError) as error:
             raise UserError(f"generate: {error}") from error
         found = [given + row for row in rows]
@@ -129,7 +134,19 @@ class GPT:
         """The key terms of a text, or of each text of a list, separated by semicolons."""
         return self._answer(text, "extract")
 
-    def _answer(self, text: Texts, kind: str) -> Texts:
+    def caption(self, image: Any) -> str:
+        """The caption of a picture or clip: a file, an image of Pillow's, or bytes [H, W, 3] or [F, H, W, 3]."""
+        return self._answer([Picture.of(image)], "caption")[0]
+
+    def speak(self, text: str, voice: str | None = None) -> Sound:
+        """A text as sound, to be played or saved: `.save("x.wav")`, `.samples` [N] at 16,000 a second.
+
+        Raises:
+            UserError: the text has characters that the model has never seen.
+        """
+        return self._answer([f"{voice}|{text}" if voice else text], "speak")[0]
+
+    def _answer(self, text: Any, kind: str) -> Any:
         if self.task.config.kind != kind:
             raise UserError(
                 f"{self.source}: was trained to {self.task.config.kind}, not to {kind}. "

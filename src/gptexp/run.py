@@ -43,7 +43,7 @@ Train a Transformer, go on with a run that was interrupted, or print the result 
 Groups (GROUP=NAME; `--cfg job` prints what a command composes)
 {groups}
 
-Keys most used (KEY=VALUE; all of them, with documentation, in gptexp/config/schema.py)
+Keys most used (KEY=VALUE; all of them, with documentation, in gptexp/config/schema/)
   trainer.max_steps   trainer.global_batch   trainer.devices   trainer.strategy   trainer.precision
   data.path (data=files)   data.name (data=hub)   data.src data.tgt (data=cldr)   optim.lr
   init=RUN starts from trained weights   init=scratch does not   fresh=true starts again   seed   name   tags
@@ -177,7 +177,7 @@ def _main() -> None:
         print(HELP.format(groups=shipped.groups_text(), sweeps=", ".join(shipped.sweep_names())))
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting: the message is ours
-    sys.argv[1:] = shipped.with_shipped_sweeps(sys.argv[1:])
+    sys.argv[1:] = compose.with_names_added(shipped.with_shipped_sweeps(sys.argv[1:]))
     compose.register_schemas()
     log = JobLog(Path.cwd())
     swept = compose.swept_keys(get_args_parser().parse_known_args()[0].overrides)

@@ -24,7 +24,7 @@ from gptexp.config.errors import UserError, unknown
 from gptexp.config.explain import explained, no_such_key
 from gptexp.config.flavours import FLAVOURS, OF_ARCH
 from gptexp.config.keys import SCHEMAS, walk
-from gptexp.config.schema import RATES, Config, Files
+from gptexp.config.schema import RATES, Config, Files, Speak, Spoken, Table
 from gptexp.config.shipped import conf_folder
 
 ROPE_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
@@ -55,11 +55,17 @@ def composed(overrides: list[str], config_name: str = "config") -> Config:
     """
     register_schemas()
     GlobalHydra.instance().clear()
+    overrides = with_names_added(overrides)
     try:
         with initialize_config_dir(conf_folder(), version_base="1.3"):
             return checked(compose(config_name, overrides=overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(error, overrides) from error
+
+
+def with_names_added(overrides: list[str]) -> list[str]:
+    """Names of the user's own inside of data.fields are new keys, which Hydra wants to be told."""
+    return [f"++{word}" if word.startswith("data.fields.") else word for word in overrides]
 
 
 def swept_keys(overrides: list[str]) -> set[str]:
@@ -145,6 +151,10 @@ def _complete(config: Config) -> None:
     if isinstance(config.data, Files):  # absolute, so that the run's config means the same from any folder
         for name in ("path", "val_path", "test_path"):
             setattr(config.data, name, _absolute(getattr(config.data, name), f"data.{name}"))
+    if isinstance(config.task, Speak) and config.task.voice is None and isinstance(config.data, Spoken):
+        config.task.voice = config.data.voices[0] if config.data.voices else None
+    if isinstance(config.data, Table):
+        config.data.path = _absolute(config.data.path, "data.path")
     if model.arch not in config.task.archs:
         raise UserError(
             f"model.arch={model.arch}: task={config.task.kind} does not work on it. "

@@ -58,6 +58,8 @@ def _declared(key: str) -> str:
 
 def no_such_key(key: str, given: str = "") -> UserError:
     keys = known_keys()
+    if key in keys:
+        return UserError(f"{given}{_not_here(key)}")
     allowed = [k for k in keys if k.startswith(key.split(".")[0] + ".")] or [
         k for k in (*GROUPS, *keys) if "." not in k
     ]
@@ -67,13 +69,17 @@ def no_such_key(key: str, given: str = "") -> UserError:
     )
 
 
+def _not_here(key: str) -> str:
+    group, _, name = _declared(key).partition(".")
+    owners = [f"{group}={base.removeprefix('base_')}" for base, schema in SCHEMAS.get(group, {}).items()
+              if name in known_fields(schema)]  # fmt: skip
+    hint = f"it is a key of {', '.join(owners)}" if owners else "`--cfg job` prints the keys that it has"
+    return f"this choice of {group} has no '{name}'; {hint}"
+
+
 def _reason(text: str, key: str) -> str:
     if re.search(r"Key '[\w.]+' (is )?not in|Could not override", text) and key:
-        group, _, name = _declared(key).partition(".")
-        owners = [f"{group}={base.removeprefix('base_')}" for base, schema in SCHEMAS.get(group, {}).items()
-                  if name in known_fields(schema)]  # fmt: skip
-        hint = f"it is a key of {', '.join(owners)}" if owners else "`--cfg job` prints the keys that it has"
-        return f"this choice of {group} has no '{name}'; {hint}"
+        return _not_here(key)
     if text.startswith("Ambiguous value"):
         return "several values are a sweep: add -m; one list is [a,b]"
     if "is not a ListConfig" in text:

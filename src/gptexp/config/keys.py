@@ -5,47 +5,22 @@ from __future__ import annotations
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from gptexp.config.schema import (
-    AdamW,
-    Bert,
-    Bpe,
-    Byte,
-    Char,
-    Cldr,
-    Config,
-    Extract,
-    Files,
-    Hub,
-    HuggingFace,
-    Logger,
-    Mlm,
-    Model,
-    Muon,
-    Nsp,
-    Pretrain,
-    Pydocs,
-    Summarize,
-    Trainer,
-    Translate,
-)
+from gptexp.config.schema import Config, Data, Logger, Model, Optim, Task, Tokenizer, Trainer
+
+GROUPS: dict[str, type] = {"model": Model, "data": Data, "tokenizer": Tokenizer, "task": Task, "optim": Optim,
+                           "trainer": Trainer, "logger": Logger}  # fmt: skip
+
+
+def _kinds(schema: type) -> list[Any]:
+    """Those of a dataclass's subclasses that have none themselves."""
+    kinds: list[Any] = schema.__subclasses__()
+    return [leaf for kind in kinds for leaf in _kinds(kind) or [kind]]
+
 
 # Group -> name of its schema in Hydra's store -> dataclass. YAML files start with `defaults: [base_...]`.
-SCHEMAS: dict[str, dict[str, type]] = {
-    "model": {"base_model": Model},
-    "data": {"base_pydocs": Pydocs, "base_cldr": Cldr, "base_files": Files, "base_hub": Hub},
-    "tokenizer": {"base_bpe": Bpe, "base_char": Char, "base_byte": Byte, "base_hf": HuggingFace},
-    "task": {
-        "base_pretrain": Pretrain,
-        "base_mlm": Mlm,
-        "base_nsp": Nsp,
-        "base_bert": Bert,
-        "base_summarize": Summarize,
-        "base_translate": Translate,
-        "base_extract": Extract,
-    },
-    "optim": {"base_muon": Muon, "base_adamw": AdamW},
-    "trainer": {"base_trainer": Trainer},
-    "logger": {"base_logger": Logger},
+SCHEMAS: dict[str, dict[str, Any]] = {
+    group: {f"base_{kind.kind}": kind for kind in _kinds(schema)} or {f"base_{group}": schema}
+    for group, schema in GROUPS.items()
 }
 
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 IGNORE = -100  # a position without loss
+FEATURE = -1  # a position without a token: the next row of features stands there
 
 
 @dataclass
 class Batch:
-    tokens: Tensor  # [B, T] int64, padded on the right
+    tokens: Tensor  # [B, T] int64, padded on the right; FEATURE where a row of features stands instead
     targets: Tensor  # [B, T] int64, the token to be predicted at each position, or IGNORE
     total_tokens: int  # tokens of the whole global batch, padding aside
     total_targets: int  # valid targets of the whole global batch, over all ranks: the loss is divided by it
@@ -24,13 +25,15 @@ class Batch:
     prefix: Tensor | None = None  # [B] int64, length of the part that is given (bidirectional under a prefix mask)
     labels: Tensor | None = None  # [B] int64, class of each sequence
     examples: Tensor | None = None  # [B] int64, index of each sequence in its split, to name it in a crash record
+    features: Tensor | None = None  # [B, F, size] uint8, rows that stand where tokens are negative, in their order
+    hidden: Tensor | None = None  # [B, F] bool, rows that the model must do without
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     def inputs(self) -> dict[str, Any]:
         """What the model's loss takes."""
-        names = ("tokens", "targets", "documents", "prefix", "lengths", "labels")
+        names = ("tokens", "targets", "documents", "prefix", "lengths", "labels", "features", "hidden")
         return {name: getattr(self, name) for name in names}
 
     def share(self, of_targets: Tensor, of_labels: Tensor) -> Tensor:

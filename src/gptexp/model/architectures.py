@@ -25,7 +25,7 @@ class Architecture:
     splits_width: bool = True  # transformers needs a width that is a multiple of the heads
 
 
-DECODER = {"arch": "decoder", "tags": 0, "classes": 0}
+DECODER = {"arch": "decoder", "tags": 0, "classes": 0, "feature_size": 0}
 GPT2 = Architecture(
     "GPT2LMHeadModel",
     "gpt2",

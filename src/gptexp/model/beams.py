@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gptexp.model.fast import Fast
 from gptexp.model.reading import Reading
@@ -25,6 +27,7 @@ def beam_search(
     sampling: Sampling,
     until: Callable[[list[int]], bool] | None = None,
     weights: str | Fast = "float32",
+    features: list[NDArray[np.uint8]] | None = None,
 ) -> list[list[list[int]]]:
     """The sampling.beams best answers to each prompt, best first.
 
@@ -35,7 +38,7 @@ def beam_search(
     Args and errors: see `decoding.generate`.
     """
     N = sampling.beams  # noqa: N806
-    reading = Reading(model, prompts, max_new_tokens, weights, copies=N)
+    reading = Reading(model, prompts, max_new_tokens, weights, N, features)
     scores = torch.tensor([0.0] + [-math.inf] * (N - 1)).repeat(len(prompts), 1)  # [B, N]: at first all are the same
     said: list[list[int]] = [[] for _ in range(len(prompts) * N)]
     found: list[list[tuple[float, list[int]]]] = [[] for _ in prompts]

@@ -35,6 +35,9 @@ class TransformerConfig:
     initialisation: str = "zero"  # gpt2 | zero
     classes: int = 0  # of a pair of texts: 2 for next-sentence prediction
     tags: int = 0  # outputs of the tag head, which then takes the place of the vocabulary's
+    feature_size: int = 0  # channels of a row that is no text, such as a patch of a picture; 0: there are none
+    feature_levels: int = 256  # values of a channel
+    says_features: bool = False  # such rows are what is predicted, instead of tokens
 
     @property
     def head_width(self) -> int:

@@ -69,6 +69,7 @@ def parameters(config: TransformerConfig) -> int:
     norms = (attentions + feed_forwards + 1 + (config.encoder_layers > 0)) * (1 if config.norm == "rms" else 2)
     rows = 0 if config.tied and not config.tags else config.vocab_size  # the tied head's are among the linear layers'
     rows += config.context if config.position == "learned" else 0
+    rows += config.feature_size > 0  # stands for one that is hidden
     return _linear(config) + (rows + norms) * config.width + attentions * 2 * config.head_width * config.qk_norm
 
 
@@ -268,7 +269,10 @@ def _linear(config: TransformerConfig) -> int:
     """Weights and biases of the linear layers, the heads too."""
     shapes = _matrices(config)
     blocks = sum(count * rows * (columns + config.bias) for (rows, columns), count in shapes.items())
-    return blocks + config.width * (config.tags or config.vocab_size) + config.classes * (4 * config.width + 1)
+    said = config.feature_size * config.feature_levels + 1 if config.says_features else 0
+    features = config.feature_size * config.width + config.width if config.feature_size else 0
+    heads = config.width * (config.tags or config.vocab_size) + (config.classes * (4 * config.width + 1))
+    return blocks + heads + features + said * (config.width + 1)
 
 
 def _block_products(config: TransformerConfig, tokens: int, source: int = 0) -> int:
@@ -282,6 +286,8 @@ def _block_products(config: TransformerConfig, tokens: int, source: int = 0) -> 
 
 def _checked(config: TransformerConfig, batch: int, tokens: int, source: int, targets: int | None) -> int:
     """How many targets there are."""
+    if config.feature_size:
+        raise ValueError(f"feature_size={config.feature_size}: only the parameters of such a model are counted")
     if max(tokens, source) > config.context:
         raise ValueError(f"{max(tokens, source)} tokens do not fit into a context of {config.context}")
     if (source > 0) != (config.arch == "encoder_decoder"):

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gptexp.model.beams import beam_search
 from gptexp.model.fast import Fast
@@ -31,6 +34,7 @@ def generate(
     seeds: Sequence[int] | None = None,
     until: Callable[[list[int]], bool] | None = None,
     weights: str | Fast = "float32",
+    features: list[NDArray[np.uint8]] | None = None,
 ) -> list[list[int]]:
     """New tokens for each prompt, without the stop token that ends them.
 
@@ -42,20 +46,24 @@ def generate(
         until: is given the tokens of an answer, after each, and says whether the answer ends with the last of them.
         weights: "float32"; on a CPU also "bfloat16", "int8" and "auto", the fastest: fewer bytes are read, and the
             answer is a little another. Or a Fast, which saves the time to pack the same weights again.
+        features: of each prompt, rows [F, D] that stand where its tokens are negative: a picture's patches.
 
     Raises:
         ValueError: a prompt is empty, max_new_tokens does not fit into the context, the model does not generate, or
             there are more copies of a prompt than beams.
     """
+    if model.config.says_features:
+        raise ValueError("this model says features, not tokens: see speech.py")
     if not prompts:
         return []
     was_training = model.training
     model.eval()
     try:
         if sampling.beams > 1:
-            return _best(model, prompts, max_new_tokens, stop, sampling, until, weights)
+            return _best(model, prompts, max_new_tokens, stop, sampling, until, weights, features)
         rows: list[list[int]] = [[] for _ in prompts]
-        for tokens in stream(model, prompts, max_new_tokens, stop, sampling, seeds=seeds, until=until, weights=weights):
+        how: dict[str, Any] = {"seeds": seeds, "until": until, "weights": weights, "features": features}
+        for tokens in stream(model, prompts, max_new_tokens, stop, sampling, **how):
             for row, token in zip(rows, tokens, strict=True):
                 if token is not None:
                     row.append(token)
@@ -75,6 +83,7 @@ def stream(
     seeds: Sequence[int] | None = None,
     until: Callable[[list[int]], bool] | None = None,
     weights: str | Fast = "float32",
+    features: list[NDArray[np.uint8]] | None = None,
 ) -> Iterator[list[int | None]]:
     """The same, step by step: the next token of each answer, None for those that have ended.
 
@@ -85,7 +94,7 @@ def stream(
     seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     uniform = torch.stack([torch.rand(max_new_tokens, generator=generator) for generator in generators])
-    reading = Reading(model, prompts, max_new_tokens, weights)
+    reading = Reading(model, prompts, max_new_tokens, weights, features=features)
     said: list[list[int]] = [[] for _ in prompts]
     batch = list(range(len(prompts)))  # the prompt that each sequence of the batch goes on from
     going = set(batch)
@@ -117,13 +126,22 @@ def _best(
     sampling: Sampling,
     until: Callable[[list[int]], bool] | None,
     weights: str | Fast,
+    features: list[NDArray[np.uint8]] | None,
 ) -> list[list[int]]:
     """For the first copy of a prompt its best answer, for the second its second best ..."""
-    copies = Counter(map(tuple, prompts))
-    if copies and max(copies.values()) > sampling.beams:
+    rows = [None] * len(prompts) if features is None else features
+    keys = [
+        (tuple(prompt), given if given is None else given.tobytes())
+        for prompt, given in zip(prompts, rows, strict=True)
+    ]
+    copies = Counter(keys)
+    if max(copies.values()) > sampling.beams:
         raise ValueError(
             f"{max(copies.values())} answers to one prompt: beams={sampling.beams} must be at least as many"
         )
-    found = beam_search(model, [list(prompt) for prompt in copies], max_new_tokens, stop, sampling, until, weights)
-    answers = {prompt: iter(best) for prompt, best in zip(copies, found, strict=True)}
-    return [next(answers[tuple(prompt)]) for prompt in prompts]
+    first = [keys.index(key) for key in copies]
+    given = None if features is None else [features[number] for number in first]
+    each = [prompts[number] for number in first]
+    found = beam_search(model, each, max_new_tokens, stop, sampling, until, weights, given)
+    answers = {key: iter(best) for key, best in zip(copies, found, strict=True)}
+    return [next(answers[key]) for key in keys]

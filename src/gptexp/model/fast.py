@@ -214,7 +214,9 @@ def _looked_up(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None)
 
 
 def _is_plain(model: Transformer) -> bool:
-    """All layers are in fp32 on a CPU, and none is adapted or sharded."""
+    """All layers are in fp32 on a CPU, none is adapted or sharded, and a step is a token."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     weights = [layer.weight for layer in layers if type(layer) is nn.Linear and type(layer.weight) is nn.Parameter]
+    if model.config.says_features:
+        return False
     return len(weights) == len(layers) and all((w.device.type, w.dtype) == ("cpu", torch.float32) for w in weights)

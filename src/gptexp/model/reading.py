@@ -5,8 +5,11 @@ Legend: B sequences, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from gptexp.model.fast import Fast
 from gptexp.model.transformer import Transformer
@@ -20,6 +23,7 @@ class Reading:
 
     Args:
         copies: of each prompt, side by side, that go on in different ways; it is read once.
+        features: of each prompt, rows [F, D] that stand where its tokens are negative.
         weights: of single tokens; "float32", "bfloat16", "int8" or "auto" (see fast.py), or a Fast to use again.
 
     Raises:
@@ -34,6 +38,7 @@ class Reading:
         max_new_tokens: int,
         weights: str | Fast = "float32",
         copies: int = 1,
+        features: list[NDArray[np.uint8]] | None = None,
     ) -> None:
         prompts = _fitting(model, prompts, max_new_tokens)
         device = model.embedding.weight.device
@@ -50,21 +55,29 @@ class Reading:
         self.starts = padding if bool(padding.any()) else None
         self.cache = model.new_cache(len(prompts), longest + max_new_tokens)
         hidden = model(
-            tokens, prefix=torch.full_like(padding, longest), starts=self.starts, cache=self.cache, memory=self.memory
+            tokens,
+            prefix=torch.full_like(padding, longest),
+            starts=self.starts,
+            cache=self.cache,
+            memory=self.memory,
+            features=None if features is None else _padded(features).to(device),
         )
-        self.logits = model.head(hidden[:, -1])
+        self.logits = model.outputs(hidden[:, -1])
         rows = [number for number in range(len(prompts)) for _ in range(copies)]
         self.fast = weights if isinstance(weights, Fast) else Fast.of(model, weights, len(rows))
         if copies > 1:
             self.select(rows)
 
-    def step(self, tokens: Tensor) -> None:
-        """Read one token more of each sequence, [B]."""
+    def step(self, tokens: Tensor, features: Tensor | None = None) -> None:
+        """Read one token more of each sequence, [B], or a row of features [B, D] where they are negative."""
         if self.fast is not None:
             self.logits = self.fast.step(tokens, self.cache, self.starts, self.memory and self.memory[1])
         else:
-            hidden = self.model(tokens[:, None], starts=self.starts, cache=self.cache, memory=self.memory)
-            self.logits = self.model.head(hidden[:, -1])
+            rows = None if features is None else features[:, None]
+            hidden = self.model(
+                tokens[:, None], starts=self.starts, cache=self.cache, memory=self.memory, features=rows
+            )
+            self.logits = self.model.outputs(hidden[:, -1])
 
     def select(self, rows: list[int]) -> None:
         """Sequence i goes on from what sequence rows[i] was."""
@@ -73,6 +86,11 @@ class Reading:
         self.logits = self.logits[places]
         self.starts = self.starts if self.starts is None else self.starts[places]
         self.memory = self.memory and (self.memory[0][places], self.memory[1][places])
+
+
+def _padded(features: list[NDArray[np.uint8]]) -> Tensor:
+    """[B, F, D]; zeros stand for rows that a prompt does not have."""
+    return pad_sequence([torch.from_numpy(rows) for rows in features], batch_first=True)
 
 
 def _fitting(model: Transformer, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
@@ -84,7 +102,8 @@ def _fitting(model: Transformer, prompts: list[list[int]], max_new_tokens: int) 
         raise ValueError(f"max_new_tokens={max_new_tokens}: must be between 1 and {most}, one less than the context")
     if not all(prompts):
         raise ValueError("a prompt has no tokens")
-    if unknown := {token for prompt in prompts for token in prompt if not 0 <= token < config.vocab_size}:
+    least = -1 if config.feature_size else 0
+    if unknown := {token for prompt in prompts for token in prompt if not least <= token < config.vocab_size}:
         raise ValueError(f"token {min(unknown)} of a prompt: the vocabulary has 0 to {config.vocab_size - 1}")
     room = config.context if model.encoder is not None else config.context - max_new_tokens
     return [prompt[-room:] for prompt in prompts]

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gptexp.model.attention import Attention, KeyValueCache, Sight, attention_mask
 from gptexp.model.config import TransformerConfig
+from gptexp.model.features import GOES_ON, FeatureEmbedding, FeatureHead, first_rows
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
 
@@ -94,6 +95,8 @@ class Transformer(nn.Module):
         if config.tied and not config.tags:  # Press and Wolf 2017, arXiv 1608.05859
             self.head.weight = self.embedding.weight
         self.class_head = nn.Linear(4 * config.width, config.classes) if config.classes else None
+        self.feature_embedding = FeatureEmbedding(config) if config.feature_size else None
+        self.feature_head = FeatureHead(config) if config.says_features else None
         self._initialise()
 
     def forward(
@@ -106,11 +109,14 @@ class Transformer(nn.Module):
         starts: Tensor | None = None,
         cache: KeyValueCache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
+        features: Tensor | None = None,
+        hidden: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states after the last norm, [B, T, C]; `head` makes logits of them.
+        """Hidden states after the last norm, [B, T, C]; `outputs` makes logits of them.
 
         Args:
             tokens: [B, T]; with a cache, the tokens that follow those in it.
+            features: [B, F, D], rows that stand where tokens are negative, in their order; `hidden` [B, F] ones do not.
             documents: [B, T], attention stays among equal numbers.
             prefix: [B], tokens that are given; all others may look at them where arch is prefix.
             lengths: [B], tokens of sequences that are padded on the right.
@@ -121,7 +127,7 @@ class Transformer(nn.Module):
             ValueError: more tokens than the context holds.
         """
         past = cache.length if cache is not None else 0
-        x, rotary = self._embed(tokens, past, starts)
+        x, rotary = self._embed(tokens, past, starts, features, hidden)
         is_causal = self.config.arch != "encoder"
         given = prefix if self.config.arch == "prefix" else None
         mask = attention_mask(
@@ -156,11 +162,14 @@ class Transformer(nn.Module):
         prefix: Tensor | None = None,
         lengths: Tensor | None = None,
         labels: Tensor | None = None,
+        features: Tensor | None = None,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats, summed over the targets [B, T] that are not negative, and over the labels [B].
 
         The head is applied only where there is a target: a summary's loss does not pay for its document. An encoder
-        with decoder reads the prefix with its encoder, and its decoder starts with the prefix's last token.
+        with decoder reads the prefix with its encoder, and its decoder starts with the prefix's last token. Rows of
+        features that are predicted are their own targets, and `targets` says where one follows.
         """
         memory = None
         if self.encoder is not None:
@@ -168,15 +177,22 @@ class Transformer(nn.Module):
             source, tokens, targets = split_at_prefix(tokens, targets, prefix)
             memory = self.encode(source, prefix)
         # Not self(...): under FSDP `loss` is the method that is entered from outside.
-        hidden = self.forward(tokens, documents=documents, prefix=prefix, lengths=lengths, memory=memory)
+        states = self.forward(
+            tokens, documents=documents, prefix=prefix, lengths=lengths, memory=memory, features=features, hidden=hidden
+        )
         valid = targets >= 0
-        logits = self.head(hidden[valid])  # [targets, V]
+        if self.feature_head is not None:
+            assert features is not None
+            rows = first_rows(features, (targets == GOES_ON).sum(dim=1))
+            of_targets = self.feature_head.loss(states[valid], targets[valid], rows)
+            return of_targets, torch.zeros_like(of_targets)
+        logits = self.head(states[valid])  # [targets, V]
         of_targets = F.cross_entropy(logits.float(), targets[valid], reduction="sum")
         if self.class_head is None or labels is None:
             return of_targets, torch.zeros_like(of_targets)
         assert prefix is not None
         assert lengths is not None
-        return of_targets, F.cross_entropy(self.classify(hidden, prefix, lengths).float(), labels, reduction="sum")
+        return of_targets, F.cross_entropy(self.classify(states, prefix, lengths).float(), labels, reduction="sum")
 
     def classify(self, hidden: Tensor, prefix: Tensor, lengths: Tensor) -> Tensor:
         """Logits [B, classes] for pairs of texts, the first of `prefix` [B] tokens, from their hidden states [B, T, C].
@@ -193,11 +209,20 @@ class Transformer(nn.Module):
         )
         return self.class_head(torch.cat((first, second, first * second, (first - second).abs()), dim=-1))
 
+    def outputs(self, states: Tensor) -> Tensor:
+        """Logits of what follows hidden states [..., C]: of tokens, of tags, or of a row of features."""
+        return (self.feature_head or self.head)(states)
+
     def new_cache(self, batch: int, longest: int) -> KeyValueCache:
         return KeyValueCache.empty(self.config, batch, longest, self.embedding.weight)
 
     def _embed(
-        self, tokens: Tensor, past: int = 0, starts: Tensor | None = None
+        self,
+        tokens: Tensor,
+        past: int = 0,
+        starts: Tensor | None = None,
+        features: Tensor | None = None,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Embeddings [B, T, C] with their positions, or beside them the angles of rotary positions."""
         T = tokens.shape[1]  # noqa: N806
@@ -206,7 +231,15 @@ class Transformer(nn.Module):
         positions = torch.arange(past, past + T, device=tokens.device)[None]  # [1, T]
         if starts is not None:
             positions = (positions - starts[:, None]).clamp(min=0)  # [B, T]
-        x = self.embedding(tokens)
+        x = self.embedding(tokens.clamp(min=0))
+        if features is not None:
+            assert self.feature_embedding is not None
+            here = tokens < 0
+            counts = here.sum(dim=1)
+            missing = None if hidden is None else first_rows(hidden, counts)
+            x = x.masked_scatter(
+                here[..., None], self.feature_embedding(first_rows(features, counts), missing).to(x.dtype)
+            )
         if self.positions is not None:
             x = x + self.positions(positions)
         elif self.rotary is None:  # scaled as in Vaswani et al. 2017, section 3.4, so that positions do not drown it

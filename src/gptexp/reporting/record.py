@@ -4,7 +4,7 @@ config.yaml       the resolved config
 environment.json  command, versions, commit, uncommitted changes, machine
 data.json         sources with versions and licences, counts, fingerprint
 metrics.jsonl     one object a logged step
-samples.jsonl     input, reference and output of a few held-out examples
+samples.jsonl     input, reference and output of a few held-out examples; their pictures and sound in samples/
 checkpoints/      step-000100/ ...
 crash.json        the step that a guard stopped
 result.json       status, steps, tokens, speed, metrics
@@ -112,8 +112,19 @@ class RunFolder:
         rows = [row for row in self.metrics() if row["step"] <= step]
         _replace(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
 
-    def write_samples(self, samples: list[dict[str, str]]) -> None:
+    def write_samples(self, samples: list[dict[str, Any]]) -> None:
+        """Texts, and the names of the files that pictures and sound are written to."""
+        samples = [{name: self._kept(value, f"{number:02}-{name}") for name, value in sample.items()}
+                   for number, sample in enumerate(samples, 1)]  # fmt: skip
         _replace(self.samples_file, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
+
+    def _kept(self, value: Any, name: str) -> str:
+        if isinstance(value, str):
+            return value
+        file = self.path / "samples" / f"{name}{value.suffix}"
+        file.parent.mkdir(exist_ok=True)
+        value.save(file)
+        return str(file.relative_to(self.path))
 
     def samples(self) -> list[dict[str, str]]:
         return _read_lines(self.samples_file)

@@ -53,11 +53,11 @@ def _aligned(rows: Sequence[tuple[str, ...]], sides: str) -> str:
     return "\n".join(f"  {line}".rstrip() for line in lines)
 
 
-def sample_lines(samples: list[dict[str, str]], width: int = 110) -> str:
+def sample_lines(samples: list[dict[str, Any]], width: int = 110) -> str:
     shown = []
     for number, sample in enumerate(samples, 1):
         for name in ("input", "reference", "output"):
-            text = textwrap.shorten(sample[name], 2 * width, placeholder=" ...") or "(nothing)"
+            text = textwrap.shorten(str(sample[name]), 2 * width, placeholder=" ...") or "(nothing)"
             label = f"{number}. {name}" if name == "input" else f"   {name}"
             shown += textwrap.wrap(text, width, initial_indent=f"  {label:<14}", subsequent_indent=" " * 16)
         shown.append("")

@@ -20,7 +20,7 @@ from gptexp.reporting.record import RunFolder
 
 WANDB_SERVER = "https://api.wandb.ai"
 METRICS = ("step", "tokens", "seconds", "train/loss", "train/lr", "val/loss")  # of a line of metrics.jsonl
-COLUMNS = ("input", "reference", "output")
+COLUMNS = ("input", "reference", "output")  # of the table of samples; and what else a task shows
 
 
 class Tracker:
@@ -41,6 +41,7 @@ class Wandb(Tracker):
         import wandb
 
         options = config.logger
+        self.folder = folder.path
         mode: Any = os.environ.get("WANDB_MODE") or options.mode
         if mode == "auto":
             reason = _why_offline()
@@ -72,8 +73,15 @@ class Wandb(Tracker):
         import wandb
 
         self.run.summary.update(metrics)
-        rows = [[sample[name] for name in COLUMNS] for sample in samples]
-        self.run.log({"samples": wandb.Table(columns=list(COLUMNS), data=rows)})
+        columns = list(samples[0]) if samples else list(COLUMNS)
+        kinds = {".png": wandb.Image, ".gif": wandb.Video, ".wav": wandb.Audio}
+
+        def shown(value: str) -> Any:
+            file = self.folder / value if value.startswith("samples/") else None
+            return kinds[file.suffix](str(file)) if file and file.suffix in kinds and file.is_file() else value
+
+        rows = [[shown(sample[name]) for name in columns] for sample in samples]
+        self.run.log({"samples": wandb.Table(columns=columns, data=rows)})
 
     def close(self, failed: bool) -> None:
         self.run.finish(exit_code=int(failed))

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
@@ -76,39 +77,59 @@ class Task(ABC):
         """Longest answer of a task whose answers are generated."""
         raise NotImplementedError
 
-    def prompt(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        """What the model is given to go on from, to answer `text`."""
+    def read(self, given: str) -> Any:
+        """What a command line's words ask: the text itself, or the file that they name.
+
+        Raises:
+            UserError: it is nothing that the task can answer.
+        """
+        return given
+
+    def prompt(self, asked: Any, tokenizer: Tokenizer) -> list[int]:
+        """What the model is given to go on from, to answer what `read` gave; FEATURE for each row of `features`."""
         raise NotImplementedError
 
+    def features(self, asked: Any) -> NDArray[np.uint8] | None:  # noqa: ARG002
+        """Rows that a prompt has beside its tokens."""
+        return None
+
     @abstractmethod
-    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:
-        """Up to `count` held-out examples as {"source", "target"}; 0: all."""
+    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, Any]]:
+        """Up to `count` held-out examples as {"source", "target"}; 0: all. Both are texts, or media."""
+
+    def judge(self, store: Store, split: str) -> dict[str, float]:  # noqa: ARG002
+        """Prepare what the scores of a split need beside the answers, and measure that itself."""
+        return {}
 
     def loss_metrics(self, store: Store, split: str, losses: Losses) -> dict[str, float]:  # noqa: ARG002
         """Metrics that follow from the losses over all of a split."""
         return {"loss": losses.mean()}
 
-    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[str]) -> list[str]:
-        """What the model says to each text."""
+    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[Any]) -> list[Any]:
+        """What the model says to each."""
         prompts = [tuple(self.prompt(text, tokenizer)) for text in texts]
         each = list(dict.fromkeys(prompts))  # beam search takes copies of a prompt for the wish for several answers
         rows = generate(model, list(map(list, each)), self.max_new_tokens, tokenizer.eos, self.sampling)
         said = dict(zip(each, rows, strict=True))
         return [tokenizer.decode(said[prompt]) for prompt in prompts]
 
-    def score(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:
-        """Metrics over all answers; higher is better."""
+    def sample(self, example: dict[str, Any], output: Any) -> dict[str, Any]:
+        """What is shown of an answer: texts, and media."""
+        return {"input": example["source"], "reference": example["target"], "output": output}
+
+    def score(self, outputs: list[Any], examples: list[dict[str, Any]]) -> dict[str, float]:
+        """Metrics over all answers."""
         return means(self.score_each(outputs, examples)) | self.score_all(outputs, examples)
 
-    def score_each(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, list[float]]:  # noqa: ARG002
+    def score_each(self, outputs: list[Any], examples: list[dict[str, Any]]) -> dict[str, list[float]]:  # noqa: ARG002
         """Of the metrics that are means over the answers: the value of each answer."""
         return {}
 
-    def score_all(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, float]:  # noqa: ARG002
+    def score_all(self, outputs: list[Any], examples: list[dict[str, Any]]) -> dict[str, float]:  # noqa: ARG002
         """The metrics that are not."""
         return {}
 
-    def baselines(self, examples: list[dict[str, str]]) -> dict[str, list[str]]:
+    def baselines(self, examples: list[dict[str, Any]]) -> dict[str, list[Any]]:
         """Answers that need no model; by what they are, in words."""
         raise NotImplementedError
 
@@ -126,6 +147,16 @@ class Task(ABC):
 
 def means(scores: dict[str, list[float]]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in scores.items()}
+
+
+def from_all_over(store: Store, split: str, count: int) -> Iterator[dict[str, Any]]:
+    """`count` examples of a held-out split as they were read, evenly from all of it; 0: all."""
+    total = store.meta["splits"][split]["sequences"]
+    count = min(count or total, total)
+    chosen = set(permuted(np.arange(count), total, seed=0, epoch=0).tolist())
+    for number, example in enumerate(store.examples(split)):
+        if number in chosen:
+            yield example
 
 
 class TextToText(Task):
@@ -189,12 +220,8 @@ class TextToText(Task):
         return said
 
     def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:
-        total = store.meta["splits"][split]["sequences"]
-        count = min(count or total, total)
-        chosen = set(permuted(np.arange(count), total, seed=0, epoch=0).tolist())  # from all over the split
-        for number, example in enumerate(store.examples(split)):
-            if number in chosen:
-                yield {"source": example[self.fields[0]], "target": example[self.fields[1]]}
+        for example in from_all_over(store, split, count):
+            yield {"source": example[self.fields[0]], "target": example[self.fields[1]]}
 
 
 def make_task(config: schema.Task, model: schema.Model) -> Task:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from gptexp.data.batches import HeldOutBatches
-from gptexp.data.progress import shown
+from gptexp.data.progress import shown as progress
 from gptexp.data.store import Store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
@@ -29,7 +29,7 @@ Found = TypeVar("Found")
 @dataclass
 class Evaluation:
     metrics: dict[str, float]  # SPLIT/loss, SPLIT/rougeL, SPLIT/baseline/rougeL, SPLIT/low/rougeL, ...
-    samples: list[dict[str, str]]  # input, reference, output
+    samples: list[dict[str, Any]]  # input, reference, output
     baseline: str  # the strongest of the naive ones, in words
 
 
@@ -47,21 +47,20 @@ def evaluate(
     metrics = task.loss_metrics(store, split, _losses(model, task, store, split, precision, world))
     count = task.config.test_examples if task.answers_are_scored else task.config.samples
     examples = list(task.held_out(store, split, count)) if count or task.answers_are_scored else []
+    metrics |= task.judge(store, split) if task.answers_are_scored else {}
     outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples], world)
     baseline = task.baseline_name
     if task.answers_are_scored:
         each = task.score_each(outputs, examples)
         metrics |= means(each) | interval(each) | task.score_all(outputs, examples)
         naive = {name: task.score(said, examples) for name, said in task.baselines(examples).items()}
-        baseline = max(naive, key=lambda name: naive[name][task.headline])
+        sign = 1 if task.higher_is_better else -1
+        baseline = max(naive, key=lambda name: sign * naive[name][task.headline])
         metrics |= {f"baseline/{name}": value for name, value in naive[baseline].items()}
-    samples = [
-        {"input": example["source"], "reference": example["target"], "output": output}
-        for example, output in zip(examples, outputs, strict=True)
-    ]
+    shown = list(zip(examples, outputs, strict=True))[: task.config.samples]
     prefix = PREFIX.get(split, split)
     return Evaluation(
-        {f"{prefix}/{name}": value for name, value in metrics.items()}, samples[: task.config.samples], baseline
+        {f"{prefix}/{name}": value for name, value in metrics.items()}, [task.sample(*one) for one in shown], baseline
     )
 
 
@@ -76,12 +75,12 @@ def interval(scores: dict[str, list[float]]) -> dict[str, float]:
     return found
 
 
-def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[str], world: World = ALONE) -> list[str]:
-    """What the model says to each text; texts of similar length are computed together."""
+def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[Any], world: World = ALONE) -> list[Any]:
+    """What the model says to each; texts of similar length are computed together."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     groups = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
 
-    def said(number: int) -> dict[int, str]:
+    def said(number: int) -> dict[int, Any]:
         chosen = [texts[i] for i in groups[number]]
         return dict(zip(groups[number], task.answers(model, tokenizer, chosen), strict=True))
 
@@ -108,6 +107,6 @@ def _losses(model: Transformer, task: Task, store: Store, split: str, precision:
 def _shared(count: int, compute: Callable[[int], Found], doing: str, world: World) -> list[Found]:
     """compute(0), ... compute(count - 1), each on one rank, all of them known to every rank."""
     mine = range(world.rank, count, world.size)
-    parts = world.gathered({number: compute(number) for number in shown(mine, doing, "batches", len(mine))})
+    parts = world.gathered({number: compute(number) for number in progress(mine, doing, "batches", len(mine))})
     everything = {number: found for part in parts for number, found in part.items()}
     return [everything[number] for number in range(count)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gptexp.config.compose import cache_folder
 from gptexp.config.schema import Config
-from gptexp.data import store as stores
+from gptexp.data.building import build
 from gptexp.data.corpora import open_corpus
 from gptexp.data.splits import SPLITS
 from gptexp.data.store import Store
@@ -34,7 +34,7 @@ def prepare(config: Config, tokenizer: Path | None = None) -> Prepared:
     cache = cache_folder(config)
     corpus = open_corpus(config.data, task.fields, cache)
     given = Tokenizer.load(tokenizer) if tokenizer and config.origin else None
-    store = stores.build(corpus, task, config.data, config.tokenizer, cache, given)
+    store = build(corpus, task, config.data, config.tokenizer, cache, given)
     for split in SPLITS:  # refuses one that is too short, before anything is trained
         if store.has(split):
             task.sequences(store, split, config.seed if split == "train" else None)

@@ -27,6 +27,7 @@ def build_model(config: schema.Config, vocab_size: int) -> Transformer:
     switches = {name: getattr(model, name) for name in SETTINGS}
     switches["rope_scaling"] = tuple(sorted(model.rope_scaling.items()))
     switches |= {"classes": task.classes, "tags": task.tags if model.arch == "encoder" else 0}
+    switches |= {name: getattr(task, name) for name in ("feature_size", "feature_levels", "says_features")}
     return Transformer(TransformerConfig(vocab_size=vocab_size, **switches))
 
 
@@ -153,5 +154,5 @@ def initialise(model: Transformer, config: schema.Config) -> None:
     mine = model.state_dict()
     fitting = {name: rows for name, rows in trained.state_dict().items()
                if name in mine and mine[name].shape == rows.shape}  # fmt: skip
-    assert all(name.startswith(("head.", "class_head.")) for name in mine.keys() - fitting.keys())
+    assert all(name.startswith(("head.", "class_head.", "feature_")) for name in mine.keys() - fitting.keys())
     model.load_state_dict(fitting, strict=False)

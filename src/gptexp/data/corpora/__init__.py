@@ -1,4 +1,4 @@
-"""One source of examples a file: pydocs, cldr, files, hub."""
+"""One source of examples a file: pydocs, cldr, files, hub, scenes, spoken, tables of pictures or recordings."""
 
 from gptexp.data.corpora.base import Corpus, Example, open_corpus
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 
@@ -17,6 +19,7 @@ class Example:
     fields: dict[str, str]  # such as {"text": ...} or {"source": ..., "target": ...}
     split: str | None = None  # one of splits.SPLITS where the source says so; None: assigned by content
     ends: bool = True  # False: the next example goes on with the same document
+    media: NDArray | None = None  # a picture's frames or a sound's samples, as in media.py
 
 
 class Corpus(ABC):
@@ -54,7 +57,19 @@ def open_corpus(config: schema.Data, fields: tuple[str, ...], cache: Path) -> Co
             from gptexp.data.corpora.hub import Hub
 
             return Hub(config, fields)
-    raise UserError(f"data.kind={config.kind}: not known. Allowed: pydocs, cldr, files, hub")
+        case schema.Scenes():
+            from gptexp.data.corpora.scenes import Scenes
+
+            return Scenes(config, fields)
+        case schema.Spoken():
+            from gptexp.data.corpora.spoken import Spoken
+
+            return Spoken(config, fields, cache)
+        case schema.Images() | schema.Recordings():
+            from gptexp.data.corpora.tables import Table
+
+            return Table(config, fields, cache)
+    raise UserError(f"data.kind={config.kind}: not known")
 
 
 def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str], where: str) -> dict[str, str]:

@@ -71,7 +71,7 @@ class Files(Corpus):
                 )
             return [_existing(Path(one)) for one in path]
         if Path(path).is_dir():
-            files = sorted(file for file in Path(path).rglob("*") if file.is_file() and _extension(file) in KNOWN)
+            files = sorted(file for file in Path(path).rglob("*") if file.is_file() and extension(file) in KNOWN)
             if not files:
                 raise UserError(f"data.path={path}: no file in this folder ends in {', '.join(KNOWN)}")
             return files
@@ -84,13 +84,13 @@ class Files(Corpus):
 
     def _read(self, files: list[Path]) -> Iterator[Example]:
         for file in files:
-            extension = _extension(file)
-            if extension not in KNOWN:
+            ending = extension(file)
+            if ending not in KNOWN:
                 raise UserError(
-                    f"{file}: '{extension}' is not read.{nearest(extension, KNOWN)} "
+                    f"{file}: '{ending}' is not read.{nearest(ending, KNOWN)} "
                     f"Known: {', '.join(KNOWN)}, each also with .gz"
                 )
-            if extension in TEXT:
+            if ending in TEXT:
                 if self.fields != ("text",):
                     raise UserError(
                         f"{file}: a text file gives text; this task needs {' and '.join(self.fields)}: use "
@@ -98,7 +98,7 @@ class Files(Corpus):
                     )
                 yield from self._pieces(file)
             else:
-                for where, record in RECORDS[extension](file, self.config.encoding):
+                for where, record in RECORDS[ending](file, self.config.encoding):
                     yield Example(pick(record, self.fields, self.config.fields, where))
 
     def _pieces(self, file: Path) -> Iterator[Example]:
@@ -218,7 +218,7 @@ def _open(file: Path) -> IO[bytes]:
     return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
 
 
-def _extension(file: Path) -> str:
+def extension(file: Path) -> str:
     return Path(file.stem).suffix.lower() if file.suffix == ".gz" else file.suffix.lower()
 
 

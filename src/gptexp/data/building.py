@@ -1,0 +1,239 @@
+"""Building a store: read, split, tokenise, encode and write a corpus, under a lock and renamed when whole.
+
+Two runs may want it at once, and either may be killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.data import splits, tokenizers
+from gptexp.data.corpora import Corpus, Example
+from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
+from gptexp.data.progress import shown
+from gptexp.data.store import INDEX, Encoded, Encoding, Store
+from gptexp.data.tokenizers import Tokenizer
+
+VERSION = 6  # of the format: raise it when that changes
+CHUNK, CHARACTERS = 256, 1_000_000  # encoded at once: at most so many examples, and about so much text
+
+
+def build(
+    corpus: Corpus,
+    task: Encoding,
+    data: schema.Data,
+    tokenizer: schema.Tokenizer,
+    cache: Path,
+    given: Tokenizer | None = None,
+) -> Store:
+    """The store of this corpus for this task: opened where it exists, else built.
+
+    Args:
+        given: a trained tokenizer to use instead of what `tokenizer` asks for (that of the weights we start from).
+
+    Raises:
+        UserError: the corpus cannot be read, or a split comes out empty.
+    """
+    if isinstance(tokenizer, schema.HuggingFace) and given is None:
+        given = tokenizers.build(tokenizer, [])  # nothing to train: what its name stands for today is known now
+    description = corpus.describe()
+    content = {
+        "version": VERSION,
+        "corpus": description,
+        "task": task.settings(),
+        "split": [data.split, data.val_fraction, data.test_fraction, data.limit],
+    }
+    key = _digest({**content, "tokenizer": given.fingerprint() if given else asdict(tokenizer)})
+    folder = cache / "store" / key
+    if not _is_whole(folder, cache):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not _is_whole(folder, cache):  # another run may have built it while we waited
+                temporary = folder.with_suffix(".tmp")
+                shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
+                temporary.mkdir()
+                try:
+                    _write(temporary, corpus, content, task, data, tokenizer, given)
+                except BaseException:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    raise
+                shutil.rmtree(folder, ignore_errors=True)
+                temporary.rename(folder)
+    return Store(folder)
+
+
+def _is_whole(folder: Path, cache: Path) -> bool:
+    """Whether a store is there, and is what was written; a damaged one is named, to be built again."""
+    if not folder.is_dir():
+        return False
+    file = folder / "meta.json"
+    try:
+        meta = unsealed(file.read_text())
+        for name, expected in meta["files"].items():
+            file = folder / name
+            if remembered_sha256(file, cache) != expected:
+                raise ValueError("its content is not what was written")
+    except (OSError, ValueError) as error:
+        print(f"damaged token cache: {file}: {error}. It is built again", file=sys.stderr)
+        return False
+    return True
+
+
+def _write(
+    folder: Path,
+    corpus: Corpus,
+    content: dict[str, Any],
+    task: Encoding,
+    data: schema.Data,
+    tokenizer_config: schema.Tokenizer,
+    given: Tokenizer | None,
+) -> None:
+    said: list[str | None] = []
+
+    def texts() -> Iterator[str]:
+        for example in shown(_limited(corpus, data.limit), "reading"):
+            said.append(example.split)
+            yield "\n".join(example.fields.values())
+
+    fractions = {"val": data.val_fraction, "test": data.test_fraction}
+    sides = splits.assign(texts(), data.split, fractions, said)
+    if given is None:
+        training = (
+            text
+            for example, side in zip(_limited(corpus, data.limit), sides, strict=True)
+            if side == 0
+            for text in example.fields.values()
+        )
+        tokenizer = tokenizers.build(tokenizer_config, shown(training, "training the tokenizer"))
+    else:
+        tokenizer = given
+    tokenizer.save(folder / "tokenizer.json")
+    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+    with ExitStack() as stack:
+        writers = [stack.enter_context(_Writer(folder, name, dtype, task, tokenizer)) for name in splits.SPLITS]
+        done = 0
+        for chunk in _chunks(shown(_limited(corpus, data.limit), "encoding")):
+            for number, example in enumerate(chunk, done):
+                example.split = splits.SPLITS[sides[number]]
+            for number, (encoded, example) in enumerate(zip(task.encode(chunk, tokenizer), chunk, strict=True), done):
+                writers[sides[number]].add(number, encoded, example)
+            done += len(chunk)
+        counts = {writer.split: writer.counts for writer in writers}
+        feature_size = max(writer.feature_size for writer in writers)
+    _check(counts, fractions, done)
+    meta = {
+        **content,
+        "content": _digest(content),
+        "dtype": dtype.str,
+        "vocab_size": tokenizer.vocab_size,
+        "feature_size": feature_size,
+        "splits": counts,
+        "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
+    }
+    (folder / "meta.json").write_text(sealed(meta))
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _limited(corpus: Corpus, limit: int | None) -> Iterator[Example]:
+    """The first `limit` examples, and all that the source holds out itself."""
+    taken = 0
+    for example in corpus:
+        if example.split in (None, "train"):
+            taken += 1
+            if limit is not None and taken > limit:
+                continue
+        yield example
+
+
+def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    chunk: list[Example] = []
+    characters = 0
+    for example in examples:
+        chunk.append(example)
+        characters += sum(map(len, example.fields.values()))
+        if len(chunk) == CHUNK or characters >= CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+class _Writer:
+    """Appends the sequences of one split."""
+
+    def __init__(self, folder: Path, split: str, dtype: np.dtype, task: Encoding, tokenizer: Tokenizer) -> None:
+        self.split, self.dtype, self.task, self.tokenizer = split, dtype, task, tokenizer
+        self.counts = {"sequences": 0, "tokens": 0, "targets": 0, "bytes": 0, "unknown_bytes": 0}
+        self.goes_on_at: int | None = None  # number of the example that goes on with an open document
+        self.tokens = (folder / f"{split}.tokens").open("wb")
+        self.index = (folder / f"{split}.index").open("wb")
+        self.raw = (folder / f"{split}.jsonl").open("w", encoding="utf8")
+        self.features, self.media = ((folder / f"{split}.{name}").open("wb") for name in ("features", "media"))
+        self.rows = self.feature_size = 0
+
+    def add(self, number: int, encoded: Encoded | None, example: Example) -> None:
+        if encoded is None:
+            return
+        counts = self.counts
+        if self.goes_on_at not in (None, number):
+            self._end_document()  # its next piece is in another split
+        self.goes_on_at = None if example.ends else number + 1
+        length = len(encoded.tokens)
+        self.tokens.write(np.array(encoded.tokens, self.dtype).tobytes())
+        if not self.task.stream:
+            rows = 0 if encoded.features is None else len(encoded.features)
+            entry = (counts["tokens"], length, encoded.prefix, encoded.targets, self.rows, rows)
+            self.index.write(np.array(entry, INDEX).tobytes())
+            if self.split != "train":
+                self.raw.write(json.dumps(example.fields) + "\n")
+        if encoded.features is not None and example.media is not None:
+            self.feature_size = encoded.features.shape[1]
+            self.features.write(encoded.features.tobytes())
+            self.rows += len(encoded.features)
+            if self.split != "train":
+                np.save(self.media, example.media)
+        counts["sequences"] += 1
+        counts["tokens"] += length
+        counts["targets"] += encoded.targets
+        learned = example.fields[self.task.fields[-1]]
+        counts["bytes"] += len(learned.encode())
+        counts["unknown_bytes"] += self.tokenizer.unknown_bytes(learned, encoded.tokens)
+
+    def _end_document(self) -> None:
+        self.tokens.write(np.array([self.tokenizer.eos], self.dtype).tobytes())
+        self.counts["tokens"] += 1
+        self.counts["targets"] += 1
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.goes_on_at is not None:
+            self._end_document()
+        for file in (self.tokens, self.index, self.raw, self.features, self.media):
+            file.close()
+
+
+def _check(counts: dict[str, dict[str, int]], fractions: dict[str, float], examples: int) -> None:
+    for split in splits.SPLITS:
+        if counts[split]["sequences"] == 0 and (split == "train" or fractions.get(split, 0) > 0):
+            raise UserError(
+                f"the {split} split is empty: the source gives {examples} examples (with data.split=near, those that "
+                f"are alike stay together). Give more text, or change data.split, data.val_fraction, data.test_fraction"
+            )

@@ -1,0 +1,165 @@
+"""Drawings of coloured shapes with captions, and short clips: what captioning needs to show that it learns.
+
+Some pairs of colour and shape are never trained on, each colour and shape in others: they are the split `unseen`.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.data.corpora.base import Corpus, Example
+
+SIDE, FINER, FRAMES = 32, 4, 4  # pixels of a picture, times as many while it is drawn, and frames of a clip
+COLOURS = {
+    "red": (220, 40, 40), "green": (50, 170, 60), "blue": (50, 80, 220), "yellow": (240, 220, 50),
+    "purple": (150, 60, 190), "orange": (245, 140, 30), "cyan": (60, 210, 220), "pink": (250, 150, 190),
+    "brown": (130, 80, 40), "white": (245, 245, 245),
+}  # fmt: skip
+SHAPES = ("circle", "square", "triangle", "diamond", "cross", "star", "ring", "bar", "heart", "moon")
+SIZES = {"small": 4.0, "large": 7.0}  # radius in pixels
+COLUMNS, ROWS = {"left": 8.0, "middle": 16.0, "right": 24.0}, {"top": 8.0, "middle": 16.0, "bottom": 24.0}
+NUMBERS = {2: "two", 3: "three", 4: "four"}
+RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
+MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "in place": (0, 0)}
+STEP = 4.0  # pixels that a thing moves from frame to frame
+
+
+@dataclass(frozen=True)
+class Thing:
+    colour: str
+    shape: str
+    radius: float
+    x: float
+    y: float
+
+    @property
+    def is_unseen(self) -> bool:
+        """One of ten pairs: each colour is missing for one shape, and each shape for one colour."""
+        return (list(COLOURS).index(self.colour) + SHAPES.index(self.shape)) % len(SHAPES) == 0
+
+
+class Scenes(Corpus):
+    def __init__(self, config: schema.Scenes, fields: tuple[str, ...]) -> None:
+        if fields != ("caption",):
+            raise UserError(f"data=scenes has pictures with a caption; this task needs {', '.join(fields)}")
+        self.config = config
+
+    def describe(self) -> dict[str, Any]:
+        return {"source": "drawings", "licence": "none needed", "level": self.config.level,
+                "examples": self.config.examples}  # fmt: skip
+
+    def __iter__(self) -> Iterator[Example]:
+        rng = random.Random(f"scenes {self.config.level}")
+        for _ in range(self.config.examples):
+            caption, frames = LEVELS[self.config.level](rng)
+            is_unseen = any(thing.is_unseen for thing in frames[0])
+            shade = rng.randrange(50)
+            pictures = np.stack([_drawn(things, shade) for things in frames])
+            yield Example({"caption": caption}, "unseen" if is_unseen else None, media=pictures)
+
+
+Scene = tuple[str, list[list[Thing]]]  # caption, and the things of each frame
+
+
+def _one(rng: random.Random) -> Scene:
+    column, row, size = rng.choice(list(COLUMNS)), rng.choice(list(ROWS)), rng.choice(list(SIZES))
+    thing = _thing(rng, SIZES[size], COLUMNS[column], ROWS[row])
+    place = {("middle", "middle"): "in the middle"}.get((row, column), f"at the {row} {column}")
+    return f"a {size} {thing.colour} {thing.shape} {place}", [[thing]]
+
+
+def _two(rng: random.Random) -> Scene:
+    relation, (right, down) = rng.choice(list(RELATIONS.items()))
+    first = _thing(rng, 5.0, 16 + 8 * right, 16 + 8 * down)
+    second = _thing(rng, 5.0, 16 - 8 * right, 16 - 8 * down)
+    return f"a {first.colour} {first.shape} {relation} a {second.colour} {second.shape}", [[first, second]]
+
+
+def _several(rng: random.Random) -> Scene:
+    number = rng.choice(list(NUMBERS))
+    places = rng.sample([(x, y) for x in COLUMNS.values() for y in ROWS.values()], number)
+    first = _thing(rng, 3.5, 0, 0)
+    things = [replace(first, x=x + rng.uniform(-1, 1), y=y + rng.uniform(-1, 1)) for x, y in places]
+    return f"{NUMBERS[number]} {first.colour} {first.shape}s", [things]
+
+
+def _moving(rng: random.Random) -> Scene:
+    motion, (right, down) = rng.choice(list(MOTIONS.items()))
+    size = rng.choice(list(SIZES))
+    middle = (FRAMES - 1) / 2
+    first = _thing(rng, SIZES[size], 16 - STEP * middle * right + rng.uniform(-3, 3) * (not right),
+                   16 - STEP * middle * down + rng.uniform(-3, 3) * (not down))  # fmt: skip
+    frames = [[replace(first, x=first.x + STEP * i * right, y=first.y + STEP * i * down)] for i in range(FRAMES)]
+    verb = "stays" if motion == "in place" else "moves"
+    return f"a {size} {first.colour} {first.shape} {verb} {motion}", frames
+
+
+def _mixed(rng: random.Random) -> Scene:
+    return rng.choice((_one, _two, _several))(rng)
+
+
+LEVELS: dict[str, Callable[[random.Random], Scene]] = {"one": _one, "mixed": _mixed, "video": _moving}
+
+
+def _thing(rng: random.Random, radius: float, x: float, y: float) -> Thing:
+    return Thing(rng.choice(list(COLOURS)), rng.choice(SHAPES), radius * rng.uniform(0.85, 1.15),
+                 x + rng.uniform(-1.5, 1.5), y + rng.uniform(-1.5, 1.5))  # fmt: skip
+
+
+def _drawn(things: list[Thing], shade: int) -> np.ndarray:
+    """[32, 32, 3] of bytes."""
+    image = Image.new("RGB", (SIDE * FINER, SIDE * FINER), (shade, shade, shade))
+    draw = ImageDraw.Draw(image)
+    for thing in things:
+        _draw(draw, thing.shape, COLOURS[thing.colour], (shade, shade, shade),
+              *(FINER * value for value in (thing.x, thing.y, thing.radius)))  # fmt: skip
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+
+
+Colour = tuple[int, int, int]
+
+
+def _draw(draw: ImageDraw.ImageDraw, shape: str, colour: Colour, ground: Colour, x: float, y: float, r: float) -> None:
+    def around(*points: tuple[float, float]) -> None:
+        draw.polygon([(x + r * a, y + r * b) for a, b in points], fill=colour)
+
+    def disc(size: float, fill: Colour, right: float = 0.0, down: float = 0.0) -> None:
+        middle, down = x + r * right, y + r * down
+        draw.ellipse((middle - r * size, down - r * size, middle + r * size, down + r * size), fill=fill)
+
+    match shape:
+        case "circle":
+            disc(1.0, colour)
+        case "square":
+            around((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9))
+        case "triangle":
+            around((0, -1), (1, 0.9), (-1, 0.9))
+        case "diamond":
+            around((0, -1.15), (0.8, 0), (0, 1.15), (-0.8, 0))
+        case "cross":
+            around((-0.33, -1), (0.33, -1), (0.33, 1), (-0.33, 1))
+            around((-1, -0.33), (1, -0.33), (1, 0.33), (-1, 0.33))
+        case "star":
+            tips = [(1.15 if i % 2 == 0 else 0.45, math.pi * (i / 5 - 0.5)) for i in range(10)]
+            around(*((size * math.cos(angle), size * math.sin(angle)) for size, angle in tips))
+        case "ring":
+            disc(1.0, colour)
+            disc(0.55, ground)
+        case "bar":
+            around((-1.2, -0.4), (1.2, -0.4), (1.2, 0.4), (-1.2, 0.4))
+        case "heart":
+            disc(0.5, colour, -0.45, -0.4)
+            disc(0.5, colour, 0.45, -0.4)
+            around((-0.92, -0.2), (0.92, -0.2), (0, 1.05))
+        case "moon":
+            disc(1.0, colour)
+            disc(0.85, ground, 0.5, -0.1)

@@ -1,0 +1,102 @@
+"""Sequences with rows of features: pictures whose caption is learned, and texts whose sound is learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gptexp.data.batch import FEATURE, IGNORE, Batch
+from gptexp.data.packing import Sequences
+from gptexp.data.store import Store
+
+GOES_ON, STOPS = 0, 1  # targets where features are learned: another row follows, or the sound ends
+LARGEST_SHARE = 0.6  # of the rows of a sequence that are hidden
+
+
+class Featured(Sequences):
+    def __init__(self, store: Store, split: str) -> None:
+        self.tokens, self.index, self.features = store.tokens(split), store.index(split), store.features(split)
+        self.pad = store.tokenizer.pad
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def _padded(self, indices: NDArray[np.int64], features_first: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens [B, T] with FEATURE for each row of features, and these rows [B, F, size]."""
+        entries = self.index[indices]
+        longest = max(1, int((entries["length"] + entries["rows"]).max())) if len(entries) else 1
+        most = int(entries["rows"].max()) if len(entries) else 0
+        tokens = np.full((len(entries), longest), self.pad, np.int64)
+        features = np.zeros((len(entries), most, self.features.shape[1]), np.uint8)
+        for number, entry in enumerate(entries):
+            text = self.tokens[entry["offset"] : entry["offset"] + entry["length"]]
+            rows = np.full(entry["rows"], FEATURE)
+            parts = (rows, text) if features_first else (text, rows)
+            tokens[number, : len(text) + len(rows)] = np.concatenate([part.astype(np.int64) for part in parts])
+            features[number, : len(rows)] = self.features[entry["row"] : entry["row"] + entry["rows"]]
+        return torch.from_numpy(tokens), torch.from_numpy(features)
+
+
+class Pictures(Featured):
+    """A picture's patches and a separator are given; its caption is learned."""
+
+    def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:  # noqa: ARG002
+        entries, everything = self.index[indices], self.index[whole]
+        tokens, features = self._padded(indices, features_first=True)
+        prefix = torch.from_numpy((entries["rows"] + entries["prefix"]).astype(np.int64))
+        lengths = torch.from_numpy((entries["rows"] + entries["length"] - 1).astype(np.int64))
+        places = torch.arange(tokens.shape[1] - 1)[None]
+        learned = (places >= prefix[:, None] - 1) & (places < lengths[:, None])
+        return Batch(
+            tokens[:, :-1],
+            tokens[:, 1:].masked_fill(~learned, IGNORE),
+            total_tokens=int((everything["rows"] + everything["length"] - 1).sum()),
+            total_targets=int(everything["targets"].sum()),
+            lengths=lengths,
+            prefix=prefix,
+            examples=torch.from_numpy(indices),
+            features=features,
+        )
+
+
+class Speech(Featured):
+    """A text is given; the frames of its sound are learned, each from those before, some of which are hidden.
+
+    With all before it in sight, the model learns to repeat the last frame and not to read the text. What is hidden is a
+    function of (seed, epoch, sequence): a share of the frames that is drawn anew for each sequence.
+    """
+
+    def __init__(self, store: Store, split: str, seed: int | None) -> None:
+        super().__init__(store, split)
+        self.seed = seed
+
+    def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:
+        entries, everything = self.index[indices], self.index[whole]
+        tokens, features = self._padded(indices, features_first=False)
+        prefix = torch.from_numpy(entries["length"].astype(np.int64))
+        lengths = torch.from_numpy((entries["length"] + entries["rows"]).astype(np.int64))
+        places = torch.arange(tokens.shape[1])[None]
+        targets = torch.full_like(tokens, IGNORE)
+        targets[(places >= prefix[:, None] - 1) & (places < lengths[:, None])] = GOES_ON
+        targets[places == lengths[:, None] - 1] = STOPS
+        total = int((everything["length"] + everything["rows"]).sum())
+        return Batch(
+            tokens,
+            targets,
+            total_tokens=total,
+            total_targets=int(everything["targets"].sum()),
+            lengths=lengths,
+            prefix=prefix,
+            examples=torch.from_numpy(indices),
+            features=features,
+            hidden=self._hidden(indices, epoch, features.shape[1]) if self.seed is not None else None,
+        )
+
+    def _hidden(self, indices: NDArray[np.int64], epoch: int, rows: int) -> torch.Tensor:
+        hidden = np.zeros((len(indices), rows), bool)
+        for number, index in enumerate(indices.tolist()):
+            rng = np.random.default_rng([self.seed or 0, epoch, index])
+            count = int(self.index[index]["rows"])
+            hidden[number, :count] = rng.random(count) < LARGEST_SHARE * rng.random()
+        return torch.from_numpy(hidden)

@@ -1,0 +1,112 @@
+"""Captions of pictures and clips: patches are given, as a prefix that sees all of itself, and words are said.
+
+Exact match, BLEU (Papineni et al. 2002) and chrF (Popović 2015) next to the caption that is said most often. As in ViT
+(Dosovitskiy et al. 2020, arXiv 2010.11929) a patch is embedded by one linear layer; in a clip it can go through several
+frames (Arnab et al. 2021, arXiv 2103.15691).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sacrebleu.metrics import BLEU, CHRF
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.data.batch import FEATURE
+from gptexp.data.corpora import Example
+from gptexp.data.featured import Pictures
+from gptexp.data.media import Picture
+from gptexp.data.packing import Sequences
+from gptexp.data.store import Encoded, Store
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.model import Transformer
+from gptexp.model.decoding import generate
+from gptexp.tasks.base import Task, from_all_over
+
+
+class Caption(Task):
+    fields = ("caption",)
+    headline = "exact_match"
+    config: schema.Caption
+
+    def __init__(self, config: schema.Caption, context: int) -> None:
+        super().__init__(config, context)
+        if config.side % config.patch:
+            raise UserError(f"task.side={config.side} must be a multiple of task.patch={config.patch}")
+        if config.frames % config.frames_per_patch:
+            raise UserError(f"task.frames={config.frames} must be a multiple of task.frames_per_patch")
+        self.patches = config.frames // config.frames_per_patch * (config.side // config.patch) ** 2
+        if self.patches + config.max_target + 1 > context:
+            raise UserError(
+                f"model.context={context}: too short for {self.patches} patches and task.max_target={config.max_target}"
+            )
+
+    @property
+    def max_new_tokens(self) -> int:
+        return self.config.max_target
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "layout": "patches sep caption eos",
+            "patches": [self.config.frames, self.config.side, self.config.patch, self.config.frames_per_patch],
+            "caption": self.config.max_target,
+        }
+
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
+        captions = tokenizer.encode_batch([example.fields["caption"] for example in examples])
+        return [
+            self._sequence(example, caption, tokenizer) for example, caption in zip(examples, captions, strict=True)
+        ]
+
+    def _sequence(self, example: Example, caption: list[int], tokenizer: Tokenizer) -> Encoded:
+        said = [*caption[: self.config.max_target], tokenizer.eos]
+        assert example.media is not None
+        return Encoded([tokenizer.sep, *said], 1, len(said), self.features(Picture(example.media)))
+
+    def read(self, given: str) -> Picture:
+        return Picture.of(given)
+
+    def features(self, asked: Picture) -> NDArray[np.uint8]:
+        """Patches [times * rows * columns, frames_per_patch * patch * patch * 3] of a picture."""
+        size, across, deep = self.config.patch, self.config.side // self.config.patch, self.config.frames_per_patch
+        frames = asked.squared(self.config.side, self.config.frames)
+        cut = frames.reshape(-1, deep, across, size, across, size, 3).transpose(0, 2, 4, 1, 3, 5, 6)
+        return np.ascontiguousarray(cut).reshape(self.patches, self.config.feature_size)
+
+    def prompt(self, asked: Picture, tokenizer: Tokenizer) -> list[int]:  # noqa: ARG002
+        return [FEATURE] * self.patches + [tokenizer.sep]
+
+    def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:  # noqa: ARG002
+        return Pictures(store, split)
+
+    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, Any]]:
+        for example in from_all_over(store, split, count):
+            yield {"source": Picture(example["media"]), "target": example["caption"]}
+
+    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[Picture]) -> list[str]:
+        prompts = [self.prompt(picture, tokenizer) for picture in texts]
+        rows = [self.features(picture) for picture in texts]
+        said = generate(model, prompts, self.max_new_tokens, tokenizer.eos, self.sampling, features=rows)
+        return [tokenizer.decode(tokens) for tokens in said]
+
+    def score_each(self, outputs: list[str], examples: list[dict[str, Any]]) -> dict[str, list[float]]:
+        pairs = [(output.split(), example["target"].split()) for output, example in zip(outputs, examples, strict=True)]
+        return {
+            "exact_match": [float(said == wanted) for said, wanted in pairs],
+            "word_accuracy": [
+                sum(map(str.__eq__, said, wanted)) / max(1, len(said), len(wanted)) for said, wanted in pairs
+            ],
+        }
+
+    def score_all(self, outputs: list[str], examples: list[dict[str, Any]]) -> dict[str, float]:
+        wanted = [[example["target"] for example in examples]]
+        return {"bleu": BLEU().corpus_score(outputs, wanted).score, "chrf": CHRF().corpus_score(outputs, wanted).score}
+
+    def baselines(self, examples: list[dict[str, Any]]) -> dict[str, list[str]]:
+        [(often, _)] = Counter(example["target"] for example in examples).most_common(1)
+        return {f"always '{often}'": [often] * len(examples)}

@@ -1,0 +1,107 @@
+"""A small recogniser that says what speech can be understood: it judges what a model speaks.
+
+Convolutions and a recurrent layer over frames, letters by CTC (Graves et al. 2006). It is trained once for a store, on
+the recordings of its training split, and kept; no text of another split was ever heard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from gptexp.data import spectra
+from gptexp.data.media import Sound
+from gptexp.data.progress import shown
+from gptexp.data.store import Store
+from gptexp.data.tokenizers import Tokenizer
+
+STEPS, BATCH, RATE = 500, 32, 3e-3
+WIDTH = 160
+
+
+class Recogniser(nn.Module):
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.ears = nn.Sequential(
+            nn.Conv1d(spectra.MELS, WIDTH, 5, padding=2),
+            nn.GELU(),
+            nn.Conv1d(WIDTH, WIDTH, 5, stride=2, padding=2),
+            nn.GELU(),
+        )
+        self.memory = nn.GRU(WIDTH, WIDTH // 2, batch_first=True, bidirectional=True)
+        self.letters = nn.Linear(WIDTH, tokenizer.vocab_size)
+
+    @classmethod
+    def of(cls, store: Store) -> Recogniser:
+        """The recogniser of a store: as it was kept, or trained now."""
+        recogniser = cls(store.tokenizer)
+        this = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+        file = store.folder.parent.parent / "recognisers" / f"{store.fingerprint}-{this}.pt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            if not file.is_file():
+                recogniser._train(store)
+                temporary = file.with_suffix(".tmp")
+                torch.save(recogniser.state_dict(), temporary)
+                temporary.replace(file)
+        recogniser.load_state_dict(torch.load(file, weights_only=True))
+        return recogniser.eval()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Levels [B, T, M] -> log-probabilities of letters [B, (T + 1) / 2, V]."""
+        x = self.ears((frames.float() * (2 / (spectra.LEVELS - 1)) - 1).transpose(1, 2)).transpose(1, 2)
+        return self.letters(self.memory(x)[0]).log_softmax(dim=-1)
+
+    @torch.inference_mode()
+    def heard(self, sounds: list[Sound]) -> list[str]:
+        """The likeliest text of each sound."""
+        texts = []
+        for sound in sounds:
+            frames = torch.from_numpy(spectra.levels(spectra.log_mel(sound)))
+            best = self(frames[None])[0].argmax(dim=-1).tolist()
+            blank = self.tokenizer.pad
+            texts.append(self.tokenizer.decode([letter for letter, _ in groupby(best) if letter != blank]))
+        return texts
+
+    def _train(self, store: Store) -> None:
+        tokens, index, features = (part("train") for part in (store.tokens, store.index, store.features))
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(0)
+            self.__init__(self.tokenizer)  # type: ignore[misc]
+            optimizer = torch.optim.AdamW(self.parameters(), RATE, weight_decay=0.01)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
+            draw = np.random.default_rng(0)
+            for _ in shown(range(STEPS), "training the recogniser", "steps", STEPS):
+                entries = index[draw.integers(len(index), size=BATCH)]
+                sounds, texts = [], []
+                for entry in entries:
+                    rows = features[entry["row"] : entry["row"] + entry["rows"]].reshape(-1, spectra.MELS)
+                    sounds.append(torch.from_numpy(rows.astype(np.int16)))
+                    said = tokens[entry["offset"] : entry["offset"] + entry["length"]].astype(np.int64)
+                    places = np.flatnonzero(said == store.tokenizer.sep)  # voice sep text sep, or text sep
+                    texts.append(torch.from_numpy(said[places[-2] + 1 if len(places) > 1 else 0 : places[-1]]))
+                frames = pad_sequence(sounds, batch_first=True)
+                frames = (frames + torch.randint(-1, 2, frames.shape)).clamp(0, spectra.LEVELS - 1)
+                lengths = torch.tensor([(len(sound) + 1) // 2 for sound in sounds])
+                loss = F.ctc_loss(
+                    self(frames).transpose(0, 1),
+                    torch.cat(texts),
+                    lengths,
+                    torch.tensor([len(text) for text in texts]),
+                    blank=store.tokenizer.pad,
+                    zero_infinity=True,
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()

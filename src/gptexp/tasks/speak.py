@@ -1,0 +1,150 @@
+"""Speech synthesis: a text and a voice are given, the frames of the sound are said, several a step (see spectra.py).
+
+Word error rate by a small recogniser that has heard the training split (recogniser.py), beside its error on recordings
+and on recordings that went to levels and back; mel-cepstral distortion in decibels (Kubichek 1993) along the best
+warping of time, and the ratio of durations. The baseline is the recording of another text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torchmetrics.functional.text import word_error_rate
+
+from gptexp.config import schema
+from gptexp.config.errors import UserError
+from gptexp.data import spectra
+from gptexp.data.corpora import Example
+from gptexp.data.featured import Speech
+from gptexp.data.media import Sound
+from gptexp.data.packing import Sequences
+from gptexp.data.store import Encoded, Store
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.model import Transformer
+from gptexp.model.speech import generate_features
+from gptexp.tasks.base import Task, from_all_over
+from gptexp.tasks.recogniser import Recogniser
+
+MARK = "|"  # between the name of a voice and a text
+
+
+class Speak(Task):
+    fields = ("voice", "text")
+    headline = "word_error_rate"
+    higher_is_better = False
+    config: schema.Speak
+    recogniser: Recogniser
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "layout": "voice sep text sep frames",
+            "frames": self.config.frames_per_step,
+            "context": self.context,
+            "spectra": [spectra.MELS, spectra.LEVELS, spectra.HOP, spectra.WINDOW, spectra.LOWEST, spectra.HIGHEST],
+        }
+
+    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
+        return [self._sequence(example, tokenizer) for example in examples]
+
+    def _sequence(self, example: Example, tokenizer: Tokenizer) -> Encoded:
+        given = self._given(example.fields["voice"], example.fields["text"], tokenizer)
+        assert example.media is not None
+        rows = self._rows(spectra.levels(spectra.log_mel(Sound(example.media))))
+        if len(given) + len(rows) > self.context:
+            raise UserError(
+                f"'{example.fields['text']:.60}' takes {len(given)} tokens and {len(rows)} steps of sound: too "
+                f"long for model.context={self.context}. Raise it, raise task.frames_per_step, or cut the recording"
+            )
+        return Encoded(given, len(given), len(rows) + 1, rows)
+
+    def _given(self, voice: str, text: str, tokenizer: Tokenizer) -> list[int]:
+        before = [*tokenizer.encode(voice), tokenizer.sep] if voice else []
+        return [*before, *tokenizer.encode(text), tokenizer.sep]
+
+    def _rows(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Levels [T, M] as rows of several frames [F, frames_per_step * M], with silence at the end."""
+        missing = -len(frames) % self.config.frames_per_step
+        return np.pad(frames, ((0, missing), (0, 0))).reshape(-1, self.config.feature_size)
+
+    def prompt(self, asked: str, tokenizer: Tokenizer) -> list[int]:
+        """`text`, or `voice|text`.
+
+        Raises:
+            UserError: the text has characters that the model has never seen, or none.
+        """
+        voice, mark, text = asked.partition(MARK)
+        voice, text = (voice.strip(), text.strip()) if mark else (self.config.voice or "", asked.strip())
+        if not text:
+            raise UserError(f"'{asked}': there is no text to speak")
+        for words in (voice, text):
+            strange = sorted({letter for letter in words if tokenizer.unknown_bytes(letter, tokenizer.encode(letter))})
+            if strange:
+                raise UserError(f"'{words}': the model has never seen {' '.join(strange)}; spell it in other letters")
+        return self._given(voice, text, tokenizer)
+
+    def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
+        return Speech(store, split, seed)
+
+    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, Any]]:
+        for example in from_all_over(store, split, count):
+            asked = f"{example['voice']}{MARK}{example['text']}" if example["voice"] else example["text"]
+            yield {"source": asked, "target": Sound(example["media"])}
+
+    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[str]) -> list[Sound]:
+        prompts = [self.prompt(text, tokenizer) for text in texts]
+        most = self.context - max(map(len, prompts))
+        if most < 1:
+            raise UserError(f"the text leaves no room for its sound in model.context={self.context}")
+        rows = generate_features(model, prompts, most)
+        frames = (row.reshape(-1, spectra.MELS) for row in rows)
+        return [spectra.to_sound(spectra.from_levels(levels)) for levels in frames]
+
+    def judge(self, store: Store, split: str) -> dict[str, float]:
+        self.recogniser = Recogniser.of(store)
+        examples = list(self.held_out(store, split, self.config.test_examples))
+        recordings = [example["target"] for example in examples]
+        quantised = [spectra.to_sound(spectra.from_levels(spectra.levels(spectra.log_mel(x)))) for x in recordings]
+        return {
+            "recordings/word_error_rate": self._word_error_rate(recordings, examples),
+            "quantised/word_error_rate": self._word_error_rate(quantised, examples),
+            "quantised/distortion": float(
+                np.mean([distortion(a, b) for a, b in zip(quantised, recordings, strict=True)])
+            ),
+        }
+
+    def score_each(self, outputs: list[Sound], examples: list[dict[str, Any]]) -> dict[str, list[float]]:
+        pairs = [(output, example["target"]) for output, example in zip(outputs, examples, strict=True)]
+        return {
+            "distortion": [distortion(said, wanted) for said, wanted in pairs],
+            "duration_ratio": [said.seconds / wanted.seconds for said, wanted in pairs],
+        }
+
+    def score_all(self, outputs: list[Sound], examples: list[dict[str, Any]]) -> dict[str, float]:
+        return {"word_error_rate": self._word_error_rate(outputs, examples)}
+
+    def _word_error_rate(self, sounds: list[Sound], examples: list[dict[str, Any]]) -> float:
+        wanted = [example["source"].rpartition(MARK)[2] for example in examples]
+        return float(word_error_rate(self.recogniser.heard(sounds), wanted))
+
+    def baselines(self, examples: list[dict[str, Any]]) -> dict[str, list[Sound]]:
+        targets = [example["target"] for example in examples]
+        return {"the recording of another text": targets[1:] + targets[:1]}
+
+    def sample(self, example: dict[str, Any], output: Sound) -> dict[str, Any]:
+        both = [example["target"], output]
+        return {**super().sample(example, output), "spectrograms": spectra.pictured(both)}
+
+
+def distortion(one: Sound, other: Sound) -> float:
+    """Mel-cepstral distortion: decibels over 13 coefficients, a frame of the longer, on the cheapest path in time."""
+    first, second = (spectra.cepstra(sound) for sound in (one, other))
+    apart = np.sqrt(2 * np.square(first[:, None] - second[None]).sum(axis=-1)) * (10 / np.log(10))  # [S, T]
+    row = np.cumsum(apart[0])
+    for here in apart[1:]:  # dynamic time warping: from above, from the left, or from both
+        along = np.cumsum(here)
+        before = np.minimum(row, np.concatenate(([np.inf], row[:-1])))
+        row = along + np.minimum.accumulate(before - along + here)
+    return float(row[-1]) / max(len(first), len(second))
