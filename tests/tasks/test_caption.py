@@ -89,6 +89,21 @@ def test_the_users_own_pictures(own_folder):
         run(compose.composed([*words, *given, *TRAIN]))
 
 
+def test_a_data_set_with_a_column_of_pictures(own_folder):
+    datasets = pytest.importorskip("datasets")
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 255, (12, 9, 3), dtype=np.uint8)) for _ in range(40)]
+    columns = {"picture": pictures, "text": [f"noise {i}" for i in range(40)]}
+    features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string")})
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(own_folder / "hub")
+    words = [word for word in SMALL if not word.startswith("data.")]
+    given = ["data=hub", "data.name=hub", "data.fields.caption=text", "data.test_fraction=0.2"]
+    store = prepare(compose.composed([*words, *given, "data.fields.image=picture"])).store
+    assert next(store.examples("test"))["media"].shape == (1, 12, 9, 3)
+    with pytest.raises(UserError, match="no picture in field 'text'"):
+        prepare(compose.composed([*words, *given, "data.fields.image=text"]))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

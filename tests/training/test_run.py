@@ -7,8 +7,9 @@ import sys
 
 import pytest
 import torch
-from conftest import TINY, TRAIN
+from conftest import TINY, TRAIN, likeness
 
+from gptexp.config import compose
 from gptexp.config.errors import UserError
 from gptexp.reporting.record import find_run
 from gptexp.run import run
@@ -179,3 +180,31 @@ def test_the_commands_work_from_a_shell(pairs_file):
     assert "not a run folder" in verb("evaluate", "nothing", code=2)
     assert "none.jsonl: no such file" in verb("run", "task=translate", "data=files", "data.path=none.jsonl", code=2)
     assert " 0 failed" in verb("check")
+
+
+@pytest.mark.parametrize("task", ["caption", "speak"])
+def test_pictures_and_speech_go_on_and_train_on_two_processes(task, monkeypatch):
+    from gptexp.tasks import recogniser
+    from gptexp.training.module import Module
+
+    monkeypatch.setattr(recogniser, "STEPS", 5)
+    words = [f"task={task}", "model=nano", "model.layers=2", "model.width=32", "model.heads=2", "data.examples=150",
+             "task.test_examples=4", "optim=adamw", "logger=none", "model.dropout=0.1", *TRAIN]  # fmt: skip
+    words += ["data.voices=[en-us]"] * (task == "speak")
+    one = run(compose.composed([*words, "outputs=one"]))
+    step = Module.training_step
+
+    def fails_at_ten(self, *arguments):
+        if self.step == 9:
+            raise RuntimeError("the machine went away")
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Module, "training_step", fails_at_ten)
+        with pytest.raises(RuntimeError, match="went away"):
+            run(compose.composed(words))
+    assert likeness(run(compose.composed(words))) == likeness(one)
+    plain = [*words, "model.dropout=0"]
+    alone, shared = run(compose.composed(plain)), [*plain, "outputs=two", "trainer.devices=2", "trainer.strategy=fsdp"]
+    for a, b in zip(alone.metrics(), run(compose.composed(shared)).metrics(), strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)

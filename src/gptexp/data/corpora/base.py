@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 
+SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "dev": "val", "val": "val", "test": "test",
+               "unseen": "unseen"}  # fmt: skip
+
 
 @dataclass(slots=True)
 class Example:

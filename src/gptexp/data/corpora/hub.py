@@ -1,4 +1,4 @@
-"""Anything that datasets.load_dataset takes: a name on the Hugging Face hub, or a local folder."""
+"""Anything that datasets.load_dataset takes, of texts or pictures: a name on the hub, or a local folder."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.config.network import hub_is_reachable
-from gptexp.data.corpora.base import Corpus, Example, pick
-
-SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "dev": "val", "val": "val", "test": "test"}
+from gptexp.data.corpora.base import SPLIT_NAMES, Corpus, Example, pick
+from gptexp.data.media import Picture
 
 
 class Hub(Corpus):
@@ -35,7 +37,18 @@ class Hub(Corpus):
             split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
             for number, record in enumerate(part, 1):
                 where = f"{self.config.name}, {name}, row {number}"
-                yield Example(pick(_flat(record), self.fields, self.config.fields, where), split)
+                flat = _flat(record)
+                media = self._picture(flat, where) if self.fields == ("caption",) else None
+                yield Example(pick(flat, self.fields, self.config.fields, where), split, media=media)
+
+    def _picture(self, record: dict[str, Any], where: str) -> NDArray[np.uint8]:
+        name = self.config.fields.get("image", "image")
+        if not hasattr(record.get(name), "convert"):
+            raise UserError(
+                f"{where}: no picture in field '{name}'. It has: {', '.join(record)}. "
+                f"Name the right one with data.fields.image=..."
+            )
+        return Picture.of(record[name]).frames
 
 
 def _load(config: schema.Hub) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The user's own pictures or recordings: files, and a table (CSV, JSONL, Parquet) of their names and texts.
 
 A table says for each file what is to be learned with it: `image` and `caption`, or `audio`, `text` and perhaps `voice`.
-Columns that are called otherwise are named with data.fields. A picture may be a clip, a GIF for instance.
+Columns that are called otherwise are named with data.fields. A column `split` says train, val, test or unseen, where
+equal texts must not stay on one side. A picture may be a clip, a GIF for instance.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
-from gptexp.data.corpora.base import Corpus, Example, pick
+from gptexp.data.corpora.base import SPLIT_NAMES, Corpus, Example, pick
 from gptexp.data.corpora.files import RECORDS, extension
 from gptexp.data.integrity import remembered_sha256
 from gptexp.data.media import Picture, Sound
@@ -39,7 +40,11 @@ class Table(Corpus):
     def __iter__(self) -> Iterator[Example]:
         for where, record in self._records():
             fields = pick(record, self.fields, self.config.fields, where)
-            yield Example(fields, media=self.read(self._path(where, record)[1]))
+            split = record.get("split") or None
+            if split not in (None, *SPLIT_NAMES):
+                raise UserError(f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}")
+            media = self.read(self._path(where, record)[1])
+            yield Example(fields, split and SPLIT_NAMES[split], media=media)
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         for where, record in RECORDS[extension(self.file)](self.file, "utf-8"):
