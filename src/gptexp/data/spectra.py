@@ -18,10 +18,10 @@ from torch import Tensor
 from gptexp.data.media import RATE, Picture, Sound
 
 MELS, LEVELS = 40, 16
-HOP, WINDOW = 200, 1024  # samples: a frame each 12.5 ms, of 64 ms
-LOWEST, HIGHEST = -7.0, 3.0  # natural logarithm of a channel's magnitude, at a loudness of LOUDNESS
+HOP, WINDOW = 200, 512  # samples: a frame each 12.5 ms, of 32 ms
+LOWEST, HIGHEST = -5.0, 2.5  # natural logarithm of a channel's magnitude, at a loudness of LOUDNESS
 LOUDNESS = 0.1  # root mean square of the samples that are not silent
-ROUNDS, MOMENTUM = 40, 0.99  # of Griffin-Lim
+ROUNDS, MOMENTUM = 32, 0.99  # of Griffin-Lim
 
 
 def log_mel(sound: Sound) -> Tensor:

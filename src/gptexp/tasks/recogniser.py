@@ -23,8 +23,8 @@ from gptexp.data.progress import shown
 from gptexp.data.store import Store
 from gptexp.data.tokenizers import Tokenizer
 
-STEPS, BATCH, RATE = 500, 32, 3e-3
-WIDTH = 160
+STEPS, BATCH, RATE = 800, 16, 3e-3
+WIDTH = 128
 
 
 class Recogniser(nn.Module):
