@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from gptexp.config import schema
@@ -10,24 +12,25 @@ from gptexp.data.corpora.pydocs import Pydocs, summary_pair
 from gptexp.data.splits import near_duplicates
 
 PAIR = ("source", "target")
+CACHE = Path("cache")
 
 
 def test_cldr_says_the_same_thing_in_two_languages():
-    rows = [example.fields for example in Cldr(schema.Cldr(tgt="fr", examples=300), PAIR)]
+    rows = [example.fields for example in Cldr(schema.Cldr(tgt="fr", examples=300), PAIR, CACHE)]
     assert len({row["source"].lower() for row in rows}) == 300
     by_source = {row["source"]: row["target"] for row in rows}
     assert any("euro" in target for source, target in by_source.items() if "euros" in source)
-    assert rows == [example.fields for example in Cldr(schema.Cldr(tgt="fr", examples=300), PAIR)]
+    assert rows == [example.fields for example in Cldr(schema.Cldr(tgt="fr", examples=300), PAIR, CACHE)]
 
 
 @pytest.mark.parametrize("tgt", ["ja", "ar", "pt_BR"])
 def test_cldr_knows_other_locales(tgt):
-    assert all(example.fields["target"] for example in Cldr(schema.Cldr(tgt=tgt, examples=100), PAIR))
+    assert all(example.fields["target"] for example in Cldr(schema.Cldr(tgt=tgt, examples=100), PAIR, CACHE))
 
 
 def test_an_unknown_locale_is_refused():
     with pytest.raises(UserError, match=r"data\.tgt=xx"):
-        Cldr(schema.Cldr(tgt="xx"), PAIR)
+        Cldr(schema.Cldr(tgt="xx"), PAIR, CACHE)
 
 
 def test_docstrings_are_parsed_not_imported(tmp_path):
@@ -88,11 +91,11 @@ def test_a_saved_data_set_keeps_its_splits(tmp_path):
 
     rows = datasets.Dataset.from_list([{"q": f"question {i}", "a": f"answer {i}"} for i in range(10)])
     datasets.DatasetDict({"train": rows, "validation": rows.select([0, 1])}).save_to_disk(str(tmp_path / "saved"))
-    corpus = Hub(schema.Hub(name=str(tmp_path / "saved"), fields={"source": "q", "target": "a"}), PAIR)
+    corpus = Hub(schema.Hub(name=str(tmp_path / "saved"), fields={"source": "q", "target": "a"}), PAIR, CACHE)
     assert [example.split for example in corpus] == ["train"] * 10 + ["val"] * 2
     assert next(iter(corpus)).fields == {"source": "question 0", "target": "answer 0"}
 
 
 def test_a_hub_name_without_a_network_is_refused_at_once():
     with pytest.raises(UserError, match="no/such-data"):
-        Hub(schema.Hub(name="no/such-data"), PAIR)
+        Hub(schema.Hub(name="no/such-data"), PAIR, CACHE)

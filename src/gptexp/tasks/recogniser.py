@@ -43,11 +43,12 @@ class Recogniser(nn.Module):
     @classmethod
     def of(cls, store: Store) -> Recogniser:
         """The recogniser of a store: as it was kept, or trained now."""
-        recogniser = cls(store.tokenizer)
         this = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
         file = store.folder.parent.parent / "recognisers" / f"{store.fingerprint}-{this}.pt"
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):
+        with FileLock(f"{file}.lock"), torch.random.fork_rng(devices=[]), torch.enable_grad():
+            torch.manual_seed(0)
+            recogniser = cls(store.tokenizer)
             if not file.is_file():
                 recogniser._train(store)
                 temporary = file.with_suffix(".tmp")
@@ -74,34 +75,29 @@ class Recogniser(nn.Module):
 
     def _train(self, store: Store) -> None:
         tokens, index, features = (part("train") for part in (store.tokens, store.index, store.features))
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            torch.manual_seed(0)
-            self.__init__(self.tokenizer)  # type: ignore[misc]
-            optimizer = torch.optim.AdamW(self.parameters(), RATE, weight_decay=0.01)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
-            draw = np.random.default_rng(0)
-            for _ in shown(range(STEPS), "training the recogniser", "steps", STEPS):
-                entries = index[draw.integers(len(index), size=BATCH)]
-                sounds, texts = [], []
-                for entry in entries:
-                    rows = features[entry["row"] : entry["row"] + entry["rows"]].reshape(-1, spectra.MELS)
-                    sounds.append(torch.from_numpy(rows.astype(np.int16)))
-                    said = tokens[entry["offset"] : entry["offset"] + entry["length"]].astype(np.int64)
-                    places = np.flatnonzero(said == store.tokenizer.sep)  # voice sep text sep, or text sep
-                    texts.append(torch.from_numpy(said[places[-2] + 1 if len(places) > 1 else 0 : places[-1]]))
-                frames = pad_sequence(sounds, batch_first=True)
-                frames = (frames + torch.randint(-1, 2, frames.shape)).clamp(0, spectra.LEVELS - 1)
-                lengths = torch.tensor([(len(sound) + 1) // 2 for sound in sounds])
-                loss = F.ctc_loss(
-                    self(frames).transpose(0, 1),
-                    torch.cat(texts),
-                    lengths,
-                    torch.tensor([len(text) for text in texts]),
-                    blank=store.tokenizer.pad,
-                    zero_infinity=True,
-                )
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-                optimizer.step()
-                schedule.step()
+        optimizer = torch.optim.AdamW(self.parameters(), RATE, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
+        draw = np.random.default_rng(0)
+        for _ in shown(range(STEPS), "training the recogniser", "steps", STEPS):
+            sounds, texts = [], []
+            for entry in index[draw.integers(len(index), size=BATCH)]:
+                rows = features[entry["row"] : entry["row"] + entry["rows"]].reshape(-1, spectra.MELS)
+                sounds.append(torch.from_numpy(rows.astype(np.int16)))
+                said = tokens[entry["offset"] : entry["offset"] + entry["length"]].astype(np.int64)
+                *_, before, end = [-1, *np.flatnonzero(said == store.tokenizer.sep)]  # voice sep text sep, or text sep
+                texts.append(torch.from_numpy(said[before + 1 : end]))
+            frames = pad_sequence(sounds, batch_first=True)
+            frames = (frames + torch.randint(-1, 2, frames.shape)).clamp(0, spectra.LEVELS - 1)
+            loss = F.ctc_loss(
+                self(frames).transpose(0, 1),
+                torch.cat(texts),
+                torch.tensor([(len(sound) + 1) // 2 for sound in sounds]),
+                torch.tensor([len(text) for text in texts]),
+                blank=store.tokenizer.pad,
+                zero_infinity=True,
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()

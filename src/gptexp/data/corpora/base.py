@@ -5,12 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from gptexp.config import schema
 from gptexp.config.errors import UserError
 
 SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "dev": "val", "val": "val", "test": "test",
@@ -34,45 +32,6 @@ class Corpus(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """What is read: names, versions, hashes, licences. Goes into data.json; the fingerprint is its hash."""
-
-
-def open_corpus(config: schema.Data, fields: tuple[str, ...], cache: Path) -> Corpus:
-    """The corpus that the config names, giving examples with `fields`.
-
-    Raises:
-        UserError: the source is missing or unreadable, or it does not have these fields.
-    """
-    # Imported here: each brings libraries of its own.
-    match config:
-        case schema.Pydocs():
-            from gptexp.data.corpora.pydocs import Pydocs
-
-            return Pydocs(config, fields, cache)
-        case schema.Cldr():
-            from gptexp.data.corpora.cldr import Cldr
-
-            return Cldr(config, fields)
-        case schema.Files():
-            from gptexp.data.corpora.files import Files
-
-            return Files(config, fields, cache)
-        case schema.Hub():
-            from gptexp.data.corpora.hub import Hub
-
-            return Hub(config, fields)
-        case schema.Scenes():
-            from gptexp.data.corpora.scenes import Scenes
-
-            return Scenes(config, fields)
-        case schema.Spoken():
-            from gptexp.data.corpora.spoken import Spoken
-
-            return Spoken(config, fields, cache)
-        case schema.Images() | schema.Recordings():
-            from gptexp.data.corpora.tables import Table
-
-            return Table(config, fields, cache)
-    raise UserError(f"data.kind={config.kind}: not known")
 
 
 def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str], where: str) -> dict[str, str]:

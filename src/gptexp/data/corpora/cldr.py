@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import babel
@@ -35,7 +36,7 @@ Phrase = Callable[[Locale], str]
 
 
 class Cldr(Corpus):
-    def __init__(self, config: schema.Cldr, fields: tuple[str, ...]) -> None:
+    def __init__(self, config: schema.Cldr, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
         if fields != ("source", "target"):
             raise UserError(f"data=cldr has source and target; this task needs {', '.join(fields)}: use another data=")
         self.config = config

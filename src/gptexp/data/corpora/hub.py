@@ -17,7 +17,7 @@ from gptexp.data.media import Picture
 
 
 class Hub(Corpus):
-    def __init__(self, config: schema.Hub, fields: tuple[str, ...]) -> None:
+    def __init__(self, config: schema.Hub, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
         self.config, self.fields = config, fields
         self.parts = _load(config)
 

@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class Thing:
 
 
 class Scenes(Corpus):
-    def __init__(self, config: schema.Scenes, fields: tuple[str, ...]) -> None:
+    def __init__(self, config: schema.Scenes, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
         if fields != ("caption",):
             raise UserError(f"data=scenes has pictures with a caption; this task needs {', '.join(fields)}")
         self.config = config

@@ -7,65 +7,67 @@ equal texts must not stay on one side. A picture may be a clip, a GIF for instan
 
 from __future__ import annotations
 
+import hashlib
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data.corpora.base import SPLIT_NAMES, Corpus, Example, pick
 from gptexp.data.corpora.files import RECORDS, extension
 from gptexp.data.integrity import remembered_sha256
-from gptexp.data.media import Picture, Sound
-
-KINDS: dict[type, tuple[str, tuple[str, ...], Any]] = {
-    schema.Images: ("image", ("caption",), lambda path: Picture.of(path).frames),
-    schema.Recordings: ("audio", ("voice", "text"), lambda path: Sound.of(path).samples),
-}
 
 
 class Table(Corpus):
+    media: ClassVar[str]  # the field that names a file
+    has: ClassVar[tuple[str, ...]]  # the fields that are texts
+
     def __init__(self, config: schema.Table, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields, self.cache = config, fields, cache
-        self.media, has, self.read = KINDS[type(config)]
-        if fields != has:
-            raise UserError(f"data={config.kind} gives {', '.join(has)}; this task needs {', '.join(fields)}")
+        if fields != self.has:
+            raise UserError(f"data={config.kind} gives {', '.join(self.has)}; this task needs {', '.join(fields)}")
         self.file = _table(Path(config.path))
 
+    @abstractmethod
+    def read(self, path: Path) -> NDArray:
+        """A file's content, as media.py has it."""
+
     def describe(self) -> dict[str, Any]:
-        hashes = {name: remembered_sha256(path, self.cache) for name, path in self._files()}
-        return {"source": self.config.kind, "table": remembered_sha256(self.file, self.cache), "media": hashes,
-                "fields": dict(self.config.fields), "voices": self._voices()}  # fmt: skip
+        records = list(self._records())
+        files = "".join(remembered_sha256(self._path(*record), self.cache) for record in records)
+        voices = {str(record.get(self.config.fields.get("voice", "voice")) or "") for _, record in records} - {""}
+        return {
+            "source": self.config.kind,
+            "table": remembered_sha256(self.file, self.cache),
+            "files": len(records),
+            "sha256": hashlib.sha256(files.encode()).hexdigest(),
+            "fields": dict(self.config.fields),
+            "voices": sorted(voices),
+        }
 
     def __iter__(self) -> Iterator[Example]:
         for where, record in self._records():
-            fields = pick(record, self.fields, self.config.fields, where)
             split = record.get("split") or None
             if split not in (None, *SPLIT_NAMES):
                 raise UserError(f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}")
-            media = self.read(self._path(where, record)[1])
-            yield Example(fields, split and SPLIT_NAMES[split], media=media)
+            fields = pick(record, self.fields, self.config.fields, where)
+            yield Example(fields, split and SPLIT_NAMES[split], media=self.read(self._path(where, record)))
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Where they stand, and the rows of the table; a voice that no column tells is none."""
         for where, record in RECORDS[extension(self.file)](self.file, "utf-8"):
-            voice = self.config.fields.get("voice", "voice")
-            yield where, record if voice in record or "voice" in self.config.fields else {**record, "voice": ""}
+            yield where, record if "voice" in self.config.fields else {"voice": "", **record}
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
-        for where, record in self._records():
-            yield self._path(where, record)
-
-    def _path(self, where: str, record: dict[str, Any]) -> tuple[str, Path]:
-        """What the table calls a file, and where it is: beside the table, or anywhere by an absolute path."""
-        name = pick(record, (self.media,), self.config.fields, where)[self.media]
-        path = self.file.parent / name
+    def _path(self, where: str, record: dict[str, Any]) -> Path:
+        """Where a file is: beside the table, or anywhere by an absolute path."""
+        path = self.file.parent / pick(record, (self.media,), self.config.fields, where)[self.media]
         if not path.is_file():
             raise UserError(f"{where}: there is no file {path}")
-        return name, path
-
-    def _voices(self) -> list[str]:
-        name = self.config.fields.get("voice", "voice")
-        return sorted({str(record[name]) for _, record in self._records() if record.get(name)})
+        return path
 
 
 def _table(path: Path) -> Path:
