@@ -207,7 +207,7 @@ class _Writer:
             self.features.write(encoded.features.tobytes())
             self.rows += len(encoded.features)
             if self.split != "train":
-                np.save(self.media, example.media)
+                np.save(self.media, example.media())
         counts["sequences"] += 1
         counts["tokens"] += length
         counts["targets"] += encoded.targets

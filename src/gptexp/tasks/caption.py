@@ -66,7 +66,7 @@ class Caption(Task):
     def _sequence(self, example: Example, caption: list[int], tokenizer: Tokenizer) -> Encoded:
         said = [*caption[: self.config.max_target], tokenizer.eos]
         assert example.media is not None
-        return Encoded([tokenizer.sep, *said], 1, len(said), self.features(Picture(example.media)))
+        return Encoded([tokenizer.sep, *said], 1, len(said), self.features(Picture(example.media())))
 
     def read(self, given: str) -> Picture:
         return Picture.of(given)

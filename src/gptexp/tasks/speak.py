@@ -52,7 +52,7 @@ class Speak(Task):
     def _sequence(self, example: Example, tokenizer: Tokenizer) -> Encoded:
         given = self._given(example.fields["voice"], example.fields["text"], tokenizer)
         assert example.media is not None
-        rows = self._rows(spectra.levels(spectra.log_mel(Sound(example.media))))
+        rows = self._rows(spectra.levels(spectra.log_mel(Sound(example.media()))))
         if len(given) + len(rows) > self.context:
             raise UserError(
                 f"'{example.fields['text']:.60}' takes {len(given)} tokens and {len(rows)} steps of sound: too "

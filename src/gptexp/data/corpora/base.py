@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ class Example:
     fields: dict[str, str]  # such as {"text": ...} or {"source": ..., "target": ...}
     split: str | None = None  # one of splits.SPLITS where the source says so; None: assigned by content
     ends: bool = True  # False: the next example goes on with the same document
-    media: NDArray | None = None  # a picture's frames or a sound's samples, as in media.py
+    media: Callable[[], NDArray] | None = None  # reads a picture's frames or a sound's samples, as in media.py
 
 
 class Corpus(ABC):

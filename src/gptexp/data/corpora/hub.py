@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Hub(Corpus):
             for number, record in enumerate(part, 1):
                 where = f"{self.config.name}, {name}, row {number}"
                 flat = _flat(record)
-                media = self._picture(flat, where) if self.fields == ("caption",) else None
+                media = partial(self._picture, flat, where) if self.fields == ("caption",) else None
                 yield Example(pick(flat, self.fields, self.config.fields, where), split, media=media)
 
     def _picture(self, record: dict[str, Any], where: str) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,7 @@ class Scenes(Corpus):
             caption, frames = LEVELS[self.config.level](rng)
             is_unseen = any(thing.is_unseen for thing in frames[0])
             shade = rng.randrange(50)
-            pictures = np.stack([_drawn(things, shade) for things in frames])
-            yield Example({"caption": caption}, "unseen" if is_unseen else None, media=pictures)
+            yield Example({"caption": caption}, "unseen" if is_unseen else None, media=partial(_drawn, frames, shade))
 
 
 Scene = tuple[str, list[list[Thing]]]  # caption, and the things of each frame
@@ -116,14 +116,17 @@ def _thing(rng: random.Random, radius: float, x: float, y: float) -> Thing:
                  x + rng.uniform(-1.5, 1.5), y + rng.uniform(-1.5, 1.5))  # fmt: skip
 
 
-def _drawn(things: list[Thing], shade: int) -> np.ndarray:
-    """[32, 32, 3] of bytes."""
-    image = Image.new("RGB", (SIDE * FINER, SIDE * FINER), (shade, shade, shade))
-    draw = ImageDraw.Draw(image)
-    for thing in things:
-        _draw(draw, thing.shape, COLOURS[thing.colour], (shade, shade, shade),
-              *(FINER * value for value in (thing.x, thing.y, thing.radius)))  # fmt: skip
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+def _drawn(frames: list[list[Thing]], shade: int) -> np.ndarray:
+    """[F, 32, 32, 3] of bytes."""
+    images = []
+    for things in frames:
+        image = Image.new("RGB", (SIDE * FINER, SIDE * FINER), (shade, shade, shade))
+        draw = ImageDraw.Draw(image)
+        for thing in things:
+            _draw(draw, thing.shape, COLOURS[thing.colour], (shade, shade, shade),
+                  *(FINER * value for value in (thing.x, thing.y, thing.radius)))  # fmt: skip
+        images.append(np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)))
+    return np.stack(images)
 
 
 Colour = tuple[int, int, int]

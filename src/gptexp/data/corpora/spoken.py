@@ -10,6 +10,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -42,19 +43,16 @@ class Spoken(Corpus):
         rng = random.Random(f"spoken {self.config.say}")
         voices = self.config.voices
         seen: set[str] = set()
-        (self.cache / "spoken").mkdir(parents=True, exist_ok=True)
-        version = metadata.version("espeakng-loader")
-        with closing(sqlite3.connect(self.cache / "spoken" / f"{version}.sqlite", timeout=60)) as kept:
-            kept.execute("create table if not exists said (voice, text, sound, primary key (voice, text))")
-            for _ in range(100 * self.config.examples):
-                text = SAY[self.config.say](rng)
-                if text in seen:
-                    continue
-                voice = voices[len(seen) % len(voices)]
-                seen.add(text)
-                yield Example({"voice": voice, "text": text}, media=_said(kept, voice, text))
-                if len(seen) == self.config.examples:
-                    return
+        kept = self.cache / "spoken" / f"{metadata.version('espeakng-loader')}.sqlite"
+        for _ in range(100 * self.config.examples):
+            text = SAY[self.config.say](rng)
+            if text in seen:
+                continue
+            voice = voices[len(seen) % len(voices)]
+            seen.add(text)
+            yield Example({"voice": voice, "text": text}, media=partial(_said, kept, voice, text))
+            if len(seen) == self.config.examples:
+                return
         raise UserError(f"data.examples={self.config.examples}: there are only {len(seen)} different texts")
 
 
@@ -80,15 +78,17 @@ def _date(rng: random.Random) -> str:
 SAY: dict[str, Callable[[random.Random], str]] = {"numbers": _number, "dates": _date}
 
 
-def _said(kept: sqlite3.Connection, voice: str, text: str) -> NDArray[np.int16]:
-    found = kept.execute("select sound from said where voice = ? and text = ?", (voice, text)).fetchone()
-    if found is None:
-        kept.execute(
-            "insert or ignore into said values (?, ?, ?)", (voice, text, _Espeak.get().say(voice, text).tobytes())
-        )
-        kept.commit()
-        found = kept.execute("select sound from said where voice = ? and text = ?", (voice, text)).fetchone()
-    return np.frombuffer(found[0], np.int16)
+def _said(kept: Path, voice: str, text: str) -> NDArray[np.int16]:
+    """A text as it was spoken the first time."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(kept, timeout=60)) as table, table:
+        table.execute("create table if not exists said (voice, text, sound, primary key (voice, text))")
+        query = "select sound from said where voice = ? and text = ?"
+        if not (found := table.execute(query, (voice, text)).fetchone()):
+            sound = _Espeak.get().say(voice, text).tobytes()
+            table.execute("insert or ignore into said values (?, ?, ?)", (voice, text, sound))
+            found = table.execute(query, (voice, text)).fetchone()
+        return np.frombuffer(found[0], np.int16)
 
 
 class _Espeak:

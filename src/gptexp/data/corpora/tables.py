@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,7 +56,7 @@ class Table(Corpus):
             if split not in (None, *SPLIT_NAMES):
                 raise UserError(f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}")
             fields = pick(record, self.fields, self.config.fields, where)
-            yield Example(fields, split and SPLIT_NAMES[split], media=self.read(self._path(where, record)))
+            yield Example(fields, split and SPLIT_NAMES[split], media=partial(self.read, self._path(where, record)))
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Where they stand, and the rows of the table; a voice that no column tells is none."""

@@ -1,0 +1,51 @@
+"""Which words of a caption are right: the share of drawings whose colour, shape, size, motion ... is said.
+
+python benchmarks/captions.py latest          a run of task=caption on data=scenes
+python benchmarks/captions.py latest --split unseen
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from gptexp.data.corpora.scenes import COLOURS, MOTIONS, NUMBERS, RELATIONS, SHAPES, SIZES
+from gptexp.reporting.record import find_run
+from gptexp.training.evaluation import answers
+from gptexp.training.prepare import prepare
+from gptexp.training.weights import load_run
+
+KINDS = {
+    "colour": COLOURS,
+    "shape": [*SHAPES, *(f"{shape}s" for shape in SHAPES)],
+    "size": SIZES,
+    "motion": {word for motion in MOTIONS for word in motion.split()} | {"moves", "stays"},
+    "relation": {word for relation in RELATIONS for word in relation.split()},
+    "number": NUMBERS.values(),
+    "place": ["left", "right", "top", "bottom", "middle"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--split", choices=("val", "test", "unseen"), default="test")
+    asked = parser.parse_args()
+    folder = find_run(asked.run)
+    config = folder.config()
+    prepared = prepare(config, folder.tokenizer)
+    model, tokenizer = load_run(folder)
+    examples = list(prepared.task.held_out(prepared.store, asked.split, config.task.test_examples))
+    said = answers(model, prepared.task, tokenizer, [example["source"] for example in examples])
+    print(f"{'words':10} right, of {len(examples)} captions of the {asked.split} split that have such words")
+    for kind, words in KINDS.items():
+        if config.data.level == "video" and kind in ("place", "relation"):
+            continue  # the same words say where it moves
+        pairs = [([word for word in text.split() if word in words] for text in (output, example["target"]))
+                 for output, example in zip(said, examples, strict=True)]  # fmt: skip
+        scored = [ours == theirs for ours, theirs in pairs if theirs]
+        if scored:
+            print(f"{kind:10} {sum(scored) / len(scored):.3f}  ({len(scored)})")
+
+
+if __name__ == "__main__":
+    main()
