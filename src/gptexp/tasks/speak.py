@@ -130,8 +130,10 @@ class Speak(Task):
         return float(word_error_rate(self.recogniser.heard(sounds), wanted))
 
     def baselines(self, examples: list[dict[str, Any]]) -> dict[str, list[Sound]]:
-        targets = [example["target"] for example in examples]
-        return {"the recording of another text": targets[1:] + targets[:1]}
+        said = [example["source"].rpartition(MARK)[2] for example in examples]
+        around = [[*range(i + 1, len(said)), *range(i + 1)] for i in range(len(said))]
+        others = [next((j for j in places if said[j] != said[i]), i) for i, places in enumerate(around)]
+        return {"the recording of another text": [examples[j]["target"] for j in others]}
 
     def sample(self, example: dict[str, Any], output: Sound) -> dict[str, Any]:
         both = [example["target"], output]
