@@ -87,8 +87,13 @@ def _main() -> None:
 
     model, tokenizer = load(source)
     task = make_task(*task_of(source, model))
-    given = task.read(text)
+    given = task.read(text, tokenizer)
     if model.config.arch == "encoder" or model.config.says_features:  # nothing is chosen token by token
+        chosen = [name for name in (*SAMPLING, "max_new_tokens", "num_return_sequences", "stream", "stop")
+                  if getattr(asked, name) not in (None, 0, 1, False, [])]  # fmt: skip
+        if chosen or (asked.out and not model.config.says_features):
+            option = (chosen or ["out"])[0].replace("_", "-")
+            raise UserError(f"--{option}: has no effect with task={task.config.kind}, which does not choose tokens")
         answers = task.answers(model, tokenizer, [given])
         _show(asked, source.path, text, [said if isinstance(said, str) else _written(said, asked) for said in answers])
         return

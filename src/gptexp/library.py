@@ -100,10 +100,12 @@ class GPT:
         Raises:
             UserError: a value is out of its range, or the model does not generate.
         """
+        if not isinstance(prompt, str | list):
+            raise UserError(f"{prompt!r:.60}: a prompt is a text, a picture's file name, or a list of token numbers")
         given = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
         start, features = given, None
         if isinstance(prompt, str):
-            asked = self.task.read(prompt)
+            asked = self.task.read(prompt, self.tokenizer)
             start = self.tokenizer.opening + self.task.prompt(asked, self.tokenizer)
             given = given if self.task.continues else []
             features = self.task.features(asked)
@@ -136,7 +138,8 @@ class GPT:
 
     def caption(self, image: Any) -> str:
         """The caption of a picture or clip: a file, an image of Pillow's, or bytes [H, W, 3] or [F, H, W, 3]."""
-        return self._answer([Picture.of(image)], "caption")[0]
+        self._check("caption")
+        return self.task.answers(self.model, self.tokenizer, [Picture.of(image)])[0]
 
     def speak(self, text: str, voice: str | None = None) -> Sound:
         """A text as sound, to be played or saved: `.save("x.wav")`, `.samples` [N] at 16,000 a second.
@@ -144,14 +147,20 @@ class GPT:
         Raises:
             UserError: the text has characters that the model has never seen.
         """
-        return self._answer([f"{voice}|{text}" if voice else text], "speak")[0]
+        self._check("speak")
+        if not isinstance(text, str):
+            raise UserError(f"{text!r:.60}: give a text to speak, one at a time")
+        return self.task.answers(self.model, self.tokenizer, [self.task.line(text, voice, self.tokenizer)])[0]  # type: ignore[attr-defined]
 
-    def _answer(self, text: Any, kind: str) -> Any:
+    def _check(self, kind: str) -> None:
         if self.task.config.kind != kind:
-            raise UserError(
-                f"{self.source}: was trained to {self.task.config.kind}, not to {kind}. "
-                f'Fine-tune it: train_on_dataset(pairs, "task={kind}"), or load a run that was'
-            )
+            how = f"Train one: python -m gptexp.run task={kind}"
+            if kind not in ("caption", "speak"):
+                how = f'Fine-tune it: train_on_dataset(pairs, "task={kind}"), or load a run that was'
+            raise UserError(f"{self.source}: was trained to {self.task.config.kind}, not to {kind}. {how}")
+
+    def _answer(self, text: Texts, kind: str) -> Texts:
+        self._check(kind)
         if isinstance(text, str):
             return self.task.answers(self.model, self.tokenizer, [text])[0]
         return self.task.answers(self.model, self.tokenizer, text)

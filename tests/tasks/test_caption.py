@@ -100,7 +100,7 @@ def test_a_data_set_with_a_column_of_pictures(own_folder):
     given = ["data=hub", "data.name=hub", "data.fields.caption=text", "data.test_fraction=0.2"]
     store = prepare(compose.composed([*words, *given, "data.fields.image=picture"])).store
     assert next(store.examples("test"))["media"].shape == (1, 12, 9, 3)
-    with pytest.raises(UserError, match="no picture in field 'text'"):
+    with pytest.raises(UserError, match="no pictures in field 'text'"):
         prepare(compose.composed([*words, *given, "data.fields.image=text"]))
 
 

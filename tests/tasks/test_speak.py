@@ -94,7 +94,9 @@ def test_a_text_is_spoken_to_a_file(monkeypatch, capsys):
     for text, reason in (("four @", "has never seen @"), ("  ", "no text to speak"), ("a" * 159, "leaves no room")):
         with pytest.raises(UserError, match=reason):
             model.speak(text)
-    with pytest.raises(UserError, match="features, not tokens"):
+    with pytest.raises(UserError, match="voice=sun"):
+        model.speak("four", voice="sun")
+    with pytest.raises(UserError, match="says sound, not text"):
         model.generate("four hundred")
     with pytest.raises(UserError, match="was trained to speak"):
         model.caption(np.zeros((8, 8, 3), np.uint8))

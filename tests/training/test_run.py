@@ -205,6 +205,8 @@ def test_pictures_and_speech_go_on_and_train_on_two_processes(task, monkeypatch)
             run(compose.composed(words))
     assert likeness(run(compose.composed(words))) == likeness(one)
     plain = [*words, "model.dropout=0"]
-    alone, shared = run(compose.composed(plain)), [*plain, "outputs=two", "trainer.devices=2", "trainer.strategy=fsdp"]
-    for a, b in zip(alone.metrics(), run(compose.composed(shared)).metrics(), strict=True):
-        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
+    alone = run(compose.composed(plain))
+    for strategy in ["ddp", "fsdp"][: 2 if task == "speak" else 1]:
+        shared = [*plain, f"outputs={strategy}", "trainer.devices=2", f"trainer.strategy={strategy}"]
+        for a, b in zip(alone.metrics(), run(compose.composed(shared)).metrics(), strict=True):
+            assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)

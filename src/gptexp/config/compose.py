@@ -151,8 +151,11 @@ def _complete(config: Config) -> None:
     if isinstance(config.data, Files):  # absolute, so that the run's config means the same from any folder
         for name in ("path", "val_path", "test_path"):
             setattr(config.data, name, _absolute(getattr(config.data, name), f"data.{name}"))
-    if isinstance(config.task, Speak) and config.task.voice is None and isinstance(config.data, Spoken):
-        config.task.voice = config.data.voices[0] if config.data.voices else None
+    if isinstance(config.data, Spoken):
+        if not config.data.voices:
+            raise UserError("data.voices=[]: name a voice of espeak-ng, for example data.voices=[en-us,en+m3]")
+        if isinstance(config.task, Speak) and config.task.voice and config.task.voice not in config.data.voices:
+            raise unknown("task.voice", config.task.voice, config.data.voices)
     if isinstance(config.data, Table):
         config.data.path = _absolute(config.data.path, "data.path")
     if model.arch not in config.task.archs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from gptexp.config.errors import UserError
 
 LONGEST_SIDE = 256  # pixels of a picture that are kept
-MOST_FRAMES = 64  # of a clip
+MOST_FRAMES = 16  # of a clip
+CLIPS = ("GIF", "PNG", "WEBP")  # formats whose frames are a clip
 RATE = 16000  # samples a second of all sound
 
 
@@ -35,12 +36,19 @@ class Picture:
         return f"({'picture' if frames == 1 else f'clip of {frames} frames'}, {width} x {height})"
 
     def save(self, path: Path | str) -> None:
-        """As PNG; a clip as GIF, four frames a second."""
+        """As PNG; a clip as GIF, four frames a second.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         from PIL import Image
 
         first, *others = (Image.fromarray(frame) for frame in self.frames)
         more = {"save_all": True, "append_images": others, "duration": 250, "loop": 0} if others else {}
-        first.save(path, **more)  # type: ignore[arg-type]
+        try:
+            first.save(path, **more)  # type: ignore[arg-type]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be written as a picture ({error})") from error
 
     def squared(self, side: int, frames: int) -> NDArray[np.uint8]:
         """[frames, side, side, 3]: the whole picture on black, and frames at equal distances of time."""
@@ -59,7 +67,7 @@ class Picture:
         Raises:
             UserError: it is none of these, or damaged.
         """
-        from PIL import Image, ImageOps, ImageSequence
+        from PIL import Image
 
         if isinstance(given, Picture):
             return given
@@ -68,21 +76,48 @@ class Picture:
             if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
                 raise UserError(f"an array {list(given.shape)} of {given.dtype}: a picture is [H, W, 3] of uint8")
             return cls(frames)
-        if not isinstance(given, str | Path | Image.Image):
+        if isinstance(given, Image.Image):
+            return cls(_frames(given))
+        if not isinstance(given, str | Path | io.BytesIO):
             raise UserError(f"{given!r:.80}: a picture is a file, an image of Pillow's or an array")
+        name = "the picture" if isinstance(given, io.BytesIO) else given
         try:
-            with nullcontext(given) if isinstance(given, Image.Image) else Image.open(given) as image:
-                sequence = ImageSequence.all_frames(image, lambda frame: ImageOps.exif_transpose(frame).convert("RGB"))
+            with Image.open(given) as image:
+                return cls(_frames(image))
         except FileNotFoundError:
-            raise UserError(f"{given}: there is no such picture") from None
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"{given}: is no picture, or damaged ({str(error).strip() or type(error).__name__})"
-            ) from error
-        chosen = np.linspace(0, len(sequence) - 1, min(len(sequence), MOST_FRAMES)).round().astype(int)
-        for frame in sequence:
-            frame.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-        return cls(np.stack([np.asarray(sequence[i]) for i in chosen]))
+            raise UserError(f"{name}: there is no such picture") from None
+        except Exception as error:  # a damaged file can raise anything
+            reason = str(error).strip() or type(error).__name__
+            raise UserError(f"{name}: is no picture, or damaged ({reason})") from error
+
+
+def _frames(image: Any) -> NDArray[np.uint8]:
+    """[F, H, W, 3]: of a clip at most MOST_FRAMES, of a file with several pictures the first."""
+    from PIL import ImageOps
+
+    count = getattr(image, "n_frames", 1) if image.format in CLIPS else 1
+    frames = []
+    for number in np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int).tolist():
+        if count > 1:
+            image.seek(number)
+        frame = _in_colours(ImageOps.exif_transpose(image))
+        frame.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+        frames.append(np.asarray(frame))
+    return np.stack(frames)
+
+
+def _in_colours(image: Any) -> Any:
+    """As red, green and blue; on white where it is transparent."""
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits: 16, or 0 to 1
+        values = np.asarray(image, np.float64)
+        values = values * (255 if image.mode == "F" and values.max() <= 1 else 1 / 257 if values.max() > 255 else 1)
+        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        shown = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
+    return image.convert("RGB")
 
 
 @dataclass(frozen=True)

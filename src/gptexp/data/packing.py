@@ -114,7 +114,7 @@ class Examples(Sequences):
         longest = max(2, int(rows["length"].max())) if len(rows) else 2
         padded = np.full((len(rows), longest), self.pad, np.int64)
         targets = np.full((len(rows), longest - 1), IGNORE, np.int64)
-        for row, (offset, length, given, _) in enumerate(rows):
+        for row, (offset, length, given, *_) in enumerate(rows):
             padded[row, :length] = self.tokens[offset : offset + length]
             first = 0 if self.loss_on_prompt else given - 1
             targets[row, first : length - 1] = padded[row, first + 1 : length]
@@ -143,7 +143,7 @@ class Tagged(Sequences):
         longest = max(1, int(rows["prefix"].max())) if len(rows) else 1
         tokens = np.full((len(rows), longest), self.pad, np.int64)
         targets = np.full((len(rows), longest), IGNORE, np.int64)
-        for row, (offset, length, given, _) in enumerate(rows):
+        for row, (offset, length, given, *_) in enumerate(rows):
             tokens[row, :given] = self.tokens[offset : offset + given]
             targets[row, :given] = self.tokens[offset + given : offset + length]
         total = int(self.index[whole]["prefix"].sum())

@@ -63,5 +63,5 @@ class Pairs(Sequences):
         return first, second, FOLLOWS
 
     def _parts(self, index: int) -> tuple[NDArray, NDArray]:
-        offset, length, given, _ = self.index[index]
+        offset, length, given, *_ = self.index[index]
         return self.tokens[offset : offset + given], self.tokens[offset + given : offset + length]

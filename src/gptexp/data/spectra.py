@@ -28,7 +28,8 @@ def log_mel(sound: Sound) -> Tensor:
     """Natural logarithms of magnitudes, [T, M], of the sound at a loudness of its own."""
     samples = torch.from_numpy(sound.floats)
     loud = samples[samples.abs() > 0.02 * samples.abs().max()]
-    samples = samples * (LOUDNESS / loud.square().mean().sqrt().clamp(min=1e-5))
+    if len(loud):
+        samples = samples * (LOUDNESS / loud.square().mean().sqrt())
     magnitude = _stft(samples).abs()  # [WINDOW / 2 + 1, T]
     return (_filters() @ magnitude).clamp(min=1e-6).log().T
 
@@ -45,17 +46,22 @@ def from_levels(rows: NDArray[np.uint8]) -> Tensor:
 
 
 def to_sound(log_mels: Tensor) -> Sound:
-    """Sound with this spectrogram [T, M]; its phases are found by Griffin-Lim, from those of a fixed noise."""
+    """Sound with this spectrogram [T, M]; of less than two frames, silence.
+
+    Its phases are found by Griffin-Lim, from those of a fixed noise.
+    """
+    length = HOP * (len(log_mels) - 1)
+    if length <= 0:
+        return Sound(np.zeros(HOP, np.int16))
     magnitude = (torch.linalg.pinv(_filters()) @ log_mels.exp().T).clamp(min=0)  # [WINDOW / 2 + 1, T]
     phase = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0)) * (2 * torch.pi)
     before = torch.zeros_like(magnitude, dtype=torch.complex64)
     angles = torch.polar(torch.ones_like(magnitude), phase)
-    length = HOP * (magnitude.shape[1] - 1)
-    for _ in range(ROUNDS if length else 0):
+    for _ in range(ROUNDS):
         now = _stft(_inverse(magnitude * angles, length))
         angles = now - before * (MOMENTUM / (1 + MOMENTUM))
         angles, before = angles / angles.abs().clamp(min=1e-8), now
-    samples = _inverse(magnitude * angles, length) if length else torch.zeros(HOP)
+    samples = _inverse(magnitude * angles, length)
     return Sound((samples.clamp(-1, 1) * 32767).to(torch.int16).numpy())
 
 

@@ -67,9 +67,10 @@ def parameters(config: TransformerConfig) -> int:
     """Exactly as many as Transformer(config) has."""
     attentions, feed_forwards = _layers(config)
     norms = (attentions + feed_forwards + 1 + (config.encoder_layers > 0)) * (1 if config.norm == "rms" else 2)
-    rows = 0 if config.tied and not config.tags else config.vocab_size  # the tied head's are among the linear layers'
+    tied = config.says_features or (config.tied and not config.tags)
+    rows = 0 if tied else config.vocab_size  # the tied head's are among the linear layers'
     rows += config.context if config.position == "learned" else 0
-    rows += config.feature_size > 0  # stands for one that is hidden
+    rows += config.says_features  # stands for one that is hidden
     return _linear(config) + (rows + norms) * config.width + attentions * 2 * config.head_width * config.qk_norm
 
 

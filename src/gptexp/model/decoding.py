@@ -53,7 +53,7 @@ def generate(
             there are more copies of a prompt than beams.
     """
     if model.config.says_features:
-        raise ValueError("this model says features, not tokens: see speech.py")
+        raise ValueError("this model says sound, not text: use speak")
     if not prompts:
         return []
     was_training = model.training
@@ -91,10 +91,10 @@ def stream(
     """
     assert not model.training
     assert sampling.beams == 1
+    reading = Reading(model, prompts, max_new_tokens, weights, features=features)
     seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     uniform = torch.stack([torch.rand(max_new_tokens, generator=generator) for generator in generators])
-    reading = Reading(model, prompts, max_new_tokens, weights, features=features)
     said: list[list[int]] = [[] for _ in prompts]
     batch = list(range(len(prompts)))  # the prompt that each sequence of the batch goes on from
     going = set(batch)

@@ -22,12 +22,14 @@ class FeatureEmbedding(nn.Module):
         super().__init__()
         self.highest = config.feature_levels - 1
         self.project = nn.Linear(config.feature_size, config.width)
-        self.missing = nn.Parameter(torch.zeros(config.width))  # stands for a row that is hidden
+        self.missing = nn.Parameter(torch.zeros(config.width)) if config.says_features else None  # for a hidden row
 
     def forward(self, rows: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Levels [N, D], of which some rows may be hidden [N] -> [N, C]."""
         x = self.project(rows.to(self.project.weight.dtype) * (2 / self.highest) - 1)
-        return x if hidden is None else torch.where(hidden[:, None], self.missing.to(x.dtype), x)
+        if hidden is None or self.missing is None:
+            return x
+        return torch.where(hidden[:, None], self.missing.to(x.dtype), x)
 
 
 class FeatureHead(nn.Module):

@@ -40,6 +40,11 @@ class Reading:
         copies: int = 1,
         features: list[NDArray[np.uint8]] | None = None,
     ) -> None:
+        longest, context = max(map(len, prompts)), model.config.context
+        if features is not None and longest + max_new_tokens > context:
+            raise ValueError(
+                f"max_new_tokens={max_new_tokens}: does not fit beside {longest} into a context of {context}"
+            )
         prompts = _fitting(model, prompts, max_new_tokens)
         device = model.embedding.weight.device
         self.model = model

@@ -92,7 +92,7 @@ class Transformer(nn.Module):
         )
         self.norm = norm(config)
         self.head = nn.Linear(config.width, config.tags or config.vocab_size, bias=False)
-        if config.tied and not config.tags:  # Press and Wolf 2017, arXiv 1608.05859
+        if config.says_features or (config.tied and not config.tags):  # Press and Wolf 2017, arXiv 1608.05859
             self.head.weight = self.embedding.weight
         self.class_head = nn.Linear(4 * config.width, config.classes) if config.classes else None
         self.feature_embedding = FeatureEmbedding(config) if config.feature_size else None

@@ -77,7 +77,7 @@ class Task(ABC):
         """Longest answer of a task whose answers are generated."""
         raise NotImplementedError
 
-    def read(self, given: str) -> Any:
+    def read(self, given: str, tokenizer: Tokenizer) -> Any:  # noqa: ARG002
         """What a command line's words ask: the text itself, or the file that they name.
 
         Raises:

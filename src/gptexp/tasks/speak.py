@@ -8,6 +8,7 @@ warping of time, and the ratio of durations. The baseline is the recording of an
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torchmetrics.functional.text import word_error_rate
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError
+from gptexp.config.errors import UserError, unknown
 from gptexp.data import spectra
 from gptexp.data.corpora import Example
 from gptexp.data.featured import Speech
@@ -29,6 +30,18 @@ from gptexp.tasks.base import Task, from_all_over
 from gptexp.tasks.recogniser import Recogniser
 
 MARK = "|"  # between the name of a voice and a text
+
+
+@dataclass(frozen=True)
+class Line:
+    voice: str  # "": there is one alone
+    text: str
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __str__(self) -> str:
+        return f"{self.voice}{MARK}{self.text}" if self.voice else self.text
 
 
 class Speak(Task):
@@ -50,50 +63,57 @@ class Speak(Task):
         return [self._sequence(example, tokenizer) for example in examples]
 
     def _sequence(self, example: Example, tokenizer: Tokenizer) -> Encoded:
-        given = self._given(example.fields["voice"], example.fields["text"], tokenizer)
+        line = Line(example.fields["voice"], example.fields["text"])
+        if not line.text.strip():
+            raise UserError(f"a recording has no text (voice '{line.voice}'): fill it in, or leave the recording out")
+        given = self.prompt(line, tokenizer)
         assert example.media is not None
         rows = self._rows(spectra.levels(spectra.log_mel(Sound(example.media()))))
         if len(given) + len(rows) > self.context:
             raise UserError(
-                f"'{example.fields['text']:.60}' takes {len(given)} tokens and {len(rows)} steps of sound: too "
-                f"long for model.context={self.context}. Raise it, raise task.frames_per_step, or cut the recording"
+                f"'{line.text:.60}' takes {len(given)} tokens and {len(rows)} steps of sound: too long for "
+                f"model.context={self.context}. Raise it, raise task.frames_per_step, or cut the recording"
             )
         return Encoded(given, len(given), len(rows) + 1, rows)
-
-    def _given(self, voice: str, text: str, tokenizer: Tokenizer) -> list[int]:
-        before = [*tokenizer.encode(voice), tokenizer.sep] if voice else []
-        return [*before, *tokenizer.encode(text), tokenizer.sep]
 
     def _rows(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Levels [T, M] as rows of several frames [F, frames_per_step * M], with silence at the end."""
         missing = -len(frames) % self.config.frames_per_step
         return np.pad(frames, ((0, missing), (0, 0))).reshape(-1, self.config.feature_size)
 
-    def prompt(self, asked: str, tokenizer: Tokenizer) -> list[int]:
-        """`text`, or `voice|text`.
+    def read(self, given: str, tokenizer: Tokenizer) -> Line:
+        before, mark, after = given.partition(MARK)
+        return self.line(after, before.strip(), tokenizer) if mark else self.line(given, None, tokenizer)
+
+    def line(self, text: str, voice: str | None, tokenizer: Tokenizer) -> Line:
+        """A text to be spoken by a voice; by the first one where none is named.
 
         Raises:
-            UserError: the text has characters that the model has never seen, or none.
+            UserError: it has characters that the model has never seen, or none; or there is no such voice.
         """
-        voice, mark, text = asked.partition(MARK)
-        voice, text = (voice.strip(), text.strip()) if mark else (self.config.voice or "", asked.strip())
+        voices, text = self.config.voices, text.strip()
+        voice = voice or self.config.voice or next(iter(voices), "")
+        if voices and voice not in voices:
+            raise unknown("voice", voice, voices)
         if not text:
-            raise UserError(f"'{asked}': there is no text to speak")
-        for words in (voice, text):
-            strange = sorted({letter for letter in words if tokenizer.unknown_bytes(letter, tokenizer.encode(letter))})
-            if strange:
-                raise UserError(f"'{words}': the model has never seen {' '.join(strange)}; spell it in other letters")
-        return self._given(voice, text, tokenizer)
+            raise UserError("there is no text to speak: give one, or 'VOICE|TEXT'")
+        strange = sorted({letter for letter in text if tokenizer.unknown_bytes(letter, tokenizer.encode(letter))})
+        if strange:
+            raise UserError(f"'{text}': the model has never seen {' '.join(strange)}; spell it in other letters")
+        return Line(voice, text)
+
+    def prompt(self, asked: Line, tokenizer: Tokenizer) -> list[int]:
+        before = [*tokenizer.encode(asked.voice.strip()), tokenizer.sep] if asked.voice.strip() else []
+        return [*before, *tokenizer.encode(asked.text.strip()), tokenizer.sep]
 
     def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
         return Speech(store, split, seed)
 
     def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, Any]]:
         for example in from_all_over(store, split, count):
-            asked = f"{example['voice']}{MARK}{example['text']}" if example["voice"] else example["text"]
-            yield {"source": asked, "target": Sound(example["media"])}
+            yield {"source": Line(example["voice"], example["text"]), "target": Sound(example["media"])}
 
-    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[str]) -> list[Sound]:
+    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[Line]) -> list[Sound]:
         prompts = [self.prompt(text, tokenizer) for text in texts]
         most = self.context - max(map(len, prompts))
         if most < 1:
@@ -126,18 +146,18 @@ class Speak(Task):
         return {"word_error_rate": self._word_error_rate(outputs, examples)}
 
     def _word_error_rate(self, sounds: list[Sound], examples: list[dict[str, Any]]) -> float:
-        wanted = [example["source"].rpartition(MARK)[2] for example in examples]
+        wanted = [example["source"].text.strip() for example in examples]
         return float(word_error_rate(self.recogniser.heard(sounds), wanted))
 
     def baselines(self, examples: list[dict[str, Any]]) -> dict[str, list[Sound]]:
-        said = [example["source"].rpartition(MARK)[2] for example in examples]
+        said = [example["source"].text for example in examples]
         around = [[*range(i + 1, len(said)), *range(i + 1)] for i in range(len(said))]
         others = [next((j for j in places if said[j] != said[i]), i) for i, places in enumerate(around)]
         return {"the recording of another text": [examples[j]["target"] for j in others]}
 
     def sample(self, example: dict[str, Any], output: Sound) -> dict[str, Any]:
-        both = [example["target"], output]
-        return {**super().sample(example, output), "spectrograms": spectra.pictured(both)}
+        spectrograms = spectra.pictured([example["target"], output])
+        return {**super().sample(example, output), "input": str(example["source"]), "spectrograms": spectrograms}
 
 
 def distortion(one: Sound, other: Sound) -> float:

@@ -74,6 +74,8 @@ def task_of(source: RunFolder | Published, model: Transformer) -> tuple[schema.T
     """
     if isinstance(source, RunFolder):
         config = source.config()
+        if isinstance(config.task, schema.Speak):
+            config.task.voices = source.data().get("corpus", {}).get("voices", [])
         return config.task, config.model
     task = source.task
     if task is None and model.config.arch != "decoder":
@@ -110,7 +112,7 @@ def load_run(folder: RunFolder, which: str | None = None) -> tuple[Transformer, 
 def adapt(model: Transformer, optim: schema.Optim) -> None:
     """Freeze all but low-rank factors and the heads that are new, where the settings ask for that."""
     if optim.lora_rank:
-        heads = ["class_head", *(["head"] if model.config.tags else [])]
+        heads = ["class_head", "feature_embedding", "feature_head", *(["head"] if model.config.tags else [])]
         lora.add(model, optim.lora_rank, optim.lora_alpha, optim.lora_targets, trained=heads)
 
 

@@ -78,6 +78,7 @@ class Table(Data):
 
     path: str = option(MISSING, "table of files and texts (csv, jsonl, parquet), or the folder that it is in")
     fields: dict[str, str] = option({}, "our name of a field to the table's name of it")
+    encoding: str = option("utf-8", "character encoding of the table")
 
 
 @dataclass

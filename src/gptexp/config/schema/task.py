@@ -114,7 +114,10 @@ class Speak(Task):
     archs = ("prefix", "decoder")
     says_features = True
     feature_levels = 16  # of dMel
-    voice: str | None = option(None, "voice of texts that name none; null: the first of data.voices, if it has")
+    voice: str | None = option(
+        None, "voice of texts that name none; null: the first of the data's", affects_result=False
+    )
+    voices: list[str] = option([], "filled in where a trained model is loaded: those of its data", affects_result=False)
     frames_per_step: int = option(4, "frames of 12.5 ms that are one position of the sequence", minimum=1)
 
     @property

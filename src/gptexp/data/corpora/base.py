@@ -9,8 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gptexp.config.errors import UserError
+from gptexp.config.errors import UserError, nearest
 
+MEDIA = {("caption",): "pictures: data=images, or data=hub", ("voice", "text"): "sound: data=recordings"}
 SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "dev": "val", "val": "val", "test": "test",
                "unseen": "unseen"}  # fmt: skip
 
@@ -34,10 +35,23 @@ class Corpus(ABC):
         """What is read: names, versions, hashes, licences. Goes into data.json; the fingerprint is its hash."""
 
 
+def check_names(names: dict[str, str], allowed: tuple[str, ...]) -> None:
+    """Refuse a name for a field that is not there.
+
+    Raises:
+        UserError: `names` has such a field.
+    """
+    if unused := sorted(set(names) - set(allowed)):
+        raise UserError(
+            f"data.fields.{unused[0]}: this task has no such field.{nearest(unused[0], allowed)} It has: "
+            f"{', '.join(allowed)}"
+        )
+
+
 def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str], where: str) -> dict[str, str]:
     """Our `fields` out of a record of the user's, whose own names for them are in `names`.
 
-    A list of strings is joined for a source or for terms, and its first item is taken for a target.
+    A list of strings is joined for a source or for terms, and its first item is taken for a target or a caption.
 
     Raises:
         UserError: a field is missing, or is neither text, number nor list of texts.
@@ -52,7 +66,7 @@ def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str],
             )
         value = record[theirs]
         if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            value = value[0] if field == "target" else ("; " if field == "terms" else " ").join(value)
+            value = value[0] if field in ("target", "caption") else ("; " if field == "terms" else " ").join(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise UserError(f"{where}: field '{theirs}' holds {_shown(value)}; text or a list of texts is needed")
         picked[field] = str(value).encode("utf8", "replace").decode()  # half a surrogate pair is not text

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError, nearest
-from gptexp.data.corpora.base import Corpus, Example, pick
+from gptexp.data.corpora.base import MEDIA, Corpus, Example, check_names, pick
 from gptexp.data.integrity import remembered_sha256
 
 PIECE = 65536  # characters of a text file's piece, less for small files
@@ -29,12 +29,9 @@ PIECES = 2000  # a small file is cut into about as many
 class Files(Corpus):
     def __init__(self, config: schema.Files, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields, self.cache = config, fields, cache
-        unused = sorted(set(config.fields) - set(fields))
-        if unused:
-            raise UserError(
-                f"data.fields.{unused[0]}: this task has no such field.{nearest(unused[0], fields)} "
-                f"It has: {', '.join(fields)}"
-            )
+        if fields in MEDIA:
+            raise UserError(f"data=files gives texts; this task needs {MEDIA[fields]}")
+        check_names(config.fields, fields)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
         self.parallel = {split for split, path in paths.items() if isinstance(path, list)}
         self.parts = {split: self._files(path) for split, path in paths.items() if path}

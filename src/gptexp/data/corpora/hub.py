@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,14 +14,21 @@ from numpy.typing import NDArray
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.config.network import hub_is_reachable
-from gptexp.data.corpora.base import SPLIT_NAMES, Corpus, Example, pick
+from gptexp.data.corpora.base import MEDIA, SPLIT_NAMES, Corpus, Example, check_names, pick
 from gptexp.data.media import Picture
 
 
 class Hub(Corpus):
     def __init__(self, config: schema.Hub, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
         self.config, self.fields = config, fields
+        self.has_pictures = fields == ("caption",)
+        if fields in MEDIA and not self.has_pictures:
+            raise UserError(f"data=hub gives texts and pictures; this task needs {MEDIA[fields]}")
+        check_names(config.fields, (*fields, "image") if self.has_pictures else fields)
+        self.image = config.fields.get("image", "image")
         self.parts = _load(config)
+        if self.has_pictures:
+            self.parts = {name: self._undecoded(name, part) for name, part in self.parts.items()}
 
     def describe(self) -> dict[str, Any]:
         prints = {name: [part._fingerprint, part.num_rows] for name, part in self.parts.items()}
@@ -38,18 +46,26 @@ class Hub(Corpus):
             split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
             for number, record in enumerate(part, 1):
                 where = f"{self.config.name}, {name}, row {number}"
-                flat = _flat(record)
-                media = partial(self._picture, flat, where) if self.fields == ("caption",) else None
-                yield Example(pick(flat, self.fields, self.config.fields, where), split, media=media)
+                media = partial(_picture, record[self.image], where) if self.has_pictures else None
+                yield Example(pick(_flat(record), self.fields, self.config.fields, where), split, media=media)
 
-    def _picture(self, record: dict[str, Any], where: str) -> NDArray[np.uint8]:
-        name = self.config.fields.get("image", "image")
-        if not hasattr(record.get(name), "convert"):
+    def _undecoded(self, name: str, part: Any) -> Any:
+        """The part with pictures as bytes, which are decoded one at a time."""
+        import datasets
+
+        if not isinstance(part.features.get(self.image), datasets.Image):
             raise UserError(
-                f"{where}: no picture in field '{name}'. It has: {', '.join(record)}. "
+                f"{self.config.name}, {name}: no pictures in field '{self.image}'. It has: {', '.join(part.features)}. "
                 f"Name the right one with data.fields.image=..."
             )
-        return Picture.of(record[name]).frames
+        return part.cast_column(self.image, datasets.Image(decode=False))
+
+
+def _picture(stored: dict[str, Any], where: str) -> NDArray[np.uint8]:
+    try:
+        return Picture.of(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"]).frames
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def _load(config: schema.Hub) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
-from gptexp.data.corpora.base import SPLIT_NAMES, Corpus, Example, pick
+from gptexp.data.corpora.base import SPLIT_NAMES, Corpus, Example, check_names, pick
 from gptexp.data.corpora.files import RECORDS, extension
 from gptexp.data.integrity import remembered_sha256
 
@@ -31,6 +31,7 @@ class Table(Corpus):
         self.config, self.fields, self.cache = config, fields, cache
         if fields != self.has:
             raise UserError(f"data={config.kind} gives {', '.join(self.has)}; this task needs {', '.join(fields)}")
+        check_names(config.fields, (self.media, *self.has, "split"))
         self.file = _table(Path(config.path))
 
     @abstractmethod
@@ -39,6 +40,8 @@ class Table(Corpus):
 
     def describe(self) -> dict[str, Any]:
         records = list(self._records())
+        if not records:
+            raise UserError(f"{self.file}: has no rows")
         files = "".join(remembered_sha256(self._path(*record), self.cache) for record in records)
         voices = {str(record.get(self.config.fields.get("voice", "voice")) or "") for _, record in records} - {""}
         return {
@@ -52,7 +55,7 @@ class Table(Corpus):
 
     def __iter__(self) -> Iterator[Example]:
         for where, record in self._records():
-            split = record.get("split") or None
+            split = record.get(self.config.fields.get("split", "split")) or None
             if split not in (None, *SPLIT_NAMES):
                 raise UserError(f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}")
             fields = pick(record, self.fields, self.config.fields, where)
@@ -60,8 +63,8 @@ class Table(Corpus):
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Where they stand, and the rows of the table; a voice that no column tells is none."""
-        for where, record in RECORDS[extension(self.file)](self.file, "utf-8"):
-            yield where, record if "voice" in self.config.fields else {"voice": "", **record}
+        for where, record in RECORDS[extension(self.file)](self.file, self.config.encoding):
+            yield where, record if "voice" in self.config.fields or "voice" not in self.has else {"voice": "", **record}
 
     def _path(self, where: str, record: dict[str, Any]) -> Path:
         """Where a file is: beside the table, or anywhere by an absolute path."""
