@@ -37,7 +37,7 @@ def test_no_example_is_in_two_splits(tiny, pairs_file):
     assert not sources["val"] & sources["test"]
     train = task.sequences(store, "train", 1)
     index = store.index("train")
-    texts = {store.tokenizer.decode(store.tokens("train")[o : o + p - 1].tolist()) for o, _, p, _ in index}
+    texts = {store.tokenizer.decode(store.tokens("train")[o : o + p - 1].tolist()) for o, _, p, *_ in index}
     assert not texts & (sources["val"] | sources["test"])
     assert len(train) == len(index) == store.meta["splits"]["train"]["sequences"]
 
