@@ -45,7 +45,7 @@ def test_a_product_is_exact_in_fp32_and_close_in_other_formats(shape, rows):
         for added in (None, y, y[0]):
             wanted = exact if added is None else exact + added
             assert (product(x, added) - wanted).norm() / exact.norm() < error
-    # int8 loses what the weights are rounded by, and next to nothing more; x goes in bf16 where bytes cannot be multiplied.
+    # int8 loses what the weights are rounded by, and next to nothing more; without products of bytes, x goes in bf16.
     more = 3e-4 if kernels._multiplies_bytes() else 5e-3
     scale = weight.abs().amax(dim=1, keepdim=True) / 127
     rounded = (weight / scale).round() * scale
