@@ -57,10 +57,10 @@ def test_two_processes_do_not_train_one_run_at_once(translation):
         run(translation("trainer.max_steps=1"))
 
 
-def test_an_interrupted_run_goes_on(translation, monkeypatch):
+def interrupted(monkeypatch, config):
+    """Train until the tenth step fails."""
     from gptexp.training.module import Module
 
-    whole = run(translation("outputs=whole"))
     step = Module.training_step
 
     def fails_at_ten(self, *arguments):
@@ -71,7 +71,12 @@ def test_an_interrupted_run_goes_on(translation, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Module, "training_step", fails_at_ten)
         with pytest.raises(RuntimeError, match="went away"):
-            run(translation())
+            run(config)
+
+
+def test_an_interrupted_run_goes_on(translation, monkeypatch):
+    whole = run(translation("outputs=whole"))
+    interrupted(monkeypatch, translation())
     folder = run(translation())
     assert [row["train/loss"] for row in folder.metrics()] == [row["train/loss"] for row in whole.metrics()]
     assert folder.result()["metrics"] == whole.result()["metrics"]
@@ -185,24 +190,13 @@ def test_the_commands_work_from_a_shell(pairs_file):
 @pytest.mark.parametrize("task", ["caption", "speak"])
 def test_pictures_and_speech_go_on_and_train_on_two_processes(task, monkeypatch):
     from gptexp.tasks import recogniser
-    from gptexp.training.module import Module
 
     monkeypatch.setattr(recogniser, "STEPS", 5)
     words = [f"task={task}", "model=nano", "model.layers=2", "model.width=32", "model.heads=2", "data.examples=150",
              "task.test_examples=4", "optim=adamw", "logger=none", "model.dropout=0.1", *TRAIN]  # fmt: skip
     words += ["data.voices=[en-us]"] * (task == "speak")
     one = run(compose.composed([*words, "outputs=one"]))
-    step = Module.training_step
-
-    def fails_at_ten(self, *arguments):
-        if self.step == 9:
-            raise RuntimeError("the machine went away")
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Module, "training_step", fails_at_ten)
-        with pytest.raises(RuntimeError, match="went away"):
-            run(compose.composed(words))
+    interrupted(monkeypatch, compose.composed(words))
     assert likeness(run(compose.composed(words))) == likeness(one)
     plain = [*words, "model.dropout=0"]
     alone = run(compose.composed(plain))

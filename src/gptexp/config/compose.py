@@ -24,7 +24,7 @@ from gptexp.config.errors import UserError, unknown
 from gptexp.config.explain import explained, no_such_key
 from gptexp.config.flavours import FLAVOURS, OF_ARCH
 from gptexp.config.keys import SCHEMAS, walk
-from gptexp.config.schema import RATES, Config, Files, Speak, Spoken, Table
+from gptexp.config.schema import RATES, Config, Speak, Spoken
 from gptexp.config.shipped import conf_folder
 
 ROPE_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
@@ -148,16 +148,14 @@ def _leaves(node: Any, prefix: str = "") -> list[str]:
 def _complete(config: Config) -> None:
     """Fill in what follows from other settings, and check what involves several of them."""
     model, trainer = config.model, config.trainer
-    if isinstance(config.data, Files):  # absolute, so that the run's config means the same from any folder
-        for name in ("path", "val_path", "test_path"):
+    for name in ("path", "val_path", "test_path"):  # absolute, so that the run's config means the same from any folder
+        if hasattr(config.data, name):
             setattr(config.data, name, _absolute(getattr(config.data, name), f"data.{name}"))
     if isinstance(config.data, Spoken):
         if not config.data.voices:
             raise UserError("data.voices=[]: name a voice of espeak-ng, for example data.voices=[en-us,en+m3]")
         if isinstance(config.task, Speak) and config.task.voice and config.task.voice not in config.data.voices:
             raise unknown("task.voice", config.task.voice, config.data.voices)
-    if isinstance(config.data, Table):
-        config.data.path = _absolute(config.data.path, "data.path")
     if model.arch not in config.task.archs:
         raise UserError(
             f"model.arch={model.arch}: task={config.task.kind} does not work on it. "

@@ -7,7 +7,7 @@ from typing import Any
 
 from gptexp.config.schema import Config, Data, Logger, Model, Optim, Task, Tokenizer, Trainer
 
-GROUPS: dict[str, type] = {"model": Model, "data": Data, "tokenizer": Tokenizer, "task": Task, "optim": Optim,
+_OF_GROUPS: dict[str, type] = {"model": Model, "data": Data, "tokenizer": Tokenizer, "task": Task, "optim": Optim,
                            "trainer": Trainer, "logger": Logger}  # fmt: skip
 
 
@@ -20,7 +20,7 @@ def _kinds(schema: type) -> list[Any]:
 # Group -> name of its schema in Hydra's store -> dataclass. YAML files start with `defaults: [base_...]`.
 SCHEMAS: dict[str, dict[str, Any]] = {
     group: {f"base_{kind.kind}": kind for kind in _kinds(schema)} or {f"base_{group}": schema}
-    for group, schema in GROUPS.items()
+    for group, schema in _OF_GROUPS.items()
 }
 
 

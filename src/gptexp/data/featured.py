@@ -7,20 +7,17 @@ import torch
 from numpy.typing import NDArray
 
 from gptexp.data.batch import FEATURE, IGNORE, Batch
-from gptexp.data.packing import Sequences
+from gptexp.data.packing import Indexed
 from gptexp.data.store import Store
 
 GOES_ON, STOPS = 0, 1  # targets where features are learned: another row follows, or the sound ends
 LARGEST_SHARE = 0.6  # of the rows of a sequence that are hidden
 
 
-class Featured(Sequences):
+class Featured(Indexed):
     def __init__(self, store: Store, split: str) -> None:
-        self.tokens, self.index, self.features = store.tokens(split), store.index(split), store.features(split)
-        self.pad = store.tokenizer.pad
-
-    def __len__(self) -> int:
-        return len(self.index)
+        super().__init__(store, split)
+        self.features = store.features(split)
 
     def _padded(self, indices: NDArray[np.int64], features_first: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens [B, T] with FEATURE for each row of features, and these rows [B, F, size]."""

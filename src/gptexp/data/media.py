@@ -188,11 +188,3 @@ class Sound:
             raise UserError(f"{where}: has samples that are not finite")
         resampled = values if rate == RATE else soxr.resample(values, rate, RATE)
         return cls((np.clip(resampled, -1, 1) * 32767).round().astype(np.int16))
-
-
-Media = Picture | Sound
-
-
-def as_media(array: NDArray) -> Media:
-    """What an array that was kept is: sound has one dimension."""
-    return Sound(array) if array.ndim == 1 else Picture(array)

@@ -95,15 +95,22 @@ class Windows(Sequences):
         return int(mixed(np.array([key], np.uint64))[0] % np.uint64(room + 1))
 
 
-class Examples(Sequences):
-    """One sequence an example: what is given, then what is to be said; padded on the right."""
+class Indexed(Sequences):
+    """One sequence an example, as the index of the store has it."""
 
-    def __init__(self, store: Store, split: str, loss_on_prompt: bool) -> None:
-        self.tokens, self.index = store.tokens(split), store.index(split)
-        self.pad, self.loss_on_prompt = store.tokenizer.pad, loss_on_prompt
+    def __init__(self, store: Store, split: str) -> None:
+        self.tokens, self.index, self.pad = store.tokens(split), store.index(split), store.tokenizer.pad
 
     def __len__(self) -> int:
         return len(self.index)
+
+
+class Examples(Indexed):
+    """What is given, then what is to be said; padded on the right."""
+
+    def __init__(self, store: Store, split: str, loss_on_prompt: bool) -> None:
+        super().__init__(store, split)
+        self.loss_on_prompt = loss_on_prompt
 
     def _sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
         rows = self.index[indices]
@@ -129,14 +136,8 @@ class Examples(Sequences):
         )
 
 
-class Tagged(Sequences):
-    """One sequence an example: tokens, and stored behind them a tag for each, which is its target."""
-
-    def __init__(self, store: Store, split: str) -> None:
-        self.tokens, self.index, self.pad = store.tokens(split), store.index(split), store.tokenizer.pad
-
-    def __len__(self) -> int:
-        return len(self.index)
+class Tagged(Indexed):
+    """Tokens, and stored behind them a tag for each, which is its target."""
 
     def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:  # noqa: ARG002
         rows = self.index[indices]

@@ -12,23 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from gptexp.data.batch import IGNORE, Batch
-from gptexp.data.packing import Sequences
+from gptexp.data.packing import Indexed
 from gptexp.data.store import Store
 
 FOLLOWS, ELSEWHERE = 1, 0
 NEIGHBOURS = 16  # candidates for an exchange, by length of B, on either side
 
 
-class Pairs(Sequences):
+class Pairs(Indexed):
     def __init__(self, store: Store, split: str, seed: int | None) -> None:
-        self.tokens, self.index, self.pad = store.tokens(split), store.index(split), store.tokenizer.pad
+        super().__init__(store, split)
         self.seed = seed or 0
         self.by_length = np.argsort(self.index["length"] - self.index["prefix"], kind="stable")
         self.place = np.empty_like(self.by_length)
         self.place[self.by_length] = np.arange(len(self.by_length))
-
-    def __len__(self) -> int:
-        return len(self.index)
 
     def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:
         pairs = {index: self.pair(index, epoch) for index in dict.fromkeys(whole.tolist())}

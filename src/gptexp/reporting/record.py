@@ -119,8 +119,8 @@ class RunFolder:
         _replace(self.samples_file, "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples))
 
     def _kept(self, value: Any, name: str) -> str:
-        if isinstance(value, str):
-            return value
+        if not hasattr(value, "save"):
+            return str(value)
         file = self.path / "samples" / f"{name}{value.suffix}"
         file.parent.mkdir(exist_ok=True)
         value.save(file)

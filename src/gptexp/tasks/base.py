@@ -97,8 +97,8 @@ class Task(ABC):
     def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, Any]]:
         """Up to `count` held-out examples as {"source", "target"}; 0: all. Both are texts, or media."""
 
-    def judge(self, store: Store, split: str) -> dict[str, float]:  # noqa: ARG002
-        """Prepare what the scores of a split need beside the answers, and measure that itself."""
+    def judge(self, store: Store, examples: list[dict[str, Any]]) -> dict[str, float]:  # noqa: ARG002
+        """Prepare what the scores of held-out examples need beside the answers, and measure that itself."""
         return {}
 
     def loss_metrics(self, store: Store, split: str, losses: Losses) -> dict[str, float]:  # noqa: ARG002

@@ -67,18 +67,14 @@ class Pretrain(Task):
 
     def _gap(self, text: str, others: list[str]) -> tuple[str, str] | None:
         """A document's first sentence and the rest, for the share of the documents that is told so; else None."""
-        place, renamed = (
-            int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=person).digest()) / 2**64
-            for person in (b"", b"names")
-        )
-        found = LEAD.fullmatch(text) if place < self.gap_sentences else None
+        found = LEAD.fullmatch(text) if _drawn(text) < self.gap_sentences else None
         if found is None or len(found["rest"].split()) < SHORTEST:
             return None
-        sentence = " ".join(found["sentence"].split())
+        sentence, rest = " ".join(found["sentence"].split()), found["rest"]
         return (
-            exchanged(sentence, found["rest"], others, text)
-            if renamed < self.config.renamed
-            else (sentence, found["rest"])
+            exchanged(sentence, rest, others, text)
+            if _drawn(text, b"names") < self.config.renamed
+            else (sentence, rest)
         )
 
     def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
@@ -117,6 +113,11 @@ class Pretrain(Task):
             "baseline/perplexity": math.exp(unigram / targets),
             "baseline/bits_per_byte": (unigram / math.log(2) + spelled) / counts["bytes"],
         }
+
+
+def _drawn(text: str, purpose: bytes = b"") -> float:
+    """A number from 0 to 1 that a text has, another for each purpose."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=purpose).digest()) / 2**64
 
 
 def unigram_loss(store: Store, split: str) -> float:

@@ -122,9 +122,8 @@ class Speak(Task):
         frames = (row.reshape(-1, spectra.MELS) for row in rows)
         return [spectra.to_sound(spectra.from_levels(levels)) for levels in frames]
 
-    def judge(self, store: Store, split: str) -> dict[str, float]:
+    def judge(self, store: Store, examples: list[dict[str, Any]]) -> dict[str, float]:
         self.recogniser = Recogniser.of(store)
-        examples = list(self.held_out(store, split, self.config.test_examples))
         recordings = [example["target"] for example in examples]
         quantised = [spectra.to_sound(spectra.from_levels(spectra.levels(spectra.log_mel(x)))) for x in recordings]
         return {
@@ -157,7 +156,7 @@ class Speak(Task):
 
     def sample(self, example: dict[str, Any], output: Sound) -> dict[str, Any]:
         spectrograms = spectra.pictured([example["target"], output])
-        return {**super().sample(example, output), "input": str(example["source"]), "spectrograms": spectrograms}
+        return {**super().sample(example, output), "spectrograms": spectrograms}
 
 
 def distortion(one: Sound, other: Sound) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from gptexp.data.batches import HeldOutBatches
-from gptexp.data.progress import shown as progress
+from gptexp.data.progress import shown
 from gptexp.data.store import Store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
@@ -47,7 +48,7 @@ def evaluate(
     metrics = task.loss_metrics(store, split, _losses(model, task, store, split, precision, world))
     count = task.config.test_examples if task.answers_are_scored else task.config.samples
     examples = list(task.held_out(store, split, count)) if count or task.answers_are_scored else []
-    metrics |= task.judge(store, split) if task.answers_are_scored else {}
+    metrics |= task.judge(store, examples) if task.answers_are_scored else {}
     outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples], world)
     baseline = task.baseline_name
     if task.answers_are_scored:
@@ -57,11 +58,10 @@ def evaluate(
         sign = 1 if task.higher_is_better else -1
         baseline = max(naive, key=lambda name: sign * naive[name][task.headline])
         metrics |= {f"baseline/{name}": value for name, value in naive[baseline].items()}
-    shown = list(zip(examples, outputs, strict=True))[: task.config.samples]
+    pairs = zip(examples, outputs, strict=True)
+    samples = [task.sample(*pair) for pair in islice(pairs, task.config.samples)]
     prefix = PREFIX.get(split, split)
-    return Evaluation(
-        {f"{prefix}/{name}": value for name, value in metrics.items()}, [task.sample(*one) for one in shown], baseline
-    )
+    return Evaluation({f"{prefix}/{name}": value for name, value in metrics.items()}, samples, baseline)
 
 
 def interval(scores: dict[str, list[float]]) -> dict[str, float]:
@@ -107,6 +107,6 @@ def _losses(model: Transformer, task: Task, store: Store, split: str, precision:
 def _shared(count: int, compute: Callable[[int], Found], doing: str, world: World) -> list[Found]:
     """compute(0), ... compute(count - 1), each on one rank, all of them known to every rank."""
     mine = range(world.rank, count, world.size)
-    parts = world.gathered({number: compute(number) for number in progress(mine, doing, "batches", len(mine))})
+    parts = world.gathered({number: compute(number) for number in shown(mine, doing, "batches", len(mine))})
     everything = {number: found for part in parts for number, found in part.items()}
     return [everything[number] for number in range(count)]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data.corpora.base import Corpus, Example
-from gptexp.data.media import Sound
+from gptexp.data.media import RATE, Sound
 
 MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
           "November", "December")  # fmt: skip
@@ -136,4 +136,4 @@ class _Espeak:
         self.library.espeak_Synth(spoken, ctypes.c_size_t(len(spoken) + 1), 0, 0, 0, UTF8, None, None)
         self.library.espeak_Synchronize()
         samples = np.concatenate(self.parts).astype(np.float32) / 32768
-        return Sound.of(soxr.resample(samples, self.rate, 16000)).samples
+        return Sound.of(soxr.resample(samples, self.rate, RATE)).samples
