@@ -19,7 +19,7 @@ from gptexp.config.errors import UserError, exit_cleanly
 from gptexp.training.published import find_weights
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram", "beams",
-            "length_penalty", "seed")  # fmt: skip
+            "length_penalty", "candidates", "seed")  # fmt: skip
 
 
 def main() -> None:
@@ -56,6 +56,9 @@ def _arguments() -> argparse.Namespace:
         "--beams", type=int, metavar="B", help="search the likeliest answer with B beams; default: as the task does"
     )
     parser.add_argument("--length-penalty", type=float, metavar="L", help="of beams; above 1 prefers longer answers")
+    parser.add_argument(
+        "--candidates", type=int, metavar="N", help="draw N answers and give the one that most others resemble"
+    )
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends an answer; can be repeated")
     parser.add_argument("--stream", action="store_true", help="show each answer while it comes")
     parser.add_argument(
@@ -75,8 +78,8 @@ def _main() -> None:
     source = find_weights(asked.run)
     text = sys.stdin.read().strip("\n") if asked.prompt == "-" else asked.prompt
 
-    if asked.stream and (asked.json or (asked.beams or 1) > 1):
-        raise UserError("--stream: shows tokens as they are chosen, which neither --json nor --beams does")
+    if asked.stream and (asked.json or max(asked.beams or 1, asked.candidates or 1) > 1):
+        raise UserError("--stream: shows tokens as they are chosen, which --json, --beams and --candidates do not")
     if "" in asked.stop:
         raise UserError("--stop '': must be a text that an answer can end with")
 
@@ -111,7 +114,8 @@ def _main() -> None:
     shown = text if task.continues else ""
     try:
         wishes = {name: getattr(asked, name) for name in SAMPLING}
-        wishes["beams"] = 1 if asked.stream else asked.beams
+        if asked.stream:
+            wishes |= {"beams": 1, "candidates": 1}
         sampling = task.sampling.changed(asked.num_return_sequences, **wishes)
         if asked.stream:
             for number, seed in enumerate(sampling.seeds(asked.num_return_sequences)):

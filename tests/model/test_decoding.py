@@ -2,6 +2,7 @@ import pytest
 import torch
 from test_transformer import GPT2, a_model
 
+from gptexp.model.consensus import consensus
 from gptexp.model.decoding import Fast, Sampling, generate, stream
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14]]
@@ -43,13 +44,31 @@ def test_cached_and_in_batches_is_recomputed_and_one_by_one(kind, fast, monkeypa
     assert generate(model, PROMPTS, 12, stop) == ended
 
 
-@pytest.mark.parametrize("sampling", [DRAWN, Sampling(beams=3, no_repeat_ngram=2), Sampling(repetition_penalty=3.0)])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        DRAWN,
+        Sampling(beams=3, no_repeat_ngram=2),
+        Sampling(repetition_penalty=3.0),
+        Sampling(0.9, candidates=5),
+        Sampling(0.9, candidates=100),
+    ],
+)
 @pytest.mark.parametrize("kind", [{}, {"arch": "prefix"}, {"arch": "encoder_decoder"}])
 def test_what_is_said_depends_on_the_prompt_and_its_seed_only(kind, sampling):
     model = a_model(**kind)
     together = generate(model, PROMPTS, 10, 0, sampling, seeds=[7, 8, 9])
     assert generate(model, PROMPTS[::-1], 10, 0, sampling, seeds=[9, 8, 7]) == together[::-1]
     assert [generate(model, [PROMPTS[i]], 10, 0, sampling, seeds=[7 + i])[0] for i in range(3)] == together
+
+
+def test_of_candidates_the_one_that_most_others_resemble_is_given():
+    assert consensus([[1, 2, 3], [4, 5], [2, 3, 9], [2, 3, 1, 8]]) == [1, 2, 3]
+    assert consensus([[], [7]]) == []
+    assert consensus([[7], [], []]) == []
+    model = a_model()
+    drawn = generate(model, [PROMPTS[0]] * 9, 10, -1, Sampling(0.9), seeds=Sampling(seed=7).seeds(9))
+    assert generate(model, PROMPTS[:1], 10, -1, Sampling(0.9, candidates=9), seeds=[7]) == [consensus(drawn)]
 
 
 def test_copies_of_a_prompt_get_answers_of_their_own():

@@ -70,6 +70,9 @@ def test_no_n_tokens_stand_in_an_answer_twice(n, said, forbidden):
         ({"beams": 2, "length_penalty": float("inf")}, "length_penalty"),
         ({"temperature": 1.0, "beams": 2}, "temperature must be 0"),
         ({"top_k": 5}, "temperature must be above 0"),
+        ({"temperature": 0.5, "candidates": 0}, "candidates=0: must be at least 1"),
+        ({"candidates": 4}, "temperature must be above 0"),
+        ({"candidates": 4, "beams": 2, "temperature": 0.5}, "temperature must be 0"),
         ({"length_penalty": 2.0}, "beams must be above 1"),
     ],
 )
@@ -89,6 +92,13 @@ def test_settings_out_of_range_or_without_effect_are_refused(wrong, message):
         (Sampling(0.8), 1, {"seed": 7}, Sampling(0.8, seed=7)),
         (Sampling(0.8), 1, {"beams": 2}, Sampling(beams=2)),
         (Sampling(), 2, {}, Sampling(0.8)),
+        (Sampling(0.5, candidates=8), 1, {"seed": 7}, Sampling(0.5, candidates=8, seed=7)),
+        (Sampling(0.5, candidates=8), 1, {"temperature": 0.7}, Sampling(0.7)),
+        (Sampling(0.5, candidates=8), 1, {"candidates": 1, "beams": 1}, Sampling()),
+        (Sampling(0.5, candidates=8), 1, {"candidates": 4}, Sampling(0.5, candidates=4)),
+        (Sampling(0.5, candidates=8), 3, {}, Sampling(0.8)),
+        (Sampling(0.5, candidates=8), 3, {"beams": 4}, Sampling(beams=4)),
+        (Sampling(beams=4), 1, {"candidates": 4}, Sampling(0.8, candidates=4)),
     ],
 )
 def test_what_is_asked_for_takes_the_place_of_what_the_task_does(of_task, answers, given, found):

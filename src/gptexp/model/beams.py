@@ -38,7 +38,9 @@ def beam_search(
     Args and errors: see `decoding.generate`.
     """
     N = sampling.beams  # noqa: N806
-    reading = Reading(model, prompts, max_new_tokens, weights, N, features)
+    copies = [number for number in range(len(prompts)) for _ in range(N)]
+    given = features and [features[number] for number in copies]
+    reading = Reading(model, [prompts[number] for number in copies], max_new_tokens, weights, given)
     scores = torch.tensor([0.0] + [-math.inf] * (N - 1)).repeat(len(prompts), 1)  # [B, N]: at first all are the same
     said: list[list[int]] = [[] for _ in range(len(prompts) * N)]
     found: list[list[tuple[float, list[int]]]] = [[] for _ in prompts]

@@ -1,12 +1,14 @@
 """Generation: token by token with a key/value cache, in batches.
 
-sampling.py says how a token is chosen, reading.py holds the batch, beams.py searches, fast.py makes it fast on a CPU.
+sampling.py says how a token is chosen, reading.py holds the batch, beams.py searches, consensus.py compares, fast.py
+makes it fast on a CPU.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,16 @@ import torch
 from numpy.typing import NDArray
 
 from gptexp.model.beams import beam_search
+from gptexp.model.consensus import consensus
 from gptexp.model.fast import Fast
-from gptexp.model.reading import Reading
+from gptexp.model.reading import Reading, distinct
 from gptexp.model.sampling import Sampling, choose, discourage
 from gptexp.model.transformer import Transformer
 
 __all__ = ["Fast", "Sampling", "generate", "stream"]
 
 GREEDY = Sampling()
+ROWS = 128  # candidates that are drawn at a time
 
 
 def generate(
@@ -61,8 +65,12 @@ def generate(
     try:
         if sampling.beams > 1:
             return _best(model, prompts, max_new_tokens, stop, sampling, until, weights, features)
+        seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
+        how: dict[str, Any] = {"until": until, "weights": weights}
+        if sampling.candidates > 1:
+            return _agreed(model, prompts, max_new_tokens, stop, sampling, seeds, features, how)
+        how |= {"seeds": seeds, "features": features}
         rows: list[list[int]] = [[] for _ in prompts]
-        how: dict[str, Any] = {"seeds": seeds, "until": until, "weights": weights, "features": features}
         for tokens in stream(model, prompts, max_new_tokens, stop, sampling, **how):
             for row, token in zip(rows, tokens, strict=True):
                 if token is not None:
@@ -87,11 +95,11 @@ def stream(
 ) -> Iterator[list[int | None]]:
     """The same, step by step: the next token of each answer, None for those that have ended.
 
-    The model must be in eval mode, and sampling.beams 1.
+    The model must be in eval mode, and beams and candidates 1.
     """
     assert not model.training
-    assert sampling.beams == 1
-    reading = Reading(model, prompts, max_new_tokens, weights, features=features)
+    assert sampling.beams == sampling.candidates == 1
+    reading = Reading(model, prompts, max_new_tokens, weights, features)
     seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     uniform = torch.stack([torch.rand(max_new_tokens, generator=generator) for generator in generators])
@@ -129,19 +137,37 @@ def _best(
     features: list[NDArray[np.uint8]] | None,
 ) -> list[list[int]]:
     """For the first copy of a prompt its best answer, for the second its second best ..."""
-    rows = [None] * len(prompts) if features is None else features
-    keys = [
-        (tuple(prompt), given if given is None else given.tobytes())
-        for prompt, given in zip(prompts, rows, strict=True)
-    ]
-    copies = Counter(keys)
-    if max(copies.values()) > sampling.beams:
-        raise ValueError(
-            f"{max(copies.values())} answers to one prompt: beams={sampling.beams} must be at least as many"
-        )
-    first = [keys.index(key) for key in copies]
-    given = None if features is None else [features[number] for number in first]
-    each = [prompts[number] for number in first]
+    first, rows = distinct(prompts, features)
+    copies = max(Counter(rows).values())
+    if copies > sampling.beams:
+        raise ValueError(f"{copies} answers to one prompt: beams={sampling.beams} must be at least as many")
+    each, given = [prompts[number] for number in first], features and [features[number] for number in first]
     found = beam_search(model, each, max_new_tokens, stop, sampling, until, weights, given)
-    answers = {key: iter(best) for key, best in zip(copies, found, strict=True)}
-    return [next(answers[key]) for key in keys]
+    answers = [iter(best) for best in found]
+    return [next(answers[row]) for row in rows]
+
+
+def _agreed(
+    model: Transformer,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    stop: int,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    features: list[NDArray[np.uint8]] | None,
+    how: dict[str, Any],
+) -> list[list[int]]:
+    """For each prompt, the one of its candidates that most others resemble."""
+    count, one = sampling.candidates, replace(sampling, candidates=1)
+    some = max(1, ROWS // count)
+    how |= {"weights": Fast.of(model, how["weights"], ROWS) or how["weights"]}  # packed once
+    found: list[list[int]] = []
+    for start in range(0, len(prompts), some):
+        here = range(start, min(start + some, len(prompts)))
+        copies = [number for number in here for _ in range(count)]
+        each = [seed for number in here for seed in replace(sampling, seed=seeds[number]).seeds(count)]
+        given = features and [features[number] for number in copies]
+        drawn = generate(model, [prompts[number] for number in copies], max_new_tokens, stop, one, seeds=each,
+                         features=given, **how)  # fmt: skip
+        found += [consensus(drawn[place : place + count]) for place in range(0, len(drawn), count)]
+    return found

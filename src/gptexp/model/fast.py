@@ -63,12 +63,16 @@ class Fast:
         self.turned = torch.cat((self.same[D // 2 :], -self.same[: D // 2]))  # x @ turned = (-right, left)
 
     @classmethod
-    def of(cls, model: Transformer, weights: str, rows: int) -> Fast | None:
+    def of(cls, model: Transformer, weights: str | Fast, rows: int) -> Fast | None:
         """In this format, with "auto" in the fastest; None where float32 is best left to the model itself.
+
+        One that is there already stays as it is.
 
         Raises:
             ValueError: there is no such format, or not for this model.
         """
+        if isinstance(weights, Fast):
+            return weights
         if weights in ("float32", "auto") and not _is_plain(model):
             return None
         if weights != "auto":

@@ -5,6 +5,8 @@ Legend: B sequences, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,10 +21,10 @@ class Reading:
     """The cache of a batch, and the logits [B, V] of the token that comes next.
 
     Prompts of unequal length are padded on the left; a prompt that leaves no room in the context loses its beginning.
+    Copies of a prompt, that go on in different ways, are read once.
     An encoder reads its prompts padded on the right, and the decoder beside it starts with their last token.
 
     Args:
-        copies: of each prompt, side by side, that go on in different ways; it is read once.
         features: of each prompt, rows [F, D] that stand where its tokens are negative.
         weights: of single tokens; "float32", "bfloat16", "int8" or "auto" (see fast.py), or a Fast to use again.
 
@@ -37,7 +39,6 @@ class Reading:
         prompts: list[list[int]],
         max_new_tokens: int,
         weights: str | Fast = "float32",
-        copies: int = 1,
         features: list[NDArray[np.uint8]] | None = None,
     ) -> None:
         longest, context = max(map(len, prompts)), model.config.context
@@ -45,7 +46,10 @@ class Reading:
             raise ValueError(
                 f"max_new_tokens={max_new_tokens}: does not fit beside {longest} into a context of {context}"
             )
-        prompts = _fitting(model, prompts, max_new_tokens)
+        first, rows = distinct(prompts, features)
+        prompts = _fitting(model, [prompts[number] for number in first], max_new_tokens)
+        self.fast = Fast.of(model, weights, len(rows))
+        features = features and [features[number] for number in first]
         device = model.embedding.weight.device
         self.model = model
         self.memory: tuple[Tensor, Tensor] | None = None
@@ -68,9 +72,7 @@ class Reading:
             features=None if features is None else _padded(features).to(device),
         )
         self.logits = model.outputs(hidden[:, -1])
-        rows = [number for number in range(len(prompts)) for _ in range(copies)]
-        self.fast = weights if isinstance(weights, Fast) else Fast.of(model, weights, len(rows))
-        if copies > 1:
+        if len(first) < len(rows):
             self.select(rows)
 
     def step(self, tokens: Tensor, features: Tensor | None = None) -> None:
@@ -91,6 +93,17 @@ class Reading:
         self.logits = self.logits[places]
         self.starts = self.starts if self.starts is None else self.starts[places]
         self.memory = self.memory and (self.memory[0][places], self.memory[1][places])
+
+
+def distinct(prompts: list[list[int]], features: list[NDArray[np.uint8]] | None) -> tuple[list[int], list[int]]:
+    """Where each different prompt stands first, and which of these every prompt is: the same is read once."""
+    rows = [b""] * len(prompts) if features is None else [given.tobytes() for given in features]
+    keys = list(zip(map(tuple, prompts), rows, strict=True))
+    first: dict[Any, int] = {}
+    for number, key in enumerate(keys):
+        first.setdefault(key, number)
+    places = {key: place for place, key in enumerate(first)}
+    return list(first.values()), [places[key] for key in keys]
 
 
 def _padded(features: list[NDArray[np.uint8]]) -> Tensor:

@@ -31,6 +31,7 @@ class Sampling:
     no_repeat_ngram: int = 0  # no n tokens in a row stand twice in an answer; 0: they may
     beams: int = 1  # answers that are followed side by side
     length_penalty: float = 1.0  # of beams: above 0 prefers long answers, below 0 short ones
+    candidates: int = 1  # answers that are drawn, of which the one that most others resemble is given
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,6 +43,7 @@ class Sampling:
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0"),
             "no_repeat_ngram": (self.no_repeat_ngram >= 0, "at least 0"),
             "beams": (self.beams >= 1, "at least 1"),
+            "candidates": (self.candidates >= 1, "at least 1"),
             "length_penalty": (math.isfinite(self.length_penalty), "a finite number"),
         }
         wrong = [
@@ -53,18 +55,26 @@ class Sampling:
             wrong.append("top_k, top_p and min_p restrict what is drawn: temperature must be above 0")
         if self.length_penalty != 1 and self.beams == 1:
             wrong.append(f"length_penalty={self.length_penalty}: compares answers, so beams must be above 1")
+        if self.temperature == 0 and self.candidates > 1:
+            wrong.append(f"candidates={self.candidates}: must differ, so temperature must be above 0")
         if wrong:
             raise ValueError("; ".join(wrong))
 
     def changed(self, answers: int = 1, **given: Any) -> Sampling:
         """The same with the values that are given, None being not given; several answers are drawn, or from beams.
 
-        What has no effect beside them falls back to its default: beams where something is drawn.
+        What has no effect beside them falls back to its default: beams where something is drawn, candidates where it
+        is said how, or several answers are asked for.
 
         Raises:
             ValueError: a value is out of its range. TypeError: there is no such value.
         """
         given = {name: value for name, value in given.items() if value is not None}
+        candidates = given.get("candidates", self.candidates)
+        if self.candidates > 1 and (answers > 1 or candidates == 1 or "temperature" in given or "beams" in given):
+            return replace(self, temperature=0.0, candidates=1).changed(answers, **given)
+        if candidates > self.candidates == 1:
+            given.setdefault("temperature", 0.8)
         beams = given.get("beams", self.beams if answers <= self.beams else 1)
         if "temperature" not in given and (beams > 1 or answers > 1):
             given["temperature"] = 0.0 if beams > 1 else 0.8

@@ -167,9 +167,15 @@ class TextToText(Task):
 
     def __init__(self, config: schema.TextToText, context: int) -> None:
         super().__init__(config, context)
+        if config.beams > 1 and config.candidates > 1:
+            raise UserError(
+                f"task.beams={config.beams} searches, task.candidates={config.candidates} draws: one of them must be 1"
+            )
         self.sampling = Sampling(
+            config.temperature if config.candidates > 1 else 0.0,
             beams=config.beams,
             length_penalty=config.length_penalty if config.beams > 1 else 1.0,
+            candidates=config.candidates,
             no_repeat_ngram=config.no_repeat_ngram,
         )
         self.source_room = context - 1 - config.max_target

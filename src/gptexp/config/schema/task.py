@@ -43,6 +43,10 @@ class TextToText(Task):
     max_target: int = option(64, "longest answer in tokens; the source is cut to what the context leaves", minimum=1)
     beams: int = option(1, "answers that are followed side by side; 1: greedy", minimum=1)
     length_penalty: float = option(1.0, "of beams: above 0 prefers long answers, below 0 short ones")
+    candidates: int = option(
+        1, "answers that are drawn, of which the one that most others resemble is given", minimum=1
+    )
+    temperature: float = option(0.6, "at which candidates are drawn", minimum=0.01)
     no_repeat_ngram: int = option(0, "no n tokens in a row stand twice in an answer; 0: they may", minimum=0)
 
 
