@@ -84,6 +84,8 @@ def test_near_duplicates_point_to_the_first(tmp_path):
 def test_a_package_that_is_not_installed_is_named():
     with pytest.raises(UserError, match=r"'tqdn' is not installed\. Did you mean 'tqdm'"):
         Pydocs(schema.Pydocs(packages=["tqdn"]), PAIR, None)
+    with pytest.raises(UserError, match=r"data\.unseen: 'netwrokx' is not installed\. Did you mean 'networkx'"):
+        Pydocs(schema.Pydocs(packages=["tqdm"], unseen=["netwrokx"]), PAIR, None)
 
 
 def test_a_saved_data_set_keeps_its_splits(tmp_path):

@@ -3,6 +3,7 @@ from conftest import TRAIN
 
 from gptexp import GPT
 from gptexp.config.errors import UserError
+from gptexp.data.tokenizers import EOS
 from gptexp.run import run
 
 METRICS = {"mlm": {"test/perplexity", "test/baseline/loss"}, "nsp": {"test/accuracy", "test/baseline/accuracy"},
@@ -20,6 +21,7 @@ def test_an_encoder_is_pretrained_on_one_process_as_on_two(task, tiny, text_file
     assert one.result()["metrics"] == pytest.approx(two.result()["metrics"], abs=1e-4)
     model = GPT.from_pretrained(one.path)
     if task == "mlm":
+        assert all(EOS not in sample["reference"] for sample in one.samples())
         [text] = model.task.answers(model.model, model.tokenizer, ["The <|mask|>ird falls"])
         assert text.startswith("The ")
         assert len(model.encode(text)) == len(model.encode("The bird falls"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -41,6 +42,18 @@ def test_the_same_command_again_prints_the_finished_run_and_fresh_puts_it_aside(
     assert again.path == folder.path
     assert folder.path.with_name(folder.path.name + ".1").is_dir()
     assert checkpoint.digest(load_run(again)[0]) == checkpoint.digest(load_run(folder)[0])
+
+
+def test_a_damaged_best_checkpoint_can_be_got_past(translation):
+    folder = run(translation("trainer.checkpoint_every=2", "trainer.keep_checkpoints=9"))
+    first, *_, last = sorted(folder.checkpoints.glob("step-*"))
+    (folder.checkpoints / "best").write_text(first.name)
+    (first / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=f"{first.name} the last is used"):
+        load_run(folder)
+    shutil.rmtree(first)
+    assert folder.trained() == last
+    load_run(folder)
 
 
 def test_data_that_changed_since_is_refused(translation, pairs_file):

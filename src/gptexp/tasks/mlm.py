@@ -36,7 +36,8 @@ class Mlm(Pretrain):
             batch = sequences.batch(index[None], 0, index[None])
             given, hidden = batch.tokens[0, :48], batch.targets[0, :48]
             whole = torch.where(hidden == IGNORE, given, hidden)
-            texts = (store.tokenizer.backend.decode(row.tolist(), skip_special_tokens=False) for row in (given, whole))
+            rows = (row[whole != store.tokenizer.eos] for row in (given, whole))  # where a document ends says no text
+            texts = (store.tokenizer.backend.decode(row.tolist(), skip_special_tokens=False) for row in rows)
             yield dict(zip(("source", "target"), texts, strict=True))
 
     @torch.inference_mode()

@@ -97,7 +97,9 @@ def load_run(folder: RunFolder, which: str | None = None) -> tuple[Transformer, 
     try:
         checkpoint.verify(found)
     except checkpoint.DamagedError as error:
-        raise UserError(f"damaged checkpoint: {error}. The run's own command goes on from one before") from error
+        is_newest = found == folder.checkpoint("last")
+        way_out = "The run's own command goes on from one before" if is_newest else f"Without {found} the last is used"
+        raise UserError(f"damaged checkpoint: {error}. {way_out}") from error
     tokenizer = Tokenizer.load(folder.path / "tokenizer.json")
     if tokenizer.fingerprint() != checkpoint.manifest(found)["belongs_to"]["tokenizer"]:
         raise UserError(f"{folder.path / 'tokenizer.json'}: is not the tokenizer that {found.name} was trained with")

@@ -49,6 +49,8 @@ class Pydocs(Corpus):
         self.config, self.cache = config, cache
         self.sources = _sources(config.packages)
         self.unseen = {name for name, *_ in self.sources} & set(config.unseen)
+        for name in set(config.unseen) - {"stdlib"}:
+            _distribution("unseen", name)
         self.file = cache / "pydocs" / f"{self._key()}.jsonl"
 
     def describe(self) -> dict[str, Any]:
@@ -148,11 +150,7 @@ def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
         version = ".".join(map(str, sys.version_info[:3]))
         sources.append(("stdlib", version, "PSF-2.0", Path(sysconfig.get_paths()["stdlib"])))
     for name in names:
-        try:
-            distribution = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            installed = [found.name for found in metadata.distributions()]
-            raise UserError(f"data.packages: '{name}' is not installed.{nearest(name, installed)}") from None
+        distribution = _distribution("packages", name)
         licence = _licence(distribution)
         tops = sorted(
             {file.parts[0] for file in distribution.files or [] if file.suffix == ".py" and file.parts[0] != ".."}
@@ -160,6 +158,14 @@ def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
         for top in tops:
             sources.append((name, distribution.version, licence, Path(str(distribution.locate_file(top)))))
     return sources
+
+
+def _distribution(setting: str, name: str) -> metadata.Distribution:
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        installed = [found.name for found in metadata.distributions()]
+        raise UserError(f"data.{setting}: '{name}' is not installed.{nearest(name, installed)}") from None
 
 
 def dependencies(name: str) -> set[str]:
