@@ -7,8 +7,6 @@ Beside them a 5-gram model over the same tokens, trained on the same documents (
 Goodman 1998), and xz, both alone and with a training text of 32 MB before it.
 """
 
-from __future__ import annotations
-
 import argparse
 import lzma
 import math

@@ -4,8 +4,6 @@ python benchmarks/captions.py latest          a run of task=caption on data=scen
 python benchmarks/captions.py latest --split unseen
 """
 
-from __future__ import annotations
-
 import argparse
 
 from gptexp.data.corpora.scenes import COLOURS, MOTIONS, NUMBERS, RELATIONS, SHAPES, SIZES

@@ -7,8 +7,6 @@ A third of the instants are within 5 ms of the moment at which a checkpoint begi
 between start and end. Prints a line a kill and a table at the end; about 25 minutes on two cores.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

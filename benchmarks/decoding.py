@@ -9,8 +9,6 @@ Random weights; prompts of 16 tokens; medians. Both sides have their weights rea
 "packed", seconds), theirs loaded. "same": the tokens of float32 are those of transformers.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import statistics

@@ -1,7 +1,5 @@
 """Every test works in a folder of its own, offline, with data that it makes itself."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

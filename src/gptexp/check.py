@@ -3,27 +3,20 @@
 python -m gptexp.check
 """
 
-from __future__ import annotations
-
-import argparse
 import itertools
 import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from gptexp.cli import parser_of
 from gptexp.config import compose, shipped
-from gptexp.config.errors import UserError, exit_cleanly
+from gptexp.config.errors import UserError, exits_cleanly
 
 
+@exits_cleanly
 def main() -> None:
-    exit_cleanly(_main)
-
-
-def _main() -> None:
-    argparse.ArgumentParser(
-        "gptexp.check", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    ).parse_args()
+    parser_of("check", __doc__).parse_args()
     conf = Path(shipped.conf_folder())
     commands = [[f"{group}={path.stem}"] for group in shipped.GROUPS for path in sorted((conf / group).glob("*.yaml"))]
     commands += [["task=translate", f"model={path.stem}"] for path in sorted((conf / "model").glob("*.yaml"))]

@@ -1,7 +1,6 @@
 """`gptexp VERB ...` is `python -m gptexp.VERB ...`."""
 
-from __future__ import annotations
-
+import argparse
 import runpy
 import sys
 
@@ -16,6 +15,12 @@ VERBS = {
     "selftest": "prove on this machine that a resumed or rescaled run is the same run",
     "check": "compose every shipped config and sweep",
 }
+
+
+def parser_of(verb: str, description: str | None) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        f"gptexp.{verb}", description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
 
 
 def main() -> None:

@@ -4,24 +4,17 @@ python -m gptexp.evaluate latest
 python -m gptexp.evaluate outputs/summarize-small-1a2b3c4d --split val --json
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 
-from gptexp.config.errors import UserError, exit_cleanly
+from gptexp.cli import parser_of
+from gptexp.config.errors import UserError, exits_cleanly
 from gptexp.reporting import tables
 from gptexp.reporting.record import find_run
 
 
+@exits_cleanly
 def main() -> None:
-    exit_cleanly(_main)
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(
-        "gptexp.evaluate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("evaluate", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     parser.add_argument("--split", choices=("val", "test", "unseen"), default="test")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -41,7 +34,7 @@ def _main() -> None:
 
     config = folder.config()
     prepared = prepare(config, folder.tokenizer)
-    if prepared.store.fingerprint != folder.data().get("fingerprint"):
+    if prepared.store.fingerprint != folder.read("data").get("fingerprint"):
         raise UserError(f"{folder.path}: its data has changed since it was trained; figures would not be comparable")
     if not prepared.store.has(asked.split):
         raise UserError(f"{folder.path}: its data has no {asked.split} split; try the other --split")

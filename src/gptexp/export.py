@@ -6,9 +6,6 @@ python -m gptexp.export outputs/pretrain-small-1a2b3c4d exported --dtype bfloat1
 The folder has config.json, model.safetensors, tokenizer files and a model card. It appears when it is whole and proven.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 import os
 import shutil
@@ -16,8 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gptexp.cli import parser_of
 from gptexp.config import schema
-from gptexp.config.errors import RunError, UserError, exit_cleanly
+from gptexp.config.errors import RunError, UserError, exits_cleanly
 from gptexp.reporting.card import card
 from gptexp.reporting.record import RunFolder
 from gptexp.training.published import Published, find_weights
@@ -59,14 +57,9 @@ class Report:
         return "\n".join([*lines, *([f"left out: {self.left_out}"] if self.left_out else [])])
 
 
+@exits_cleanly
 def main() -> None:
-    exit_cleanly(_main)
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(
-        "gptexp.export", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("export", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     parser.add_argument("to", help="the folder to write; it must not exist, or be empty")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
@@ -132,7 +125,7 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     return report
 
 
-def _without_class_head(model: Transformer, task: schema.Task) -> str | None:
+def _without_class_head(model: "Transformer", task: schema.Task) -> str | None:
     """Take the class head, which no architecture of transformers has, off a model that is of use without it."""
     if model.class_head is None or not isinstance(task, schema.Masked):
         return None
@@ -141,7 +134,11 @@ def _without_class_head(model: Transformer, task: schema.Task) -> str | None:
 
 
 def _prompts(
-    source: RunFolder | Published, task: schema.Task, settings: schema.Model, model: Transformer, tokenizer: Tokenizer
+    source: RunFolder | Published,
+    task: schema.Task,
+    settings: schema.Model,
+    model: "Transformer",
+    tokenizer: "Tokenizer",
 ) -> list[list[int]]:
     """Token sequences to compare on: what the run was asked for its samples, and two random ones."""
     import torch
@@ -160,7 +157,7 @@ def _prompts(
 
 
 def _compared(
-    model: Transformer, tokenizer: Tokenizer, folder: Path, auto_class: str, prompts: list[list[int]]
+    model: "Transformer", tokenizer: "Tokenizer", folder: Path, auto_class: str, prompts: list[list[int]]
 ) -> tuple[float, bool, bool | None]:
     """Load the folder with transformers and compute the same with both.
 

@@ -7,29 +7,32 @@ python -m gptexp.generate outputs/speak-small-1a2b3c4d "four hundred and two" --
 python -m gptexp.generate Qwen/Qwen3-0.6B-Base "The sea is"
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from gptexp.config.errors import UserError, exit_cleanly
+from gptexp.cli import parser_of
+from gptexp.config.errors import UserError, exits_cleanly
 from gptexp.training.published import find_weights
 
-SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram", "beams",
-            "length_penalty", "candidates", "seed")  # fmt: skip
-
-
-def main() -> None:
-    exit_cleanly(_main)
+SAMPLING: dict[str, tuple[type, str]] = {
+    "temperature": (float, "0: the likeliest token each time; default: as the task does, or 0.8 for several answers"),
+    "top_k": (int, "draw from the N likeliest tokens; 0: from all"),
+    "top_p": (float, "draw from the likeliest that sum to N"),
+    "min_p": (float, "draw from those at least N times as likely as the first"),
+    "repetition_penalty": (float, "above 1: less of what was said already"),
+    "no_repeat_ngram": (int, "no N tokens in a row said twice"),
+    "beams": (int, "search the likeliest answer with N beams; default: as the task does"),
+    "length_penalty": (float, "of beams; above 1 prefers longer answers"),
+    "candidates": (int, "draw N answers and give the one that most others resemble"),
+    "seed": (int, "of what is drawn; default: 0"),
+}
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "gptexp.generate", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("generate", __doc__)
     parser.add_argument("run", help="a run, 'latest', an exported folder or a Hugging Face name")
     parser.add_argument(
         "prompt",
@@ -39,26 +42,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--num-return-sequences", type=int, default=1, metavar="N")
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="default: what the task needs")
-    parser.add_argument(
-        "--temperature",
-        type=float,
-        metavar="T",
-        help="0: the likeliest token each time; default: as the task does, or 0.8 for several answers",
-    )
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K likeliest tokens; 0: from all")
-    parser.add_argument("--top-p", type=float, metavar="P", help="draw from the likeliest that sum to P")
-    parser.add_argument(
-        "--min-p", type=float, metavar="P", help="draw from those at least P times as likely as the first"
-    )
-    parser.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: less of what was said already")
-    parser.add_argument("--no-repeat-ngram", type=int, metavar="N", help="no N tokens in a row said twice")
-    parser.add_argument(
-        "--beams", type=int, metavar="B", help="search the likeliest answer with B beams; default: as the task does"
-    )
-    parser.add_argument("--length-penalty", type=float, metavar="L", help="of beams; above 1 prefers longer answers")
-    parser.add_argument(
-        "--candidates", type=int, metavar="N", help="draw N answers and give the one that most others resemble"
-    )
+    for name, (kind, what) in SAMPLING.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=what)
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends an answer; can be repeated")
     parser.add_argument("--stream", action="store_true", help="show each answer while it comes")
     parser.add_argument(
@@ -67,13 +52,13 @@ def _arguments() -> argparse.Namespace:
         choices=("float32", "bfloat16", "int8", "auto"),
         help="format of the weights on a CPU; auto: the fastest here (default: float32)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where sound is written; default: speech.wav")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser.parse_args()
 
 
-def _main() -> None:
+@exits_cleanly
+def main() -> None:
     asked = _arguments()
     source = find_weights(asked.run)
     text = sys.stdin.read().strip("\n") if asked.prompt == "-" else asked.prompt

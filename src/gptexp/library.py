@@ -5,14 +5,12 @@ model = GPT.from_pretrained("outputs/summarize-small-1a2b3c4d")
 print(model.summarize("A long text ..."))
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from gptexp.config import compose
 from gptexp.config.errors import UserError
@@ -38,7 +36,7 @@ class GPT:
         self.model, self.tokenizer, self.task, self.source = model.to(pick_device()), tokenizer, task, source
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> GPT:
+    def from_pretrained(cls, name: str | Path) -> Self:
         """The model of a run folder (or `latest`), of an exported folder, or of a name on the Hugging Face hub.
 
         Raises:
@@ -49,7 +47,7 @@ class GPT:
         return cls(model, tokenizer, make_task(*task_of(source, model)), source.path.resolve())
 
     @classmethod
-    def from_dataset(cls, dataset: Iterable[Any], *overrides: str) -> GPT:
+    def from_dataset(cls, dataset: Iterable[Any], *overrides: str) -> Self:
         """A new model, trained from scratch: `GPT.from_dataset(texts, "model=nano", "trainer.max_steps=50")`.
 
         Args and errors: see `train_on_dataset`.

@@ -8,32 +8,25 @@ Going on makes a run of its own, with a folder of its own, since its settings di
 `python -m gptexp.run ... resume=RUN trainer.skip_steps=[STEP]`.
 """
 
-from __future__ import annotations
-
-import argparse
 import sys
 from dataclasses import replace
 
-from gptexp.config.errors import UserError, exit_cleanly
+from gptexp.cli import parser_of
+from gptexp.config.errors import UserError, exits_cleanly
 from gptexp.config.schema import RATES, Config
 from gptexp.reporting.record import RunFolder, find_run
 
 
+@exits_cleanly
 def main() -> None:
-    exit_cleanly(_main)
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(
-        "gptexp.replay", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("replay", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     go_on = parser.add_mutually_exclusive_group()
     go_on.add_argument("--skip", action="store_true", help="go on without the update of that step")
     go_on.add_argument("--lr-factor", type=float, metavar="F", help="go on with learning rates times F")
     asked = parser.parse_args()
     folder = find_run(asked.run)
-    crash = folder.crash()
+    crash = folder.read("crash")
     if not crash:
         raise UserError(f"{folder.path}: has no crash.json, no step of it was stopped by a guard")
     if asked.skip or asked.lr_factor is not None:

@@ -6,8 +6,6 @@
 The config is composed here, without torch; the last line on stdout is the run folder.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback
@@ -24,7 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from gptexp.config import compose, identity, shipped
-from gptexp.config.errors import RunError, Stopped, UserError, exit_cleanly
+from gptexp.config.errors import RunError, Stopped, UserError, exits_cleanly
 from gptexp.config.explain import explained
 from gptexp.config.place import is_launched
 from gptexp.config.schema import Config
@@ -82,7 +80,7 @@ def run(config: Config, suffix: str = "") -> RunFolder:
         if not begun.is_finished:
             if is_first:
                 folder.create(config)
-                folder.write_data({"fingerprint": prepared.store.fingerprint, **prepared.store.meta})
+                folder.write("data", **{"fingerprint": prepared.store.fingerprint, **prepared.store.meta})
                 prepared.store.tokenizer.save(folder.tokenizer)
             from gptexp.training import fit
 
@@ -128,7 +126,7 @@ def _begin(config: Config, suffix: str, stack: ExitStack) -> Begun:
 
 
 def _same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None:
-    before = folder.data().get("fingerprint", fingerprint)
+    before = folder.read("data").get("fingerprint", fingerprint)
     if before != fingerprint and "data" not in accepted:
         raise UserError(
             f"{folder.path}: its data has changed since it was trained (fingerprint {before}, now {fingerprint}). "
@@ -162,7 +160,7 @@ def _settings_of(path: Path) -> str | None:
 def main() -> None:
     code: Any = 0
     try:
-        exit_cleanly(_main)
+        _main()
     except SystemExit as ended:
         code = ended.code
     if is_launched() and code in (0, Stopped.code):
@@ -172,6 +170,7 @@ def main() -> None:
     sys.exit(code)
 
 
+@exits_cleanly
 def _main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own help takes more than a second to list the groups
         print(HELP.format(groups=shipped.groups_text(), sweeps=", ".join(shipped.sweep_names())))

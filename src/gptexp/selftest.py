@@ -5,9 +5,6 @@ python -m gptexp.selftest          about three minutes on two cores
 Each line is an invariant with the measured difference and its limit; exit code 1 where one is broken.
 """
 
-from __future__ import annotations
-
-import argparse
 import contextlib
 import io
 import signal
@@ -19,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gptexp.cli import parser_of
 from gptexp.config import compose, identity
-from gptexp.config.errors import RunError, exit_cleanly
+from gptexp.config.errors import RunError, exits_cleanly
 from gptexp.reporting.record import RunFolder
 
 STEPS = 50
@@ -38,14 +36,9 @@ class Measured:
     unit: str = "largest difference of any logged loss"
 
 
+@exits_cleanly
 def main() -> None:
-    exit_cleanly(_main)
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(
-        "gptexp.selftest", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = parser_of("selftest", __doc__)
     parser.parse_args()
     started, broken = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix="gptexp-selftest-") as folder, contextlib.chdir(folder):

@@ -55,7 +55,7 @@ def test_a_nan_stops_before_the_update_and_replay_shows_it(more, pairs_words, tr
     assert said.count("step 6: the loss is not finite") == 1
     assert "Traceback" not in said
     folder = find_run("latest")
-    crash = folder.crash()
+    crash = folder.read("crash")
     assert crash["step"] == 6
     assert sum(map(len, crash["examples"])) == 8
     before = run(translation(*constant, "trainer.max_steps=6", "outputs=six", *more))

@@ -27,7 +27,7 @@ def test_a_run_leaves_a_folder_that_tells_everything(translation):
     assert steps == [2, 4, 6, 8, 10, 12]
     assert all("val/loss" in row for row in folder.metrics() if row["step"] % 4 == 0)
     assert folder.samples()[0].keys() == {"input", "reference", "output"}
-    assert folder.data()["splits"]["train"]["sequences"] > 200
+    assert folder.read("data")["splits"]["train"]["sequences"] > 200
     assert json.loads((folder.path / "environment.json").read_text())["versions"]["torch"] == torch.__version__
     assert (folder.path / "metrics.csv").is_file()
 

@@ -1,7 +1,5 @@
 """The weights that gptexp brings, `base`, and which configs start from them unless they say otherwise."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path

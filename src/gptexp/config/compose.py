@@ -4,8 +4,6 @@ Hydra composes; this file registers the schema, fills in what a flavour implies,
 express.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, cast

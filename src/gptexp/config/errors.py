@@ -1,8 +1,7 @@
 """How a verb ends: exit code 2 for wrong input, 1 for a failure, 75 for a run that was asked to stop."""
 
-from __future__ import annotations
-
 import difflib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -41,8 +40,17 @@ def unknown(what: str, given: str, allowed: Iterable[str]) -> UserError:
     return UserError(f"{what}={given}: not known.{nearest(given, options)} Allowed: {', '.join(options)}")
 
 
-def exit_cleanly(verb: Callable[[], None]) -> None:
-    """Run a verb; end it with one message and the exit code that says what happened."""
+def exits_cleanly(verb: Callable[[], None]) -> Callable[[], None]:
+    """A verb that ends with one message and the exit code that says what happened."""
+
+    @functools.wraps(verb)
+    def ending() -> None:
+        _ended(verb)
+
+    return ending
+
+
+def _ended(verb: Callable[[], None]) -> None:
     try:
         verb()
     except UserError as error:

@@ -1,7 +1,5 @@
 """Hydra's complaints, said again for the person who typed the command."""
 
-from __future__ import annotations
-
 import re
 
 from hydra.core.override_parser.overrides_parser import OverridesParser

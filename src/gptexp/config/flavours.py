@@ -4,8 +4,6 @@ Each is an architecture of transformers, so that it can be exported: modern is Q
 GPT-2, as an encoder with decoder Pegasus.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 FLAVOURS: dict[str, dict[str, Any]] = {

@@ -1,7 +1,5 @@
 """A run is named by what it computes: the id is a hash of every setting that can change the result."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json

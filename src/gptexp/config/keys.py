@@ -1,7 +1,5 @@
 """The names of all settings: which dataclasses a group offers, and which keys they have."""
 
-from __future__ import annotations
-
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 

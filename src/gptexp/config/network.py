@@ -1,7 +1,5 @@
 """Whether a server answers, asked once and quickly: libraries retry for minutes where it does not."""
 
-from __future__ import annotations
-
 import os
 import socket
 from functools import cache

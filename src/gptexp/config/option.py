@@ -1,7 +1,5 @@
 """How a setting is declared."""
 
-from __future__ import annotations
-
 from dataclasses import field
 from typing import Any
 

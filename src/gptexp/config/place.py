@@ -1,7 +1,5 @@
 """Which of several processes this one is, as torchrun, SLURM or our own parent say in the environment."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Self

@@ -1,7 +1,5 @@
 """Where the YAML files are that come with the package, and what they are called."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from gptexp.config.keys import SCHEMAS

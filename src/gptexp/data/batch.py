@@ -1,10 +1,8 @@
 """What every task hands to the model.  B sequences, T tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -40,7 +38,7 @@ class Batch:
         """What summed losses of a part of the global batch add to its mean: nats a target, and a label."""
         return of_targets / max(1, self.total_targets) + of_labels / max(1, self.total_labels)
 
-    def split(self, size: int | None = None, tokens: int | None = None) -> Iterator[Batch]:
+    def split(self, size: int | None = None, tokens: int | None = None) -> Iterator[Self]:
         """Micro-batches of sequences of similar length, each cut to its own longest.
 
         At most `size` sequences and, where there is more than one, `tokens` tokens (padding included) in each.
@@ -55,16 +53,16 @@ class Batch:
             yield self._map(lambda x, chosen=chosen, longest=longest: x[chosen, :longest] if x.ndim > 1 else x[chosen])
             start += rows
 
-    def rows(self, chosen: slice | Tensor) -> Batch:
+    def rows(self, chosen: slice | Tensor) -> Self:
         """Some of the sequences; the counts stay those of the whole global batch."""
         return self._map(lambda tensor: tensor[chosen])
 
-    def to(self, device: torch.device, non_blocking: bool = True) -> Batch:
+    def to(self, device: torch.device, non_blocking: bool = True) -> Self:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-    def pin_memory(self) -> Batch:
+    def pin_memory(self) -> Self:
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self, function) -> Batch:  # type: ignore[no-untyped-def]
+    def _map(self, function) -> Self:  # type: ignore[no-untyped-def]
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
         return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})

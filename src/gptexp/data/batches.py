@@ -1,7 +1,5 @@
 """Which batch a rank computes: by optimizer step in training, every sequence once in a held-out pass."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

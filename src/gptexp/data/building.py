@@ -3,8 +3,6 @@
 Two runs may want it at once, and either may be killed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
@@ -13,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock
@@ -220,7 +218,7 @@ class _Writer:
         self.counts["tokens"] += 1
         self.counts["targets"] += 1
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

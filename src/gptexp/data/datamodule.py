@@ -1,7 +1,5 @@
 """Batches for Lightning: the training set is indexed by optimizer step, so nothing has to be saved to resume."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import lightning as L

@@ -1,7 +1,5 @@
 """Sequences with rows of features: pictures whose caption is learned, and texts whose sound is learned."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -1,7 +1,5 @@
 """Text from tokens that come one at a time, and strings that end it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Decode = Callable[[list[int]], str]

@@ -1,7 +1,5 @@
 """Is a file what was written? Hashes of files, and JSON that carries its own."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 Dynamic as in RoBERTa (arXiv 1907.11692): what is hidden is a function of (seed, epoch, sequence), anew each epoch.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pictures, clips and sound as values: read from any files, kept as arrays, written to files that anyone opens."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +59,7 @@ class Picture:
         return np.stack([np.asarray(image) for image in fitted])
 
     @classmethod
-    def of(cls, given: Any) -> Picture:
+    def of(cls, given: Any) -> "Picture":
         """From a file (PNG, JPEG, GIF, ...), an image of Pillow's, or an array [H, W, 3] or [F, H, W, 3] of bytes.
 
         Raises:
@@ -157,7 +155,7 @@ class Sound:
             raise UserError(f"{path}: cannot be written as sound ({error}). Give a name that ends in .wav") from error
 
     @classmethod
-    def of(cls, given: Any) -> Sound:
+    def of(cls, given: Any) -> "Sound":
         """From a file (WAV, FLAC, ... of any rate, width and number of channels), or samples [N] at 16,000 a second.
 
         Raises:

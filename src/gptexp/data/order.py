@@ -5,8 +5,6 @@ evaluation of a permutation. The permutation is a Feistel network with cycle wal
 "Ciphers with arbitrary finite domains"), so that it needs no memory however many examples there are.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -3,8 +3,6 @@
 Whatever a rank computes, it knows the number of valid targets of the whole global batch before anything is computed.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import numpy as np

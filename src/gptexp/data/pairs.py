@@ -5,8 +5,6 @@ document whose B is about as long, so that no length tells the answer. Which one
 (seed, epoch, sequence).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

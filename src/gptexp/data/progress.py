@@ -1,7 +1,5 @@
 """How far a long pass over data is: a bar on a terminal or in a notebook, a line now and then elsewhere."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterable, Iterator

@@ -6,8 +6,6 @@ Back to sound with the pseudo-inverse of the mel filters and Griffin-Lim (1984; 
 Legend: N samples, T frames, M = 40 mel channels.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

@@ -7,8 +7,6 @@ agree in at least 60 % are joined (Broder 1997; Leskovec, Rajaraman and Ullman, 
 A group's side follows from a hash of its first text. About 200 bytes of memory an example.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import sys

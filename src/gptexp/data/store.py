@@ -8,8 +8,6 @@ Of pictures and sound there are rows of features beside the tokens (train.featur
 was (test.media).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

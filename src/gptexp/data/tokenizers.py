@@ -1,7 +1,5 @@
 """Text to token numbers and back: four kinds, one object, one file format (Hugging Face's tokenizer.json)."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable
@@ -77,7 +75,7 @@ class Tokenizer:
         path.with_name("tokenizer_config.json").write_text(json.dumps(said, indent=1) + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> Tokenizer:
+    def load(cls, path: Path) -> "Tokenizer":
         """The tokenizer.json of ours or of others, or what transformers makes of the older files beside its place.
 
         Raises:

@@ -3,8 +3,6 @@
 Names and defaults are those of transformers' own classes and files.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

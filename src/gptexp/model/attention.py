@@ -3,9 +3,8 @@
 Legend: B sequences, T tokens, S tokens attended to, C width, H heads, G key/value heads, D size of a head.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ class KeyValueCache:
     cross: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # layer -> keys and values of the memory
 
     @classmethod
-    def empty(cls, config: TransformerConfig, batch: int, longest: int, like: Tensor) -> KeyValueCache:
+    def empty(cls, config: TransformerConfig, batch: int, longest: int, like: Tensor) -> Self:
         shape = (config.layers, batch, config.kv_heads, longest, config.head_width)
         return cls(like.new_zeros(shape), like.new_zeros(shape))
 

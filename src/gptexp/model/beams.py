@@ -3,8 +3,6 @@
 Legend: B prompts, N beams of each, V vocabulary.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The switches of the Transformer. The defaults are those of `modern`, which is Qwen3's architecture."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -9,8 +9,6 @@ backward pass, one by one, as Korthikanti et al. 2022 (arXiv 2205.05198) count t
 Legend: B sequences, T tokens, S tokens of the source, C width, V vocabulary.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 

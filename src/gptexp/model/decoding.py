@@ -4,8 +4,6 @@ sampling.py says how a token is chosen, reading.py holds the batch, beams.py sea
 makes it fast on a CPU.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace

@@ -6,12 +6,10 @@ weights from memory; both are less here. transformer.py stays the reference, and
 Legend: B sequences, S tokens attended to, C width, H heads, G key/value heads, D size of a head, V vocabulary.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +61,7 @@ class Fast:
         self.turned = torch.cat((self.same[D // 2 :], -self.same[: D // 2]))  # x @ turned = (-right, left)
 
     @classmethod
-    def of(cls, model: Transformer, weights: str | Fast, rows: int) -> Fast | None:
+    def of(cls, model: Transformer, weights: str | Self, rows: int) -> Self | None:
         """In this format, with "auto" in the fastest; None where float32 is best left to the model itself.
 
         One that is there already stays as it is.

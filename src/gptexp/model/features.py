@@ -6,8 +6,6 @@ a softmax over the levels of each channel, all channels at once, and whether the
 Legend: B sequences, T tokens, F rows of features at most, N rows in all, D channels of a row, C width.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

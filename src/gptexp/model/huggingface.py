@@ -3,8 +3,6 @@
 architectures.py has the names side by side. What does not fit is refused with the reason, never approximated.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

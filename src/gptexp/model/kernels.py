@@ -5,8 +5,6 @@ There the way of the weights from memory takes the time: they are laid out as th
 Legend: B rows, I inputs, O outputs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 

@@ -3,8 +3,6 @@
 Names of the weights do not change, and a merged model is a plain one again.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 

@@ -3,8 +3,6 @@
 Legend: B sequences, T tokens, H heads, C width, D size of a head.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

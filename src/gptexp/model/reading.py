@@ -3,8 +3,6 @@
 Legend: B sequences, T tokens, V vocabulary.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,11 +4,9 @@ and what keeps an answer from going in circles: a penalty on repetition (1909.05
 Legend: B sequences, V vocabulary, K tokens to draw from.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -60,7 +58,7 @@ class Sampling:
         if wrong:
             raise ValueError("; ".join(wrong))
 
-    def changed(self, answers: int = 1, **given: Any) -> Sampling:
+    def changed(self, answers: int = 1, **given: Any) -> Self:
         """The same with the values that are given, None being not given; several answers are drawn, or from beams.
 
         What has no effect beside them falls back to its default: beams where something is drawn, candidates where it

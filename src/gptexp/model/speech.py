@@ -1,7 +1,5 @@
 """Generation where a step is a row of features and not a token: the frames of a sound."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -7,8 +7,6 @@ others (attention.py) and think by itself (FeedForward), a head turns the result
 Legend: B sequences, T tokens, S tokens of the source, C width, V vocabulary.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The model card of an exported model: what it is, what it has seen, how good it is, how to load it, and its limits."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +97,8 @@ def _training(run: RunFolder) -> str:
         steps=result.get("steps", 0),
         tokens=result.get("tokens", 0),
         seed=config.seed,
-        fingerprint=run.data().get("fingerprint", "unknown"),
-        sources="\n".join(_sources(run.data().get("corpus", {}))),
+        fingerprint=run.read("data").get("fingerprint", "unknown"),
+        sources="\n".join(_sources(run.read("data").get("corpus", {}))),
         curve="\n".join(_curve(run.metrics())),
         metrics=tables.metrics_table(result.get("metrics", {})),
         remarks="\n".join(f"- {remark}" for remark in result.get("remarks", [])),

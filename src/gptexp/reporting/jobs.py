@@ -1,7 +1,5 @@
 """How the jobs of a sweep ended. A file, since a launcher may run them in other processes or on other machines."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import asdict, dataclass

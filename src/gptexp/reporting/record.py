@@ -10,8 +10,6 @@ crash.json        the step that a guard stopped
 result.json       status, steps, tokens, speed, metrics
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -24,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
@@ -53,7 +51,7 @@ class RunFolder:
         compose.save(config, self.path / "config.yaml")
         _write_json(self.path / "environment.json", environment())
 
-    def adopt(self, other: RunFolder) -> None:
+    def adopt(self, other: Self) -> None:
         """Begin with the checkpoints and the curve of another run."""
         temporary = self.path.with_name(f".{self.path.name}.tmp")  # a kill in between must not leave half of it
         shutil.rmtree(temporary, ignore_errors=True)
@@ -71,34 +69,24 @@ class RunFolder:
 
     def result(self) -> dict[str, Any]:
         """result.json, or {} before anything was written."""
-        return _read_json(self.path / "result.json")
+        return self.read("result")
 
     def write_result(self, **values: Any) -> None:
-        _write_json(self.path / "result.json", {**self.result(), **values})
+        self.write("result", **{**self.result(), **values})
 
     def settings(self) -> dict[str, Any]:
         """config.yaml as plain values, for dashboards."""
         return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml")))
 
-    def crash(self) -> dict[str, Any]:
-        """The record of the step that a guard stopped, or {}."""
-        return _read_json(self.path / "crash.json")
+    def read(self, record: str) -> dict[str, Any]:
+        """What is in crash.json, data.json or micro_batch.json, or {}.
 
-    def write_crash(self, record: dict[str, Any]) -> None:
-        _write_json(self.path / "crash.json", record)
+        The last says what fits into memory, where that has turned out to be less than was asked for.
+        """
+        return _read_json(self.path / f"{record}.json")
 
-    def micro_batch(self) -> int | None:
-        """What fits into memory, where that has turned out to be less than was asked for."""
-        return _read_json(self.path / "micro_batch.json").get("micro_batch")
-
-    def write_micro_batch(self, size: int) -> None:
-        _write_json(self.path / "micro_batch.json", {"micro_batch": size})
-
-    def data(self) -> dict[str, Any]:
-        return _read_json(self.path / "data.json")
-
-    def write_data(self, data: dict[str, Any]) -> None:
-        _write_json(self.path / "data.json", data)
+    def write(self, record: str, **values: Any) -> None:
+        _write_json(self.path / f"{record}.json", values)
 
     def log(self, row: dict[str, Any]) -> None:
         with self.metrics_file.open("a") as out:

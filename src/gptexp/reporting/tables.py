@@ -1,7 +1,5 @@
 """What a run prints: its metrics next to the baseline, and its samples."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 W&B never needs an account, a key, a prompt or the network: without them it writes offline and says so once.
 """
 
-from __future__ import annotations
-
 import csv
 import netrc
 import os

@@ -1,12 +1,10 @@
 """The interface of a task. A new task is one file here, one dataclass in the schema and one YAML under conf/task."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +30,7 @@ class Losses:
     labels: int
 
     @classmethod
-    def summed(cls, parts: list[Losses]) -> Losses:
+    def summed(cls, parts: list[Self]) -> Self:
         return cls(*(sum(values) for values in zip(*map(astuple, parts), strict=True)))
 
     def mean(self) -> float:
@@ -56,7 +54,7 @@ class Task(ABC):
         self.config, self.context = config, context
 
     @classmethod
-    def on(cls, model: schema.Model) -> type[Task]:  # noqa: ARG003
+    def on(cls, model: schema.Model) -> "type[Task]":  # noqa: ARG003
         """The class that does the task on this kind of model."""
         return cls
 

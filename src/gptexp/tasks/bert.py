@@ -1,7 +1,5 @@
 """BERT's pretraining (Devlin et al. 2018): hidden tokens and next-sentence prediction, on the same pairs of texts."""
 
-from __future__ import annotations
-
 import math
 
 from gptexp.config import schema

@@ -5,8 +5,6 @@ Exact match, BLEU (Papineni et al. 2002) and chrF (Popović 2015) next to the ca
 frames (Arnab et al. 2021, arXiv 2103.15691).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any

@@ -4,8 +4,6 @@ By default an encoder tags each token as outside, first or further token of a te
 9505040). With any other model.arch the terms are generated, separated by semicolons.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Masked language modelling (Devlin et al. 2018): hidden tokens from those on both sides, over windows of a stream."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

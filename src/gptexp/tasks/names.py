@@ -1,7 +1,5 @@
 """Names in a text: what no dictionary has, and a summary can only copy."""
 
-from __future__ import annotations
-
 import random
 import re
 

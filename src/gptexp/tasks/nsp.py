@@ -1,7 +1,5 @@
 """Next-sentence prediction (Devlin et al. 2018): does the second text follow the first? Accuracy, 0 to 1."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

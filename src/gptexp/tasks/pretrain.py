@@ -5,8 +5,6 @@ summarize as well (Zhang et al. 2020, PEGASUS, arXiv 1912.08777, where the sente
 a share of these the names are exchanged for those of other documents, so that copying is learned, and not the names.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re

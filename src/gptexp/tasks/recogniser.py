@@ -4,11 +4,10 @@ Convolutions and a recurrent layer over frames, letters by CTC (Graves et al. 20
 the recordings of its training split, and kept; no text of another split was ever heard.
 """
 
-from __future__ import annotations
-
 import hashlib
 from itertools import groupby
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ class Recogniser(nn.Module):
         self.letters = nn.Linear(WIDTH, tokenizer.vocab_size)
 
     @classmethod
-    def of(cls, store: Store) -> Recogniser:
+    def of(cls, store: Store) -> Self:
         """The recogniser of a store: as it was kept, or trained now."""
         this = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
         file = store.folder.parent.parent / "recognisers" / f"{store.fingerprint}-{this}.pt"

@@ -5,8 +5,6 @@ and on recordings that went to levels and back; mel-cepstral distortion in decib
 warping of time, and the ratio of durations. The baseline is the recording of another text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Summarization: a text, then its summary; ROUGE F1 in percent (Lin 2004) next to the beginning of the text."""
 
-from __future__ import annotations
-
 import re
 
 from rouge_score.rouge_scorer import RougeScorer

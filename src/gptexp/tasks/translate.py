@@ -1,7 +1,5 @@
 """Translation: a text, then the same in another language; BLEU, chrF (both 0 to 100) and exact matches (0 to 1)."""
 
-from __future__ import annotations
-
 from sacrebleu.metrics import BLEU, CHRF
 
 from gptexp.tasks.base import TextToText

@@ -10,8 +10,6 @@ Sharded, the first two are one file a rank, model-00001-of-00002.safetensors (se
 checks the manifest first: weights are either those that were written, or refused.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """A full deterministic pass over a held-out split: loss, then generated answers scored next to the naive baseline."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice

@@ -3,8 +3,6 @@
 python -m gptexp.training.fit RUN_FOLDER
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal
@@ -76,7 +74,7 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
             failed = False
         except BaseException as error:
             if isinstance(error, OutOfMemoryError):
-                folder.write_micro_batch(error.micro_batch)
+                folder.write("micro_batch", micro_batch=error.micro_batch)
             if world.is_first:
                 was_stopped = isinstance(error, Stopped | KeyboardInterrupt)
                 folder.write_result(status="stopped" if was_stopped else "failed", error=f"{error!r}")
@@ -166,7 +164,7 @@ def _restore(module: Module, recorder: Recorder) -> None:
     elif config.init:
         initialise(module.model, config)
         adapt(module.model, config.optim)
-    module.micro_batch = folder.micro_batch() or config.trainer.micro_batch
+    module.micro_batch = folder.read("micro_batch").get("micro_batch") or config.trainer.micro_batch
     if world.is_first:
         folder.forget_after(module.step)
         folder.write_result(status="running", error=None)

@@ -1,8 +1,5 @@
 """What stops a run before its weights are harmed, and the record that lets `gptexp.replay` look at it."""
 
-from __future__ import annotations
-
-import base64
 import math
 import time
 from typing import Any
@@ -41,22 +38,20 @@ def record_crash(folder: RunFolder, module: Any, world: World, error: NotFiniteE
     """Write crash.json (first rank; all ranks call it) and give back what to tell the user."""
     batch = error.batch
     examples = batch.examples.tolist() if batch.examples is not None else []
-    ranks = world.gathered({"examples": examples, "random_state": base64.b64encode(_random_state()).decode()})
+    ranks = world.gathered(examples)
     if world.is_first:
-        folder.write_crash(
-            {
-                "step": module.step,
-                "loss": str(error.loss),  # JSON has no NaN
-                "gradient_norm": str(error.norm),
-                "examples": [rank["examples"] for rank in ranks],
-                "random_states": [rank["random_state"] for rank in ranks],
-                "ranks": world.size,
-                "strategy": module.config.trainer.strategy,
-                "precision": str(module.trainer.precision),
-                "learning_rate": module.learning_rate,
-                "last_metrics": folder.metrics()[-3:],
-                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            }
+        folder.write(
+            "crash",
+            step=module.step,
+            loss=str(error.loss),  # JSON has no NaN
+            gradient_norm=str(error.norm),
+            examples=ranks,
+            ranks=world.size,
+            strategy=module.config.trainer.strategy,
+            precision=str(module.trainer.precision),
+            learning_rate=module.learning_rate,
+            last_metrics=folder.metrics()[-3:],
+            time=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )
     what = "loss" if not math.isfinite(error.loss) else "gradient"
     return RunError(
@@ -64,7 +59,3 @@ def record_crash(folder: RunFolder, module: Any, world: World, error: NotFiniteE
         f"are saved. python -m gptexp.replay {folder.path} looks at this step; with --skip, or "
         f"--lr-factor 0.5, it goes on from there"
     )
-
-
-def _random_state() -> bytes:
-    return torch.get_rng_state().numpy().tobytes()

@@ -1,7 +1,5 @@
 """What this machine computes well."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 
 import torch

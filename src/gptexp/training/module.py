@@ -4,8 +4,6 @@ Lightning gives devices, strategies, precision and loops. The clock is our own `
 follow from (seed, step, rank), and the loss is divided by the valid targets of the whole global batch.
 """
 
-from __future__ import annotations
-
 import sys
 from contextlib import nullcontext
 from typing import Any

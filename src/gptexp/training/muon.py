@@ -4,16 +4,15 @@ Why not torch.optim.Muon: it multiplies in bf16 one matrix at a time, which on a
 slower than fp32. Here matrices of one shape are stacked, and the caller says which precision the machine is good at.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
+
+from gptexp.training.sharding import placed, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from the same source
 ITERATIONS = 5
@@ -53,13 +52,13 @@ class Muon(Optimizer):
             buffer, gradient = state["momentum_buffer"], parameter.grad
             assert gradient is not None
             buffer.lerp_(gradient, 1 - momentum)
-            directions.append(_whole(gradient.lerp(buffer, momentum)))
+            directions.append(whole(gradient.lerp(buffer, momentum)))
         updates = orthogonalised(torch.stack(directions), self.dtype)  # [matrices, rows, columns]
         rows, columns = updates.shape[1:]
         scale = max(1.0, rows / columns) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1 - lr * weight_decay)
-            parameter.add_(_like(update.to(parameter.dtype), parameter), alpha=-lr * scale)
+            parameter.add_(placed(update.to(parameter.dtype), parameter), alpha=-lr * scale)
 
 
 def orthogonalised(matrices: Tensor, dtype: torch.dtype) -> Tensor:
@@ -73,14 +72,3 @@ def orthogonalised(matrices: Tensor, dtype: torch.dtype) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
-
-
-def _whole(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def _like(update: Tensor, parameter: Tensor) -> Tensor:
-    """A sharded parameter takes its own part of the whole update."""
-    if isinstance(parameter, DTensor):
-        return distribute_tensor(update.contiguous(), parameter.device_mesh, parameter.placements)
-    return update

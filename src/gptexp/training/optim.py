@@ -1,7 +1,5 @@
 """Optimizers: Muon for the blocks' matrices with AdamW for the rest, or AdamW for everything."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.optim import Optimizer

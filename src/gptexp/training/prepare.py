@@ -1,7 +1,5 @@
 """What a run needs before anything is trained: its task, and its data encoded for it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

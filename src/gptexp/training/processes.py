@@ -4,8 +4,6 @@ Why not torchrun's agent: it takes three seconds to start, kills ranks that are 
 own before the traceback that matters. Under torchrun or SLURM nothing is started here: the ranks are there already.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Loss, tokens a second and the time left: a bar on a terminal or in a notebook, a line now and then elsewhere."""
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """Weights by name, without torch: a run of ours, or what has been published in the layout of transformers."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """What is kept of a run while it trains: lines of metrics.jsonl, checkpoints, and the record of a crash."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """One step again, on one process, with eyes open."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +41,7 @@ def replay(folder: RunFolder) -> Replay:
     Raises:
         UserError: there is no whole checkpoint.
     """
-    config, step = folder.config(), folder.crash()["step"]
+    config, step = folder.config(), folder.read("crash")["step"]
     prepared = prepare(config, folder.tokenizer)
     device = hardware.pick_device(config.trainer.accelerator)
     model, _ = load_run(folder, f"step-{step:06d}")

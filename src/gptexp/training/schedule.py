@@ -1,7 +1,5 @@
 """The learning rate as a share of its peak, a function of the step alone."""
 
-from __future__ import annotations
-
 import math
 
 from gptexp.config.schema import Optim

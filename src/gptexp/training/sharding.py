@@ -4,8 +4,6 @@ A shard file is safetensors; its header says for each piece where it belongs in 
 together when they are read, so that any number of ranks can read what any other number has written.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,7 +32,7 @@ def settle(model: nn.Module) -> None:
 def placed(full: Tensor, like: Tensor) -> Tensor:
     """`full` on the device of `like`, and sharded as it is; a single number stays whole."""
     if full.ndim and isinstance(like, DTensor):
-        return distribute_tensor(full.to(like.device), like.device_mesh, like.placements)
+        return distribute_tensor(full.to(like.device).contiguous(), like.device_mesh, like.placements)
     return full.to(like.device)
 
 

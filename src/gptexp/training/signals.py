@@ -4,8 +4,6 @@ SIGTERM comes from schedulers and `kill`, SIGINT from Ctrl-C, SIGUSR1 from SLURM
 time is over. A second Ctrl-C stops at once.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """How ranks share the work: each a whole copy (DDP), or each a part of every matrix (FSDP2)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """From a config to a model, and from a name to weights."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Set
 from dataclasses import fields, replace
@@ -75,7 +73,7 @@ def task_of(source: RunFolder | Published, model: Transformer) -> tuple[schema.T
     if isinstance(source, RunFolder):
         config = source.config()
         if isinstance(config.task, schema.Speak):
-            config.task.voices = source.data().get("corpus", {}).get("voices", [])
+            config.task.voices = source.read("data").get("corpus", {}).get("voices", [])
         return config.task, config.model
     task = source.task
     if task is None and model.config.arch != "decoder":

@@ -1,7 +1,5 @@
 """The processes of a run, and what they tell each other."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

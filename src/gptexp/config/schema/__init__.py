@@ -4,8 +4,6 @@ The YAML files under conf/ state only differences from these defaults. `option(.
 marks what cannot change what a run computes: it is left out of the run's id (see identity.py).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from gptexp.config.option import option

@@ -1,7 +1,5 @@
 """Settings of the sources of examples, and of tokenizers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

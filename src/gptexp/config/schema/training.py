@@ -1,7 +1,5 @@
 """Settings of optimizers, of training and of loggers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from omegaconf import MISSING

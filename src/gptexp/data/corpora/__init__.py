@@ -1,7 +1,5 @@
 """One source of examples a file: pydocs, cldr, files, hub, scenes, spoken, images, recordings."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a corpus is: examples with named text fields, in an order that never changes, and a fingerprint."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Exact by construction, unlimited, and no network: what a translation task needs 
 countries and languages come in lists of two or three, so that a held-out phrase is made of words that were seen.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Documentation as prose: without code examples, empty headings, and what is said over and over."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from hashlib import blake2b

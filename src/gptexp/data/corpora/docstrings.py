@@ -4,8 +4,6 @@ Run as a script it is such a process: a JSON list of paths on stdin, a JSON list
 Scripts of their own, and not multiprocessing, since that runs the caller's main module again.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import os

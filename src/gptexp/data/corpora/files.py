@@ -3,8 +3,6 @@
 A text file is cut at line ends into pieces, so that neither memory nor the split depends on its length.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import glob

@@ -1,7 +1,5 @@
 """Anything that datasets.load_dataset takes, of texts or pictures: a name on the hub, or a local folder."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """The user's own pictures and clips, with captions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

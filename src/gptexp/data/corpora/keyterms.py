@@ -1,7 +1,5 @@
 """Paragraphs of documentation without their markup, and the terms that their author had marked as code or reference."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

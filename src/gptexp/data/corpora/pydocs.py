@@ -6,8 +6,6 @@ the pairs of a test split are never pretrained on. Of near-duplicates (generated
 is kept, and packages named in `unseen` are only ever tested on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The user's own recordings, with what is said in them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

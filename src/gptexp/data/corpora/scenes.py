@@ -3,8 +3,6 @@
 Some pairs of colour and shape are never trained on, each colour and shape in others: they are the split `unseen`.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 The library and its voices come in the wheel espeakng-loader. Its sound is not the same bytes twice, so it is kept.
 """
 
-from __future__ import annotations
-
 import ctypes
 import random
 import sqlite3
@@ -94,10 +92,10 @@ def _said(kept: Path, voice: str, text: str) -> NDArray[np.int16]:
 class _Espeak:
     """espeak-ng through its C interface (speak_lib.h). There is one in a process: the library has one state."""
 
-    instance: _Espeak | None = None
+    instance: "_Espeak | None" = None
 
     @classmethod
-    def get(cls) -> _Espeak:
+    def get(cls) -> "_Espeak":
         cls.instance = cls.instance or cls()
         return cls.instance
 

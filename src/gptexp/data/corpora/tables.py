@@ -5,8 +5,6 @@ Columns that are called otherwise are named with data.fields. A column `split` s
 equal texts must not stay on one side. A picture may be a clip, a GIF for instance.
 """
 
-from __future__ import annotations
-
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
