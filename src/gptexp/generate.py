@@ -45,7 +45,9 @@ def _arguments() -> argparse.Namespace:
     for name, (kind, what) in SAMPLING.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=what)
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends an answer; can be repeated")
-    parser.add_argument("--stream", action="store_true", help="show each answer while it comes")
+    parser.add_argument(
+        "--stream", action="store_true", help="show each answer while it comes, without beams or candidates"
+    )
     parser.add_argument(
         "--weights",
         default="float32",

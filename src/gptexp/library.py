@@ -92,8 +92,9 @@ class GPT:
 
         Args:
             max_length: tokens in all, those of the prompt included; or give max_new_tokens without them.
-            temperature: 0 takes the likeliest token each time; default 0, or 0.8 for several sequences.
-            sampling: other fields of gptexp.model.decoding.Sampling: top_k, top_p, seed, ...
+            temperature: 0 takes the likeliest token each time; default 0, 0.8 for several sequences, and that of the
+                task where it draws candidates.
+            sampling: other fields of gptexp.model.decoding.Sampling: top_k, top_p, candidates, seed, ...
 
         Raises:
             UserError: a value is out of its range, or the model does not generate.
@@ -110,7 +111,8 @@ class GPT:
         if max_new_tokens is None:
             room = self.model.config.context - len(start)
             max_new_tokens = min(room, 64) if max_length is None else max_length - len(start)
-        if temperature is None and num_return_sequences == 1:
+        candidates = sampling.get("candidates") or self.task.sampling.candidates
+        if temperature is None and num_return_sequences == candidates == 1:
             temperature = 0.0
         try:
             chosen = self.task.sampling.changed(num_return_sequences, temperature=temperature, **sampling)

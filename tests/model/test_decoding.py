@@ -71,6 +71,13 @@ def test_of_candidates_the_one_that_most_others_resemble_is_given():
     assert generate(model, PROMPTS[:1], 10, -1, Sampling(0.9, candidates=9), seeds=[7]) == [consensus(drawn)]
 
 
+def test_candidates_are_drawn_a_few_at_a_time(monkeypatch):
+    model, sampling = a_model(), Sampling(0.9, candidates=5)
+    expected = generate(model, PROMPTS, 10, -1, sampling)
+    monkeypatch.setattr("gptexp.model.decoding.ROWS", 3)
+    assert generate(model, PROMPTS, 10, -1, sampling) == expected
+
+
 def test_copies_of_a_prompt_get_answers_of_their_own():
     model = a_model()
     drawn = generate(model, [PROMPTS[0]] * 4, 10, -1, DRAWN)

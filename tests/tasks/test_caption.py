@@ -60,6 +60,7 @@ def test_a_picture_is_captioned_by_every_door(own_folder, monkeypatch, capsys):
     assert said == folder.samples()[0]["output"] == model.caption(kept) == model.caption(Image.open(kept))
     assert model.generate(str(kept), max_new_tokens=24) == [said]
     assert model.generate(str(kept), max_new_tokens=24, num_return_sequences=2, beams=2)[0]
+    assert model.generate(str(kept), max_new_tokens=24, candidates=3)[0]
     with pytest.raises(UserError, match="none of GPT2LMHeadModel"):
         model.save_pretrained(own_folder / "exported")
 

@@ -6,11 +6,13 @@ import pytest
 from conftest import TRAIN, sentence
 
 from gptexp.config import compose, schema
-from gptexp.data.tokenizers import EOS
+from gptexp.config.errors import UserError
+from gptexp.data.tokenizers import EOS, build
 from gptexp.run import run
 from gptexp.tasks import make_task
 from gptexp.tasks.summarize import names_copied
 from gptexp.training.prepare import prepare
+from gptexp.training.weights import build_model
 
 TEXT = "Open a file. Then read_all of it with GZipFile, version 3, for the sake of a long text that has many words."
 EXAMPLES = [{"source": TEXT, "target": "Read a GZipFile with read_all."}] * 4
@@ -33,6 +35,16 @@ def test_a_run_tells_intervals_and_searches_with_beams(tiny, pairs_file, capsys)
     metrics = folder.result()["metrics"]
     assert metrics["test/low/rouge1"] <= metrics["test/rouge1"] <= metrics["test/high/rouge1"]
     assert "95 %" in capsys.readouterr().out
+
+
+def test_an_answer_does_not_depend_on_what_is_asked_beside_it(tiny):
+    config = tiny("task=summarize", "task.candidates=4", "task.max_target=8")
+    tokenizer = build(schema.Byte(), [])
+    model, task = build_model(config, tokenizer.vocab_size), make_task(config.task, config.model)
+    texts = [TEXT, "A bird falls.", TEXT[:40]]
+    assert task.answers(model, tokenizer, texts) == [task.answers(model, tokenizer, [text])[0] for text in texts]
+    with pytest.raises(UserError, match=r"task\.beams=4 searches, task\.candidates=32 draws: one of them must be 1"):
+        make_task(compose.composed(["task=summarize", "task.beams=4"]).task, config.model)
 
 
 def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_folder):

@@ -23,7 +23,7 @@ from gptexp.model.transformer import Transformer
 __all__ = ["Fast", "Sampling", "generate", "stream"]
 
 GREEDY = Sampling()
-ROWS = 128  # candidates that are drawn at a time
+ROWS, TOKENS = 128, 32_768  # candidates that are drawn at a time, at most, and what they are long together
 
 
 def generate(
@@ -64,16 +64,10 @@ def generate(
         if sampling.beams > 1:
             return _best(model, prompts, max_new_tokens, stop, sampling, until, weights, features)
         seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
-        how: dict[str, Any] = {"until": until, "weights": weights}
         if sampling.candidates > 1:
-            return _agreed(model, prompts, max_new_tokens, stop, sampling, seeds, features, how)
-        how |= {"seeds": seeds, "features": features}
-        rows: list[list[int]] = [[] for _ in prompts]
-        for tokens in stream(model, prompts, max_new_tokens, stop, sampling, **how):
-            for row, token in zip(rows, tokens, strict=True):
-                if token is not None:
-                    row.append(token)
-        return rows
+            return _agreed(model, prompts, max_new_tokens, stop, sampling, seeds, until, weights, features)
+        how: dict[str, Any] = {"seeds": seeds, "until": until, "weights": weights, "features": features}
+        return _collected(stream(model, prompts, max_new_tokens, stop, sampling, **how), len(prompts))
     finally:
         model.train(was_training)
 
@@ -152,20 +146,31 @@ def _agreed(
     stop: int,
     sampling: Sampling,
     seeds: Sequence[int],
+    until: Callable[[list[int]], bool] | None,
+    weights: str | Fast,
     features: list[NDArray[np.uint8]] | None,
-    how: dict[str, Any],
 ) -> list[list[int]]:
     """For each prompt, the one of its candidates that most others resemble."""
     count, one = sampling.candidates, replace(sampling, candidates=1)
-    some = max(1, ROWS // count)
-    how |= {"weights": Fast.of(model, how["weights"], ROWS) or how["weights"]}  # packed once
-    found: list[list[int]] = []
-    for start in range(0, len(prompts), some):
-        here = range(start, min(start + some, len(prompts)))
-        copies = [number for number in here for _ in range(count)]
-        each = [seed for number in here for seed in replace(sampling, seed=seeds[number]).seeds(count)]
-        given = features and [features[number] for number in copies]
-        drawn = generate(model, [prompts[number] for number in copies], max_new_tokens, stop, one, seeds=each,
-                         features=given, **how)  # fmt: skip
-        found += [consensus(drawn[place : place + count]) for place in range(0, len(drawn), count)]
-    return found
+    copies = [number for number in range(len(prompts)) for _ in range(count)]
+    each = [seed for given in seeds for seed in replace(sampling, seed=given).seeds(count)]
+    longest = min(max(map(len, prompts)) + max_new_tokens, model.config.context)
+    rows = max(1, min(ROWS, TOKENS // longest, len(copies)))
+    packed = Fast.of(model, weights, rows) or weights
+    drawn: list[list[int]] = []
+    for start in range(0, len(copies), rows):
+        some = slice(start, start + rows)
+        given = features and [features[number] for number in copies[some]]
+        how: dict[str, Any] = {"seeds": each[some], "until": until, "weights": packed, "features": given}
+        here = [prompts[number] for number in copies[some]]
+        drawn += _collected(stream(model, here, max_new_tokens, stop, one, **how), len(here))
+    return [consensus(drawn[place : place + count]) for place in range(0, len(drawn), count)]
+
+
+def _collected(steps: Iterator[list[int | None]], count: int) -> list[list[int]]:
+    rows: list[list[int]] = [[] for _ in range(count)]
+    for tokens in steps:
+        for row, token in zip(rows, tokens, strict=True):
+            if token is not None:
+                row.append(token)
+    return rows

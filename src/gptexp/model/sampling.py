@@ -47,32 +47,35 @@ class Sampling:
         wrong = [
             f"{name}={getattr(self, name)}: must be {said}" for name, (holds, said) in allowed.items() if not holds
         ]
-        if self.temperature > 0 and self.beams > 1:
+        if self.beams > 1 and self.candidates > 1:
+            wrong.append(f"beams={self.beams} searches, candidates={self.candidates} draws: one of them must be 1")
+        elif self.temperature > 0 and self.beams > 1:
             wrong.append(f"beams={self.beams}: the likeliest answer is not drawn, so temperature must be 0")
+        elif self.temperature == 0 and self.candidates > 1:
+            wrong.append(f"candidates={self.candidates}: must differ, so temperature must be above 0")
         if self.temperature == 0 and (self.top_k, self.top_p, self.min_p) != (0, 1, 0):
             wrong.append("top_k, top_p and min_p restrict what is drawn: temperature must be above 0")
         if self.length_penalty != 1 and self.beams == 1:
             wrong.append(f"length_penalty={self.length_penalty}: compares answers, so beams must be above 1")
-        if self.temperature == 0 and self.candidates > 1:
-            wrong.append(f"candidates={self.candidates}: must differ, so temperature must be above 0")
         if wrong:
             raise ValueError("; ".join(wrong))
 
     def changed(self, answers: int = 1, **given: Any) -> Self:
         """The same with the values that are given, None being not given; several answers are drawn, or from beams.
 
-        What has no effect beside them falls back to its default: beams where something is drawn, candidates where it
-        is said how, or several answers are asked for.
+        What has no effect beside them falls back to its default: beams where something is drawn, candidates where
+        beams, a temperature of 0 or several answers are asked for.
 
         Raises:
             ValueError: a value is out of its range. TypeError: there is no such value.
         """
         given = {name: value for name, value in given.items() if value is not None}
-        candidates = given.get("candidates", self.candidates)
-        if self.candidates > 1 and (answers > 1 or candidates == 1 or "temperature" in given or "beams" in given):
+        other_way = answers > 1 or given.get("beams", 1) > 1 or given.get("temperature") == 0
+        candidates = given.get("candidates", 1 if other_way else self.candidates)
+        if candidates == 1 < self.candidates:
             return replace(self, temperature=0.0, candidates=1).changed(answers, **given)
-        if candidates > self.candidates == 1:
-            given.setdefault("temperature", 0.8)
+        if candidates > 1:
+            given.setdefault("temperature", self.temperature or 0.8)
         beams = given.get("beams", self.beams if answers <= self.beams else 1)
         if "temperature" not in given and (beams > 1 or answers > 1):
             given["temperature"] = 0.0 if beams > 1 else 0.8

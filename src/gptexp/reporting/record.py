@@ -79,13 +79,13 @@ class RunFolder:
         return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml")))
 
     def read(self, record: str) -> dict[str, Any]:
-        """What is in crash.json, data.json or micro_batch.json, or {}.
+        """What is in crash.json, data.json, result.json or micro_batch.json, or {}.
 
         The last says what fits into memory, where that has turned out to be less than was asked for.
         """
         return _read_json(self.path / f"{record}.json")
 
-    def write(self, record: str, **values: Any) -> None:
+    def write(self, record: str, /, **values: Any) -> None:
         _write_json(self.path / f"{record}.json", values)
 
     def log(self, row: dict[str, Any]) -> None:

@@ -107,7 +107,8 @@ class Task(ABC):
         """What the model says to each."""
         prompts = [tuple(self.prompt(text, tokenizer)) for text in texts]
         each = list(dict.fromkeys(prompts))  # beam search takes copies of a prompt for the wish for several answers
-        rows = generate(model, list(map(list, each)), self.max_new_tokens, tokenizer.eos, self.sampling)
+        seeds = self.sampling.seeds(1) * len(each)  # an answer does not depend on what is asked beside it
+        rows = generate(model, list(map(list, each)), self.max_new_tokens, tokenizer.eos, self.sampling, seeds=seeds)
         said = dict(zip(each, rows, strict=True))
         return [tokenizer.decode(said[prompt]) for prompt in prompts]
 
@@ -221,6 +222,8 @@ class TextToText(Task):
                 "it started from random weights: train longer (trainer.max_steps), or pretrain first "
                 "(task=pretrain with the same model) and add init=RUN to this command"
             )
+        if said and self.sampling.candidates > 1:
+            said.append(f"an answer is the one of {self.sampling.candidates} drawn ones that most others resemble")
         return said
 
     def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:

@@ -95,8 +95,11 @@ def load_run(folder: RunFolder, which: str | None = None) -> tuple[Transformer, 
     try:
         checkpoint.verify(found)
     except checkpoint.DamagedError as error:
-        is_newest = found == folder.checkpoint("last")
-        way_out = "The run's own command goes on from one before" if is_newest else f"Without {found} the last is used"
+        way_out = "The run's own command goes on from one before"
+        if folder.result().get("status") == "finished":
+            way_out = "fresh=true in the run's own command trains it again"
+        if which is None and found != folder.checkpoint("last"):
+            way_out = f"Delete {found}: then the last is used"
         raise UserError(f"damaged checkpoint: {error}. {way_out}") from error
     tokenizer = Tokenizer.load(folder.path / "tokenizer.json")
     if tokenizer.fingerprint() != checkpoint.manifest(found)["belongs_to"]["tokenizer"]:

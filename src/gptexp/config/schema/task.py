@@ -44,7 +44,7 @@ class TextToText(Task):
     candidates: int = option(
         1, "answers that are drawn, of which the one that most others resemble is given", minimum=1
     )
-    temperature: float = option(0.6, "at which candidates are drawn", minimum=0.01)
+    temperature: float = option(0.6, "at which candidates are drawn, where there are several", minimum=0.01)
     no_repeat_ngram: int = option(0, "no n tokens in a row stand twice in an answer; 0: they may", minimum=0)
 
 

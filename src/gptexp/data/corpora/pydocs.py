@@ -46,7 +46,7 @@ class Pydocs(Corpus):
         self.view = VIEWS[fields]
         self.config, self.cache = config, cache
         self.sources = _sources(config.packages)
-        self.unseen = {name for name, *_ in self.sources} & set(config.unseen)
+        self.unseen = {name for name, *_ in self.sources} & set(map(_canonical, config.unseen))
         for name in set(config.unseen) - {"stdlib"}:
             _distribution("unseen", name)
         self.file = cache / "pydocs" / f"{self._key()}.jsonl"
@@ -142,7 +142,7 @@ def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
     Dependencies come first: of near-duplicates theirs is kept, whatever else is read.
     """
     known = dependencies("gptexp") if "all" in packages else set()
-    names = [*sorted(known), *sorted(set(packages) - known - {"all", "stdlib"})]
+    names = [*sorted(known), *sorted(set(map(_canonical, packages)) - known - {"all", "stdlib"})]
     sources = []
     if "all" in packages or "stdlib" in packages:
         version = ".".join(map(str, sys.version_info[:3]))
@@ -177,12 +177,16 @@ def dependencies(name: str) -> set[str]:
             continue
         for text in requires:
             requirement = Requirement(text)
-            dependency = re.sub(r"[-_.]+", "-", requirement.name).lower()
+            dependency = _canonical(requirement.name)
             wanted = not requirement.marker or requirement.marker.evaluate({"extra": ""})
             if wanted and dependency not in found:
                 found.add(dependency)
                 waiting.append(dependency)
     return {name for name in found if _is_installed(name)}
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _is_installed(name: str) -> bool:
