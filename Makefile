@@ -17,8 +17,8 @@ $(VENV)/.installed: pyproject.toml
 run: $(VENV)/.installed ## Set up, then train the main job: model=small task=summarize
 	$(BIN)/python -m gptexp.run model=small task=summarize
 
-test: $(VENV)/.installed ## Set up, then run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed ## Set up, then run the tests, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.installed ## Lint, types, spelling, and compose every shipped config
 	$(BIN)/ruff format --check .

@@ -66,7 +66,7 @@ def greedy(model, tokens, count=50):
 
 
 @torch.no_grad()
-def same(ours, theirs, atol=1e-5):
+def assert_same(ours, theirs, atol=1e-5):
     tokens = torch.randint(ours.config.vocab_size, (2, 33))
     torch.testing.assert_close(ours.head(ours(tokens)), theirs(tokens).logits, atol=atol, rtol=1e-5)
 
@@ -76,7 +76,7 @@ def same(ours, theirs, atol=1e-5):
 def test_a_model_of_transformers_comes_in_and_goes_out_again(kind, shape, tmp_path):
     theirs = published(kind, tmp_path, shape)
     ours = huggingface.load(tmp_path)
-    same(ours, theirs)
+    assert_same(ours, theirs)
     prompt = torch.randint(ours.config.vocab_size, (2, 5))
     assert torch.equal(greedy(ours, prompt), theirs.generate(prompt, max_new_tokens=50, do_sample=False))
     (tmp_path / "again").mkdir()
@@ -84,7 +84,7 @@ def test_a_model_of_transformers_comes_in_and_goes_out_again(kind, shape, tmp_pa
     written, again = (load_file(folder / "model.safetensors") for folder in (tmp_path, tmp_path / "again"))
     assert written.keys() == again.keys()
     assert all(torch.equal(written[name], again[name]) for name in written)
-    same(ours, AutoModelForCausalLM.from_pretrained(tmp_path / "again"))
+    assert_same(ours, AutoModelForCausalLM.from_pretrained(tmp_path / "again"))
 
 
 OURS = {
@@ -151,11 +151,11 @@ def test_older_files_are_read_too(tmp_path):
     }
     save_file(weights | {"h.0.attn.bias": torch.ones(1, 1, 64, 64)}, tmp_path / "model.safetensors")
     edit(tmp_path, n_ctx=64, activation_function="gelu_new", n_inner=None)
-    same(huggingface.load(tmp_path), theirs)
+    assert_same(huggingface.load(tmp_path), theirs)
     theirs = published("llama3", tmp_path)
     rope = dict(SCALED)
     edit(tmp_path, rope_parameters=None, rope_theta=rope.pop("rope_theta"), rope_scaling=rope, head_dim=None)
-    same(huggingface.load(tmp_path), theirs)
+    assert_same(huggingface.load(tmp_path), theirs)
 
 
 def test_shards_are_read(tmp_path):
@@ -163,7 +163,7 @@ def test_shards_are_read(tmp_path):
     theirs.save_pretrained(tmp_path, max_shard_size="20kB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     (tmp_path / "model.safetensors").unlink()
-    same(huggingface.load(tmp_path), theirs)
+    assert_same(huggingface.load(tmp_path), theirs)
     next(iter(sorted(tmp_path.glob("model-*.safetensors")))).unlink()
     with pytest.raises(OSError, match="model-00001"):
         huggingface.load(tmp_path)
@@ -171,7 +171,7 @@ def test_shards_are_read(tmp_path):
 
 def test_weights_in_bf16_are_computed_with_in_fp32(tmp_path):
     huggingface.save(a_model(context=64), tmp_path, torch.bfloat16)
-    same(huggingface.load(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32))
+    assert_same(huggingface.load(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32))
     assert AutoModelForCausalLM.from_pretrained(tmp_path).dtype == torch.bfloat16
 
 
@@ -204,7 +204,7 @@ def test_what_computes_something_else_is_refused(kind, changes, reason, tmp_path
 
 def test_a_sliding_window_that_never_slides_is_none(tmp_path):
     theirs = published("qwen3", tmp_path, use_sliding_window=True, sliding_window=8, max_window_layers=2)
-    same(huggingface.load(tmp_path), theirs)
+    assert_same(huggingface.load(tmp_path), theirs)
 
 
 def test_pickled_and_damaged_weights_are_refused(tmp_path):

@@ -45,26 +45,22 @@ def exits_cleanly(verb: Callable[[], None]) -> Callable[[], None]:
 
     @functools.wraps(verb)
     def ending() -> None:
-        _ended(verb)
+        try:
+            verb()
+        except UserError as error:
+            print(f"gptexp: {error}", file=sys.stderr)
+            sys.exit(2)
+        except RunError as error:
+            print(f"gptexp: {error}", file=sys.stderr)
+            sys.exit(1)
+        except Stopped as stopped:
+            print(f"gptexp: stopped by {stopped}; the same command goes on", file=sys.stderr)
+            sys.exit(Stopped.code)
+        except KeyboardInterrupt:
+            print("gptexp: interrupted", file=sys.stderr)
+            sys.exit(130)
+        except BrokenPipeError:  # `gptexp generate ... | head`: the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
 
     return ending
-
-
-def _ended(verb: Callable[[], None]) -> None:
-    try:
-        verb()
-    except UserError as error:
-        print(f"gptexp: {error}", file=sys.stderr)
-        sys.exit(2)
-    except RunError as error:
-        print(f"gptexp: {error}", file=sys.stderr)
-        sys.exit(1)
-    except Stopped as stopped:
-        print(f"gptexp: stopped by {stopped}; the same command goes on", file=sys.stderr)
-        sys.exit(Stopped.code)
-    except KeyboardInterrupt:
-        print("gptexp: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # `gptexp generate ... | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)

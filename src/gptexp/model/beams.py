@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from gptexp.model.fast import Fast
-from gptexp.model.reading import Reading
+from gptexp.model.reading import Reading, picked
 from gptexp.model.sampling import Sampling, discourage
 from gptexp.model.transformer import Transformer
 
@@ -37,8 +37,8 @@ def beam_search(
     """
     N = sampling.beams  # noqa: N806
     copies = [number for number in range(len(prompts)) for _ in range(N)]
-    given = features and [features[number] for number in copies]
-    reading = Reading(model, [prompts[number] for number in copies], max_new_tokens, weights, given)
+    each, given = picked(copies, prompts, features)
+    reading = Reading(model, each, max_new_tokens, weights, given)
     scores = torch.tensor([0.0] + [-math.inf] * (N - 1)).repeat(len(prompts), 1)  # [B, N]: at first all are the same
     said: list[list[int]] = [[] for _ in range(len(prompts) * N)]
     found: list[list[tuple[float, list[int]]]] = [[] for _ in prompts]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gptexp.model.beams import beam_search
 from gptexp.model.consensus import consensus
 from gptexp.model.fast import Fast
-from gptexp.model.reading import Reading, distinct
+from gptexp.model.reading import Reading, distinct, picked
 from gptexp.model.sampling import Sampling, choose, discourage
 from gptexp.model.transformer import Transformer
 
@@ -133,7 +133,7 @@ def _best(
     copies = max(Counter(rows).values())
     if copies > sampling.beams:
         raise ValueError(f"{copies} answers to one prompt: beams={sampling.beams} must be at least as many")
-    each, given = [prompts[number] for number in first], features and [features[number] for number in first]
+    each, given = picked(first, prompts, features)
     found = beam_search(model, each, max_new_tokens, stop, sampling, until, weights, given)
     answers = [iter(best) for best in found]
     return [next(answers[row]) for row in rows]
@@ -160,9 +160,8 @@ def _agreed(
     drawn: list[list[int]] = []
     for start in range(0, len(copies), rows):
         some = slice(start, start + rows)
-        given = features and [features[number] for number in copies[some]]
+        here, given = picked(copies[some], prompts, features)
         how: dict[str, Any] = {"seeds": each[some], "until": until, "weights": packed, "features": given}
-        here = [prompts[number] for number in copies[some]]
         drawn += _collected(stream(model, here, max_new_tokens, stop, one, **how), len(here))
     return [consensus(drawn[place : place + count]) for place in range(0, len(drawn), count)]
 

@@ -45,9 +45,9 @@ class Reading:
                 f"max_new_tokens={max_new_tokens}: does not fit beside {longest} into a context of {context}"
             )
         first, rows = distinct(prompts, features)
-        prompts = _fitting(model, [prompts[number] for number in first], max_new_tokens)
+        prompts, features = picked(first, prompts, features)
+        prompts = _fitting(model, prompts, max_new_tokens)
         self.fast = Fast.of(model, weights, len(rows))
-        features = features and [features[number] for number in first]
         device = model.embedding.weight.device
         self.model = model
         self.memory: tuple[Tensor, Tensor] | None = None
@@ -94,14 +94,18 @@ class Reading:
 
 
 def distinct(prompts: list[list[int]], features: list[NDArray[np.uint8]] | None) -> tuple[list[int], list[int]]:
-    """Where each different prompt stands first, and which of these every prompt is: the same is read once."""
-    rows = [b""] * len(prompts) if features is None else [given.tobytes() for given in features]
-    keys = list(zip(map(tuple, prompts), rows, strict=True))
-    first: dict[Any, int] = {}
-    for number, key in enumerate(keys):
-        first.setdefault(key, number)
-    places = {key: place for place, key in enumerate(first)}
-    return list(first.values()), [places[key] for key in keys]
+    """Where each different prompt stands first, and which of these every prompt is."""
+    given = [b""] * len(prompts) if features is None else [rows.tobytes() for rows in features]
+    places: dict[Any, int] = {}
+    which = [places.setdefault(key, len(places)) for key in zip(map(tuple, prompts), given, strict=True)]
+    return [which.index(place) for place in range(len(places))], which
+
+
+def picked(
+    numbers: list[int], prompts: list[list[int]], features: list[NDArray[np.uint8]] | None
+) -> tuple[list[list[int]], list[NDArray[np.uint8]] | None]:
+    """Some of the prompts, with what they have beside them."""
+    return [prompts[number] for number in numbers], features and [features[number] for number in numbers]
 
 
 def _padded(features: list[NDArray[np.uint8]]) -> Tensor:

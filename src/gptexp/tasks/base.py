@@ -18,6 +18,7 @@ from gptexp.data.store import Encoded, Store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
 from gptexp.model.decoding import Sampling, generate
+from gptexp.model.reading import distinct, picked
 
 
 @dataclass
@@ -105,12 +106,13 @@ class Task(ABC):
 
     def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[Any]) -> list[Any]:
         """What the model says to each."""
-        prompts = [tuple(self.prompt(text, tokenizer)) for text in texts]
-        each = list(dict.fromkeys(prompts))  # beam search takes copies of a prompt for the wish for several answers
+        prompts = [self.prompt(text, tokenizer) for text in texts]
+        features = [rows for text in texts if (rows := self.features(text)) is not None] or None
+        first, which = distinct(prompts, features)  # copies of a prompt are the wish for several answers
+        each, given = picked(first, prompts, features)
         seeds = self.sampling.seeds(1) * len(each)  # an answer does not depend on what is asked beside it
-        rows = generate(model, list(map(list, each)), self.max_new_tokens, tokenizer.eos, self.sampling, seeds=seeds)
-        said = dict(zip(each, rows, strict=True))
-        return [tokenizer.decode(said[prompt]) for prompt in prompts]
+        said = generate(model, each, self.max_new_tokens, tokenizer.eos, self.sampling, seeds=seeds, features=given)
+        return [tokenizer.decode(said[place]) for place in which]
 
     def sample(self, example: dict[str, Any], output: Any) -> dict[str, Any]:
         """What is shown of an answer: texts, and media."""

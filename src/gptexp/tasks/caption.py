@@ -22,8 +22,6 @@ from gptexp.data.media import Picture
 from gptexp.data.packing import Sequences
 from gptexp.data.store import Encoded, Store
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.model import Transformer
-from gptexp.model.decoding import generate
 from gptexp.tasks.base import Task, from_all_over
 
 
@@ -85,12 +83,6 @@ class Caption(Task):
     def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, Any]]:
         for example in from_all_over(store, split, count):
             yield {"source": Picture(example["media"]), "target": example["caption"]}
-
-    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[Picture]) -> list[str]:
-        prompts = [self.prompt(picture, tokenizer) for picture in texts]
-        rows = [self.features(picture) for picture in texts]
-        said = generate(model, prompts, self.max_new_tokens, tokenizer.eos, self.sampling, features=rows)
-        return [tokenizer.decode(tokens) for tokens in said]
 
     def score_each(self, outputs: list[str], examples: list[dict[str, Any]]) -> dict[str, list[float]]:
         pairs = [(output.split(), example["target"].split()) for output, example in zip(outputs, examples, strict=True)]

@@ -47,8 +47,9 @@ class Pydocs(Corpus):
         self.config, self.cache = config, cache
         self.sources = _sources(config.packages)
         self.unseen = {name for name, *_ in self.sources} & set(map(_canonical, config.unseen))
-        for name in set(config.unseen) - {"stdlib"}:
-            _distribution("unseen", name)
+        for name in config.unseen:
+            if name != "stdlib":
+                _distribution("unseen", name)
         self.file = cache / "pydocs" / f"{self._key()}.jsonl"
 
     def describe(self) -> dict[str, Any]:
@@ -171,9 +172,11 @@ def dependencies(name: str) -> set[str]:
     found: set[str] = set()
     waiting = [name]
     while waiting:
+        asked = waiting.pop()
         try:
-            requires = metadata.requires(waiting.pop()) or []
+            requires = metadata.requires(asked) or []
         except metadata.PackageNotFoundError:
+            found.discard(asked)
             continue
         for text in requires:
             requirement = Requirement(text)
@@ -182,19 +185,11 @@ def dependencies(name: str) -> set[str]:
             if wanted and dependency not in found:
                 found.add(dependency)
                 waiting.append(dependency)
-    return {name for name in found if _is_installed(name)}
+    return found
 
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.distribution(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _licence(distribution: metadata.Distribution) -> str:
