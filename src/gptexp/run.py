@@ -80,7 +80,7 @@ def run(config: Config, suffix: str = "") -> RunFolder:
         if not begun.is_finished:
             if is_first:
                 folder.create(config)
-                folder.write("data", fingerprint=prepared.store.fingerprint, **prepared.store.meta)
+                folder.write("data", **prepared.store.meta)
                 prepared.store.tokenizer.save(folder.tokenizer)
             from gptexp.training import fit
 

@@ -24,13 +24,13 @@ def test_the_store_gives_back_the_text_split_by_content(tiny, text_file):
     ]
 
 
-def test_no_example_is_in_two_splits(tiny, pairs_file):
-    task, store = (
-        (
-            prepared := prepare(tiny("task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10"))
-        ).task,
-        prepared.store,
-    )
+def test_no_source_is_in_two_splits(tiny, pairs_file, capsys):
+    rows = pairs_file.read_text().splitlines()
+    again = [json.dumps(json.loads(row) | {"target": "ANOTHER"}) for row in rows]  # each source has two targets
+    pairs_file.write_text("\n".join([*rows, *again, '{"source": "nothing", "target": " "}']))
+    prepared = prepare(tiny("task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10"))
+    task, store = prepared.task, prepared.store
+    assert "1 examples are left out: a field of theirs is empty" in capsys.readouterr().err
     sources = {split: {e["source"] for e in store.examples(split)} for split in ("val", "test")}
     assert sources["val"]
     assert sources["test"]

@@ -25,8 +25,12 @@ def test_the_stronger_of_two_baselines_counts_and_names_are_looked_for(tiny):
     assert said["first 12 words of the text"][0] == "Open a file. Then read_all of it with GZipFile, version 3, for"
     scores = {name: task.score(texts, EXAMPLES) for name, texts in said.items()}
     assert scores["first 12 words of the text"]["rouge1"] > scores["first sentence of the text"]["rouge1"]
-    assert names_copied(["It has a GZipFile."] * 4, EXAMPLES) == 0.5
+    assert names_copied(["It has a GZipFile, and reread_alls."] * 4, EXAMPLES) == 0.5
     assert names_copied(["Nothing."], [{"source": "A text.", "target": "All plain words."}]) == 0
+    for text in ("Москва 2024", "東京の天気"):  # other letters than those of Latin are words too
+        target = [{"source": text, "target": text}]
+        assert task.score([text], target)["rouge1"] == 100
+        assert task.score(["2025"], target)["rouge1"] == 0
 
 
 def test_a_run_tells_intervals_and_searches_with_beams(tiny, pairs_file, capsys):
@@ -49,7 +53,7 @@ def test_an_answer_does_not_depend_on_what_is_asked_beside_it(tiny):
 
 def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_folder):
     rng = random.Random(0)
-    rows = [{"text": f"Sentence {i} comes first. " + sentence(rng, 24)} for i in range(200)]
+    rows = [{"text": f"Sentence {i} comes first. {sentence(rng, 24)} Its end is {i:04}"} for i in range(200)]
     (own_folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = tiny("task=pretrain", "data=files", "data.path=texts.jsonl", "tokenizer=byte", "task.gap_sentences=0.5",
                   "model.context=64")  # fmt: skip
@@ -60,6 +64,7 @@ def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_fo
     assert (store.tokens("val") == store.tokenizer.sep).sum() == 0
     text = store.tokenizer.decode(store.tokens("train").tolist())
     assert "comes first." in text
+    assert sum(f"Its end is {i:04}" in text for i in range(200)) == store.meta["splits"]["train"]["sequences"]
 
 
 def test_names_that_are_exchanged_can_only_be_copied(tiny, own_folder):
@@ -85,8 +90,16 @@ def test_names_that_are_exchanged_can_only_be_copied(tiny, own_folder):
         (["task=summarize", "tokenizer=byte"], None),
         (["task=summarize", "model.arch=encoder_decoder"], None),
         (["task=summarize", "model.arch=prefix", "model.context=512"], "base"),
+        (["task=summarize", "data.unseen=[wandb]"], "base"),
+        (["task=summarize", "data.unseen=[torch]"], None),
+        (["task=summarize", "data.test_fraction=0.1"], None),
         (["task=translate"], None),
     ],
 )
 def test_what_starts_from_base(words, init):
     assert compose.composed(words).init == init
+
+
+def test_base_is_not_tested_on_what_it_has_learned():
+    with pytest.raises(UserError, match=r"data\.split=exact: would test on texts that base was trained on"):
+        compose.composed(["task=pretrain", "init=base", "data.split=exact"])

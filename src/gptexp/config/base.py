@@ -1,18 +1,36 @@
-"""The weights that gptexp brings, `base`, and which configs start from them unless they say otherwise."""
+"""The weights that gptexp brings, `base`, and which configs start from them unless they say otherwise.
+
+What base was trained on must not be tested on: with data=pydocs, what is held out must be what was held out then.
+"""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-from gptexp.config.schema import Bpe, Config
+from gptexp.config.schema import Bpe, Config, Pydocs
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights" / "base"
 FREE = {"context", "dropout", "initialisation"}  # may differ between weights and what starts from them
 
 
+def has_learned_the_test(config: Config) -> str | None:
+    """The setting by which texts that base was trained on are held out, to test on; None: there is none."""
+    if not isinstance(config.data, Pydocs):
+        return None
+    mine, its = config.data, Pydocs()
+    if not set(mine.unseen) <= set(its.unseen):
+        return f"data.unseen=[{','.join(mine.unseen)}]"
+    names = ("split", "val_fraction", "test_fraction")
+    return next(
+        (f"data.{name}={getattr(mine, name)}" for name in names if getattr(mine, name) != getattr(its, name)), None
+    )
+
+
 def starts_from_base(config: Config) -> bool:
-    """Whether the task begins with base and nothing in the config is at odds with its shape or its tokenizer."""
+    """Whether the task begins with base and nothing in the config is at odds with it."""
     if not config.task.starts_from_base or config.resume or config.model.arch == "encoder_decoder":
+        return False
+    if has_learned_the_test(config):
         return False
     if asdict(config.tokenizer) != asdict(Bpe()):
         return False

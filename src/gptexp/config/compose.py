@@ -4,6 +4,7 @@ Hydra composes; this file registers the schema, fills in what a flavour implies,
 express.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from gptexp.config.base import starts_from_base
+from gptexp.config.base import has_learned_the_test, starts_from_base
 from gptexp.config.errors import UserError, unknown
 from gptexp.config.explain import explained, no_such_key
 from gptexp.config.flavours import FLAVOURS, OF_ARCH
@@ -99,6 +100,8 @@ def checked(cfg: DictConfig) -> Config:
         for item in value if isinstance(value, list) else [value]:
             if choices and item is not None and item not in choices:
                 raise unknown(key, item, choices)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value}: must be a finite number")
         if minimum is not None and value is not None and value < minimum:
             raise UserError(f"{key}={value}: must be at least {minimum:g}")
         maximum = field.metadata.get("maximum")
@@ -182,6 +185,10 @@ def _complete(config: Config) -> None:
         raise UserError(
             f"task.loss_on_prompt=true needs model.arch=decoder: {model.arch} sees the whole prompt at once"
         )
+    if config.init == "base" and (setting := has_learned_the_test(config)):
+        raise UserError(
+            f"{setting}: would test on texts that base was trained on. Leave it as it is, or start with init=scratch"
+        )
     if config.init is None and starts_from_base(config):
         config.init = "base"
     elif config.init == "scratch":
@@ -190,7 +197,7 @@ def _complete(config: Config) -> None:
         fill_rates(config)
     if config.optim.lora_rank and config.optim.kind != "adamw":
         raise UserError(f"optim.lora_rank={config.optim.lora_rank}: needs optim=adamw; Muon is for whole matrices")
-    if config.optim.lora_rank and not (config.init or config.origin):
+    if config.optim.lora_rank and not (config.init or config.resume):
         raise UserError(f"optim.lora_rank={config.optim.lora_rank}: adapts trained weights; name them with init=...")
     if "gate" in config.optim.lora_targets and model.feed_forward != "swiglu":
         raise UserError(f"optim.lora_targets: feed_forward={model.feed_forward} has no gate, only up and down")
@@ -201,11 +208,6 @@ def _complete(config: Config) -> None:
         raise UserError(
             f"trainer.global_batch={trainer.global_batch} must be a multiple of "
             f"trainer.devices x trainer.nodes = {world}"
-        )
-    share = trainer.global_batch // world
-    if trainer.micro_batch and share % trainer.micro_batch:
-        raise UserError(
-            f"trainer.micro_batch={trainer.micro_batch} must divide a device's share of the global batch, {share}"
         )
     if config.init and config.resume:
         raise UserError("init= starts a new training from weights, resume= goes on with an old one: give one of them")

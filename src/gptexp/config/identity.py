@@ -11,12 +11,12 @@ from gptexp.config.schema import Config
 
 
 def run_id(config: Config) -> str:
-    """Eight hex digits over the settings that affect the result, and over the package's own source.
+    """Eight hex digits over the settings that affect the result, and over the source that computes it.
 
     Loggers, folders, progress, worker and device counts are left out: they say how a result is computed, not which.
+    config/, reporting/ and the verbs compute nothing, so that a nicer message renames no run.
     """
-    settings = {key: value for key, field, value in walk(config) if field.metadata.get("affects_result", True)}
-    return _digest(json.dumps({"settings": settings, "source": source_fingerprint()}, sort_keys=True, default=str))[:8]
+    return _digest(f"{settings_id(config)} {source_fingerprint('data', 'model', 'tasks', 'training')}")[:8]
 
 
 def settings_id(config: Config) -> str:
@@ -30,15 +30,12 @@ def folder_name(config: Config) -> str:
 
 
 @cache
-def source_fingerprint() -> str:
-    """A hash of what the package's source does: comments, docstrings and layout do not count.
-
-    reporting/ and the verbs read and show results; they are left out, so that a nicer page renames no run.
-    """
+def source_fingerprint(*places: str) -> str:
+    """A hash of what the source in these files and folders of the package does: comments, docstrings and layout do not
+    count."""
     package = Path(__file__).resolve().parents[1]
-    rooms = ("config", "data", "model", "tasks", "training")
-    files = sorted(path for room in rooms for path in (package / room).rglob("*.py"))
-    return _digest("".join(f"{path.relative_to(package)}\n{_meaning(path)}\n" for path in files))
+    files = sorted(file for place in places for file in [*(package / place).rglob("*.py"), package / place])
+    return _digest("".join(f"{file.relative_to(package)}\n{_meaning(file)}\n" for file in files if file.is_file()))
 
 
 def _meaning(path: Path) -> str:

@@ -18,6 +18,7 @@ from filelock import FileLock
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError
+from gptexp.config.identity import source_fingerprint
 from gptexp.data import splits, tokenizers
 from gptexp.data.corpora import Corpus, Example
 from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
@@ -25,7 +26,6 @@ from gptexp.data.progress import shown
 from gptexp.data.store import INDEX, Encoded, Encoding, Store
 from gptexp.data.tokenizers import Tokenizer
 
-VERSION = 6  # of the format: raise it when that changes
 CHUNK, CHARACTERS = 256, 1_000_000  # encoded at once: at most so many examples, and about so much text
 
 
@@ -47,15 +47,14 @@ def build(
     """
     if isinstance(tokenizer, schema.HuggingFace) and given is None:
         given = tokenizers.build(tokenizer, [])  # nothing to train: what its name stands for today is known now
-    description = corpus.describe()
     content = {
-        "version": VERSION,
-        "corpus": description,
+        "corpus": corpus.describe(),
         "task": task.settings(),
         "split": [data.split, data.val_fraction, data.test_fraction, data.limit],
     }
-    key = _digest({**content, "tokenizer": given.fingerprint() if given else asdict(tokenizer)})
-    folder = cache / "store" / key
+    source = source_fingerprint("data", "tasks")  # edited code never finds what older code has encoded
+    tokens = given.fingerprint() if given else asdict(tokenizer)
+    folder = cache / "store" / _digest({**content, "tokenizer": tokens, "source": source})
     if not _is_whole(folder, cache):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
@@ -101,13 +100,13 @@ def _write(
 ) -> None:
     said: list[str | None] = []
 
-    def texts() -> Iterator[str]:
-        for example in shown(_limited(corpus, data.limit), "reading"):
+    def texts() -> Iterator[tuple[str, str]]:
+        for example in shown(_limited(corpus, data.limit, tells=True), "reading"):
             said.append(example.split)
-            yield "\n".join(example.fields.values())
+            yield "\n".join(example.fields.values()), example.about
 
     fractions = {"val": data.val_fraction, "test": data.test_fraction}
-    sides = splits.assign(texts(), data.split, fractions, said)
+    sides = splits.assign(texts(), "exact" if corpus.states_splits else data.split, fractions, said)
     if given is None:
         training = (
             text
@@ -132,14 +131,16 @@ def _write(
         counts = {writer.split: writer.counts for writer in writers}
         feature_size = max(writer.feature_size for writer in writers)
     _check(counts, fractions, done)
+    files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
     meta = {
         **content,
+        "fingerprint": _digest({**content, "files": files}),
         "content": _digest(content),
         "dtype": dtype.str,
         "vocab_size": tokenizer.vocab_size,
         "feature_size": feature_size,
         "splits": counts,
-        "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
+        "files": files,
     }
     (folder / "meta.json").write_text(sealed(meta))
 
@@ -148,15 +149,25 @@ def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _limited(corpus: Corpus, limit: int | None) -> Iterator[Example]:
-    """The first `limit` examples, and all that the source holds out itself."""
-    taken = 0
+def _limited(corpus: Corpus, limit: int | None, tells: bool = False) -> Iterator[Example]:
+    """The first `limit` examples that miss nothing, and all that the source holds out itself."""
+    taken = empty = 0
     for example in corpus:
+        if _is_empty(example):
+            empty += 1
+            continue
         if example.split in (None, "train"):
             taken += 1
             if limit is not None and taken > limit:
                 continue
         yield example
+    if tells and empty:
+        print(f"{empty:,} examples are left out: a field of theirs is empty", file=sys.stderr)
+
+
+def _is_empty(example: Example) -> bool:
+    """Whether what is asked or what is learned is missing; a document without text ends as any other."""
+    return "text" not in example.fields and not all(text.strip() for text in example.fields.values())
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:

@@ -4,7 +4,8 @@ What a source says is of a kind that must never be trained on, whole packages fo
 
 Texts are sketched by MinHash over word trigrams. Locality-sensitive hashing finds candidates, and those whose sketches
 agree in at least 60 % are joined (Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", ch. 3).
-A group's side follows from a hash of its first text. About 200 bytes of memory an example.
+So are those that are about the same thing: pairs with one source, captions of one picture. A group's side follows from
+a hash of its first text. About 200 bytes of memory an example.
 """
 
 import hashlib
@@ -31,16 +32,17 @@ _KEYS = np.random.SeedSequence(0).generate_state(BANDS * ROWS, np.uint64)
 
 
 def assign(
-    texts: Iterable[str], rule: str, fractions: dict[str, float], given: list[str | None] | None = None
+    texts: Iterable[tuple[str, str]], rule: str, fractions: dict[str, float], given: list[str | None] | None = None
 ) -> NDArray[np.uint8]:
     """The split of each text, as an index [N] into SPLITS.
 
     Args:
+        texts: each with what it is about, which is never on two sides.
         rule: near | exact | tail, as in the schema's Data.split.
         fractions: share of "val" and "test".
         given: filled while `texts` is read: the split that the source itself states, or None.
     """
-    marks, sketches, lengths = _read(texts, rule)
+    marks, abouts, sketches, lengths = _read(texts, rule)
     said = np.array([SPLITS.index(s) if s else UNDECIDED for s in given or [None] * len(marks)], dtype=np.uint8)
     free = {name: share for name, share in fractions.items() if SPLITS.index(name) not in said}
     open_to = (said == UNDECIDED) | (said == 0)  # a source that states no test split gives one out of its train split
@@ -48,29 +50,39 @@ def assign(
     if rule == "tail":
         split[open_to] = _tail(lengths[open_to], free)
     else:
-        groups = _groups(sketches[open_to]) if rule == "near" else np.unique(marks[open_to], return_inverse=True)[1]
-        split[open_to] = _by_group(groups, marks[open_to], free)
+        edges = [_equal(marks[open_to]), _equal(abouts[open_to])]
+        edges += [_alike(sketches[open_to])] if rule == "near" else []
+        split[open_to] = _by_group(_groups(int(open_to.sum()), edges), marks[open_to], free)
         _warn(split[open_to], free, rule)
     return split
 
 
 def near_duplicates(texts: Iterable[str]) -> NDArray[np.int64]:
     """For each text the number of the first that it is alike, directly or over others; its own for the first [N]."""
-    return _groups(_read(texts, "near")[1])
+    sketches = _read(((text, text) for text in texts), "near")[2]
+    return _groups(len(sketches), [_alike(sketches)])
 
 
-def _read(texts: Iterable[str], rule: str) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.int64]]:
-    marks, lengths, sketches = bytearray(), bytearray(), bytearray()
-    for text in texts:
-        marks += hashlib.blake2b(" ".join(text.lower().split()).encode("utf8", "surrogatepass"), digest_size=8).digest()
+def _read(
+    texts: Iterable[tuple[str, str]], rule: str
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.int64]]:
+    marks, abouts, lengths, sketches = bytearray(), bytearray(), bytearray(), bytearray()
+    for text, about in texts:
+        marks += (mark := _mark(text))
+        abouts += mark if about == text else _mark(about)
         lengths += np.int64(len(text)).tobytes()
         if rule == "near":
             sketches += sketch(text).tobytes()
     return (
-        np.frombuffer(bytes(marks), np.uint64),
-        np.frombuffer(bytes(sketches), np.uint32).reshape(-1, BANDS * ROWS),
-        np.frombuffer(bytes(lengths), np.int64),
+        np.frombuffer(marks, np.uint64),
+        np.frombuffer(abouts, np.uint64),
+        np.frombuffer(sketches, np.uint32).reshape(-1, BANDS * ROWS),
+        np.frombuffer(lengths, np.int64),
     )
+
+
+def _mark(text: str) -> bytes:
+    return hashlib.blake2b(" ".join(text.lower().split()).encode("utf8", "surrogatepass"), digest_size=8).digest()
 
 
 def sketch(text: str) -> NDArray[np.uint32]:
@@ -84,9 +96,18 @@ def sketch(text: str) -> NDArray[np.uint32]:
     return (mixed(np.unique(hashes)[:, None] ^ _KEYS).min(axis=0) >> np.uint64(32)).astype(np.uint32)
 
 
-def _groups(sketches: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Connected components [N] of "meet in a band and are alike", labelled by their smallest index."""
-    left, right = [], []
+Edges = tuple[NDArray[np.int64], NDArray[np.int64]]  # from which text to which
+
+
+def _equal(marks: NDArray[np.uint64]) -> Edges:
+    order = np.argsort(marks, kind="stable")
+    meets = np.flatnonzero(marks[order][1:] == marks[order][:-1])
+    return order[meets], order[meets + 1]
+
+
+def _alike(sketches: NDArray[np.uint32]) -> Edges:
+    """Those that meet in a band and are alike."""
+    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for band in range(BANDS if len(sketches) else 0):
         keys = np.zeros(len(sketches), np.uint64)
         for row in range(ROWS):
@@ -101,8 +122,13 @@ def _groups(sketches: NDArray[np.uint32]) -> NDArray[np.int64]:
             alike = (sketches[a] == sketches[b]).mean(axis=1) >= ALIKE
             left.append(a[alike])
             right.append(b[alike])
-    labels = np.arange(len(sketches))
-    a, b = (np.concatenate(side) if side else np.empty(0, np.int64) for side in (left, right))
+    return np.concatenate(left), np.concatenate(right)
+
+
+def _groups(count: int, edges: list[Edges]) -> NDArray[np.int64]:
+    """Connected components [count], labelled by their smallest index."""
+    labels = np.arange(count)
+    a, b = (np.concatenate(side) for side in zip(*edges, strict=True))
     while True:
         before = labels
         smallest = np.minimum(labels[a], labels[b])

@@ -1,6 +1,6 @@
 """The token cache: a corpus encoded once for one task and one tokenizer, memory-mapped from then on.
 
-A store is a folder named by the fingerprint of source + split + tokenizer + encoding (see building.py).
+A store is a folder named by a hash of corpus + split + tokenizer + task, and of the code that encodes (building.py).
 
     store/<key>/meta.json  tokenizer.json  train.tokens  train.index  val.tokens  ...  val.jsonl  test.jsonl
 
@@ -62,12 +62,12 @@ class Store:
 
     @property
     def fingerprint(self) -> str:
-        """Of source, split, task and tokenizer."""
-        return self.folder.name
+        """Of the corpus, and of all that has come out of it for this task and tokenizer."""
+        return self.meta["fingerprint"]
 
     @property
     def content_fingerprint(self) -> str:
-        """The same without the tokenizer."""
+        """Of corpus, split and task, whatever the tokenizer."""
         return self.meta["content"]
 
     def has(self, split: str) -> bool:

@@ -108,7 +108,7 @@ class Task(ABC):
         """What the model says to each."""
         prompts = [self.prompt(text, tokenizer) for text in texts]
         features = [rows for text in texts if (rows := self.features(text)) is not None] or None
-        first, which = distinct(prompts, features)  # copies of a prompt are the wish for several answers
+        first, which = distinct(prompts, features)  # of copies, generate would give different answers
         each, given = picked(first, prompts, features)
         seeds = self.sampling.seeds(1) * len(each)  # an answer does not depend on what is asked beside it
         said = generate(model, each, self.max_new_tokens, tokenizer.eos, self.sampling, seeds=seeds, features=given)
@@ -151,7 +151,7 @@ def means(scores: dict[str, list[float]]) -> dict[str, float]:
 
 
 def from_all_over(store: Store, split: str, count: int) -> Iterator[dict[str, Any]]:
-    """`count` examples of a held-out split as they were read, evenly from all of it; 0: all."""
+    """`count` examples of a held-out split as they were read, drawn from all of it; 0: all."""
     total = store.meta["splits"][split]["sequences"]
     count = min(count or total, total)
     chosen = set(permuted(np.arange(count), total, seed=0, epoch=0).tolist())
@@ -161,7 +161,7 @@ def from_all_over(store: Store, split: str, count: int) -> Iterator[dict[str, An
 
 
 class TextToText(Task):
-    """source <sep> target <eos>, loss on the target: what summarize and translate share."""
+    """source <sep> target <eos>, loss on the target: what summarize, translate and extract share."""
 
     fields = ("source", "target")
     config: schema.TextToText

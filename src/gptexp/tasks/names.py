@@ -12,15 +12,20 @@ def names_in(text: str) -> list[str]:
     return list(dict.fromkeys(NAME.findall(text)))
 
 
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
 def exchanged(sentence: str, text: str, others: list[str], key: str) -> tuple[str, str]:
     """Both, with the names that they share exchanged for `others`, the same in both; drawn by `key`.
 
     What a name is then does not follow from what was seen before: it has to be copied.
     """
-    shared = [name for name in names_in(sentence) if name in text]
+    words = words_of(text)
+    shared = [name for name in names_in(sentence) if name in words]
     if not shared or not others:
         return sentence, text
     draw = random.Random(key)
     new = {name: draw.choice(others) for name in shared}
-    words = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(shared, key=len, reverse=True)))
-    return tuple(words.sub(lambda found: new[found[0]], part) for part in (sentence, text))  # type: ignore[return-value]
+    word = re.compile(r"\w+")
+    return tuple(word.sub(lambda found: new.get(found[0], found[0]), part) for part in (sentence, text))  # type: ignore[return-value]

@@ -10,13 +10,13 @@ import torch
 from gptexp.config.errors import UserError
 from gptexp.data.corpora import Example
 from gptexp.data.packing import Sequences
-from gptexp.data.pairs import FOLLOWS, Pairs
+from gptexp.data.pairs import ELSEWHERE, FOLLOWS, Pairs
 from gptexp.data.store import Encoded, Store
 from gptexp.data.tokenizers import SEP, Tokenizer
 from gptexp.model import Transformer
 from gptexp.tasks.base import Task
 
-ANSWERS = {FOLLOWS: "next", 1 - FOLLOWS: "elsewhere"}
+ANSWERS = {FOLLOWS: "next", ELSEWHERE: "elsewhere"}
 BOUNDARY = re.compile(r"(?<=[.!?:])\s+|\n\s*\n")  # of sentences and paragraphs
 SHORTEST = 20  # characters of either part
 
@@ -67,7 +67,7 @@ class Nsp(Task):
             first, mark, second = text.partition(SEP)
             if not mark:
                 raise UserError(f"task={self.config.kind} compares two texts: give 'FIRST {SEP} SECOND'")
-            pair = self._layout(first.strip(), second.strip(), tokenizer)
+            pair = self._layout(first.removesuffix(" "), second.removeprefix(" "), tokenizer)
             tokens, sizes = (torch.tensor(x, device=model.embedding.weight.device)
                              for x in ([pair.tokens], [pair.prefix, len(pair.tokens)]))  # fmt: skip
             logits = model.classify(model(tokens), sizes[:1], sizes[1:])

@@ -54,7 +54,8 @@ class Pretrain(Task):
             if example.split == "train" and example.ends and (gap := self._gap(example.fields["text"], others)):
                 sentence, rest = tokenizer.encode_batch(list(gap))
                 room = max(1, self.context - len(sentence) - 2)
-                rows[number] = [*rest[:room], tokenizer.sep, *sentence, tokenizer.eos]
+                left = [*rest[room:], tokenizer.eos] if rest[room:] else []
+                rows[number] = [*rest[:room], tokenizer.sep, *sentence, tokenizer.eos, *left]
         return [Encoded(row, targets=len(row)) for row in rows]
 
     def _names(self, examples: list[Example]) -> list[str]:

@@ -1,7 +1,7 @@
 """A small recogniser that says what speech can be understood: it judges what a model speaks.
 
 Convolutions and a recurrent layer over frames, letters by CTC (Graves et al. 2006). It is trained once for a store, on
-the recordings of its training split, and kept; no text of another split was ever heard.
+the recordings of its training split, and kept; no recording of another split was ever heard.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Recogniser(nn.Module):
     def of(cls, store: Store) -> Self:
         """The recogniser of a store: as it was kept, or trained now."""
         this = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-        file = store.folder.parent.parent / "recognisers" / f"{store.fingerprint}-{this}.pt"
+        file = store.folder.parent.parent / "recognisers" / f"{store.folder.name}-{this}.pt"
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"), torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(0)

@@ -3,9 +3,21 @@
 import re
 
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import DefaultTokenizer
 
+from gptexp.data.splits import WORD
 from gptexp.tasks.base import TextToText
-from gptexp.tasks.names import names_in
+from gptexp.tasks.names import names_in, words_of
+
+
+class Words(DefaultTokenizer):
+    """The words of rouge_score, which knows the letters a to z only, and those in other letters as they are."""
+
+    def tokenize(self, text: str) -> list[str]:
+        tokens: list[str] = []
+        for word in WORD.findall(text.lower()):
+            tokens += super().tokenize(word) if word.isascii() else [word]
+        return tokens
 
 
 class Summarize(TextToText):
@@ -16,7 +28,7 @@ class Summarize(TextToText):
 
     def score_each(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, list[float]]:
         names = ("rouge1", "rouge2", "rougeL")
-        scorer = RougeScorer(names, use_stemmer=True)
+        scorer = RougeScorer(names, tokenizer=Words(use_stemmer=True))
         scores = [scorer.score(e["target"], output) for e, output in zip(examples, outputs, strict=True)]
         return {name: [100 * score[name].fmeasure for score in scores] for name in names}
 
@@ -32,7 +44,7 @@ def names_copied(outputs: list[str], examples: list[dict[str, str]]) -> float:
     """Of the names in the references that stand in the texts, the share that the summaries have, 0 to 1."""
     found = wanted = 0
     for output, example in zip(outputs, examples, strict=True):
-        names = [name for name in names_in(example["target"]) if name in example["source"]]
+        names = words_of(example["source"]).intersection(names_in(example["target"]))
         wanted += len(names)
-        found += sum(name in output for name in names)
+        found += len(names & words_of(output))
     return found / max(1, wanted)

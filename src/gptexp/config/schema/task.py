@@ -35,7 +35,7 @@ class Pretrain(Task):
 
 @dataclass
 class TextToText(Task):
-    """Settings that summarize and translate share."""
+    """Settings that summarize, translate and extract share."""
 
     loss_on_prompt: bool = option(False, "learn to predict the source text too")
     max_target: int = option(64, "longest answer in tokens; the source is cut to what the context leaves", minimum=1)

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -20,10 +20,18 @@ class Example:
     split: str | None = None  # one of splits.SPLITS where the source says so; None: assigned by content
     ends: bool = True  # False: the next example goes on with the same document
     media: Callable[[], NDArray] | None = None  # reads a picture's frames or a sound's samples, as in media.py
+    picture: str | None = None  # which it is: several captions can be about one
+
+    @property
+    def about(self) -> str:
+        """What examples may have in common only on one side of a split: a picture, a source, a text to be spoken."""
+        return self.picture or self.fields.get("source") or self.fields.get("text") or self.fields["caption"]
 
 
 class Corpus(ABC):
     """Examples can be read any number of times, one at a time, in the same order."""
+
+    states_splits: ClassVar[bool] = False  # True: of every example, so that nothing is left to assign
 
     @abstractmethod
     def __iter__(self) -> Iterator[Example]: ...
@@ -63,6 +71,7 @@ def pick(record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str],
                 f"Name the right one with data.fields.{field}=..."
             )
         value = record[theirs]
+        value = None if value != value else value  # NaN, as which tables read what is missing
         if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
             value = value[0] if field in ("target", "caption") else ("; " if field == "terms" else " ").join(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):

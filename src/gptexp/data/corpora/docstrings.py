@@ -6,7 +6,6 @@ Scripts of their own, and not multiprocessing, since that runs the caller's main
 
 import ast
 import json
-import os
 import subprocess
 import sys
 import warnings
@@ -22,7 +21,9 @@ KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 def docstrings_of(files: list[Path]) -> Iterator[list[str]]:
     """The docstrings of each file, in order."""
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    from gptexp.config.place import cores  # here, since the processes run this file without the package
+
+    with ThreadPoolExecutor(cores()) as pool:
         for found in pool.map(_in_a_process, chunks):
             yield from found
 
@@ -48,8 +49,7 @@ def docstrings(path: Path) -> list[str]:
     except (SyntaxError, ValueError, RecursionError):
         return []
     found = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, KINDS)]
-    texts = [text for text in found if text and len(text) >= SHORTEST]
-    return [text for text in texts if text.isprintable() or text.encode("utf8", "ignore").decode() == text]
+    return [text for text in found if text and len(text) >= SHORTEST and text.encode("utf8", "ignore").decode() == text]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The user's own files: text, Markdown, JSONL, CSV, Parquet, each also gzipped; folders of them; parallel line files.
+"""The user's own files: text, Markdown, JSONL, CSV, also gzipped, and Parquet; folders of them; parallel line files.
 
 A text file is cut at line ends into pieces, so that neither memory nor the split depends on its length.
 """
@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +21,7 @@ from gptexp.data.corpora.base import MEDIA, Corpus, Example, check_names, pick
 from gptexp.data.integrity import remembered_sha256
 
 PIECE = 65536  # characters of a text file's piece, less for small files
-LONGEST = 1 << 24  # bytes of a line that are read at once
+LONGEST = 1 << 24  # bytes of a text file's line that are read at once
 PIECES = 2000  # a small file is cut into about as many
 
 
@@ -83,7 +84,7 @@ class Files(Corpus):
             if ending not in KNOWN:
                 raise UserError(
                     f"{file}: '{ending}' is not read.{nearest(ending, KNOWN)} "
-                    f"Known: {', '.join(KNOWN)}, each also with .gz"
+                    f"Known: {', '.join(KNOWN)}, all but the last also with .gz"
                 )
             if ending in TEXT:
                 if self.fields != ("text",):
@@ -100,7 +101,7 @@ class Files(Corpus):
         size = min(PIECE, max(256, file.stat().st_size // PIECES))
         piece: list[str] = []
         length = 0
-        for line in _lines(file, self.config.encoding):
+        for line in _lines(file, self.config.encoding, LONGEST):
             for start in range(0, len(line), PIECE):  # a line may be the whole file
                 if length >= size:
                     yield Example({"text": "".join(piece)}, ends=False)
@@ -130,23 +131,25 @@ def _jsonl(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file}, line {number}: not JSON ({error.msg} at column {error.colno})") from error
+        except (ValueError, RecursionError) as error:  # also numbers of 5,000 digits, and brackets in brackets
+            raise UserError(f"{file}, line {number}: not JSON ({error})") from error
         if not isinstance(record, dict):
             raise UserError(f"{file}, line {number}: a JSON object is needed, one a line, not {type(record).__name__}")
         yield f"{file}, line {number}", record
 
 
 def _csv(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(_lines(file, encoding), strict=True)
+    reader = csv.DictReader(_lines(file, encoding), strict=True, skipinitialspace=True)
     csv.field_size_limit(2**31 - 1)
     try:
+        names = reader.fieldnames or []
+        if "" in names or len(set(names)) < len(names):
+            raise UserError(f"{file}, line 1: must name each column once, and says {', '.join(map(repr, names))}")
         for record in reader:
             where = f"{file}, line {reader.line_num}"
             if None in record or None in record.values():
                 raise UserError(
-                    f"{where}: {len(reader.fieldnames or [])} columns are named in the first line, "
-                    f"this one has another number"
+                    f"{where}: {len(names)} columns are named in the first line, this one has another number"
                 )
             yield where, record
     except csv.Error as error:
@@ -163,7 +166,7 @@ def _parquet(file: Path, _: str) -> Iterator[tuple[str, dict[str, Any]]]:
             for record in batch.to_pylist():
                 number += 1
                 yield f"{file}, row {number}", record
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{file}: not a Parquet file ({error})") from error
 
 
@@ -173,8 +176,8 @@ RECORDS: dict[str, Reader] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parqu
 KNOWN = (*TEXT, *RECORDS)
 
 
-def _lines(file: Path, encoding: str) -> Iterator[str]:
-    """Lines with their ends; one of more than 16 MiB comes in parts, so that memory does not depend on the file.
+def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
+    """Lines with their ends; one of more than `longest` bytes comes in parts, so that memory does not depend on it.
 
     Raises:
         UserError: the file is not text in this encoding; the message names the line.
@@ -190,7 +193,7 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
                         number += 1
                 return
             decoder = codecs.getincrementaldecoder(name)()
-            while chunk := stream.readline(LONGEST):
+            while chunk := stream.readline(longest):
                 if text := decoder.decode(chunk):
                     yield text
                 number += chunk.endswith(b"\n")
@@ -201,11 +204,11 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
             f"{file}, line {number}: not {encoding} text ({error.reason}). "
             f"Name its encoding with data.encoding=..., latin-1 or utf-16 for example"
         ) from error
-    except LookupError as error:
+    except (LookupError, UnicodeError) as error:
         raise UserError(
             f"data.encoding={encoding}: Python knows no such encoding, for example utf-8, latin-1"
         ) from error
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{file}: not a whole gzip file ({error})") from error
 
 
@@ -214,7 +217,8 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def extension(file: Path) -> str:
-    return Path(file.stem).suffix.lower() if file.suffix == ".gz" else file.suffix.lower()
+    inner = Path(file.stem).suffix.lower()
+    return inner if file.suffix == ".gz" and inner != ".parquet" else file.suffix.lower()
 
 
 def _existing(file: Path) -> Path:

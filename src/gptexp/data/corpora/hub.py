@@ -1,6 +1,8 @@
 """Anything that datasets.load_dataset takes, of texts or pictures: a name on the hub, or a local folder."""
 
+import hashlib
 import io
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -44,8 +46,14 @@ class Hub(Corpus):
             split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
             for number, record in enumerate(part, 1):
                 where = f"{self.config.name}, {name}, row {number}"
-                media = partial(_picture, record[self.image], where) if self.has_pictures else None
-                yield Example(pick(_flat(record), self.fields, self.config.fields, where), split, media=media)
+                fields, media, picture = pick(_flat(record), self.fields, self.config.fields, where), None, None
+                if self.has_pictures:
+                    stored = record[self.image]
+                    if not stored:
+                        raise UserError(f"{where}: has no picture")
+                    media = partial(_picture, stored, where)
+                    picture = hashlib.sha256(stored["bytes"]).hexdigest() if stored["bytes"] else stored["path"]
+                yield Example(fields, split, media=media, picture=picture)
 
     def _undecoded(self, name: str, part: Any) -> Any:
         """The part with pictures as bytes, which are decoded one at a time."""
@@ -85,6 +93,8 @@ def _load(config: schema.Hub) -> dict[str, Any]:
         ) from error
     parts = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     known = {name: part for name, part in parts.items() if name in SPLIT_NAMES}
+    if unknown := set(parts) - set(known):
+        print(f"data.name={config.name}: splits that are not read: {', '.join(sorted(unknown))}", file=sys.stderr)
     if "train" not in known:
         raise UserError(f"data.name={config.name}: has no split 'train', only {', '.join(parts)}")
     return known

@@ -22,6 +22,7 @@ from packaging.requirements import Requirement
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError, nearest
+from gptexp.config.identity import source_fingerprint
 from gptexp.data import splits
 from gptexp.data.corpora.base import Corpus, Example
 from gptexp.data.corpora.cleaning import Cleaner
@@ -30,7 +31,7 @@ from gptexp.data.corpora.keyterms import key_terms
 from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
 from gptexp.data.progress import shown
 
-VERSION = 3  # of the extraction below: raise it when that changes
+SOURCE = source_fingerprint("data/corpora/pydocs.py", "data/corpora/docstrings.py", "data/splits.py")
 SECTION = re.compile(
     r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)", re.M
 )
@@ -38,6 +39,8 @@ VIEWS = {("text",): "documents", ("source", "target"): "summaries", ("source", "
 
 
 class Pydocs(Corpus):
+    states_splits = True
+
     def __init__(self, config: schema.Pydocs, fields: tuple[str, ...], cache: Path) -> None:
         if fields not in VIEWS:
             raise UserError(
@@ -54,16 +57,10 @@ class Pydocs(Corpus):
 
     def describe(self) -> dict[str, Any]:
         packages = {name: {"version": version, "licence": licence} for name, version, licence, _ in self.sources}
-        return {
-            "source": "docstrings",
-            "view": self.view,
-            "packages": packages,
-            "unseen": sorted(self.unseen),
-            "extraction": VERSION,
-        }
+        return {"source": "docstrings", "view": self.view, "packages": packages, "unseen": sorted(self.unseen)}
 
     def _key(self) -> str:
-        what = [VERSION, self.config.val_fraction, self.config.test_fraction, self.config.split, sorted(self.unseen)]
+        what = [SOURCE, self.config.val_fraction, self.config.test_fraction, self.config.split, sorted(self.unseen)]
         what += [(name, version, str(folder)) for name, version, _, folder in self.sources]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
@@ -115,7 +112,8 @@ class Pydocs(Corpus):
             first = splits.near_duplicates(documents)
             documents = {text: name for number, (text, name) in enumerate(documents.items()) if first[number] == number}
         said = ["unseen" if name in self.unseen else None for name in documents.values()]
-        sides = splits.assign(documents, self.config.split, fractions, said)
+        rule = "exact" if self.config.split == "near" else self.config.split  # near-duplicates are gone
+        sides = splits.assign(zip(documents, documents, strict=True), rule, fractions, said)
         temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
         with temporary.open("w", encoding="utf8") as out:
             for (text, name), side in zip(documents.items(), sides, strict=True):

@@ -1,8 +1,8 @@
 """The user's own pictures or recordings: files, and a table (CSV, JSONL, Parquet) of their names and texts.
 
 A table says for each file what is to be learned with it: `image` and `caption`, or `audio`, `text` and perhaps `voice`.
-Columns that are called otherwise are named with data.fields. A column `split` says train, val, test or unseen, where
-equal texts must not stay on one side. A picture may be a clip, a GIF for instance.
+Columns that are called otherwise are named with data.fields. A column `split` says train, val, test or unseen, for data
+in which equal texts belong to several splits. A picture may be a clip, a GIF for instance.
 """
 
 import hashlib
@@ -41,14 +41,14 @@ class Table(Corpus):
         if not records:
             raise UserError(f"{self.file}: has no rows")
         files = "".join(remembered_sha256(self._path(*record), self.cache) for record in records)
-        voices = {str(record.get(self.config.fields.get("voice", "voice")) or "") for _, record in records} - {""}
+        voices = {str(record.get(self.config.fields.get("voice", "voice")) or "").strip() for _, record in records}
         return {
             "source": self.config.kind,
             "table": remembered_sha256(self.file, self.cache),
             "files": len(records),
             "sha256": hashlib.sha256(files.encode()).hexdigest(),
             "fields": dict(self.config.fields),
-            "voices": sorted(voices),
+            "voices": sorted(voices - {""}),
         }
 
     def __iter__(self) -> Iterator[Example]:
@@ -57,7 +57,9 @@ class Table(Corpus):
             if split not in (None, *SPLIT_NAMES):
                 raise UserError(f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}")
             fields = pick(record, self.fields, self.config.fields, where)
-            yield Example(fields, split and SPLIT_NAMES[split], media=partial(self.read, self._path(where, record)))
+            path = self._path(where, record)
+            picture = str(path) if self.media == "image" else None
+            yield Example(fields, split and SPLIT_NAMES[split], media=partial(self.read, path), picture=picture)
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Where they stand, and the rows of the table; a voice that no column tells is none."""
