@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from gptexp.config import compose
 from gptexp.config.schema import Config
@@ -20,6 +21,30 @@ TRAIN = ["trainer.max_steps=12", "trainer.global_batch=8", "trainer.val_every=4"
          "trainer.checkpoint_every=4", "trainer.progress=false", "trainer.precision=32",
          "trainer.accelerator=cpu"]  # fmt: skip
 WORDS = "the a tree river stone bird falls runs under over slow green light again house road of and to".split()  # noqa: SIM905
+
+# Read by every Python process that finds it on its path: a loss that is not finite in one step of training.
+BROKEN = """
+import importlib.machinery, sys
+class Finder:
+    @staticmethod
+    def find_spec(name, path, target=None):
+        if name != "gptexp.training.module":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        load = spec.loader.exec_module
+        spec.loader.exec_module = lambda module: (load(module), patch(module))
+        return spec
+def patch(module):
+    plain, seed_step, now = module.Transformer.loss, module.seed_step, [None]
+    def remember(seed, step, rank):
+        now[0] = step
+        seed_step(seed, step, rank)
+    def loss(self, **inputs):
+        factor = float("nan") if self.training and now[0] == 6 else 1.0
+        return tuple(part * factor for part in plain(self, **inputs))
+    module.seed_step, module.Transformer.loss = remember, loss
+sys.meta_path.insert(0, Finder)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +106,12 @@ def command(*words: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """To the bit, under the same names."""
+    mine, theirs = one.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 def likeness(folder: RunFolder) -> tuple[Any, ...]:

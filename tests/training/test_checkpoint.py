@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import same_weights
 from safetensors.torch import save_file
 
 from gptexp.config.errors import RunError, UserError
@@ -52,7 +53,7 @@ def test_weights_and_optimizer_state_come_back_to_the_bit(saved, model):
     optimizer = torch.optim.AdamW(other.parameters())
     checkpoint.load_weights(saved / "step-000003", other)
     checkpoint.load_optimizers(saved / "step-000003", other, [optimizer])
-    assert checkpoint.digest(other) == checkpoint.digest(model)
+    assert same_weights(other, model)
     save(saved, other, 4, optimizer)
     files = [saved / step / "optimizer.safetensors" for step in ("step-000003", "step-000004")]
     assert files[0].read_bytes() == files[1].read_bytes()

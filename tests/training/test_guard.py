@@ -9,38 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import command
+from conftest import BROKEN, command
 
 from gptexp.config.errors import RunError
 from gptexp.model import Transformer
 from gptexp.replay import changed
 from gptexp.reporting.record import RunFolder, find_run
 from gptexp.run import run
-from gptexp.training import checkpoint
-
-# Read by every Python process that finds it on its path: a loss that is not finite in one step of training.
-BROKEN = """
-import importlib.machinery, sys
-class Finder:
-    @staticmethod
-    def find_spec(name, path, target=None):
-        if name != "gptexp.training.module":
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        load = spec.loader.exec_module
-        spec.loader.exec_module = lambda module: (load(module), patch(module))
-        return spec
-def patch(module):
-    plain, seed_step, now = module.Transformer.loss, module.seed_step, [None]
-    def remember(seed, step, rank):
-        now[0] = step
-        seed_step(seed, step, rank)
-    def loss(self, **inputs):
-        factor = float("nan") if self.training and now[0] == 6 else 1.0
-        return tuple(part * factor for part in plain(self, **inputs))
-    module.seed_step, module.Transformer.loss = remember, loss
-sys.meta_path.insert(0, Finder)
-"""
+from gptexp.training import checkpoint, processes
+from gptexp.training.replay import replay
 
 
 @pytest.mark.parametrize("more", [[], ["trainer.devices=2"], ["trainer.devices=2", "trainer.strategy=fsdp"]], ids=len)
@@ -106,6 +83,50 @@ def test_a_rank_that_dies_ends_the_others_and_is_named_once(pairs_words, tmp_pat
     assert "ZeroDivisionError" in said
     assert json.loads((find_run("latest").path / "result.json").read_text())["status"] in ("failed", "running")
     assert checkpoint.newest_whole(find_run("latest").checkpoints).name == "step-000004"
+
+
+def test_a_rank_without_memory_starts_all_again_with_less(pairs_words, tmp_path):
+    (tmp_path / "site").mkdir()
+    greedy = BROKEN.replace(
+        "        factor",
+        """        import os, torch
+        if self.training and len(inputs["tokens"]) > 2 and os.environ.get("RANK") == "1":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        factor""",
+        1,
+    ).replace('float("nan")', "1.0")
+    (tmp_path / "site" / "sitecustomize.py").write_text(greedy)
+    process = command(*pairs_words, "trainer.devices=2", PYTHONPATH=str(tmp_path / "site"))
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "starting again from the last checkpoint with smaller micro-batches" in said
+    assert find_run("latest").read("micro_batch") == {"micro_batch": 2}
+
+
+@pytest.mark.parametrize(("codes", "first"), [((1, 76), 76), ((1, -9), -9), ((0, 3), 3), ((0, 0), 0)])
+def test_what_memory_did_to_one_rank_counts_before_what_the_others_say(codes, first):
+    end = "import os, sys; code = int(sys.argv[1]); os.kill(os.getpid(), -code) if code < 0 else os._exit(code)"
+    ranks = [subprocess.Popen([sys.executable, "-c", end, str(code)]) for code in codes]
+    for rank in ranks:
+        rank.wait()
+    assert processes._wait(ranks) == first
+
+
+def test_replay_names_each_example_whose_gradient_alone_is_not_finite(translation, monkeypatch):
+    folder = run(translation("trainer.max_steps=4"))
+    folder.write("crash", step=4)
+    plain = Transformer.loss
+
+    def bad(self, **inputs):
+        of_targets, of_labels = plain(self, **inputs)
+        if int(inputs["tokens"].sum()) % 2:
+            of_targets = of_targets + (self.embedding.weight.sum() * 0).sqrt()  # 0, with a gradient of 0 / 0
+        return of_targets, of_labels
+
+    monkeypatch.setattr(Transformer, "loss", bad)
+    found = replay(folder)
+    assert found.is_reproduced
+    assert 1 < len(found.examples) < 8
 
 
 def test_replay_goes_on_with_the_run_and_not_with_what_it_started_from(translation):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gptexp.config import compose, schema
-from gptexp.training import optim
+from gptexp.training import muon, optim
 from gptexp.training.muon import Muon, orthogonalised
 from gptexp.training.schedule import share_of_peak
 from gptexp.training.weights import build_model
@@ -29,11 +29,25 @@ def test_muon_follows_torchs_own():
     torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # bf16 inside
 
 
+def test_a_step_of_muon_does_not_depend_on_autocast_or_on_what_is_stacked(monkeypatch):
+    made = []
+    for stacked, dtype in ((1 << 26, torch.float32), (100, torch.bfloat16)):
+        monkeypatch.setattr(muon, "STACKED", stacked)
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(12, 8)) for _ in range(3)]
+        for weight in weights:
+            weight.grad = torch.randn(12, 8)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            Muon(weights, lr=0.02, momentum=0.95, weight_decay=0.1, dtype=torch.float32).step()
+        made.append(torch.stack(weights))
+    torch.testing.assert_close(*made, atol=1e-6, rtol=0)
+
+
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
     model = build_model(compose.composed(["model=nano"]), vocab_size=50)
-    muon, adamw = optim.build(model, schema.Muon(lr=0.02, adamw_lr=0.005))
+    hidden_ones, adamw = optim.build(model, schema.Muon(lr=0.02, adamw_lr=0.005))
     hidden = {p for p in model.blocks.parameters() if p.ndim == 2}
-    assert {p for group in muon.param_groups for p in group["params"]} == hidden
+    assert {p for group in hidden_ones.param_groups for p in group["params"]} == hidden
     rest = [p for group in adamw.param_groups for p in group["params"]]
     assert set(rest) == set(model.parameters()) - hidden
     assert len(rest) == len(set(rest))

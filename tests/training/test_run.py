@@ -8,13 +8,12 @@ import sys
 
 import pytest
 import torch
-from conftest import TINY, TRAIN, likeness
+from conftest import TINY, TRAIN, likeness, same_weights
 
 from gptexp.config import compose
 from gptexp.config.errors import UserError
 from gptexp.reporting.record import find_run
 from gptexp.run import run
-from gptexp.training import checkpoint
 from gptexp.training.weights import load_run
 
 
@@ -41,7 +40,7 @@ def test_the_same_command_again_prints_the_finished_run_and_fresh_puts_it_aside(
     again = run(translation("fresh=true"))
     assert again.path == folder.path
     assert folder.path.with_name(folder.path.name + ".1").is_dir()
-    assert checkpoint.digest(load_run(again)[0]) == checkpoint.digest(load_run(folder)[0])
+    assert same_weights(load_run(again)[0], load_run(folder)[0])
 
 
 def test_a_damaged_best_checkpoint_can_be_got_past(translation):
@@ -105,7 +104,7 @@ def test_one_batch_can_be_learned_by_heart(tiny, pairs_file):
     assert losses[-1] < 0.02 < 1 < losses[0]
 
 
-def test_micro_batches_and_the_optimizer_choice_change_no_more_than_rounding(translation):
+def test_micro_batches_change_no_more_than_rounding(translation):
     one = run(translation("optim=adamw", "outputs=one"))
     two = run(translation("optim=adamw", "trainer.micro_batch=2", "outputs=two"))
     for a, b in zip(one.metrics(), two.metrics(), strict=True):
@@ -117,7 +116,7 @@ def test_init_starts_from_pretrained_weights_and_their_tokenizer(tiny, text_file
     base = run(tiny(*words))
     assert base.result()["metrics"]["test/bits_per_byte"] < base.result()["metrics"]["test/baseline/bits_per_byte"] * 2
     folder = run(translation(f"init={base.path}", "optim.lr=0", "optim.adamw_lr=0"))
-    assert checkpoint.digest(load_run(folder)[0]) == checkpoint.digest(load_run(base)[0])
+    assert same_weights(load_run(folder)[0], load_run(base)[0])
     with pytest.raises(UserError, match=r"model\.width=32, not 48"):
         run(translation(f"init={base.path}", "model.width=48"))
     with pytest.raises(UserError, match="not a run folder"):

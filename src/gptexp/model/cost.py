@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from gptexp.model.attention import FORMULA_UP_TO
 from gptexp.model.config import TransformerConfig
 
+STACKED = 1 << 26  # numbers that Muon computes with at once, at most, where a matrix has not more
+
 
 @dataclass(frozen=True)
 class Flops:
@@ -137,7 +139,8 @@ def memory(
         number = 2 if on_gpu or bf16 else 4
         state -= 4 * sum(count * rows * columns for (rows, columns), count in shapes.items())
         workspace = max(  # directions, their stack, two iterates and two products of them (training/muon.py)
-            count * ((8 + 2 * number) * rows * columns + 2 * number * min(rows, columns) ** 2)
+            min(count, max(1, STACKED // (rows * columns)))
+            * ((8 + 2 * number) * rows * columns + 2 * number * min(rows, columns) ** 2)
             for (rows, columns), count in shapes.items()
         )
     elif optimizer != "adamw":

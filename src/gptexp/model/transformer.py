@@ -268,13 +268,13 @@ class Transformer(nn.Module):
                 nn.init.normal_(module.weight, std=std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        std = 0.02 if self.config.tied else 1.0
+        std = 0.02 if self.config.tied or gpt2 else 1.0
         if self.config.position == "sinusoidal":
             std = self.config.width**-0.5
         nn.init.normal_(self.embedding.weight, std=std)
         if self.positions is not None:
             nn.init.normal_(self.positions.weight, std=0.02)
-        if self.head.weight is not self.embedding.weight:
+        if self.head.weight is not self.embedding.weight and not gpt2:
             nn.init.zeros_(self.head.weight)
         if self.class_head is not None:
             nn.init.zeros_(self.class_head.weight)

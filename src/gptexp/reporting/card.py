@@ -93,7 +93,7 @@ def _training(run: RunFolder) -> str:
     config, result = run.config(), run.result()
     return TRAINING.format(
         kind=config.task.kind,
-        begin=f"the weights of {Path(config.init).name}" if config.init else "random weights",
+        begin=f"the weights of {Path(start).name}" if (start := config.init or config.resume) else "random weights",
         steps=result.get("steps", 0),
         tokens=result.get("tokens", 0),
         seed=config.seed,
@@ -108,8 +108,12 @@ def _training(run: RunFolder) -> str:
 def _curve(rows: list[dict[str, Any]]) -> list[str]:
     """Rows of a table: the losses wherever the validation split was passed over, at most about a dozen."""
     passes = [row for row in rows if "val/loss" in row]
-    return [f"| {row['step']} | {row.get('train/loss', float('nan')):.3f} | {row['val/loss']:.3f} |"
+    return [f"| {row['step']} | {_shown(row.get('train/loss'))} | {_shown(row['val/loss'])} |"
             for row in passes[:: -(-len(passes) // 12) or 1]]  # fmt: skip
+
+
+def _shown(loss: float | None) -> str:
+    return "skipped" if loss is None else f"{loss:.3f}"
 
 
 def _sources(corpus: dict[str, Any]) -> list[str]:

@@ -168,14 +168,14 @@ class RunFolder:
             holder.unlink(missing_ok=True)
             lock.release()
 
-    def earlier(self) -> list[Path]:
-        """The folders that `fresh=true` has put aside."""
-        return [path for path in self.path.parent.glob(f"{self.name}.*") if path.suffix[1:].isdigit()]
+    def put_aside_before(self) -> int:
+        """The number of the folder that `fresh=true` has put aside last; 0: none."""
+        others = self.path.parent.glob(f"{self.name}.*")
+        return max((int(path.suffix[1:]) for path in others if path.suffix[1:].isdigit()), default=0)
 
     def put_aside(self) -> Path:
         """Rename the folder to NAME.1, NAME.2, ...: `fresh=true` loses nothing."""
-        number = 1 + max((int(path.suffix[1:]) for path in self.earlier()), default=0)
-        aside = self.path.with_name(f"{self.path.name}.{number}")
+        aside = self.path.with_name(f"{self.path.name}.{self.put_aside_before() + 1}")
         self.path.rename(aside)
         return aside
 
@@ -191,7 +191,7 @@ def find_run(name: str, outputs: Path = Path("outputs")) -> RunFolder:
         if not runs:
             raise UserError(f"latest: there is no run in {outputs}/ yet. Train one: python -m gptexp.run")
         return RunFolder(max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime))
-    for path in (Path(name), outputs / name):
+    for path in (Path(name).expanduser(), outputs / name):
         if (path / "config.yaml").is_file():
             return RunFolder(path)
     known = [str(run) for run in runs]

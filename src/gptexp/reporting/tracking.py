@@ -7,7 +7,6 @@ import csv
 import netrc
 import os
 import sys
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,7 +50,7 @@ class Wandb(Tracker):
             project=options.project,
             entity=options.entity,
             group=options.group,
-            id="-".join([folder.name, *([str(len(folder.earlier()))] if folder.earlier() else [])]),
+            id=f"{folder.name}-{earlier}" if (earlier := folder.put_aside_before()) else folder.name,
             resume="allow",
             name=config.name or folder.name,
             tags=list(config.tags),
@@ -86,12 +85,14 @@ class Wandb(Tracker):
 
 
 class TensorBoard(Tracker):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
             raise UserError("logger=tensorboard needs its package: pip install 'gptexp[tensorboard]'") from error
-        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        rows = folder.metrics()
+        goes_on_at = rows[-1]["step"] + 1 if rows else None
+        self.writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=goes_on_at)
 
     def log(self, row: dict[str, Any]) -> None:
         for name, value in row.items():
@@ -133,7 +134,7 @@ def open_tracker(config: Config, folder: RunFolder) -> Tracker:
         case "wandb":
             return Wandb(config, folder)
         case "tensorboard":
-            return TensorBoard(folder.path)
+            return TensorBoard(folder)
         case "csv":
             return Csv(folder)
     return Tracker()

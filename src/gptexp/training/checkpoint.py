@@ -2,8 +2,8 @@
 
 checkpoints/step-000100/model.safetensors      weights under the names of the plain Transformer
                         optimizer.safetensors  optimizer state, NAME/STATE
-                        state.json             step, tokens, seconds, best
-                        manifest.json          sha256 and size of each file; step, tokens, metrics, what it belongs to
+                        state.json             step, tokens, seconds, best, metrics
+                        manifest.json          sha256 and size of each file; step, what it belongs to
 checkpoints/last, checkpoints/best             name of a folder
 
 Sharded, the first two are one file a rank, model-00001-of-00002.safetensors (see sharding.py). Whoever reads tensors
@@ -11,7 +11,6 @@ checks the manifest first: weights are either those that were written, or refuse
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -30,8 +29,6 @@ from gptexp.config.errors import RunError, UserError
 from gptexp.data.integrity import sealed, sha256, unsealed
 from gptexp.training import sharding
 from gptexp.training.world import World
-
-FORMAT = 1
 
 
 class DamagedError(Exception):
@@ -63,7 +60,8 @@ def save(
     world.barrier()
     sharding.settle(model)
     try:
-        for kind, tensors in (("model", model_tensors(model)), ("optimizer", optimizer_tensors(model, optimizers))):
+        # Parameters come under the names of the plain Transformer; one that is shared, a tied head, comes once.
+        for kind, tensors in (("model", model.named_parameters()), ("optimizer", _states(model, optimizers))):
             if sharded:
                 sharding.save_shard(tensors, temporary, kind, world.rank, world.size)
             else:
@@ -159,12 +157,7 @@ def load_optimizers(checkpoint: Path, model: nn.Module, optimizers: list[Optimiz
             state[key.rpartition("/")[2]] = sharding.placed(moments[key], parameter)
 
 
-def model_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters under the names of the plain Transformer; one that is shared, a tied head, comes once."""
-    yield from model.named_parameters()
-
-
-def optimizer_tensors(model: nn.Module, optimizers: list[Optimizer]) -> Iterator[tuple[str, Tensor]]:
+def _states(model: nn.Module, optimizers: list[Optimizer]) -> Iterator[tuple[str, Tensor]]:
     for name, _, state in _named_states(model, optimizers):
         yield from ((f"{name}/{key}", value) for key, value in state.items() if isinstance(value, Tensor))
 
@@ -191,8 +184,7 @@ def _finish(temporary: Path, final: Path, state: dict[str, Any], belongs_to: dic
     """Manifest, then everything out to the disk, then the name: a crash at any point leaves no half checkpoint."""
     (temporary / "state.json").write_text(json.dumps(state, indent=1))
     files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(temporary.iterdir())}
-    kept = {key: state[key] for key in ("step", "tokens", "metrics")}
-    text = sealed({"format": FORMAT, **kept, "belongs_to": belongs_to, "files": files})
+    text = sealed({"step": state["step"], "belongs_to": belongs_to, "files": files})
     (temporary / "manifest.json").write_text(text)
     for file in temporary.iterdir():
         _flush(file)
@@ -247,12 +239,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def digest(model: nn.Module) -> str:
-    """sha256 over all weights, by name: two models are the same to the bit where it is equal."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(model_tensors(model)):
-        whole = sharding.whole(tensor.detach()).cpu().contiguous()
-        total.update(name.encode() + whole.view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()

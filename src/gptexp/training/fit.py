@@ -19,9 +19,8 @@ import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 
-from gptexp.config import identity, schema
+from gptexp.config import schema
 from gptexp.config.errors import RunError, Stopped, UserError
-from gptexp.config.keys import walk
 from gptexp.config.place import in_srun, is_launched
 from gptexp.config.schema import Config
 from gptexp.data.datamodule import DataModule
@@ -35,9 +34,10 @@ from gptexp.training.module import Module
 from gptexp.training.prepare import Prepared, prepare
 from gptexp.training.progress import Progress
 from gptexp.training.recorder import Recorder
+from gptexp.training.restore import belongs_to, restore
 from gptexp.training.signals import StopSignals, requeue
 from gptexp.training.strategies import strategy
-from gptexp.training.weights import adapt, build_model, initialise, load_run
+from gptexp.training.weights import build_model, load_run
 from gptexp.training.world import World
 
 
@@ -66,10 +66,13 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
     with stop.watched():
         world.join(pick_device(config.trainer.accelerator))
         prepared = prepared or prepare(config, folder.tokenizer)
+        found = world.first_does(lambda: checkpoint.newest_whole(folder.checkpoints))
+        if world.is_first:
+            folder.forget_after(checkpoint.read_state(found)["step"] if found else 0)
         tracker = open_tracker(config, folder) if world.is_first else Tracker()
         failed = True
         try:
-            done = _train(folder, config, prepared, world, stop, tracker)
+            done = _train(folder, config, prepared, world, stop, tracker, found)
             _report(folder, config, prepared, done, world, tracker)
             failed = False
         except BaseException as error:
@@ -82,11 +85,19 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
             raise
         finally:
             tracker.close(failed)
+            if stop.asked == signal.SIGUSR1 and world.is_first:
+                requeue()
     world.barrier()  # the first rank has written the result, which the others may read
 
 
 def _train(
-    folder: RunFolder, config: Config, prepared: Prepared, world: World, stop: StopSignals, tracker: Tracker
+    folder: RunFolder,
+    config: Config,
+    prepared: Prepared,
+    world: World,
+    stop: StopSignals,
+    tracker: Tracker,
+    found: Path | None,
 ) -> dict[str, Any]:
     """Train to the last step, and tell what it took. Model and optimizer are gone from memory afterwards."""
     torch.manual_seed(config.seed)
@@ -94,7 +105,7 @@ def _train(
     model.recomputes = config.trainer.activation_checkpointing
     module = Module(model, config, world, stop)
     recorder = Recorder(config, folder, tracker, world, belongs_to(config, prepared))
-    _restore(module, recorder)
+    restore(module, recorder, found)
     if module.step < config.trainer.max_steps:
         if config.trainer.compile:
             for block in [*model.blocks, *(model.encoder.blocks if model.encoder else [])]:
@@ -107,10 +118,6 @@ def _train(
                 trainer.fit(module, data)
         except NotFiniteError as error:
             raise record_crash(folder, module, world, error) from None
-        except Stopped:
-            if stop.asked == signal.SIGUSR1 and world.is_first:
-                requeue()
-            raise
     return {"steps": module.step, "tokens": module.tokens, "train_seconds": round(module.seconds, 3)}
 
 
@@ -129,62 +136,10 @@ def check_batch(settings: schema.Trainer, world: World) -> None:
         )
 
 
-def belongs_to(config: Config, prepared: Prepared) -> dict[str, Any]:
-    """What a checkpoint has to agree with to go on from it."""
-    model = {key: value for key, _, value in walk(config.model) if key not in ("size", "dropout")}
-    store = prepared.store
-    return {
-        "run": identity.run_id(config),
-        "model": {**model, "vocab_size": store.tokenizer.vocab_size},
-        "tokenizer": store.tokenizer.fingerprint(),
-        "data": store.content_fingerprint,
-        "optimizer": config.optim.kind,
-    }
-
-
 def held_out_batch(module: Module) -> int:
-    """What fits in training fits here too."""
+    """Sequences of a validation batch: no more than a micro-batch, which has fitted in training."""
     batch = batch_size(module.config.model.context)
     return min(batch, module.micro_batch or batch)
-
-
-def _restore(module: Module, recorder: Recorder) -> None:
-    """Go on from the newest whole checkpoint, or begin with what `init` names, or with the seed."""
-    config, world, folder = module.config, module.world, recorder.folder
-    found = world.first_does(lambda: checkpoint.newest_whole(folder.checkpoints))
-    if found is not None:
-        theirs = checkpoint.manifest(found)["belongs_to"]
-        _compare(theirs, recorder.belongs_to, found, config.accept)
-        adapt(module.model, config.optim)
-        checkpoint.load_weights(found, module.model)
-        state = checkpoint.read_state(found)
-        module.step, module.tokens, module.seconds = state["step"], state["tokens"], state["seconds"]
-        recorder.resumed_from = found
-        recorder.best = state["best"] if theirs["data"] == recorder.belongs_to["data"] else None
-    elif config.init:
-        initialise(module.model, config)
-        adapt(module.model, config.optim)
-    module.micro_batch = folder.read("micro_batch").get("micro_batch") or config.trainer.micro_batch
-    if world.is_first:
-        folder.forget_after(module.step)
-        folder.write_result(status="running", error=None)
-        if found is not None:
-            print(f"resuming at step {module.step} of {config.trainer.max_steps}", file=sys.stderr)
-
-
-def _compare(theirs: dict[str, Any], ours: dict[str, Any], path: Path, accepted: list[str]) -> None:
-    for key in ("model", "tokenizer", "optimizer", "data"):
-        if theirs[key] == ours[key] or key in accepted:
-            continue
-        if key == "model":
-            names = sorted(
-                name for name in {**theirs[key], **ours[key]} if theirs[key].get(name) != ours[key].get(name)
-            )
-            said = ", ".join(f"{name} {theirs[key].get(name)} there, {ours[key].get(name)} here" for name in names)
-        else:
-            said = f"{theirs[key]} there, {ours[key]} here"
-        hint = f" accept=[{key}] goes on all the same." if key == "data" else ""
-        raise UserError(f"{path}: was trained with another {key}: {said}.{hint} fresh=true starts again")
 
 
 def _sequences(config: Config, prepared: Prepared) -> tuple[Any, Any]:
@@ -253,7 +208,9 @@ def _report(
         evaluated=best.name,
         headline=f"{splits[-1] if splits else 'test'}/{prepared.task.headline}",
         metrics=metrics,
-        remarks=prepared.task.remarks(metrics, splits[-1], found[0].baseline, config.init) if splits else [],
+        remarks=prepared.task.remarks(metrics, splits[-1], found[0].baseline, config.init or config.resume)
+        if splits
+        else [],
     )
     tracker.finish(metrics, folder.samples())
 
@@ -267,6 +224,7 @@ def _main(path: Path) -> None:
         World.end()
     except Stopped:
         World.end(Stopped.code)
+        os._exit(Stopped.code)  # before the ranks had met
     except OutOfMemoryError:
         os._exit(OutOfMemoryError.code)
     except (RunError, UserError) as error:

@@ -20,13 +20,13 @@ class NotFiniteError(Exception):
         self.loss, self.norm, self.batch = loss, norm, batch
 
 
-class OutOfMemoryError(Exception):
+class OutOfMemoryError(RunError):
     """One rank of several had too little memory; all have to start again with smaller micro-batches."""
 
     code = 76
 
     def __init__(self, micro_batch: int) -> None:
-        super().__init__(f"out of memory; micro-batches of {micro_batch} next")
+        super().__init__(f"out of memory: the same command goes on, with micro-batches of {micro_batch}")
         self.micro_batch = micro_batch
 
 

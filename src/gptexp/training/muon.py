@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gptexp.model.cost import STACKED
 from gptexp.training.sharding import placed, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from the same source
@@ -39,8 +40,11 @@ class Muon(Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     same_shape[parameter.shape].append(parameter)
-            for parameters in same_shape.values():
-                self._update(parameters, group["lr"], group["momentum"], group["weight_decay"])
+            for shape, parameters in same_shape.items():
+                some = max(1, STACKED // shape.numel())
+                for start in range(0, len(parameters), some):
+                    chosen = parameters[start : start + some]
+                    self._update(chosen, group["lr"], group["momentum"], group["weight_decay"])
         return loss
 
     def _update(self, parameters: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
@@ -68,7 +72,8 @@ def orthogonalised(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    with torch.autocast(x.device.type, enabled=False):  # a step is inside of Lightning's
+        for _ in range(ITERATIONS):
+            gram = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x

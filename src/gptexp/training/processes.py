@@ -20,6 +20,7 @@ from gptexp.training.guard import OutOfMemoryError
 from gptexp.training.signals import WATCHED
 
 PARENT = "GPTEXP_PARENT"  # tells a rank whose child it is
+KILLED = -signal.SIGKILL  # by the system, which is short of memory
 GRACE = 5.0  # seconds that the other ranks have to fail by themselves when one has
 
 
@@ -60,7 +61,8 @@ def _run_once(folder: Path, devices: int) -> int:
 
     before = {number: signal.signal(number, forward) for number in WATCHED}
     try:
-        return _wait(ranks)
+        code = _wait(ranks)
+        return Stopped.code if asked and -code in WATCHED else code  # a rank may have got it before it watched for it
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -81,15 +83,17 @@ def _start(folder: Path, rank: int, ranks: int, port: int) -> subprocess.Popen[b
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
-    """The exit code of the first rank that failed, else 0; the others get GRACE seconds to end as well."""
-    code = 0
-    deadline = float("inf")
+    """The exit code of the rank that failed first, else 0; the others get GRACE seconds to end as well.
+
+    What memory did to one rank comes first: the others fail at once, since they have lost it.
+    """
+    first, deadline = 0, float("inf")
     while any(rank.poll() is None for rank in ranks) and time.monotonic() < deadline:
-        failed = [rank.returncode for rank in ranks if rank.returncode]
-        if failed and not code:
-            code, deadline = failed[0], time.monotonic() + GRACE
+        if not first and (first := next((rank.returncode for rank in ranks if rank.returncode), 0)):
+            deadline = time.monotonic() + GRACE
         time.sleep(0.05)
-    return code or next((rank.returncode for rank in ranks if rank.returncode), 0)
+    codes = [rank.returncode for rank in ranks if rank.returncode]
+    return next((code for code in (OutOfMemoryError.code, KILLED) if code in codes), first or next(iter(codes), 0))
 
 
 def _tell(ranks: list[subprocess.Popen[bytes]], number: int) -> None:
@@ -115,10 +119,10 @@ def _first_failure(folder: Path, code: int) -> str:
     failures = [json.loads(path.read_text()) for path in folder.glob("failure-*.json")]
     for path in folder.glob("failure-*.json"):
         path.unlink()
-    if failures:
+    if failures and code != KILLED:
         first = min(failures, key=lambda failure: failure["time"])
         return f"rank {first['rank']} failed first:\n{first['text']}"
     if code < 0:
-        hint = " (the system may have run out of memory)" if -code == signal.SIGKILL else ""
+        hint = " (the system may have run out of memory)" if code == KILLED else ""
         return f"a rank was ended by {signal.Signals(-code).name}{hint}"
     return f"a rank ended with exit code {code}"

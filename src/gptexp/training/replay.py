@@ -56,12 +56,12 @@ def replay(folder: RunFolder) -> Replay:
         seed_step(config.seed, step, 0)
         with hardware.autocast(config.trainer.precision, device):
             loss = batch.share(*model.loss(**one.inputs()))
-        before = _norm(model)
         loss.backward()
-        total += float(loss.detach())
-        if not math.isfinite(float(loss)) or (math.isfinite(before) and not math.isfinite(_norm(model))):
+        total += (nats := float(loss.detach()))
+        if not (math.isfinite(nats) and math.isfinite(_norm(model))):
             bad.append(int(batch.examples[row]))
-    return Replay(total, _norm(model), bad, watch.first)
+            model.zero_grad()  # so that the next one is judged by itself
+    return Replay(total, math.nan if bad else _norm(model), bad, watch.first)
 
 
 class _Watch:

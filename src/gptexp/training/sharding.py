@@ -32,7 +32,8 @@ def settle(model: nn.Module) -> None:
 def placed(full: Tensor, like: Tensor) -> Tensor:
     """`full` on the device of `like`, and sharded as it is; a single number stays whole."""
     if full.ndim and isinstance(like, DTensor):
-        return distribute_tensor(full.to(like.device).contiguous(), like.device_mesh, like.placements)
+        full = full.to(like.device).contiguous()  # on every rank, which takes its part
+        return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
     return full.to(like.device)
 
 

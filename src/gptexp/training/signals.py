@@ -20,7 +20,7 @@ WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopSignals:
-    """Raises Stopped where nothing has to be saved; inside `deferred`, only remembers that it was asked."""
+    """Raises Stopped where nothing has to be saved; inside `deferred`, not before its end."""
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
@@ -49,6 +49,8 @@ class StopSignals:
             yield
         finally:
             self._is_deferred = False
+        if self.asked is not None:
+            raise Stopped(self.asked.name)
 
     def _handle(self, number: int, _: Any) -> None:
         if self.asked is not None and number == signal.SIGINT:

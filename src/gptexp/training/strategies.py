@@ -27,14 +27,16 @@ def strategy(settings: schema.Trainer, world: World) -> Any:
 def shard(model: Transformer, mesh: Any, settings: schema.Trainer) -> None:
     """FSDP2 (arXiv 2304.11277; torch.distributed.fsdp.fully_shard): each block, then what is left.
 
-    On a GPU in bf16 the parameters are gathered in bf16 and the gradients summed in fp32.
+    On a GPU in bf16 the blocks' parameters are gathered in bf16 and their gradients summed in fp32. What goes from
+    block to block stays in fp32, as without sharding: autocast alone says what is computed in bf16.
     """
     dimension = mesh["data_parallel"]
     on_gpu = dimension.device_type == "cuda"
     bf16 = on_gpu and hardware.precision(settings.precision, torch.device("cuda")) == "bf16-mixed"
-    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
+    plain = MixedPrecisionPolicy(cast_forward_inputs=False)
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False) if bf16 else plain
     for block in (*(model.encoder.blocks if model.encoder else ()), *model.blocks):
         fully_shard(block, mesh=dimension, mp_policy=policy)
-    fully_shard(model, mesh=dimension, mp_policy=policy)
+    fully_shard(model, mesh=dimension, mp_policy=plain)
     # Validation and training call `loss`, which reaches the root's own parameters without its forward.
     torch.distributed.fsdp.register_fsdp_forward_method(model, "loss")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +18,7 @@ from gptexp.config.place import Place
 
 Value = TypeVar("Value")
 SILENCE = timedelta(minutes=30)  # a rank that says nothing for so long counts as lost
+GRACE = 20.0  # seconds that a rank which was stopped waits for the others
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class World(Place):
         Without the interpreter's own exit: gloo's threads may abort the process in it, and it then counts as failed.
         """
         if dist.is_initialized():
+            if code:  # the others may wait for something else, and never come to this barrier
+                threading.Timer(GRACE, os._exit, (code,)).start()
             dist.barrier()
             sys.stdout.flush()
             sys.stderr.flush()

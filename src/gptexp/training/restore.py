@@ -1,0 +1,67 @@
+"""Going on from a checkpoint: what it has to agree with, and what comes back."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from gptexp.config.errors import UserError
+from gptexp.config.keys import walk
+from gptexp.config.schema import Config
+from gptexp.training import checkpoint
+from gptexp.training.module import Module
+from gptexp.training.prepare import Prepared
+from gptexp.training.recorder import Recorder
+from gptexp.training.weights import adapt, initialise
+
+
+def belongs_to(config: Config, prepared: Prepared) -> dict[str, Any]:
+    """What a checkpoint has to agree with to go on from it."""
+    model = {key: value for key, _, value in walk(config.model) if key not in ("size", "dropout")}
+    store = prepared.store
+    return {
+        "model": {**model, "vocab_size": store.tokenizer.vocab_size},
+        "tokenizer": store.tokenizer.fingerprint(),
+        "data": store.content_fingerprint,
+        "optimizer": config.optim.kind,
+    }
+
+
+def restore(module: Module, recorder: Recorder, found: Path | None) -> None:
+    """Go on from a checkpoint, or begin with what `init` names, or with the seed."""
+    config, world, folder = module.config, module.world, recorder.folder
+    if found is not None:
+        theirs = checkpoint.manifest(found)["belongs_to"]
+        _compare(theirs, recorder.belongs_to, found, config.accept)
+        adapt(module.model, config.optim)
+        checkpoint.load_weights(found, module.model)
+        state = checkpoint.read_state(found)
+        module.step, module.tokens, module.seconds = state["step"], state["tokens"], state["seconds"]
+        recorder.resumed_from, recorder.saved = found, module.step
+        if theirs["data"] == recorder.belongs_to["data"]:
+            recorder.best = state["best"]
+        elif world.is_first:  # what was best on other data is not
+            (folder.checkpoints / "best").unlink(missing_ok=True)
+    elif config.init:
+        initialise(module.model, config)
+        adapt(module.model, config.optim)
+    sizes = (folder.read("micro_batch").get("micro_batch"), config.trainer.micro_batch)
+    module.micro_batch = min((size for size in sizes if size), default=None)
+    if world.is_first:
+        folder.write_result(status="running", error=None)
+        if found is not None:
+            print(f"resuming at step {module.step} of {config.trainer.max_steps}", file=sys.stderr)
+
+
+def _compare(theirs: dict[str, Any], ours: dict[str, Any], path: Path, accepted: list[str]) -> None:
+    for key in ("model", "tokenizer", "optimizer", "data"):
+        if theirs[key] == ours[key] or key in accepted:
+            continue
+        if key == "model":
+            names = sorted(
+                name for name in {**theirs[key], **ours[key]} if theirs[key].get(name) != ours[key].get(name)
+            )
+            said = ", ".join(f"{name} {theirs[key].get(name)} there, {ours[key].get(name)} here" for name in names)
+        else:
+            said = f"{theirs[key]} there, {ours[key]} here"
+        hint = f" accept=[{key}] goes on all the same." if key == "data" else ""
+        raise UserError(f"{path}: was trained with another {key}: {said}.{hint} fresh=true starts again")
