@@ -49,6 +49,13 @@ def test_pairs_and_terms_train_the_task_that_they_are_for(data, method):
         model.translate("one")
 
 
+@pytest.mark.parametrize(("data", "said"), [("corpus.txt", "one text"), ({"train": SENTENCES}, "dataset['train']")])
+def test_what_is_no_list_of_texts_is_refused(data, said):
+    with pytest.raises(UserError) as error:
+        GPT.from_dataset(data, *FAST)
+    assert said in str(error.value)
+
+
 @pytest.mark.parametrize("data", [[], [torch.tensor([1, 2])], ["a text", ("a", "pair")]])
 def test_data_that_is_no_text_is_refused(data):
     with pytest.raises(UserError, match="give texts"):

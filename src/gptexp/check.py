@@ -20,24 +20,25 @@ def main() -> None:
     conf = Path(shipped.conf_folder())
     commands = [[f"{group}={path.stem}"] for group in shipped.GROUPS for path in sorted((conf / group).glob("*.yaml"))]
     commands += [["task=translate", f"model={path.stem}"] for path in sorted((conf / "model").glob("*.yaml"))]
-    commands += [job for sweep in shipped.sweep_files() for job in sweep_jobs(sweep)]
+    jobs: list[tuple[list[str], Path | None]] = [(command, None) for command in commands]
+    jobs += [(job, sweep) for sweep in shipped.sweep_files() for job in sweep_jobs(sweep)]
     failures = 0
-    for command in commands:
+    for command, sweep in jobs:
         try:
-            _compose(command)
+            _compose(command, sweep)
         except UserError as error:
             failures += 1
-            print(f"gptexp.check: {' '.join(command)}: {error}", file=sys.stderr)
-    print(f"{len(commands)} configs composed, {failures} failed")
+            print(f"gptexp.check: {sweep or ''} {' '.join(command)}: {error}", file=sys.stderr)
+    print(f"{len(jobs)} configs composed, {failures} failed")
     if failures:
         sys.exit(1)
 
 
-def _compose(command: list[str]) -> None:
+def _compose(command: list[str], sweep: Path | None) -> None:
     try:
-        compose.composed(command)
+        compose.composed(command, sweep)
     except compose.MissingValueError as missing:  # what only the user can know, such as data.path
-        compose.composed([*command, f"{missing.key}=something"])
+        compose.composed([*command, f"{missing.key}=something"], sweep)
 
 
 def sweep_jobs(sweep: Path) -> list[list[str]]:

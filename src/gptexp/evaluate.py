@@ -22,6 +22,8 @@ def main() -> None:
     try:
         folder = find_run(asked.run)
     except UserError as error:
+        if asked.run == "latest" or "Did you mean" in str(error):
+            raise
         raise UserError(
             f"{error}. Weights from elsewhere have no data of their own; to score them as they are: "
             f"python -m gptexp.run init={asked.run} task=... data=... optim=adamw optim.lr=0 trainer.max_steps=1"
@@ -37,7 +39,7 @@ def main() -> None:
     if prepared.store.fingerprint != folder.read("data").get("fingerprint"):
         raise UserError(f"{folder.path}: its data has changed since it was trained; figures would not be comparable")
     if not prepared.store.has(asked.split):
-        raise UserError(f"{folder.path}: its data has no {asked.split} split; try the other --split")
+        raise UserError(f"{folder.path}: its data has no {asked.split} split; try another --split")
     model, _ = load_run(folder)
     model.to(pick_device(config.trainer.accelerator))
     found = evaluate(model, prepared.task, prepared.store, asked.split, config.trainer.precision)

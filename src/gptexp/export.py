@@ -80,6 +80,10 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: exists and is not empty; give a folder that does not exist")
     source = find_weights(run)
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{to}: cannot be written ({error})") from error
 
     import torch
 
@@ -98,7 +102,6 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     special = {name: getattr(tokenizer, role) for name, role in SPECIAL.items()}
     if model.encoder is not None:
         special["decoder_start_token_id"] = tokenizer.sep  # the last token of the source
-    to.parent.mkdir(parents=True, exist_ok=True)
     temporary = to.with_name(f".{to.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:

@@ -25,7 +25,7 @@ SAMPLING: dict[str, tuple[type, str]] = {
     "repetition_penalty": (float, "above 1: less of what was said already"),
     "no_repeat_ngram": (int, "no N tokens in a row said twice"),
     "beams": (int, "search the likeliest answer with N beams; default: as the task does"),
-    "length_penalty": (float, "of beams; above 1 prefers longer answers"),
+    "length_penalty": (float, "of beams: above 0 prefers long answers, below 0 short ones"),
     "candidates": (int, "draw N answers and give the one that most others resemble"),
     "seed": (int, "of what is drawn; default: 0"),
 }
@@ -56,14 +56,20 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="where sound is written; default: speech.wav")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    return parser.parse_args()
+    asked = parser.parse_args()
+    asked.given = [name for name in vars(asked) if getattr(asked, name) != parser.get_default(name)]
+    return asked
 
 
 @exits_cleanly
 def main() -> None:
     asked = _arguments()
     source = find_weights(asked.run)
-    text = sys.stdin.read().strip("\n") if asked.prompt == "-" else asked.prompt
+    try:
+        text = sys.stdin.read().strip("\n") if asked.prompt == "-" else asked.prompt
+        text.encode("utf8")
+    except UnicodeError as error:
+        raise UserError(f"the prompt is not UTF-8 text ({error})") from error
 
     if asked.stream and (asked.json or max(asked.beams or 1, asked.candidates or 1) > 1):
         raise UserError("--stream: shows tokens as they are chosen, which --json, --beams and --candidates do not")
@@ -73,17 +79,20 @@ def main() -> None:
     from gptexp.data.incremental import pieces, stop_place
     from gptexp.model.decoding import generate, stream  # imports torch
     from gptexp.tasks import make_task
+    from gptexp.training.hardware import pick_device
     from gptexp.training.weights import load, task_of
 
     model, tokenizer = load(source)
+    model.to(pick_device("auto" if asked.weights == "float32" else "cpu"))  # the other formats are a CPU's
     task = make_task(*task_of(source, model))
     given = task.read(text, tokenizer)
     if model.config.arch == "encoder" or model.config.says_features:  # nothing is chosen token by token
-        chosen = [name for name in (*SAMPLING, "max_new_tokens", "num_return_sequences", "stream", "stop")
-                  if getattr(asked, name) not in (None, 0, 1, False, [])]  # fmt: skip
-        if chosen or (asked.out and not model.config.says_features):
-            option = (chosen or ["out"])[0].replace("_", "-")
+        allowed = {"run", "prompt", "json", *(["out"] if model.config.says_features else [])}
+        if chosen := [name for name in asked.given if name not in allowed]:
+            option = chosen[0].replace("_", "-")
             raise UserError(f"--{option}: has no effect with task={task.config.kind}, which does not choose tokens")
+        if asked.out and not asked.out.resolve().parent.is_dir():
+            raise UserError(f"--out {asked.out}: there is no folder {asked.out.parent}")
         answers = task.answers(model, tokenizer, [given])
         _show(asked, source.path, text, [said if isinstance(said, str) else _written(said, asked) for said in answers])
         return
@@ -132,8 +141,6 @@ def main() -> None:
 
 def _written(sound: Any, asked: argparse.Namespace) -> str:
     path = asked.out or Path("speech.wav")
-    if not path.resolve().parent.is_dir():
-        raise UserError(f"--out {path}: there is no folder {path.parent}")
     sound.save(path)
     return str(path)
 

@@ -8,6 +8,7 @@ print(model.summarize("A long text ..."))
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -20,6 +21,7 @@ from gptexp.model import Transformer
 from gptexp.model.decoding import generate
 from gptexp.run import run
 from gptexp.tasks import Task, make_task
+from gptexp.training.evaluation import answers
 from gptexp.training.hardware import pick_device
 from gptexp.training.published import find_weights
 from gptexp.training.weights import load, overrides_of, task_of
@@ -67,7 +69,7 @@ class GPT:
             UserError: the data or a setting does not fit. RunError: training failed.
         """
         free = set() if self.model.config.position == "learned" else {"context"}  # of others' models it is very long
-        given = ["model=small", *overrides_of(self.model.config, free), f"init={self.source}"]
+        given = ["model=small", *overrides_of(self.model.config, free), f"init={compose.quoted(self.source)}"]
         done = _train(dataset, given, overrides, self.task)
         self.__dict__ = GPT.from_pretrained(done).__dict__
         return done
@@ -99,6 +101,8 @@ class GPT:
         Raises:
             UserError: a value is out of its range, or the model does not generate.
         """
+        if self.model.config.arch == "encoder" or self.model.config.says_features:
+            raise UserError(f"{self.source}: generates no text; it was trained to {self.task.config.kind}")
         if not isinstance(prompt, str | list):
             raise UserError(f"{prompt!r:.60}: a prompt is a text, a picture's file name, or a list of token numbers")
         given = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
@@ -110,7 +114,8 @@ class GPT:
             features = self.task.features(asked)
         if max_new_tokens is None:
             room = self.model.config.context - len(start)
-            max_new_tokens = min(room, 64) if max_length is None else max_length - len(start)
+            most = self.task.max_new_tokens if isinstance(prompt, str) else 64
+            max_new_tokens = min(room, most) if max_length is None else max_length - len(start)
         candidates = sampling.get("candidates") or self.task.sampling.candidates
         if temperature is None and num_return_sequences == candidates == 1:
             temperature = 0.0
@@ -156,14 +161,15 @@ class GPT:
         if self.task.config.kind != kind:
             how = f"Train one: python -m gptexp.run task={kind}"
             if kind not in ("caption", "speak"):
-                how = f'Fine-tune it: train_on_dataset(pairs, "task={kind}"), or load a run that was'
+                data = "dicts with source and terms" if kind == "extract" else "pairs"
+                how = f'Fine-tune it: train_on_dataset({data}, "task={kind}"), or load a run that was'
             raise UserError(f"{self.source}: was trained to {self.task.config.kind}, not to {kind}. {how}")
 
     def _answer(self, text: Texts, kind: str) -> Texts:
         self._check(kind)
         if isinstance(text, str):
             return self.task.answers(self.model, self.tokenizer, [text])[0]
-        return self.task.answers(self.model, self.tokenizer, text)
+        return answers(self.model, self.task, self.tokenizer, text)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the model, its tokenizer and a model card as a folder that transformers loads.
@@ -188,15 +194,23 @@ def _train(dataset: Iterable[Any], given: list[str], overrides: Iterable[str], t
     if len(rows) < FEW:
         given = [*given, "data.val_fraction=0", "data.test_fraction=0"]
     command = [*(chosen or [f"task={kind}"]), "data=files", *given, *words]
-    if kinds == ["text"] and rows:
-        context = compose.composed([*command, "data.path=unknown"]).model.context
+    config = compose.composed([*command, "data.path=unknown"])
+    if kinds == ["text"]:
         written = sum(len(row["text"].split()) for row in rows)
-        rows *= math.ceil(2 * (context + 1) / max(1, written))  # a few sentences do not fill a window
-    path = _written(rows, compose.cache_folder(compose.composed([*command, "data.path=unknown"])))
-    return run(compose.composed([*command, f"data.path={path}"])).path.resolve()
+        rows *= math.ceil(2 * (config.model.context + 1) / max(1, written))  # a few sentences do not fill a window
+    path = _written(rows, compose.cache_folder(config))
+    return run(compose.composed([*command, f"data.path={compose.quoted(path)}"])).path.resolve()
 
 
 def _rows(dataset: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    if isinstance(dataset, str | Path):
+        raise UserError(
+            f"{dataset!s:.60}: is one text; give texts, or train on a file: gptexp run data=files data.path=..."
+        )
+    if isinstance(dataset, dict):
+        raise UserError(
+            f"a dict of {', '.join(map(str, dataset))}: give one of its parts, dataset['train'] for example"
+        )
     sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")  # a torch Dataset may not know its end
     items = (dataset[number] for number in range(len(dataset))) if sized else iter(dataset)  # type: ignore[index,arg-type]
     for number, item in enumerate(items):
@@ -218,6 +232,9 @@ def _written(rows: list[dict[str, Any]], cache: Path) -> Path:
     """The data set as a file, named by its content."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     path = cache / "datasets" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf8")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(text, encoding="utf8")
+        temporary.replace(path)
     return path

@@ -8,6 +8,7 @@ Going on makes a run of its own, with a folder of its own, since its settings di
 `python -m gptexp.run ... resume=RUN trainer.skip_steps=[STEP]`.
 """
 
+import math
 import sys
 from dataclasses import replace
 
@@ -47,10 +48,16 @@ def main() -> None:
 
 def changed(config: Config, folder: RunFolder, skip: int | None, lr_factor: float | None) -> Config:
     """The config that goes on from `folder` without the update of step `skip`, or with scaled learning rates."""
-    if lr_factor is not None and lr_factor <= 0:
-        raise UserError(f"--lr-factor {lr_factor}: must be above 0")
+    if lr_factor is not None and not 0 < lr_factor < math.inf:
+        raise UserError(f"--lr-factor {lr_factor}: must be a number above 0")
     config = replace(
-        config, init=None, resume=str(folder.path), trainer=replace(config.trainer), optim=replace(config.optim)
+        config,
+        init=None,
+        resume=str(folder.path),
+        fresh=False,
+        outputs=str(folder.path.resolve().parent),
+        trainer=replace(config.trainer),
+        optim=replace(config.optim),
     )
     if skip is not None:
         config.trainer.skip_steps = [*config.trainer.skip_steps, skip]

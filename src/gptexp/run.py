@@ -8,6 +8,7 @@ The config is composed here, without torch; the last line on stdout is the run f
 
 import os
 import sys
+import tempfile
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -112,6 +113,10 @@ def _begin(config: Config, suffix: str, stack: ExitStack) -> Begun:
         config = replace(config, origin=source.weights_digest("last"), resume=str(source.path.resolve()))
         compose.fill_rates(config, vars(source.config().optim))
     folder = RunFolder(Path(config.outputs) / (identity.folder_name(config) + suffix))
+    try:
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"outputs={config.outputs}: no folder to write to ({error.strerror})") from error
     stack.enter_context(folder.locked())
     is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # the command comes again, to go on
     if config.fresh and folder.path.exists() and not is_requeued:
@@ -178,7 +183,7 @@ def _main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting: the message is ours
     sys.argv[1:] = compose.with_names_added(shipped.with_shipped_sweeps(sys.argv[1:]))
     compose.register_schemas()
-    log = JobLog(Path.cwd())
+    log = JobLog(Path.cwd() if os.access(".", os.W_OK) else Path(tempfile.gettempdir()))
     swept = compose.swept_keys(get_args_parser().parse_known_args()[0].overrides)
 
     @hydra.main(version_base="1.3", config_path=shipped.conf_folder(), config_name="config")
@@ -207,17 +212,16 @@ def attempt(cfg: DictConfig, swept: set[str]) -> Job:
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     swept |= {key for key, values in (hydra_config.sweeper.get("params") or {}).items() if "," in str(values)}
-    suffix = "".join(f"-{word.replace('trainer.', '').replace('=', '').replace('/', '_')}" for word in overrides
-                     if word.split("=")[0] in swept and compose.is_neutral(word.split("=")[0]))  # fmt: skip
     try:
-        folder = run(compose.checked(cfg), suffix)
+        config = compose.checked(cfg)
+        neutral = swept & compose.neutral_keys(config)
+        suffix = "".join(f"-{word.replace('trainer.', '').replace('=', '').replace('/', '_')}" for word in overrides
+                         if word.split("=")[0] in neutral)  # fmt: skip
+        folder = run(config, suffix)
         return Job(overrides, folder.name, tables.headline(folder.result()))
-    except UserError as error:
+    except (UserError, RunError) as error:
         print(f"gptexp: {error}", file=sys.stderr)
-        return Job(overrides, None, str(error), code=2)
-    except RunError as error:
-        print(f"gptexp: {error}", file=sys.stderr)
-        return Job(overrides, None, str(error), code=1)
+        return Job(overrides, None, str(error), error.code)
     except Exception as error:
         traceback.print_exc()
         return Job(overrides, None, f"{type(error).__name__}: {error}", code=1)

@@ -1,6 +1,6 @@
 """Prove on this machine and its devices that a resumed, split up or rescaled run is the same run.
 
-python -m gptexp.selftest          about three minutes on two cores
+python -m gptexp.selftest          a few minutes on two cores
 
 Each line is an invariant with the measured difference and its limit; exit code 1 where one is broken.
 """
@@ -64,20 +64,10 @@ def accumulation() -> Measured:
     return Measured(max(_difference(whole, _run(f"micro{n}", f"trainer.micro_batch={n}")) for n in (1, 2, 4)), 1e-5)
 
 
-def two_ddp() -> Measured:
-    return Measured(_difference(_run("whole"), _run("ddp", "trainer.devices=2")), 1e-5)
-
-
-def two_fsdp() -> Measured:
-    return Measured(_difference(_run("whole"), _run("fsdp", "trainer.devices=2", "trainer.strategy=fsdp")), 1e-5)
-
-
-def resume_after_kill() -> Measured:
-    return _after_kill("killed")
-
-
-def resume_after_kill_with_workers() -> Measured:
-    return _after_kill("workers", "trainer.workers=2")
+def two(strategy: str) -> Measured:
+    return Measured(
+        _difference(_run("whole"), _run(strategy, "trainer.devices=2", f"trainer.strategy={strategy}")), 1e-5
+    )
 
 
 def resume_across_processes() -> Measured:
@@ -146,10 +136,10 @@ def generation() -> Measured:
 
 INVARIANTS: dict[str, Callable[[], Measured]] = {
     "micro-batches of 1, 2 and 4 = the whole batch at once": accumulation,
-    "two processes, DDP = one": two_ddp,
-    "two processes, FSDP2 = one": two_fsdp,
-    "killed with -9 and resumed = never interrupted (dropout)": resume_after_kill,
-    "the same with two data workers": resume_after_kill_with_workers,
+    "two processes, DDP = one": lambda: two("ddp"),
+    "two processes, FSDP2 = one": lambda: two("fsdp"),
+    "killed with -9 and resumed = never interrupted (dropout)": lambda: _after_kill("killed"),
+    "the same with two data workers": lambda: _after_kill("workers", "trainer.workers=2"),
     "half on two sharded processes, half on one = all on one": resume_across_processes,
     "a flipped bit in the newest checkpoint: the one before is used": damaged_checkpoint,
     "a loss that is not finite leaves the weights as they were": not_finite,
@@ -178,11 +168,13 @@ def _ended(words: list[str], step: int, number: signal.Signals) -> RunFolder:
     """The command in a process of its own, which gets the signal when it has logged the step."""
     config = compose.composed(words)
     folder = RunFolder(Path(config.outputs) / identity.folder_name(config))
-    process = subprocess.Popen([sys.executable, "-m", "gptexp.run", *words], stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "gptexp.run", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not any(row["step"] >= step for row in folder.metrics()):
         time.sleep(0.01)
     process.send_signal(number)
     process.wait()
+    assert any(row["step"] >= step for row in folder.metrics()), "it ended before it came to the step"
     assert folder.result().get("status") != "finished", "it had finished before the signal came"
     return folder
 

@@ -25,6 +25,8 @@ from gptexp.config.errors import UserError
         ("trainer.precision=fp8", "Allowed: 32, auto, bf16"),
         ("trainer.max_steps=0", "at least 1"),
         ("model.dropout=2", "at most 0.99"),
+        ("optim.lr=nan", "optim.lr=nan: must be a finite number"),
+        ("optim=adamw init=base optim.lora_rank=8 optim.lora_targets=[]", "name the layers that are adapted"),
         ("experiment=shakespeare data.path=x optim=adamw", "adamw_lr"),
         ("model.heads=3", "multiple of model.heads=3"),
         ("trainer.devices=3", "multiple of trainer.devices"),
@@ -38,6 +40,15 @@ def test_a_mistake_is_answered_with_what_is_allowed(override, said):
         compose.composed(override.split(" ") if "=" in override.split(" ")[-1] else [override])
     assert said in str(error.value)
     assert "base_" not in str(error.value)
+
+
+def test_values_of_every_kind_can_be_given():
+    words = ["task=summarize", "data=files", "data.fields={source:article}", "data.fields.target=tldr"]
+    config = compose.composed([*words, f"data.path={compose.quoted('/a (1)/it' + chr(39) + 's, {x}=[y].jsonl')}"])
+    assert config.data.path == "/a (1)/it's, {x}=[y].jsonl"
+    assert config.data.fields == {"source": "article", "target": "tldr"}
+    assert compose.composed([*words, "data.path=~/x.jsonl"]).data.path == str(Path.home() / "x.jsonl")
+    assert compose.composed(["optim=adamw", "resume=latest", "optim.lora_rank=8"]).optim.lora_rank == 8
 
 
 def test_the_task_picks_data_and_tokenizer_and_the_user_overrides():

@@ -6,6 +6,7 @@ express.
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,8 +47,8 @@ def register_schemas() -> None:
             store.store(group=group, name=name, node=node)
 
 
-def composed(overrides: list[str], config_name: str = "config") -> Config:
-    """Compose and check a config outside of Hydra's own main.
+def composed(overrides: list[str], sweep: Path | None = None) -> Config:
+    """Compose and check a config, or one with a sweep's file on top, outside of Hydra's own main.
 
     Raises:
         UserError: an override names something that does not exist or has the wrong type.
@@ -56,15 +57,23 @@ def composed(overrides: list[str], config_name: str = "config") -> Config:
     GlobalHydra.instance().clear()
     overrides = with_names_added(overrides)
     try:
-        with initialize_config_dir(conf_folder(), version_base="1.3"):
-            return checked(compose(config_name, overrides=overrides))
+        folder, name = (str(sweep.resolve().parent), sweep.stem) if sweep else (conf_folder(), "config")
+        search = [f"hydra.searchpath=[file://{conf_folder()}]"] if sweep else []
+        with initialize_config_dir(folder, version_base="1.3"):
+            return checked(compose(name, overrides=[*search, *overrides]))
     except (HydraException, OmegaConfBaseException) as error:
         raise explained(error, overrides) from error
 
 
 def with_names_added(overrides: list[str]) -> list[str]:
-    """Names of the user's own inside of data.fields are new keys, which Hydra wants to be told."""
-    return [f"++{word}" if word.startswith("data.fields.") else word for word in overrides]
+    """Names of the user's own inside of a dictionary are new keys, which Hydra wants to be told; and ~ is a home."""
+    words = [re.sub(r"=~(?=/)", lambda _: f"={Path.home()}", word) for word in overrides]
+    return [f"++{word}" if re.match(r"(data\.fields|model\.rope_scaling)[.=]", word) else word for word in words]
+
+
+def quoted(value: Any) -> str:
+    """A value as Hydra takes it, whatever characters it has."""
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def swept_keys(overrides: list[str]) -> set[str]:
@@ -76,10 +85,13 @@ def swept_keys(overrides: list[str]) -> set[str]:
     return {override.key_or_group for override in parsed if override.is_sweep_override()}
 
 
-def is_neutral(key: str) -> bool:
-    """Whether a setting cannot change what a run computes, and so has no part in its id."""
-    settings = {name: field for name, field, _ in walk(Config())}
-    return key in settings and not settings[key].metadata.get("affects_result", True)
+def neutral_keys(config: Config) -> set[str]:
+    """Settings that cannot change what a run computes, and so have no part in its id.
+
+    What init and resume name has a part, as `origin`; outputs is another folder by itself.
+    """
+    neutral = {key for key, field, _ in walk(config) if not field.metadata.get("affects_result", True)}
+    return neutral - {"init", "resume", "outputs"}
 
 
 def checked(cfg: DictConfig) -> Config:
@@ -199,6 +211,8 @@ def _complete(config: Config) -> None:
         raise UserError(f"optim.lora_rank={config.optim.lora_rank}: needs optim=adamw; Muon is for whole matrices")
     if config.optim.lora_rank and not (config.init or config.resume):
         raise UserError(f"optim.lora_rank={config.optim.lora_rank}: adapts trained weights; name them with init=...")
+    if config.optim.lora_rank and not config.optim.lora_targets:
+        raise UserError("optim.lora_targets=[]: name the layers that are adapted, for example [query,value]")
     if "gate" in config.optim.lora_targets and model.feed_forward != "swiglu":
         raise UserError(f"optim.lora_targets: feed_forward={model.feed_forward} has no gate, only up and down")
     if config.data.val_fraction + config.data.test_fraction >= 1:

@@ -10,9 +10,13 @@ from collections.abc import Callable, Iterable
 class UserError(Exception):
     """What was given, what is allowed, what to do: shown without a traceback, exit code 2."""
 
+    code = 2
+
 
 class RunError(Exception):
     """A run failed for a reason that one message explains: shown without a traceback, exit code 1."""
+
+    code = 1
 
 
 class Stopped(BaseException):
@@ -47,12 +51,9 @@ def exits_cleanly(verb: Callable[[], None]) -> Callable[[], None]:
     def ending() -> None:
         try:
             verb()
-        except UserError as error:
+        except (UserError, RunError) as error:
             print(f"gptexp: {error}", file=sys.stderr)
-            sys.exit(2)
-        except RunError as error:
-            print(f"gptexp: {error}", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(error.code)
         except Stopped as stopped:
             print(f"gptexp: stopped by {stopped}; the same command goes on", file=sys.stderr)
             sys.exit(Stopped.code)

@@ -21,7 +21,10 @@ def explained(error: Exception, overrides: list[str]) -> UserError:
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException:
-        return UserError(text.splitlines()[0] + "\nWrite overrides as key=value, lists as key=[a,b].")
+        return UserError(
+            text.splitlines()[0] + "\nWrite overrides as key=value, lists as key=[a,b], and in quotes "
+            "what has other characters: 'data.path=\"a (1).txt\"'"
+        )
     for override in parsed:
         key = override.key_or_group
         if key.split(".")[0].split("/")[0] == "hydra":

@@ -3,10 +3,9 @@
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from gptexp.config.schema import Config, Data, Logger, Model, Optim, Task, Tokenizer, Trainer
+from gptexp.config.schema import Config
 
-_OF_GROUPS: dict[str, type] = {"model": Model, "data": Data, "tokenizer": Tokenizer, "task": Task, "optim": Optim,
-                           "trainer": Trainer, "logger": Logger}  # fmt: skip
+_OF_GROUPS: dict[str, Any] = {item.name: item.type for item in fields(Config) if is_dataclass(item.type)}
 
 
 def _kinds(schema: type) -> list[Any]:

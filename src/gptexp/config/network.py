@@ -5,6 +5,8 @@ import socket
 from functools import cache
 from urllib.parse import urlsplit
 
+from gptexp.config.errors import UserError
+
 PORTS = {"http": 80, "https": 443}
 
 
@@ -21,8 +23,11 @@ def is_reachable(url: str, seconds: float) -> bool:
     address = urlsplit(url)
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True  # a proxy resolves names for us: let the library try
+    port = address.port or PORTS.get(address.scheme)
+    if port is None:
+        raise UserError(f"{url}: is no address of a server; it begins with https:// or http://")
     try:
-        with socket.create_connection((address.hostname or "", address.port or PORTS[address.scheme]), timeout=seconds):
+        with socket.create_connection((address.hostname or "", port), timeout=seconds):
             return True
     except OSError:
         return False

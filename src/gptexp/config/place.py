@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
+from gptexp.config.errors import UserError
+
 
 @dataclass(frozen=True)
 class Place:
@@ -17,6 +19,10 @@ class Place:
         """One process, where nobody says otherwise."""
         env = os.environ
         if "RANK" in env:
+            if missing := {"WORLD_SIZE", "LOCAL_RANK"} - set(env):
+                raise UserError(
+                    f"RANK is in the environment without {' and '.join(sorted(missing))}: start with torchrun"
+                )
             size = int(env["WORLD_SIZE"])
             return cls(int(env["RANK"]), size, int(env["LOCAL_RANK"]), int(env.get("LOCAL_WORLD_SIZE", size)))
         if in_srun():

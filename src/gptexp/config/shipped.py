@@ -21,8 +21,10 @@ def sweep_names() -> list[str]:
 
 def with_shipped_sweeps(words: list[str]) -> list[str]:
     """`-cd sweeps` names the shipped sweeps where the current folder has none of its own."""
-    here = Path("sweeps").is_dir()
-    return [str(_shipped("sweeps")) if before in ("-cd", "--config-dir") and word == "sweeps" and not here else word
+    if Path("sweeps").is_dir():
+        return words
+    words = [part for word in words for part in (word.split("=") if word == "--config-dir=sweeps" else [word])]
+    return [str(_shipped("sweeps")) if before in ("-cd", "--config-dir") and word == "sweeps" else word
             for before, word in zip(["", *words], words, strict=False)]  # fmt: skip
 
 

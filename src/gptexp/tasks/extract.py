@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gptexp.config import schema
+from gptexp.config.errors import UserError
 from gptexp.data.corpora import Example
 from gptexp.data.packing import Sequences, Tagged
 from gptexp.data.store import Encoded, Store
@@ -46,6 +47,8 @@ class Extract(TextToText):
 class ExtractByTags(Extract):
     def __init__(self, config: schema.Extract, context: int) -> None:
         Task.__init__(self, config, context)  # without room for an answer: nothing is generated
+        if config.beams > 1 or config.candidates > 1:
+            raise UserError("task.beams and task.candidates need an answer that is generated: model.arch=decoder")
 
     def settings(self) -> dict[str, Any]:
         return {"layout": "source tags", "context": self.context}
