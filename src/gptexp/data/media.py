@@ -74,12 +74,12 @@ class Picture:
             if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
                 raise UserError(f"an array {list(given.shape)} of {given.dtype}: a picture is [H, W, 3] of uint8")
             return cls(frames)
-        if isinstance(given, Image.Image):
-            return cls(_frames(given))
-        if not isinstance(given, str | Path | io.BytesIO):
+        if not isinstance(given, str | Path | io.BytesIO | Image.Image):
             raise UserError(f"{given!r:.80}: a picture is a file, an image of Pillow's or an array")
-        name = "the picture" if isinstance(given, io.BytesIO) else given
+        name = given if isinstance(given, str | Path) else "the picture"
         try:
+            if isinstance(given, Image.Image):
+                return cls(_frames(given))
             with Image.open(given) as image:
                 return cls(_frames(image))
         except FileNotFoundError:
@@ -110,7 +110,8 @@ def _in_colours(image: Any) -> Any:
 
     if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits: 16, or 0 to 1
         values = np.asarray(image, np.float64)
-        values = values * (255 if image.mode == "F" and values.max() <= 1 else 1 / 257 if values.max() > 255 else 1)
+        is_wide = image.mode.startswith("I;16") or values.max() > 255
+        values = values * (255 if image.mode == "F" and values.max() <= 1 else 1 / 257 if is_wide else 1)
         return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         shown = image.convert("RGBA")
@@ -177,6 +178,8 @@ class Sound:
             values = values.mean(axis=1)
         else:
             values = np.asarray(given)
+            if values.dtype.kind not in "f" and values.dtype != np.int16:
+                raise UserError(f"{where} of {values.dtype}: sound is of int16, or of floats between -1 and 1")
             values = values.astype(np.float32) / (32768 if values.dtype == np.int16 else 1)
         if values.ndim != 1:
             raise UserError(f"{where}: sound is [N] samples, not {list(values.shape)}")

@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from gptexp.config.errors import UserError
 from gptexp.data.batch import IGNORE, Batch
@@ -52,18 +51,15 @@ class Windows(Sequences):
     def __len__(self) -> int:
         return self.count
 
-    def _sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
-        """Tokens and valid targets of these sequences together."""
-        if self.seed is not None:
-            size = len(indices) * min(self.context, len(self.tokens) - 1)
-        else:
-            size = int(np.minimum(self.context, len(self.tokens) - 1 - indices * self.context).sum())
-        return size, size
+    def _sizes(self, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Targets of the windows that start there: the last one may be shorter."""
+        return np.minimum(self.context, len(self.tokens) - 1 - starts)
 
     def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:
         offset = self._offset(epoch)
         starts = indices * self.context + offset
-        longest = int(min(self.context, len(self.tokens) - 1 - starts.min())) if len(starts) else 1
+        sizes, total = self._sizes(starts), int(self._sizes(whole * self.context + offset).sum())
+        longest = int(sizes.max(initial=1))
         tokens = np.full((len(indices), longest), self.eos, np.int64)
         targets = np.full((len(indices), longest), IGNORE, np.int64)
         for row, start in enumerate(starts):
@@ -76,14 +72,12 @@ class Windows(Sequences):
         return Batch(
             torch.from_numpy(tokens),
             torch.from_numpy(targets),
-            *self._sizes(whole),
+            total,
+            total,
             documents,
-            lengths=None if len(starts) and starts.max() + longest < len(self.tokens) else self._lengths(starts),
+            lengths=None if (sizes == longest).all() else torch.from_numpy(sizes),
             examples=torch.from_numpy(indices),
         )
-
-    def _lengths(self, starts: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.minimum(self.context, len(self.tokens) - 1 - starts))
 
     def _offset(self, epoch: int) -> int:
         room = len(self.tokens) - 1 - self.count * self.context
@@ -101,37 +95,6 @@ class Indexed(Sequences):
 
     def __len__(self) -> int:
         return len(self.index)
-
-
-class Examples(Indexed):
-    """What is given, then what is to be said; padded on the right."""
-
-    def __init__(self, store: Store, split: str, loss_on_prompt: bool) -> None:
-        super().__init__(store, split)
-        self.loss_on_prompt = loss_on_prompt
-
-    def _sizes(self, indices: NDArray[np.int64]) -> tuple[int, int]:
-        rows = self.index[indices]
-        return int((rows["length"] - 1).sum()), int(rows["targets"].sum())
-
-    def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:  # noqa: ARG002
-        rows = self.index[indices]
-        longest = max(2, int(rows["length"].max())) if len(rows) else 2
-        padded = np.full((len(rows), longest), self.pad, np.int64)
-        targets = np.full((len(rows), longest - 1), IGNORE, np.int64)
-        for row, (offset, length, given, *_) in enumerate(rows):
-            padded[row, :length] = self.tokens[offset : offset + length]
-            first = 0 if self.loss_on_prompt else given - 1
-            targets[row, first : length - 1] = padded[row, first + 1 : length]
-        prefix: Tensor = torch.from_numpy(rows["prefix"].astype(np.int64))
-        return Batch(
-            torch.from_numpy(padded[:, :-1].copy()),
-            torch.from_numpy(targets),
-            *self._sizes(whole),
-            lengths=torch.from_numpy(rows["length"].astype(np.int64) - 1),
-            prefix=prefix,
-            examples=torch.from_numpy(indices),
-        )
 
 
 class Tagged(Indexed):

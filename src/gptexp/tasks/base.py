@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data.corpora import Example
+from gptexp.data.featured import Examples
 from gptexp.data.order import permuted
-from gptexp.data.packing import Examples, Sequences
+from gptexp.data.packing import Sequences
 from gptexp.data.store import Encoded, Store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer

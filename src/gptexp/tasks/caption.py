@@ -17,7 +17,7 @@ from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.data.batch import FEATURE
 from gptexp.data.corpora import Example
-from gptexp.data.featured import Pictures
+from gptexp.data.featured import Examples
 from gptexp.data.media import Picture
 from gptexp.data.packing import Sequences
 from gptexp.data.store import Encoded, Store
@@ -78,7 +78,7 @@ class Caption(Task):
         return [FEATURE] * self.patches + [tokenizer.sep]
 
     def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:  # noqa: ARG002
-        return Pictures(store, split)
+        return Examples(store, split)
 
     def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, Any]]:
         for example in from_all_over(store, split, count):

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from gptexp.config.errors import UserError, nearest
 
-MEDIA = {("caption",): "pictures: data=images, or data=hub", ("voice", "text"): "sound: data=recordings"}
+TEXTS = (("text",), ("source", "target"), ("source", "terms"))
+ELSEWHERE = {("caption",): "data=images, data=hub or data=scenes", ("voice", "text"): "data=recordings or data=spoken"}
 SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "dev": "val", "val": "val", "test": "test",
                "unseen": "unseen"}  # fmt: skip
 
@@ -31,6 +32,7 @@ class Example:
 class Corpus(ABC):
     """Examples can be read any number of times, one at a time, in the same order."""
 
+    gives: ClassVar[tuple[tuple[str, ...], ...]] = TEXTS  # fields that a task can ask it for
     states_splits: ClassVar[bool] = False  # True: of every example, so that nothing is left to assign
 
     @abstractmethod

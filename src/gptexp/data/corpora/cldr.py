@@ -34,9 +34,9 @@ Phrase = Callable[[Locale], str]
 
 
 class Cldr(Corpus):
+    gives = (("source", "target"),)
+
     def __init__(self, config: schema.Cldr, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
-        if fields != ("source", "target"):
-            raise UserError(f"data=cldr has source and target; this task needs {', '.join(fields)}: use another data=")
         self.config = config
         self.source, self.target = _locale("data.src", config.src), _locale("data.tgt", config.tgt)
 

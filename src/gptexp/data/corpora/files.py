@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from gptexp.config import schema
 from gptexp.config.errors import UserError, nearest
-from gptexp.data.corpora.base import MEDIA, Corpus, Example, check_names, pick
+from gptexp.data.corpora.base import Corpus, Example, check_names, pick
 from gptexp.data.integrity import remembered_sha256
 
 PIECE = 65536  # characters of a text file's piece, less for small files
@@ -28,8 +28,6 @@ PIECES = 2000  # a small file is cut into about as many
 class Files(Corpus):
     def __init__(self, config: schema.Files, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields, self.cache = config, fields, cache
-        if fields in MEDIA:
-            raise UserError(f"data=files gives texts; this task needs {MEDIA[fields]}")
         check_names(config.fields, fields)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
         self.parallel = {split for split, path in paths.items() if isinstance(path, list)}

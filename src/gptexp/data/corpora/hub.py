@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from gptexp.config import schema
 from gptexp.config.errors import UserError
 from gptexp.config.network import hub_is_reachable
-from gptexp.data.corpora.base import MEDIA, SPLIT_NAMES, Corpus, Example, check_names, pick
+from gptexp.data.corpora.base import SPLIT_NAMES, TEXTS, Corpus, Example, check_names, pick
 from gptexp.data.media import Picture
 
 
 class Hub(Corpus):
+    gives = (*TEXTS, ("caption",))
+
     def __init__(self, config: schema.Hub, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
         self.config, self.fields = config, fields
         self.has_pictures = fields == ("caption",)
-        if fields in MEDIA and not self.has_pictures:
-            raise UserError(f"data=hub gives texts and pictures; this task needs {MEDIA[fields]}")
         check_names(config.fields, (*fields, "image") if self.has_pictures else fields)
         self.image = config.fields.get("image", "image")
         self.parts = _load(config)

@@ -10,7 +10,7 @@ from gptexp.data.media import Picture
 
 
 class Images(Table):
-    media, has = "image", ("caption",)
+    media, gives = "image", (("caption",),)
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         return Picture.of(path).frames

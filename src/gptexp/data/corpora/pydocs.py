@@ -42,10 +42,6 @@ class Pydocs(Corpus):
     states_splits = True
 
     def __init__(self, config: schema.Pydocs, fields: tuple[str, ...], cache: Path) -> None:
-        if fields not in VIEWS:
-            raise UserError(
-                f"data=pydocs gives text, or source with target or terms; this task needs {', '.join(fields)}"
-            )
         self.view = VIEWS[fields]
         self.config, self.cache = config, cache
         self.sources = _sources(config.packages)

@@ -10,7 +10,7 @@ from gptexp.data.media import Sound
 
 
 class Recordings(Table):
-    media, has = "audio", ("voice", "text")
+    media, gives = "audio", (("voice", "text"),)
 
     def read(self, path: Path) -> NDArray[np.int16]:
         return Sound.of(path).samples

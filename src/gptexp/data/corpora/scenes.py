@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError
 from gptexp.data.corpora.base import Corpus, Example
 
 SIDE, FINER, FRAMES = 32, 4, 4  # pixels of a picture, times as many while it is drawn, and frames of a clip
@@ -48,9 +47,9 @@ class Thing:
 
 
 class Scenes(Corpus):
+    gives = (("caption",),)
+
     def __init__(self, config: schema.Scenes, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
-        if fields != ("caption",):
-            raise UserError(f"data=scenes has pictures with a caption; this task needs {', '.join(fields)}")
         self.config = config
 
     def describe(self) -> dict[str, Any]:

@@ -27,9 +27,9 @@ SYNCHRONOUS, UTF8 = 2, 1  # of espeak_Initialize's output, and of espeak_Synth's
 
 
 class Spoken(Corpus):
-    def __init__(self, config: schema.Spoken, fields: tuple[str, ...], cache: Path) -> None:
-        if fields != ("voice", "text"):
-            raise UserError(f"data=spoken has texts with sound; this task needs {', '.join(fields)}")
+    gives = (("voice", "text"),)
+
+    def __init__(self, config: schema.Spoken, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
         self.config, self.cache = config, cache
 
     def describe(self) -> dict[str, Any]:
@@ -125,9 +125,12 @@ class _Espeak:
         Raises:
             UserError: there is no such voice.
         """
+        import espeakng_loader
         import soxr
 
-        if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
+        variant = voice.partition("+")[2]  # which the library passes over where it does not know it
+        missing = variant and not (Path(espeakng_loader.get_data_path()) / "voices" / "!v" / variant).is_file()
+        if missing or self.library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise UserError(f"data.voices: espeak-ng has no voice '{voice}'. Examples: en-us, en-gb, de, fr+f2, en+m3")
         self.parts.clear()
         spoken = text.encode()

@@ -23,13 +23,10 @@ from gptexp.data.integrity import remembered_sha256
 
 class Table(Corpus):
     media: ClassVar[str]  # the field that names a file
-    has: ClassVar[tuple[str, ...]]  # the fields that are texts
 
     def __init__(self, config: schema.Table, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields, self.cache = config, fields, cache
-        if fields != self.has:
-            raise UserError(f"data={config.kind} gives {', '.join(self.has)}; this task needs {', '.join(fields)}")
-        check_names(config.fields, (self.media, *self.has, "split"))
+        check_names(config.fields, (self.media, *fields, "split"))
         self.file = _table(Path(config.path))
 
     @abstractmethod
@@ -64,7 +61,10 @@ class Table(Corpus):
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Where they stand, and the rows of the table; a voice that no column tells is none."""
         for where, record in RECORDS[extension(self.file)](self.file, self.config.encoding):
-            yield where, record if "voice" in self.config.fields or "voice" not in self.has else {"voice": "", **record}
+            yield (
+                where,
+                record if "voice" in self.config.fields or "voice" not in self.fields else {"voice": "", **record},
+            )
 
     def _path(self, where: str, record: dict[str, Any]) -> Path:
         """Where a file is: beside the table, or anywhere by an absolute path."""
