@@ -12,14 +12,13 @@ from gptexp.training.evaluation import answers
 from gptexp.training.prepare import prepare
 from gptexp.training.weights import load_run
 
+THINGS = {"colour": COLOURS, "shape": [*SHAPES, *(f"{shape}s" for shape in SHAPES)], "size": SIZES}
+# The same words say where something is, where it stands beside another, and where it moves.
+PLACES = ["left", "right", "top", "bottom", "middle"]
 KINDS = {
-    "colour": COLOURS,
-    "shape": [*SHAPES, *(f"{shape}s" for shape in SHAPES)],
-    "size": SIZES,
-    "motion": {word for motion in MOTIONS for word in motion.split()} | {"moves", "stays"},
-    "relation": {word for relation in RELATIONS for word in relation.split()},
-    "number": NUMBERS.values(),
-    "place": ["left", "right", "top", "bottom", "middle"],
+    "one": THINGS | {"place": PLACES},
+    "mixed": THINGS | {"place or relation": {*PLACES, *" ".join(RELATIONS).split()}, "number": NUMBERS.values()},
+    "video": THINGS | {"motion": {"moves", "stays", *" ".join(MOTIONS).split()}},
 }
 
 
@@ -35,9 +34,7 @@ def main() -> None:
     examples = list(prepared.task.held_out(prepared.store, asked.split, config.task.test_examples))
     said = answers(model, prepared.task, tokenizer, [example["source"] for example in examples])
     print(f"{'words':10} right, of {len(examples)} captions of the {asked.split} split that have such words")
-    for kind, words in KINDS.items():
-        if config.data.level == "video" and kind in ("place", "relation"):
-            continue  # the same words say where it moves
+    for kind, words in KINDS[config.data.level].items():
         pairs = [([word for word in text.split() if word in words] for text in (output, example["target"]))
                  for output, example in zip(said, examples, strict=True)]  # fmt: skip
         scored = [ours == theirs for ours, theirs in pairs if theirs]

@@ -65,9 +65,10 @@ def survive(name: str, kills: int, more: list[str], rng: random.Random) -> tuple
             time.sleep(rng.random() * 0.005)
         else:
             time.sleep(rng.random() * length)
-        ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for pid in (*map(int, ranks), process.pid):  # all at one instant; a rank would else end with its parent
-            os.kill(pid, signal.SIGKILL)
+        if process.poll() is None:
+            ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            for pid in (*map(int, ranks), process.pid):  # all at one instant; a rank would else end with its parent
+                os.kill(pid, signal.SIGKILL)
         process.wait()
         writing += bool(list(Path("killed").glob("*/checkpoints/.step-*.tmp")))
         step = max((row["step"] for row in metrics("killed")), default=0)

@@ -11,11 +11,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gptexp.cli import parser_of
 from gptexp.config.errors import UserError, exits_cleanly
 from gptexp.training.published import find_weights
+
+if TYPE_CHECKING:
+    from gptexp.data.tokenizers import Tokenizer
+    from gptexp.model import Transformer
+    from gptexp.tasks import Task
 
 SAMPLING: dict[str, tuple[type, str]] = {
     "temperature": (float, "0: the likeliest token each time; default: as the task does, or 0.8 for several answers"),
@@ -65,20 +70,9 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     asked = _arguments()
     source = find_weights(asked.run)
-    try:
-        text = sys.stdin.read().strip("\n") if asked.prompt == "-" else asked.prompt
-        text.encode("utf8")
-    except UnicodeError as error:
-        raise UserError(f"the prompt is not UTF-8 text ({error})") from error
+    text = _prompt(asked)
 
-    if asked.stream and (asked.json or max(asked.beams or 1, asked.candidates or 1) > 1):
-        raise UserError("--stream: shows tokens as they are chosen, which --json, --beams and --candidates do not")
-    if "" in asked.stop:
-        raise UserError("--stop '': must be a text that an answer can end with")
-
-    from gptexp.data.incremental import pieces, stop_place
-    from gptexp.model.decoding import generate, stream  # imports torch
-    from gptexp.tasks import make_task
+    from gptexp.tasks import make_task  # imports torch
     from gptexp.training.hardware import pick_device
     from gptexp.training.weights import load, task_of
 
@@ -86,57 +80,84 @@ def main() -> None:
     model.to(pick_device("auto" if asked.weights == "float32" else "cpu"))  # the other formats are a CPU's
     task = make_task(*task_of(source, model))
     given = task.read(text, tokenizer)
-    if model.config.arch == "encoder" or model.config.says_features:  # nothing is chosen token by token
-        allowed = {"run", "prompt", "json", *(["out"] if model.config.says_features else [])}
-        if chosen := [name for name in asked.given if name not in allowed]:
-            option = chosen[0].replace("_", "-")
-            raise UserError(f"--{option}: has no effect with task={task.config.kind}, which does not choose tokens")
-        if asked.out and not asked.out.resolve().parent.is_dir():
-            raise UserError(f"--out {asked.out}: there is no folder {asked.out.parent}")
+    if model.config.arch == "encoder" or model.config.says_features:
+        _check_whole(asked, task.config.kind, model.config.says_features)
         answers = task.answers(model, tokenizer, [given])
         _show(asked, source.path, text, [said if isinstance(said, str) else _written(said, asked) for said in answers])
         return
+    before = text if task.continues else ""
+    try:
+        if answers := _by_token(asked, model, tokenizer, task, given, before):
+            _show(asked, source.path, text, answers, before)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _prompt(asked: argparse.Namespace) -> str:
+    if asked.stream and (asked.json or max(asked.beams or 1, asked.candidates or 1) > 1):
+        raise UserError("--stream: shows tokens as they are chosen, which --json, --beams and --candidates do not")
+    if "" in asked.stop:
+        raise UserError("--stop '': must be a text that an answer can end with")
+    try:
+        text = sys.stdin.read().strip("\n") if asked.prompt == "-" else asked.prompt
+        text.encode("utf8")
+    except UnicodeError as error:
+        raise UserError(f"the prompt is not UTF-8 text ({error})") from error
+    return text
+
+
+def _check_whole(asked: argparse.Namespace, kind: str, is_sound: bool) -> None:
+    """Refuse what is for answers that are chosen token by token, where they are not."""
+    allowed = {"run", "prompt", "json", *(["out"] if is_sound else [])}
+    if chosen := [name for name in asked.given if name not in allowed]:
+        option = chosen[0].replace("_", "-")
+        raise UserError(f"--{option}: has no effect with task={kind}, which does not choose tokens")
+    if asked.out and not asked.out.resolve().parent.is_dir():
+        raise UserError(f"--out {asked.out}: there is no folder {asked.out.parent}")
+
+
+def _by_token(
+    asked: argparse.Namespace, model: "Transformer", tokenizer: "Tokenizer", task: "Task", given: Any, before: str
+) -> list[str]:
+    """Answers that are chosen token by token; none where they were shown at once."""
+    from gptexp.data.incremental import pieces, stop_place
+    from gptexp.model.decoding import generate, stream
+
+    count = asked.num_return_sequences
     if asked.out:
         raise UserError(f"--out {asked.out}: is for sound; a text can be redirected: > {asked.out}")
-    if asked.num_return_sequences < 1:
-        raise UserError(f"--num-return-sequences {asked.num_return_sequences}: must be at least 1")
-    if asked.num_return_sequences > 1 and asked.temperature == 0 and (asked.beams or 1) == 1:
+    if count < 1:
+        raise UserError(f"--num-return-sequences {count}: must be at least 1")
+    if count > 1 and asked.temperature == 0 and (asked.beams or 1) == 1:
         raise UserError(
             "--temperature 0 gives the same answer each time: raise it, ask for one sequence, or use --beams"
         )
     prompt = tokenizer.opening + task.prompt(given, tokenizer)
-    rows = None if (features := task.features(given)) is None else [features] * asked.num_return_sequences
+    features = None if (rows := task.features(given)) is None else [rows]
     most = task.max_new_tokens if asked.max_new_tokens is None else asked.max_new_tokens
-    shown = text if task.continues else ""
-    try:
-        wishes = {name: getattr(asked, name) for name in SAMPLING}
-        if asked.stream:
-            wishes |= {"beams": 1, "candidates": 1}
-        sampling = task.sampling.changed(asked.num_return_sequences, **wishes)
-        if asked.stream:
-            for number, seed in enumerate(sampling.seeds(asked.num_return_sequences)):
-                how: dict[str, Any] = {"seeds": [seed], "weights": asked.weights, "features": rows and rows[:1]}
-                steps = stream(model, [prompt], most, tokenizer.eos, sampling, **how)
-                print("\n---\n" * (number > 0) + shown, end="", flush=True)
-                for piece in pieces((token for [token] in steps if token is not None), tokenizer.decode, asked.stop):
-                    print(piece, end="", flush=True)
-            print()
-            return
-        said = generate(
-            model,
-            [prompt] * asked.num_return_sequences,
-            most,
-            tokenizer.eos,
-            sampling,
-            until=(lambda row: stop_place(tokenizer.decode(row), asked.stop) is not None) if asked.stop else None,
-            weights=asked.weights,
-            features=rows,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    wishes = {name: getattr(asked, name) for name in SAMPLING} | ({"beams": 1, "candidates": 1} if asked.stream else {})
+    sampling = task.sampling.changed(count, **wishes)
+    if asked.stream:
+        for number, seed in enumerate(sampling.seeds(count)):
+            how: dict[str, Any] = {"seeds": [seed], "weights": asked.weights, "features": features}
+            steps = stream(model, [prompt], most, tokenizer.eos, sampling, **how)
+            print("\n---\n" * (number > 0) + before, end="", flush=True)
+            for piece in pieces((token for [token] in steps if token is not None), tokenizer.decode, asked.stop):
+                print(piece, end="", flush=True)
+        print()
+        return []
+    said = generate(
+        model,
+        [prompt] * count,
+        most,
+        tokenizer.eos,
+        sampling,
+        until=(lambda row: stop_place(tokenizer.decode(row), asked.stop) is not None) if asked.stop else None,
+        weights=asked.weights,
+        features=features and features * count,
+    )
     answers = [tokenizer.decode(row) for row in said]
-    answers = [answer[: stop_place(answer, asked.stop)] for answer in answers]
-    _show(asked, source.path, text, answers, shown)
+    return [answer[: stop_place(answer, asked.stop)] for answer in answers]
 
 
 def _written(sound: Any, asked: argparse.Namespace) -> str:

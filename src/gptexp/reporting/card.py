@@ -77,7 +77,7 @@ def card(
     return CARD.format(
         pipeline=PIPELINES[auto_class],
         kind=task.kind,
-        name=run.name,
+        name=_name(source),
         architecture=architecture,
         sizes=sizes,
         training=_training(run) if (source / "config.yaml").is_file() else "",
@@ -89,11 +89,17 @@ def card(
     )
 
 
+def _name(source: Path) -> str:
+    """Of a run's folder its name; of what the hub's cache has, OWNER/NAME."""
+    cached = next((part for part in source.parts if part.startswith("models--")), None)
+    return cached.removeprefix("models--").replace("--", "/") if cached else source.resolve().name
+
+
 def _training(run: RunFolder) -> str:
     config, result = run.config(), run.result()
     return TRAINING.format(
         kind=config.task.kind,
-        begin=f"the weights of {Path(start).name}" if (start := config.init or config.resume) else "random weights",
+        begin=f"the weights of {_name(Path(start))}" if (start := config.init or config.resume) else "random weights",
         steps=result.get("steps", 0),
         tokens=result.get("tokens", 0),
         seed=config.seed,
