@@ -36,20 +36,22 @@ def end_after(process, folder: RunFolder, step: int, number: int = signal.SIGKIL
     "more",
     [
         ["trainer.workers=2"],
-        ["trainer.micro_batch=2"],
+        ["trainer.micro_batch=2", "trainer.precision=bf16"],
         ["trainer.devices=2"],
         ["trainer.devices=2", "trainer.strategy=fsdp"],
     ],
     ids=" ".join,
 )
 def test_killed_twice_it_ends_as_if_never_interrupted(more, pairs_words):
-    words = [*pairs_words, *LONGER, *more]
+    words = [*pairs_words, *LONGER, "logger=csv", *more]
     whole = run(compose.composed([*words, "outputs=whole"]))
     for step in (6, 24):
         process = command(*words, "outputs=killed")
         assert end_after(process, the_folder("killed"), step) == -signal.SIGKILL
     resumed = run(compose.composed([*words, "outputs=killed"]))
     assert likeness(resumed) == likeness(whole)
+    table = (resumed.path / "metrics.csv").read_text().splitlines()[1:]
+    assert [int(line.split(",")[0]) for line in table] == [row["step"] for row in resumed.metrics()]
 
 
 @pytest.mark.parametrize("more", [[], ["trainer.devices=2"]], ids=["alone", "two"])

@@ -150,11 +150,17 @@ def test_text_to_text_works_on_every_architecture(arch, translation):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
 
 
-@pytest.mark.parametrize("more", [[], ["trainer.strategy=fsdp", "trainer.sharded_checkpoints=true",
-                                       "trainer.activation_checkpointing=true"]], ids=len)  # fmt: skip
-def test_two_processes_train_as_one(more, translation):
-    one = run(translation("optim=adamw", "outputs=one"))
-    two = run(translation("optim=adamw", "outputs=two", "trainer.devices=2", *more))
+@pytest.mark.parametrize(
+    ("optim", "more"),
+    [
+        ("adamw", []),
+        ("muon", ["trainer.strategy=fsdp", "trainer.sharded_checkpoints=true",
+                  "trainer.activation_checkpointing=true"]),
+    ],
+)  # fmt: skip
+def test_two_processes_train_as_one(optim, more, translation):
+    one = run(translation(f"optim={optim}", "outputs=one"))
+    two = run(translation(f"optim={optim}", "outputs=two", "trainer.devices=2", *more))
     for a, b in zip(one.metrics(), two.metrics(), strict=True):
         assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, abs=1e-5)
     assert len(list(two.checkpoint().glob("model*"))) == (2 if more else 1)
