@@ -44,8 +44,9 @@ def test_a_mistake_is_answered_with_what_is_allowed(override, said):
 
 def test_values_of_every_kind_can_be_given():
     words = ["task=summarize", "data=files", "data.fields={source:article}", "data.fields.target=tldr"]
-    config = compose.composed([*words, f"data.path={compose.quoted('/a (1)/it' + chr(39) + 's, {x}=[y].jsonl')}"])
-    assert config.data.path == "/a (1)/it's, {x}=[y].jsonl"
+    for path in ("/a (1)/it's, {x}=[y].jsonl", r"/a\b c\'${d}\ "[:-1]):
+        config = compose.composed([*words, f"data.path={compose.quoted(path)}"])
+        assert config.data.path == path
     assert config.data.fields == {"source": "article", "target": "tldr"}
     assert compose.composed([*words, "data.path=~/x.jsonl"]).data.path == str(Path.home() / "x.jsonl")
     assert compose.composed(["optim=adamw", "resume=latest", "optim.lora_rank=8"]).optim.lora_rank == 8

@@ -24,7 +24,8 @@ def write(path: Path, kind: str) -> Path:
         case "jsonl.gz":
             path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode()))
         case "csv":
-            path.write_text("source,target\n" + "".join(f'"{row["source"]}",{row["target"]}\n' for row in ROWS))
+            lines = (f'{number},"{row["source"]}",{row["target"]}\n' for number, row in enumerate(ROWS))
+            path.write_text(",source,target\n" + "".join(lines))  # as pandas writes it
         case "parquet":
             import pyarrow
             import pyarrow.parquet
@@ -88,7 +89,7 @@ BROKEN = "".join(json.dumps(row) + "\n" for row in ROWS[:16]) + "{broken\n"
         ("data.jsonl", b"[1, 2]", "line 1: a JSON object is needed"),
         ("data.jsonl", '{"source": "caf\xe9", "target": "b"}'.encode("latin-1"), "line 1: not utf-8"),
         ("data.csv", b"source,target\na,b\nc\n", "line 3"),
-        ("data.csv", b"source,source\na,b\n", "line 1: must name each column once"),
+        ("data.csv", b"source,source\na,b\n", "line 1: names the column 'source' more than once"),
         ("data.jsonl", b'{"source": NaN, "target": "b"}', "line 1: field 'source' holds None"),
         ("data.jsonl", b"[" * 100_000, "line 1: not JSON"),
         ("data.jsonl.gz", b"not gzip", "gzip"),
@@ -138,3 +139,8 @@ def test_parallel_lines_and_records_may_be_mixed(tmp_path):
                  encoding="latin-1")  # fmt: skip
     assert [e.fields["target"] for e in found[:2]] == ["un", "café"]
     assert [e.split for e in found] == ["train"] * 2 + ["val"] * 30
+
+
+def test_an_empty_document_is_about_nothing(tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"text": ""}\n')
+    assert [example.about for example in read(tmp_path / "data.jsonl", TEXT)] == [""]

@@ -92,6 +92,7 @@ def test_names_that_are_exchanged_can_only_be_copied(tiny, own_folder):
         (["task=summarize", "model.arch=prefix", "model.context=512"], "base"),
         (["task=summarize", "data.unseen=[wandb]"], "base"),
         (["task=summarize", "data.unseen=[torch]"], None),
+        (["task=summarize", "data.val_fraction=0"], "base"),
         (["task=summarize", "data.test_fraction=0.1"], None),
         (["task=translate"], None),
     ],

@@ -7,6 +7,7 @@ express.
 import math
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,8 +73,9 @@ def with_names_added(overrides: list[str]) -> list[str]:
 
 
 def quoted(value: Any) -> str:
-    """A value as Hydra takes it, whatever characters it has."""
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """A value as Hydra takes it, whatever characters it has: backslashes are doubled before a quote or the end only."""
+    text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))
+    return "'" + text.replace("${", "\\${") + "'"
 
 
 def swept_keys(overrides: list[str]) -> set[str]:
@@ -197,12 +199,15 @@ def _complete(config: Config) -> None:
         raise UserError(
             f"task.loss_on_prompt=true needs model.arch=decoder: {model.arch} sees the whole prompt at once"
         )
-    if config.init == "base" and (setting := has_learned_the_test(config)):
+    learned = has_learned_the_test(config)
+    if config.init == "base" and learned:
         raise UserError(
-            f"{setting}: would test on texts that base was trained on. Leave it as it is, or start with init=scratch"
+            f"{learned}: would test on texts that base was trained on. Leave it as it is, or start with init=scratch"
         )
     if config.init is None and starts_from_base(config):
-        config.init = "base"
+        if learned:
+            print(f"from random weights: base was trained on texts that {learned} holds out", file=sys.stderr)
+        config.init = None if learned else "base"
     elif config.init == "scratch":
         config.init = None
     if not config.resume:  # which goes on with the rates of the run that it names

@@ -132,10 +132,12 @@ def _write(
         feature_size = max(writer.feature_size for writer in writers)
     _check(counts, fractions, done)
     files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    media = {f"{split}.{kind}" for split in splits.SPLITS for kind in ("features", "media")}
     meta = {
         **content,
-        "fingerprint": _digest({**content, "files": files}),
-        "content": _digest(content),
+        # Without media: what espeak-ng says is not the same bytes twice. Their files' hashes are the corpus's.
+        "fingerprint": _digest({**content, "files": {name: files[name] for name in files if name not in media}}),
+        "content": _digest({**content, "sides": hashlib.sha256(sides.tobytes()).hexdigest()}),
         "dtype": dtype.str,
         "vocab_size": tokenizer.vocab_size,
         "feature_size": feature_size,
@@ -243,6 +245,7 @@ def _check(counts: dict[str, dict[str, int]], fractions: dict[str, float], examp
     for split in splits.SPLITS:
         if counts[split]["sequences"] == 0 and (split == "train" or fractions.get(split, 0) > 0):
             raise UserError(
-                f"the {split} split is empty: the source gives {examples} examples (with data.split=near, those that "
-                f"are alike stay together). Give more text, or change data.split, data.val_fraction, data.test_fraction"
+                f"the {split} split is empty: the source gives {examples} examples (those about one source or picture "
+                f"stay together, with data.split=near also those that are alike). Give more text, or change data.split "
+                f"(tail cuts by place), data.val_fraction, data.test_fraction"
             )

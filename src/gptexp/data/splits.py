@@ -50,8 +50,7 @@ def assign(
     if rule == "tail":
         split[open_to] = _tail(lengths[open_to], free)
     else:
-        edges = [_equal(marks[open_to]), _equal(abouts[open_to])]
-        edges += [_alike(sketches[open_to])] if rule == "near" else []
+        edges = [_equal(abouts[open_to]), *([_alike(sketches[open_to])] if rule == "near" else [])]
         split[open_to] = _by_group(_groups(int(open_to.sum()), edges), marks[open_to], free)
         _warn(split[open_to], free, rule)
     return split
@@ -160,8 +159,12 @@ def _warn(split: NDArray[np.uint8], fractions: dict[str, float], rule: str) -> N
     for name, share in fractions.items():
         found, wanted = int((split == SPLITS.index(name)).sum()), share * len(split)
         if wanted >= 20 and found < wanted / 2:
-            why = "most texts are near-duplicates of each other" if rule == "near" else "most texts are repeated"
-            hint = "; data.split=exact only keeps equal texts together" if rule == "near" else ""
+            why = (
+                "most are near-duplicates of each other"
+                if rule == "near"
+                else "most are about the same text or picture"
+            )
+            hint = "; data.split=exact keeps together only what is about the same" if rule == "near" else ""
             print(f"the {name} split has {found} examples instead of {wanted:.0f}: {why}{hint}", file=sys.stderr)
 
 

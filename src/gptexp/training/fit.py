@@ -82,11 +82,11 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
                 was_stopped = isinstance(error, Stopped | KeyboardInterrupt)
                 folder.write_result(status="stopped" if was_stopped else "failed", error=f"{error!r}")
                 failed = not isinstance(error, Stopped)
+                if stop.asked == signal.SIGUSR1:
+                    requeue()
             raise
         finally:
             tracker.close(failed)
-            if stop.asked == signal.SIGUSR1 and world.is_first:
-                requeue()
     world.barrier()  # the first rank has written the result, which the others may read
 
 

@@ -62,7 +62,8 @@ def _run_once(folder: Path, devices: int) -> int:
     before = {number: signal.signal(number, forward) for number in WATCHED}
     try:
         code = _wait(ranks)
-        return Stopped.code if asked and -code in WATCHED else code  # a rank may have got it before it watched for it
+        # A rank may have got the signal before it watched for it; and what asks to stop is not started again.
+        return Stopped.code if asked and (-code in WATCHED or code == OutOfMemoryError.code) else code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -26,7 +26,7 @@ class Example:
     @property
     def about(self) -> str:
         """What examples may have in common only on one side of a split: a picture, a source, a text to be spoken."""
-        return self.picture or self.fields.get("source") or self.fields.get("text") or self.fields["caption"]
+        return self.picture or self.fields.get("source") or self.fields.get("text") or self.fields.get("caption", "")
 
 
 class Corpus(ABC):

@@ -141,8 +141,8 @@ def _csv(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
     csv.field_size_limit(2**31 - 1)
     try:
         names = reader.fieldnames or []
-        if "" in names or len(set(names)) < len(names):
-            raise UserError(f"{file}, line 1: must name each column once, and says {', '.join(map(repr, names))}")
+        if twice := [name for name in names if name and names.count(name) > 1]:
+            raise UserError(f"{file}, line 1: names the column '{twice[0]}' more than once")
         for record in reader:
             where = f"{file}, line {reader.line_num}"
             if None in record or None in record.values():
