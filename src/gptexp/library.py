@@ -8,13 +8,13 @@ print(model.summarize("A long text ..."))
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from gptexp.config import compose
 from gptexp.config.errors import UserError
+from gptexp.data.integrity import replacing
 from gptexp.data.media import Picture, Sound
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import Transformer
@@ -234,7 +234,6 @@ def _written(rows: list[dict[str, Any]], cache: Path) -> Path:
     path = cache / "datasets" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(text, encoding="utf8")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf8")
     return path

@@ -207,7 +207,8 @@ def _complete(config: Config) -> None:
     if config.init is None and starts_from_base(config):
         if learned:
             print(f"from random weights: base was trained on texts that {learned} holds out", file=sys.stderr)
-        config.init = None if learned else "base"
+        else:
+            config.init = "base"
     elif config.init == "scratch":
         config.init = None
     if not config.resume:  # which goes on with the rates of the run that it names

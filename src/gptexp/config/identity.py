@@ -38,6 +38,7 @@ def source_fingerprint(*places: str) -> str:
     return _digest("".join(f"{file.relative_to(package)}\n{_meaning(file)}\n" for file in files if file.is_file()))
 
 
+@cache
 def _meaning(path: Path) -> str:
     tree = ast.parse(path.read_text("utf8"))
     for node in ast.walk(tree):

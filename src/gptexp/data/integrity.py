@@ -1,8 +1,10 @@
-"""Is a file what was written? Hashes of files, and JSON that carries its own."""
+"""Is a file what was written? Hashes of files, JSON that carries its own, and files that appear whole."""
 
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,17 @@ def remembered_sha256(path: Path, cache: Path) -> str:
     except (OSError, ValueError):
         found = sha256(path)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(sealed({"file": str(path), "sha256": found}))
-        temporary.replace(kept)
+        with replacing(kept) as temporary:
+            temporary.write_text(sealed({"file": str(path), "sha256": found}))
         return found
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which then takes the place of `path` at once: whoever reads sees all of it or nothing."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    yield temporary
+    temporary.replace(path)
 
 
 def sealed(values: dict[str, Any]) -> str:

@@ -58,7 +58,7 @@ def assign(
 
 def near_duplicates(texts: Iterable[str]) -> NDArray[np.int64]:
     """For each text the number of the first that it is alike, directly or over others; its own for the first [N]."""
-    sketches = _read(((text, text) for text in texts), "near")[2]
+    sketches = np.array([sketch(text) for text in texts], np.uint32).reshape(-1, BANDS * ROWS)
     return _groups(len(sketches), [_alike(sketches)])
 
 
@@ -67,8 +67,8 @@ def _read(
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.int64]]:
     marks, abouts, lengths, sketches = bytearray(), bytearray(), bytearray(), bytearray()
     for text, about in texts:
-        marks += (mark := _mark(text))
-        abouts += mark if about == text else _mark(about)
+        marks += (own := mark(text))
+        abouts += own if about == text else mark(about)
         lengths += np.int64(len(text)).tobytes()
         if rule == "near":
             sketches += sketch(text).tobytes()
@@ -80,7 +80,8 @@ def _read(
     )
 
 
-def _mark(text: str) -> bytes:
+def mark(text: str) -> bytes:
+    """Eight bytes that are the same for the same words, however they are spaced and capitalised."""
     return hashlib.blake2b(" ".join(text.lower().split()).encode("utf8", "surrogatepass"), digest_size=8).digest()
 
 

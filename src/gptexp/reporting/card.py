@@ -92,7 +92,7 @@ def card(
 def _name(source: Path) -> str:
     """Of a run's folder its name; of what the hub's cache has, OWNER/NAME."""
     cached = next((part for part in source.parts if part.startswith("models--")), None)
-    return cached.removeprefix("models--").replace("--", "/") if cached else source.resolve().name
+    return cached.removeprefix("models--").replace("--", "/") if cached else RunFolder(source).name
 
 
 def _training(run: RunFolder) -> str:

@@ -4,9 +4,7 @@ Convolutions and a recurrent layer over frames, letters by CTC (Graves et al. 20
 the recordings of its training split, and kept; no recording of another split was ever heard.
 """
 
-import hashlib
 from itertools import groupby
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -17,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from gptexp.data import spectra
+from gptexp.data.integrity import replacing
 from gptexp.data.media import Sound
 from gptexp.data.progress import shown
 from gptexp.data.store import Store
@@ -42,17 +41,15 @@ class Recogniser(nn.Module):
     @classmethod
     def of(cls, store: Store) -> Self:
         """The recogniser of a store: as it was kept, or trained now."""
-        this = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-        file = store.folder.parent.parent / "recognisers" / f"{store.folder.name}-{this}.pt"
+        file = store.folder.parent.parent / "recognisers" / f"{store.folder.name}.pt"  # this source has a part in it
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"), torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(0)
             recogniser = cls(store.tokenizer)
             if not file.is_file():
                 recogniser._train(store)
-                temporary = file.with_suffix(".tmp")
-                torch.save(recogniser.state_dict(), temporary)
-                temporary.replace(file)
+                with replacing(file) as temporary:
+                    torch.save(recogniser.state_dict(), temporary)
         recogniser.load_state_dict(torch.load(file, weights_only=True))
         return recogniser.eval()
 

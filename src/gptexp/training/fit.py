@@ -82,7 +82,7 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
                 was_stopped = isinstance(error, Stopped | KeyboardInterrupt)
                 folder.write_result(status="stopped" if was_stopped else "failed", error=f"{error!r}")
                 failed = not isinstance(error, Stopped)
-                if stop.asked == signal.SIGUSR1:
+                if not failed and stop.asked == signal.SIGUSR1:
                     requeue()
             raise
         finally:

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from hashlib import blake2b
+
+from gptexp.data.splits import mark
 
 OFTEN = 2  # times that a paragraph is let through: licences, notes on a shared base class
 FENCED = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$\n?", re.M | re.S)
@@ -22,8 +23,8 @@ class Cleaner:
         for paragraph in PARAGRAPH.split(MARKUP.sub("", FENCED.sub("", text))):
             if ">>>" in paragraph or not re.search(r"\w\W+\w", paragraph):  # an interactive session, a bare heading
                 continue
-            mark = blake2b(" ".join(paragraph.lower().split()).encode("utf8", "surrogatepass"), digest_size=8).digest()
-            self.said[mark] += 1
-            if self.said[mark] <= OFTEN:
+            said = mark(paragraph)
+            self.said[said] += 1
+            if self.said[said] <= OFTEN:
                 kept.append(paragraph.strip("\n"))
         return "\n\n".join(kept)

@@ -20,9 +20,9 @@ KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 def docstrings_of(files: list[Path]) -> Iterator[list[str]]:
     """The docstrings of each file, in order."""
-    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     from gptexp.config.place import cores  # here, since the processes run this file without the package
 
+    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     with ThreadPoolExecutor(cores()) as pool:
         for found in pool.map(_in_a_process, chunks):
             yield from found

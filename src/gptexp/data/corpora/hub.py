@@ -1,10 +1,10 @@
 """Anything that datasets.load_dataset takes, of texts or pictures: a name on the hub, or a local folder."""
 
-import hashlib
 import io
 import sys
 from collections.abc import Iterator
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,14 @@ class Hub(Corpus):
             split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
             for number, record in enumerate(part, 1):
                 where = f"{self.config.name}, {name}, row {number}"
-                fields, media, picture = pick(_flat(record), self.fields, self.config.fields, where), None, None
+                example = Example(pick(_flat(record), self.fields, self.config.fields, where), split)
                 if self.has_pictures:
                     stored = record[self.image]
                     if not stored:
                         raise UserError(f"{where}: has no picture")
-                    media = partial(_picture, stored, where)
-                    picture = hashlib.sha256(stored["bytes"]).hexdigest() if stored["bytes"] else stored["path"]
-                yield Example(fields, split, media=media, picture=picture)
+                    example.media = partial(_picture, stored, where)
+                    example.picture = sha256(stored["bytes"]).hexdigest() if stored["bytes"] else stored["path"]
+                yield example
 
     def _undecoded(self, name: str, part: Any) -> Any:
         """The part with pictures as bytes, which are decoded one at a time."""

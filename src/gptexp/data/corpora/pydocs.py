@@ -8,7 +8,6 @@ is kept, and packages named in `unseen` are only ever tested on.
 
 import hashlib
 import json
-import os
 import re
 import sys
 import sysconfig
@@ -28,7 +27,7 @@ from gptexp.data.corpora.base import Corpus, Example
 from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.docstrings import SHORTEST, docstrings_of
 from gptexp.data.corpora.keyterms import key_terms
-from gptexp.data.integrity import remembered_sha256, sealed, sha256, unsealed
+from gptexp.data.integrity import remembered_sha256, replacing, sealed, sha256, unsealed
 from gptexp.data.progress import shown
 
 SOURCE = source_fingerprint("data/corpora/pydocs.py", "data/corpora/docstrings.py", "data/splits.py")
@@ -110,12 +109,11 @@ class Pydocs(Corpus):
         said = ["unseen" if name in self.unseen else None for name in documents.values()]
         rule = "exact" if self.config.split == "near" else self.config.split  # near-duplicates are gone
         sides = splits.assign(zip(documents, documents, strict=True), rule, fractions, said)
-        temporary = self.file.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("w", encoding="utf8") as out:
-            for (text, name), side in zip(documents.items(), sides, strict=True):
-                out.write(json.dumps({"package": name, "text": text, "split": splits.SPLITS[side]}) + "\n")
-        self.file.with_suffix(".json").write_text(sealed({"sha256": sha256(temporary)}))
-        temporary.replace(self.file)
+        with replacing(self.file) as temporary:
+            with temporary.open("w", encoding="utf8") as out:
+                for (text, name), side in zip(documents.items(), sides, strict=True):
+                    out.write(json.dumps({"package": name, "text": text, "split": splits.SPLITS[side]}) + "\n")
+            self.file.with_suffix(".json").write_text(sealed({"sha256": sha256(temporary)}))
 
 
 def summary_pair(text: str) -> tuple[str, str] | None:

@@ -60,11 +60,9 @@ class Table(Corpus):
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Where they stand, and the rows of the table; a voice that no column tells is none."""
+        missing = {"voice": ""} if "voice" in self.fields and "voice" not in self.config.fields else {}
         for where, record in RECORDS[extension(self.file)](self.file, self.config.encoding):
-            yield (
-                where,
-                record if "voice" in self.config.fields or "voice" not in self.fields else {"voice": "", **record},
-            )
+            yield where, missing | record
 
     def _path(self, where: str, record: dict[str, Any]) -> Path:
         """Where a file is: beside the table, or anywhere by an absolute path."""
