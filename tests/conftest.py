@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks: a machine with a GPU runs the same tests
+
 import torch
 
 from gptexp.config import compose
@@ -22,18 +25,24 @@ TRAIN = ["trainer.max_steps=12", "trainer.global_batch=8", "trainer.val_every=4"
          "trainer.accelerator=cpu"]  # fmt: skip
 WORDS = "the a tree river stone bird falls runs under over slow green light again house road of and to".split()  # noqa: SIM905
 
-# Read by every Python process that finds it on its path: a loss that is not finite in one step of training.
-BROKEN = """
+# As sitecustomize.py on PYTHONPATH, every Python process reads it: `patch` changes a module right after its import.
+ON_IMPORT = """
 import importlib.machinery, sys
 class Finder:
     @staticmethod
     def find_spec(name, path, target=None):
-        if name != "gptexp.training.module":
+        if name != MODULE:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         load = spec.loader.exec_module
         spec.loader.exec_module = lambda module: (load(module), patch(module))
         return spec
+sys.meta_path.insert(0, Finder)
+"""
+# A loss that is not finite in one step of training.
+BROKEN = f"""
+MODULE = "gptexp.training.module"
+{ON_IMPORT}
 def patch(module):
     plain, seed_step, now = module.Transformer.loss, module.seed_step, [None]
     def remember(seed, step, rank):
@@ -43,8 +52,24 @@ def patch(module):
         factor = float("nan") if self.training and now[0] == 6 else 1.0
         return tuple(part * factor for part in plain(self, **inputs))
     module.seed_step, module.Transformer.loss = remember, loss
-sys.meta_path.insert(0, Finder)
 """
+# A CPU that says of itself whether it has bf16 units.
+CPU = f"""
+MODULE = "torch.cpu"
+{ON_IMPORT}
+def patch(module):
+    module.get_capabilities = lambda: {{"avx512_bf16": HAS_BF16}}
+"""
+
+
+@pytest.fixture(params=[False, True], ids=["without bf16 units", "with bf16 units"])
+def bf16_units(request: pytest.FixtureRequest, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """The test runs twice, here and in the processes that it starts, as on a CPU without and with bf16 units."""
+    (own_folder / "cpu").mkdir()
+    (own_folder / "cpu" / "sitecustomize.py").write_text(f"HAS_BF16 = {request.param}\n{CPU}")
+    monkeypatch.setenv("PYTHONPATH", str(own_folder / "cpu"), prepend=os.pathsep)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": request.param})
+    return request.param
 
 
 @pytest.fixture(autouse=True)

@@ -150,20 +150,25 @@ def test_text_to_text_works_on_every_architecture(arch, translation):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("optim", "more"),
-    [
-        ("adamw", []),
-        ("muon", ["trainer.strategy=fsdp", "trainer.sharded_checkpoints=true",
-                  "trainer.activation_checkpointing=true"]),
-    ],
-)  # fmt: skip
-def test_two_processes_train_as_one(optim, more, translation):
-    one = run(translation(f"optim={optim}", "outputs=one"))
-    two = run(translation(f"optim={optim}", "outputs=two", "trainer.devices=2", *more))
+def assert_same_metrics(one, two, atol):
     for a, b in zip(one.metrics(), two.metrics(), strict=True):
-        assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, abs=1e-5)
-    assert len(list(two.checkpoint().glob("model*"))) == (2 if more else 1)
+        assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, abs=atol)
+
+
+def test_two_processes_train_as_one(translation):
+    one = run(translation("optim=adamw", "outputs=one"))
+    two = run(translation("optim=adamw", "outputs=two", "trainer.devices=2"))
+    assert_same_metrics(one, two, atol=1e-5)
+    assert len(list(two.checkpoint().glob("model*"))) == 1
+
+
+def test_two_sharded_processes_train_as_one(bf16_units, translation):
+    """Muon orthogonalises in bf16 where the CPU has the units for it, and rounds to 8 bits there."""
+    more = ["trainer.strategy=fsdp", "trainer.sharded_checkpoints=true", "trainer.activation_checkpointing=true"]
+    one = run(translation("optim=muon", "outputs=one"))
+    two = run(translation("optim=muon", "outputs=two", "trainer.devices=2", *more))
+    assert_same_metrics(one, two, atol=2e-4 if bf16_units else 1e-5)
+    assert len(list(two.checkpoint().glob("model*"))) == 2
 
 
 def test_torchrun_is_joined(pairs_words, translation):
