@@ -15,13 +15,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gptexp.checkpoints.find_weights import find_weights
+from gptexp.checkpoints.load_model import load
 from gptexp.config import compose
-from gptexp.config.place import cores
+from gptexp.distributed.devices import pick_device
+from gptexp.distributed.environment import cores
+from gptexp.tasks.prepare import prepare
 from gptexp.training.evaluation import evaluate
-from gptexp.training.hardware import pick_device
-from gptexp.training.prepare import prepare
-from gptexp.training.published import find_weights
-from gptexp.training.weights import load
 
 ORDER = 5
 PRIMED = 32_000_000  # characters
@@ -29,11 +29,16 @@ SPLITS = {"test": "the same packages", "unseen": "packages never seen"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("weights", nargs="?", default="base")
     asked = parser.parse_args()
     source = find_weights(asked.weights)
-    config = replace(compose.composed(["experiment=base", "task.gap_sentences=0"]), origin=source.weights_digest())
+    config = replace(
+        compose.compose_config(["experiment=base", "task.lead_last_fraction=0"]),
+        init_digest=source.weights_digest(),
+    )
     prepared = prepare(config, source.tokenizer)
     model, tokenizer = load(source)
     model.to(pick_device())
@@ -41,19 +46,32 @@ def main() -> None:
     train, vocabulary = store.tokens("train"), tokenizer.vocab_size
     before = tokenizer.decode(train[: PRIMED // 3].tolist())[:PRIMED].encode()
     primed = len(_xz(before))
-    print(f"{len(train):,} tokens of training text, context {config.model.context}, {cores()} cores")
+    print(
+        f"{len(train):,} tokens of training text, context {config.model.context}, {cores()} cores"
+    )
     print("| documents of | bytes | model | 5-gram | xz after training text | xz | unigram |")
     print("|---|---|---|---|---|---|---|")
     for split, name in SPLITS.items():
         found = evaluate(model, prepared.task, store, split, "32").metrics
-        found = {key.rsplit("/", 1)[-1] if "baseline" not in key else "unigram": value
-                 for key, value in found.items() if key.endswith("bits_per_byte")}  # fmt: skip
+        found = {
+            key.rsplit("/", 1)[-1] if "baseline" not in key else "unigram": value
+            for key, value in found.items()
+            if key.endswith("bits_per_byte")
+        }
         tokens, size = store.tokens(split), store.meta["splits"][split]["bytes"]
         text = tokenizer.decode(tokens.tolist()).encode()
         five = ngram_nats(train, tokens, vocabulary) / math.log(2) / size
-        figures = (found["bits_per_byte"], five, 8 * (len(_xz(before + text)) - primed) / size,
-                   8 * len(_xz(text)) / size, found["unigram"])  # fmt: skip
-        print(f"| {name} | {size:,} | {' | '.join(f'{figure:.3f}' for figure in figures)} |", flush=True)
+        figures = (
+            found["bits_per_byte"],
+            five,
+            8 * (len(_xz(before + text)) - primed) / size,
+            8 * len(_xz(text)) / size,
+            found["unigram"],
+        )
+        print(
+            f"| {name} | {size:,} | {' | '.join(f'{figure:.3f}' for figure in figures)} |",
+            flush=True,
+        )
 
 
 def ngram_nats(train: NDArray, held_out: NDArray, vocabulary: int) -> float:
@@ -67,8 +85,11 @@ def ngram_nats(train: NDArray, held_out: NDArray, vocabulary: int) -> float:
         histories, totals = np.unique(contexts, return_counts=True)
         kinds = np.bincount(np.searchsorted(histories, contexts[first]), minlength=len(histories))
         before = _grams(held_out, order - 1)[given - order + 1 :][: len(asked)]
-        total, kind = _looked_up(histories, totals, before), _looked_up(histories, kinds, before)
-        count = _looked_up(grams, counts, asked)
+        total, kind = (
+            _single_query_attention(histories, totals, before),
+            _single_query_attention(histories, kinds, before),
+        )
+        count = _single_query_attention(grams, counts, asked)
         likely = np.where(total > 0, (count + kind * likely) / np.maximum(1, total + kind), likely)
     return float(-np.log(likely).sum())
 
@@ -83,13 +104,15 @@ def _grams(tokens: NDArray, order: int) -> NDArray[np.uint64]:
     return found
 
 
-def _looked_up(keys: NDArray, values: NDArray, wanted: NDArray) -> NDArray:
+def _single_query_attention(keys: NDArray, values: NDArray, wanted: NDArray) -> NDArray:
     place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     return np.where(keys[place] == wanted, values[place], 0)
 
 
 def _xz(data: bytes) -> bytes:
-    return lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 26}])
+    return lzma.compress(
+        data, filters=[{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 1 << 26}]
+    )
 
 
 if __name__ == "__main__":

@@ -6,24 +6,27 @@ python benchmarks/captions.py latest --split unseen
 
 import argparse
 
+from gptexp.checkpoints.load_model import load_run
 from gptexp.data.corpora.scenes import COLOURS, MOTIONS, NUMBERS, RELATIONS, SHAPES, SIZES
-from gptexp.reporting.record import find_run
+from gptexp.runs.run_folder import find_run
+from gptexp.tasks.prepare import prepare
 from gptexp.training.evaluation import answers
-from gptexp.training.prepare import prepare
-from gptexp.training.weights import load_run
 
 THINGS = {"colour": COLOURS, "shape": [*SHAPES, *(f"{shape}s" for shape in SHAPES)], "size": SIZES}
 # The same words say where something is, where it stands beside another, and where it moves.
 PLACES = ["left", "right", "top", "bottom", "middle"]
 KINDS = {
     "one": THINGS | {"place": PLACES},
-    "mixed": THINGS | {"place or relation": {*PLACES, *" ".join(RELATIONS).split()}, "number": NUMBERS.values()},
+    "mixed": THINGS
+    | {"place or relation": {*PLACES, *" ".join(RELATIONS).split()}, "number": NUMBERS.values()},
     "video": THINGS | {"motion": {"moves", "stays", *" ".join(MOTIONS).split()}},
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("run")
     parser.add_argument("--split", choices=("val", "test", "unseen"), default="test")
     asked = parser.parse_args()
@@ -33,10 +36,17 @@ def main() -> None:
     model, tokenizer = load_run(folder)
     examples = list(prepared.task.held_out(prepared.store, asked.split, config.task.test_examples))
     said = answers(model, prepared.task, tokenizer, [example["source"] for example in examples])
-    print(f"{'words':10} right, of {len(examples)} captions of the {asked.split} split that have such words")
+    print(
+        f"{'words':10} right, of {len(examples)} captions of the {asked.split} split that have such words"
+    )
     for kind, words in KINDS[config.data.level].items():
-        pairs = [([word for word in text.split() if word in words] for text in (output, example["target"]))
-                 for output, example in zip(said, examples, strict=True)]  # fmt: skip
+        pairs = [
+            (
+                [word for word in text.split() if word in words]
+                for text in (output, example["target"])
+            )
+            for output, example in zip(said, examples, strict=True)
+        ]
         scored = [ours == theirs for ours, theirs in pairs if theirs]
         if scored:
             print(f"{kind:10} {sum(scored) / len(scored):.3f}  ({len(scored)})")

@@ -20,10 +20,24 @@ import tempfile
 import time
 from pathlib import Path
 
-COMMAND = ["task=translate", "model=nano", "model.layers=2", "model.width=64", "model.heads=2", "model.dropout=0.1",
-           "data.examples=2000", "task.test_examples=8", "trainer.max_steps=120", "trainer.global_batch=8",
-           "trainer.micro_batch=2", "trainer.val_every=40", "trainer.log_every=1", "trainer.checkpoint_every=5",
-           "trainer.accelerator=cpu", "logger=none"]  # fmt: skip
+COMMAND = [
+    "task=translate",
+    "model=nano",
+    "model.layers=2",
+    "model.d_model=64",
+    "model.heads=2",
+    "model.dropout=0.1",
+    "data.examples=2000",
+    "task.test_examples=8",
+    "trainer.max_steps=120",
+    "trainer.global_batch_size=8",
+    "trainer.micro_batch_size=2",
+    "trainer.val_every=40",
+    "trainer.log_every=1",
+    "trainer.checkpoint_every=5",
+    "trainer.accelerator=cpu",
+    "logger=none",
+]
 WAYS = {
     "alone": (30, []),
     "two processes, DDP": (10, ["trainer.devices=2"]),
@@ -32,7 +46,9 @@ WAYS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--kills", type=int, help="instead of 30, 10 and 10")
     parser.add_argument("--only", choices=WAYS)
     parser.add_argument("--seed", type=int, default=0)
@@ -42,8 +58,12 @@ def main() -> None:
         os.chdir(folder)
         for name, (kills, more) in WAYS.items():
             if asked.only in (None, name):
-                rows.append((name, *survive(name, asked.kills or kills, more, random.Random(asked.seed))))
-    print("\n| run | kills | the same to the bit | kills while a checkpoint was written | last step before the kill |")
+                rows.append(
+                    (name, *survive(name, asked.kills or kills, more, random.Random(asked.seed)))
+                )
+    print(
+        "\n| run | kills | the same to the bit | kills while a checkpoint was written | last step before the kill |"
+    )
     print("|---|---|---|---|---|")
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |")
@@ -51,7 +71,9 @@ def main() -> None:
         sys.exit(1)
 
 
-def survive(name: str, kills: int, more: list[str], rng: random.Random) -> tuple[int, int, int, str]:
+def survive(
+    name: str, kills: int, more: list[str], rng: random.Random
+) -> tuple[int, int, int, str]:
     """(kills, runs that ended the same, kills during the writing of a checkpoint, range of steps reached)."""
     started = time.monotonic()
     wanted = outcome(finish("whole", more))
@@ -59,7 +81,9 @@ def survive(name: str, kills: int, more: list[str], rng: random.Random) -> tuple
     same, writing, reached = 0, 0, []
     for number in range(kills):
         shutil.rmtree("killed", ignore_errors=True)
-        process = subprocess.Popen(words("killed", more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            words("killed", more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         if number % 3 == 0:
             wait_for_checkpoint(process, skip=rng.randrange(20))
             time.sleep(rng.random() * 0.005)
@@ -67,7 +91,10 @@ def survive(name: str, kills: int, more: list[str], rng: random.Random) -> tuple
             time.sleep(rng.random() * length)
         if process.poll() is None:
             ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            for pid in (*map(int, ranks), process.pid):  # all at one instant; a rank would else end with its parent
+            for pid in (
+                *map(int, ranks),
+                process.pid,
+            ):  # all at one instant; a rank would else end with its parent
                 os.kill(pid, signal.SIGKILL)
         process.wait()
         writing += bool(list(Path("killed").glob("*/checkpoints/.step-*.tmp")))
@@ -112,9 +139,14 @@ def metrics(outputs: str) -> list[dict[str, float]]:
 def outcome(folder: Path) -> tuple[str, str, str]:
     """sha256 of weights and optimizer, and of metrics.jsonl without the seconds."""
     last = folder / "checkpoints" / (folder / "checkpoints" / "last").read_text().strip()
-    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in metrics(str(folder.parent))]
-    tensors = [hashlib.sha256((last / f"{kind}.safetensors").read_bytes()).hexdigest()
-               for kind in ("model", "optimizer")]  # fmt: skip
+    rows = [
+        {key: value for key, value in row.items() if key != "seconds"}
+        for row in metrics(str(folder.parent))
+    ]
+    tensors = [
+        hashlib.sha256((last / f"{kind}.safetensors").read_bytes()).hexdigest()
+        for kind in ("model", "optimizer")
+    ]
     return tensors[0], tensors[1], hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 

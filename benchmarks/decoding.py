@@ -22,14 +22,15 @@ import torch
 import transformers
 from torch.nn import functional as F
 
+from gptexp.checkpoints.load_model import load_run
 from gptexp.config import compose
-from gptexp.data.batches import HeldOutBatches
-from gptexp.model import Transformer, TransformerConfig, huggingface
-from gptexp.model.decoding import Fast, generate
-from gptexp.reporting.record import find_run
+from gptexp.data.batches import HeldOutDataset
+from gptexp.generation.generate import CpuDecoder, generate
+from gptexp.model import Transformer, TransformerConfig
+from gptexp.model.hf import convert
 from gptexp.run import run
-from gptexp.training.prepare import prepare
-from gptexp.training.weights import load_run
+from gptexp.runs.run_folder import find_run
+from gptexp.tasks.prepare import prepare
 
 FORMATS = ("float32", "bfloat16", "int8")
 PROMPT = 16
@@ -51,7 +52,9 @@ WINDOWS = 32  # of the held-out text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
@@ -64,7 +67,9 @@ def main() -> None:
     if asked.loss:
         losses(asked.run)
         return
-    print(f"| model | threads | batch | transformers, tokens/s | {' | '.join(FORMATS)} | same | packed |")
+    print(
+        f"| model | threads | batch | transformers, tokens/s | {' | '.join(FORMATS)} | same | packed |"
+    )
     print(f"|{'---|' * (6 + len(FORMATS))}", flush=True)
     for size in asked.sizes:
         for shape in ("gpt2", "modern"):
@@ -73,7 +78,9 @@ def main() -> None:
                     print("| " + " | ".join(row) + " |", flush=True)
 
 
-def speeds(size: str, shape: str, threads: list[int], batches: list[int], repeats: int) -> Iterator[list[str]]:
+def speeds(
+    size: str, shape: str, threads: list[int], batches: list[int], repeats: int
+) -> Iterator[list[str]]:
     ours = random_model(size, shape)
     theirs = of_transformers(ours)
     new = SIZES[size][-1]
@@ -83,15 +90,22 @@ def speeds(size: str, shape: str, threads: list[int], batches: list[int], repeat
         for batch in batches:
             given = torch.randint(ours.config.vocab_size, (batch, PROMPT))
             started = time.perf_counter()
-            packed = {name: Fast(ours, name, rows=batch) for name in FORMATS}
+            packed = {name: CpuDecoder(ours, name, rows=batch) for name in FORMATS}
             packing = (time.perf_counter() - started) / len(packed)
             ways: dict[str, Callable[[], Any]] = {
                 "transformers": lambda given=given: theirs.generate(
-                    given, attention_mask=torch.ones_like(given), max_new_tokens=new, do_sample=False
+                    given,
+                    attention_mask=torch.ones_like(given),
+                    max_new_tokens=new,
+                    do_sample=False,
                 )[:, PROMPT:].tolist(),
-                **{name: lambda fast=fast, given=given: generate(ours, given.tolist(), new, -1, weights=fast)
-                   for name, fast in packed.items()},
-            }  # fmt: skip
+                **{
+                    name: lambda fast=fast, given=given: generate(
+                        ours, given.tolist(), new, -1, weights=fast
+                    )
+                    for name, fast in packed.items()
+                },
+            }
             said = {name: way() for name, way in ways.items()}  # and warm
             taken: dict[str, list[float]] = {name: [] for name in ways}
             for _ in range(repeats):
@@ -99,19 +113,36 @@ def speeds(size: str, shape: str, threads: list[int], batches: list[int], repeat
                     started = time.perf_counter()
                     way()
                     taken[name].append(time.perf_counter() - started)
-            speed = {name: batch * new / statistics.median(seconds) for name, seconds in taken.items()}
+            speed = {
+                name: batch * new / statistics.median(seconds) for name, seconds in taken.items()
+            }
             yield [
-                f"{shape}, {million:.1f} M", str(number), str(batch), f"{speed['transformers']:,.0f}",
-                *(f"{speed[name]:,.0f} ({speed[name] / speed['transformers']:.2f}x)" for name in FORMATS),
-                "yes" if said["float32"] == said["transformers"] else "NO", f"{packing:.2f}",
-            ]  # fmt: skip
+                f"{shape}, {million:.1f} M",
+                str(number),
+                str(batch),
+                f"{speed['transformers']:,.0f}",
+                *(
+                    f"{speed[name]:,.0f} ({speed[name] / speed['transformers']:.2f}x)"
+                    for name in FORMATS
+                ),
+                "yes" if said["float32"] == said["transformers"] else "NO",
+                f"{packing:.2f}",
+            ]
 
 
 def random_model(size: str, shape: str) -> Transformer:
     layers, width, heads, hidden, vocabulary, _ = SIZES[size]
     torch.manual_seed(0)
-    config = TransformerConfig(vocabulary, layers, width, heads, heads, hidden[shape == "modern"], context=1024,
-                               **(GPT2 if shape == "gpt2" else {}))  # type: ignore[arg-type]  # fmt: skip
+    config = TransformerConfig(
+        vocabulary,
+        layers,
+        width,
+        heads,
+        heads,
+        hidden[shape == "modern"],
+        context=1024,
+        **(GPT2 if shape == "gpt2" else {}),
+    )  # type: ignore[arg-type]
     model = Transformer(config)
     for parameter in model.parameters():
         if parameter.ndim == 2:  # zeros would make every model say the same
@@ -121,27 +152,31 @@ def random_model(size: str, shape: str) -> Transformer:
 
 def of_transformers(model: Transformer) -> Any:
     with tempfile.TemporaryDirectory() as folder:
-        architecture = huggingface.save(model, Path(folder))
+        architecture = convert.save(model, Path(folder))
         theirs = getattr(transformers, architecture.auto_class).from_pretrained(folder)
     theirs.generation_config.pad_token_id = 0
     return theirs.eval()
 
 
 def losses(name: str | None) -> None:
-    folder = find_run(name) if name else run(compose.composed(TRAINED))
+    folder = find_run(name) if name else run(compose.compose_config(TRAINED))
     model, _ = load_run(folder)
     prepared = prepare(folder.config(), folder.tokenizer)
-    batch = HeldOutBatches(prepared.task.sequences(prepared.store, "val", None), WINDOWS)[0]
+    batch = HeldOutDataset(prepared.task.sequences(prepared.store, "val", None), WINDOWS)[0]
     B, T = batch.tokens.shape  # noqa: N806
     found = {}
     for form in FORMATS:
-        fast, cache, total = Fast(model, form, rows=B), model.new_cache(B, T), 0.0
+        fast, cache, total = CpuDecoder(model, form, rows=B), model.new_cache(B, T), 0.0
         with torch.inference_mode():
             for t in range(T):
                 logits = fast.step(batch.tokens[:, t], cache)
-                total += float(F.cross_entropy(logits, batch.targets[:, t], reduction="sum", ignore_index=-100))
+                total += float(
+                    F.cross_entropy(logits, batch.targets[:, t], reduction="sum", ignore_index=-100)
+                )
         found[form] = total / int((batch.targets >= 0).sum())
-    print(f"{folder.path}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {B} windows of {T}")
+    print(
+        f"{folder.path}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {B} windows of {T}"
+    )
     print("| weights | nats a token | change |")
     print("|---|---|---|")
     for form, loss in found.items():

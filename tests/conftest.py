@@ -11,18 +11,34 @@ from typing import Any
 
 import pytest
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks: a machine with a GPU runs the same tests
+os.environ["CUDA_VISIBLE_DEVICES"] = (
+    ""  # before torch looks: a machine with a GPU runs the same tests
+)
 
 import torch
 
 from gptexp.config import compose
 from gptexp.config.schema import Config
-from gptexp.reporting.record import RunFolder
+from gptexp.runs.run_folder import RunFolder
 
-TINY = ["model=nano", "model.layers=2", "model.width=32", "model.heads=2", "model.context=32", "logger=none"]
-TRAIN = ["trainer.max_steps=12", "trainer.global_batch=8", "trainer.val_every=4", "trainer.log_every=2",
-         "trainer.checkpoint_every=4", "trainer.progress=false", "trainer.precision=32",
-         "trainer.accelerator=cpu"]  # fmt: skip
+TINY = [
+    "model=nano",
+    "model.layers=2",
+    "model.d_model=32",
+    "model.heads=2",
+    "model.context=32",
+    "logger=none",
+]
+TRAIN = [
+    "trainer.max_steps=12",
+    "trainer.global_batch_size=8",
+    "trainer.val_every=4",
+    "trainer.log_every=2",
+    "trainer.checkpoint_every=4",
+    "trainer.progress=false",
+    "trainer.precision=32",
+    "trainer.accelerator=cpu",
+]
 WORDS = "the a tree river stone bird falls runs under over slow green light again house road of and to".split()  # noqa: SIM905
 
 # As sitecustomize.py on PYTHONPATH, every Python process reads it: `patch` changes a module right after its import.
@@ -63,7 +79,9 @@ def patch(module):
 
 
 @pytest.fixture(params=[False, True], ids=["without bf16 units", "with bf16 units"])
-def bf16_units(request: pytest.FixtureRequest, own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+def bf16_units(
+    request: pytest.FixtureRequest, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> bool:
     """The test runs twice, here and in the processes that it starts, as on a CPU without and with bf16 units."""
     (own_folder / "cpu").mkdir()
     (own_folder / "cpu" / "sitecustomize.py").write_text(f"HAS_BF16 = {request.param}\n{CPU}")
@@ -84,7 +102,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def tiny() -> Callable[..., Config]:
     """A config of seconds: `tiny("task=translate", ...)`."""
-    return lambda *overrides: compose.composed([*TINY, *overrides])
+    return lambda *overrides: compose.compose_config([*TINY, *overrides])
 
 
 def sentence(rng: random.Random, words: int = 12) -> str:
@@ -104,7 +122,10 @@ def text_file(own_folder: Path) -> Path:
 def pairs_file(own_folder: Path) -> Path:
     """300 pairs: a sentence and its last word in capitals."""
     rng = random.Random(1)
-    rows = [{"source": (text := sentence(rng, 6)), "target": text.split()[-1].upper()} for _ in range(300)]
+    rows = [
+        {"source": (text := sentence(rng, 6)), "target": text.split()[-1].upper()}
+        for _ in range(300)
+    ]
     path = own_folder / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -113,13 +134,20 @@ def pairs_file(own_folder: Path) -> Path:
 @pytest.fixture
 def pairs_words(pairs_file: Path) -> list[str]:
     """A translation of seconds, as words of a command."""
-    return [*TINY, "task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10",
-            "task.test_examples=10", *TRAIN]  # fmt: skip
+    return [
+        *TINY,
+        "task=translate",
+        "data=files",
+        f"data.path={pairs_file}",
+        "task.max_target_tokens=10",
+        "task.test_examples=10",
+        *TRAIN,
+    ]
 
 
 @pytest.fixture
 def translation(pairs_words: list[str]) -> Callable[..., Config]:
-    return lambda *more: compose.composed([*pairs_words, *more])
+    return lambda *more: compose.compose_config([*pairs_words, *more])
 
 
 def command(*words: str, **environment: str) -> subprocess.Popen[str]:
@@ -136,13 +164,17 @@ def command(*words: str, **environment: str) -> subprocess.Popen[str]:
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     """To the bit, under the same names."""
     mine, theirs = one.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    return mine.keys() == theirs.keys() and all(
+        torch.equal(mine[name], theirs[name]) for name in mine
+    )
 
 
 def likeness(folder: RunFolder) -> tuple[Any, ...]:
     """What two runs share that are the same run: losses, result, and the bytes of the last checkpoint."""
     last = folder.checkpoint()
     assert last is not None
-    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in folder.metrics()]
+    rows = [
+        {key: value for key, value in row.items() if key != "seconds"} for row in folder.metrics()
+    ]
     tensors = [(last / f"{kind}.safetensors").read_bytes() for kind in ("model", "optimizer")]
     return rows, folder.result().get("metrics"), tensors

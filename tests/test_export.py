@@ -13,12 +13,12 @@ import transformers
 from tokenizers import models, pre_tokenizers, processors, trainers
 
 from gptexp import evaluate, export, generate
-from gptexp.config.errors import UserError
+from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
+from gptexp.checkpoints.load_model import as_overrides, load, resize_token_embeddings
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.reporting.record import find_run
+from gptexp.errors import UserError
 from gptexp.run import run
-from gptexp.training.published import Published, find_weights
-from gptexp.training.weights import fit_vocabulary, load, overrides_of
+from gptexp.runs.run_folder import find_run
 
 FAST = ["trainer.max_steps=3", "task.test_examples=3", "task.samples=3"]
 
@@ -61,12 +61,17 @@ def snippet(folder):
     return found[1].replace('"."', repr(str(folder)))
 
 
-@pytest.mark.parametrize(("words", "architecture"), [
-    ([], "Qwen3ForCausalLM"),
-    (["model.qk_norm=false"], "LlamaForCausalLM"),
-    (["model.flavour=gpt2", "model.arch=encoder_decoder"], "PegasusForConditionalGeneration"),
-])  # fmt: skip
-def test_an_exported_run_answers_the_same_here_and_in_transformers(words, architecture, trained, verb, capsys):
+@pytest.mark.parametrize(
+    ("words", "architecture"),
+    [
+        ([], "Qwen3ForCausalLM"),
+        (["model.qk_norm=false"], "LlamaForCausalLM"),
+        (["model.preset=gpt2", "model.arch=encoder_decoder"], "PegasusForConditionalGeneration"),
+    ],
+)
+def test_an_exported_run_answers_the_same_here_and_in_transformers(
+    words, architecture, trained, verb, capsys
+):
     folder = trained(*words)
     report = json.loads(verb(export, "latest", "there/out", "--json"))
     assert report["architecture"] == architecture
@@ -83,9 +88,20 @@ def test_an_exported_run_answers_the_same_here_and_in_transformers(words, archit
     assert capsys.readouterr().out.rstrip("\n") == answer
 
 
-def test_an_exported_encoder_guesses_hidden_tokens_in_transformers(tiny, text_file, own_folder, verb, capsys):
-    run(tiny("task=bert", "model.arch=encoder", "model.context=64", "data=files", f"data.path={text_file}",
-             "trainer.progress=false", *FAST))  # fmt: skip
+def test_an_exported_encoder_guesses_hidden_tokens_in_transformers(
+    tiny, text_file, own_folder, verb, capsys
+):
+    run(
+        tiny(
+            "task=bert",
+            "model.arch=encoder",
+            "model.context=64",
+            "data=files",
+            f"data.path={text_file}",
+            "trainer.progress=false",
+            *FAST,
+        )
+    )
     said = verb(export, "latest", "out")
     assert "EuroBertForMaskedLM" in said
     assert "left out: the head for 2 classes of task=bert" in said
@@ -94,7 +110,9 @@ def test_an_exported_encoder_guesses_hidden_tokens_in_transformers(tiny, text_fi
     assert verb(export, "out", "again").endswith("again")  # what is exported can be exported
 
 
-def test_a_folder_with_something_in_it_is_left_alone_and_a_disagreement_leaves_nothing(trained, verb, monkeypatch):
+def test_a_folder_with_something_in_it_is_left_alone_and_a_disagreement_leaves_nothing(
+    trained, verb, monkeypatch
+):
     folder = trained()
     (full := folder.path.parent / "full").mkdir()
     (full / "mine").write_text("mine")
@@ -119,10 +137,16 @@ def test_a_run_starts_from_an_exported_folder(trained, verb):
     still = trained("init=out", "optim=adamw", "optim.lr=0", "trainer.max_steps=1")
     before, after = (load(source) for source in (folder, still))
     assert after[1].fingerprint() == before[1].fingerprint()
-    assert all(torch.equal(before[0].state_dict()[name], rows) for name, rows in after[0].state_dict().items())
-    assert still.result()["metrics"]["test/loss"] == pytest.approx(folder.result()["metrics"]["test/loss"], abs=1e-6)
+    assert all(
+        torch.equal(before[0].state_dict()[name], rows)
+        for name, rows in after[0].state_dict().items()
+    )
+    assert still.result()["metrics"]["test/loss"] == pytest.approx(
+        folder.result()["metrics"]["test/loss"], abs=1e-6
+    )
     with pytest.raises(
-        UserError, match=r"model\.layers=2, not 3.*All that it needs: .*model\.layers=2 model\.width=32"
+        UserError,
+        match=r"model\.layers=2, not 3.*All that it needs: .*model\.layers=2 model\.d_model=32",
     ):
         trained("init=out", "model.layers=3")
 
@@ -133,18 +157,46 @@ def llama(folder, padding=0, **settings):
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = tokenizers.decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend.train_from_iterator(["the tree and the river"], trainers.BpeTrainer(
-        vocab_size=270, initial_alphabet=alphabet, special_tokens=["<s>", "</s>"], show_progress=False))  # fmt: skip
-    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    backend.train_from_iterator(
+        ["the tree and the river"],
+        trainers.BpeTrainer(
+            vocab_size=270,
+            initial_alphabet=alphabet,
+            special_tokens=["<s>", "</s>"],
+            show_progress=False,
+        ),
+    )
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    wrapped = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>"
+    )
     wrapped.save_pretrained(folder)
     torch.manual_seed(0)
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(
-        vocab_size=backend.get_vocab_size() + padding, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, bos_token_id=0, eos_token_id=1,
-        initializer_range=0.3, rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0,
-        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16},
-        **settings))  # fmt: skip
+    model = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=backend.get_vocab_size() + padding,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            bos_token_id=0,
+            eos_token_id=1,
+            initializer_range=0.3,
+            rope_parameters={
+                "rope_type": "llama3",
+                "rope_theta": 5e5,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 16,
+            },
+            **settings,
+        )
+    )
     model.eval().save_pretrained(folder)
     return model, wrapped
 
@@ -154,24 +206,35 @@ def test_a_published_model_goes_on_as_in_transformers(padding, own_folder, verb)
     theirs, wrapped = llama(own_folder / "llama", padding)
     model, tokenizer = load(find_weights("llama"))
     assert (tokenizer.end, tokenizer.eos, tokenizer.opening) == ("</s>", 1, [0])
-    assert len(model.embedding.weight) == len(model.head.weight) == tokenizer.vocab_size == len(wrapped) + 3
+    assert (
+        len(model.embedding.weight)
+        == len(model.head.weight)
+        == tokenizer.vocab_size
+        == len(wrapped) + 3
+    )
     grown = theirs.get_output_embeddings().weight[: tokenizer.vocab_size]
     assert torch.equal(model.head.weight[: len(grown)], grown)
     tokens = wrapped("the river", return_tensors="pt").input_ids
-    nobody = list(range(tokenizer.vocab_size, theirs.config.vocab_size)) or None  # numbers that stand for nothing
-    expected = theirs.generate(tokens, max_new_tokens=20, do_sample=False, suppress_tokens=nobody)[0, tokens.shape[1] :]
+    nobody = (
+        list(range(tokenizer.vocab_size, theirs.config.vocab_size)) or None
+    )  # numbers that stand for nothing
+    expected = theirs.generate(tokens, max_new_tokens=20, do_sample=False, suppress_tokens=nobody)[
+        0, tokens.shape[1] :
+    ]
     said = verb(generate, "llama", "the river", "--max-new-tokens", 20, "--temperature", 0)
     assert said == "the river" + wrapped.decode(expected, skip_special_tokens=True)
 
 
 def test_a_published_model_is_trained_further_and_exported(own_folder, trained, verb):
     llama(own_folder / "llama", 50)
-    given = overrides_of(load(Published(own_folder / "llama"))[0].config)
+    given = as_overrides(load(PretrainedFolder(own_folder / "llama"))[0].config)
     folder = trained(*given, "init=llama", "optim=adamw")
-    assert folder.config().origin
+    assert folder.config().init_digest
     assert Tokenizer.load(folder.tokenizer).end == "</s>"
     assert json.loads(verb(export, "latest", "out", "--json"))["architecture"] == "LlamaForCausalLM"
-    assert transformers.AutoModelForCausalLM.from_pretrained("out").generation_config.eos_token_id == 1
+    assert (
+        transformers.AutoModelForCausalLM.from_pretrained("out").generation_config.eos_token_id == 1
+    )
     assert load(find_weights("out"))[0].config == load(folder)[0].config
 
 
@@ -179,8 +242,10 @@ def test_new_rows_are_the_mean_of_the_others(own_folder):
     llama(own_folder / "llama", tie_word_embeddings=True)
     model, _ = load(find_weights("llama"))
     rows = model.embedding.weight.clone()
-    fit_vocabulary(model, len(rows) + 2)
-    torch.testing.assert_close(model.embedding.weight, torch.cat((rows, rows.mean(0).expand(2, -1))))
+    resize_token_embeddings(model, len(rows) + 2)
+    torch.testing.assert_close(
+        model.embedding.weight, torch.cat((rows, rows.mean(0).expand(2, -1)))
+    )
     assert model.head.weight is model.embedding.weight
     assert model.head(model(torch.tensor([[len(rows) + 1]]))).shape[-1] == len(rows) + 2
 
@@ -196,11 +261,15 @@ def test_a_folder_of_gpt2_without_tokenizer_json_is_read(own_folder):
     settings = {"tokenizer_class": "GPT2Tokenizer", "eos_token": "</s>"}
     (own_folder / "old" / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = Tokenizer.load(own_folder / "old" / "tokenizer.json")
-    assert tokenizer.encode("the tree") == wrapped("the tree", add_special_tokens=False)["input_ids"]
+    assert (
+        tokenizer.encode("the tree") == wrapped("the tree", add_special_tokens=False)["input_ids"]
+    )
     assert tokenizer.end == "</s>"
 
 
-@pytest.mark.parametrize("name", ["gpt-4", "gpt-3.5-turbo", "davinci", "text-davinci-003", "openai/gpt-4o"])
+@pytest.mark.parametrize(
+    "name", ["gpt-4", "gpt-3.5-turbo", "davinci", "text-davinci-003", "openai/gpt-4o"]
+)
 def test_weights_that_were_never_published_are_told_at_once(name):
     with pytest.raises(UserError, match=r"never published.*gpt2.*Qwen/Qwen3-0.6B-Base"):
         find_weights(name)
@@ -208,7 +277,9 @@ def test_weights_that_were_never_published_are_told_at_once(name):
 
 def test_a_name_that_nobody_has_is_told_at_once_without_a_network(verb):
     start = time.monotonic()
-    with pytest.raises(UserError, match=r"not a run folder.*Nor .* \(no network, and not in the local cache\)"):
+    with pytest.raises(
+        UserError, match=r"not a run folder.*Nor .* \(no network, and not in the local cache\)"
+    ):
         find_weights("Qwen/Qwen3-0.6B-Base")
     assert time.monotonic() - start < 5
     code, said = verb(evaluate, "gpt2")

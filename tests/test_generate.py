@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from gptexp import generate
-from gptexp.config.schema import Byte
+from gptexp.config.schema import ByteConfig
 from gptexp.data.tokenizers import build
-from gptexp.model import Transformer, TransformerConfig, huggingface
+from gptexp.model import Transformer, TransformerConfig
+from gptexp.model.hf import convert
 
-TOKENIZER = build(Byte(), [])
+TOKENIZER = build(ByteConfig(), [])
 PROMPT = "Return the"
 
 
@@ -24,7 +25,7 @@ def folder(tmp_path):
         model.embedding.weight[[*range(65), *range(91, 97), *range(123, 194), *range(196, 260)]] = 0
     path = tmp_path / "model"
     path.mkdir()
-    huggingface.save(model, path)
+    convert.save(model, path)
     TOKENIZER.save(path / "tokenizer.json")
     return path
 
@@ -32,7 +33,9 @@ def folder(tmp_path):
 @pytest.fixture
 def said(folder, monkeypatch, capsys):
     def call(*words):
-        monkeypatch.setattr("sys.argv", ["generate", str(folder), PROMPT, "--max-new-tokens", "24", *words])
+        monkeypatch.setattr(
+            "sys.argv", ["generate", str(folder), PROMPT, "--max-new-tokens", "24", *words]
+        )
         capsys.readouterr()
         code = 0
         try:
@@ -46,7 +49,9 @@ def said(folder, monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("options", [[], ["--num-return-sequences", "3", "--seed", "7"], ["--temperature", "2"]])
+@pytest.mark.parametrize(
+    "options", [[], ["--num-return-sequences", "3", "--seed", "7"], ["--temperature", "2"]]
+)
 def test_a_stream_shows_what_is_else_printed_at_the_end(said, options):
     assert said("--stream", *options) == said(*options)
     assert said(*options) == said(*options)
@@ -66,9 +71,9 @@ def test_options_change_what_is_said(said):
     assert greedy != said("--temperature", "0", "--repetition-penalty", "5")
     assert greedy != said("--temperature", "0", "--no-repeat-ngram", "1")
     assert said("--temperature", "1", "--min-p", "1") == greedy
-    best = json.loads(said("--beams", "4", "--num-return-sequences", "3", "--json"))["outputs"]
+    best = json.loads(said("--num-beams", "4", "--num-return-sequences", "3", "--json"))["outputs"]
     assert len(set(best)) == 3
-    assert said("--beams", "4", "--length-penalty", "2") == PROMPT + best[0] + "\n"
+    assert said("--num-beams", "4", "--length-penalty", "2") == PROMPT + best[0] + "\n"
     assert said("--temperature", "0", "--weights", "auto").startswith(PROMPT)
 
 
@@ -76,12 +81,15 @@ def test_options_change_what_is_said(said):
     ("words", "message"),
     [
         (["--top-p", "1.5"], "top_p=1.5: must be above 0 and at most 1"),
-        (["--beams", "0"], "beams=0: must be at least 1"),
-        (["--beams", "2", "--num-return-sequences", "3"], "3 answers to one prompt: beams=2"),
+        (["--num-beams", "0"], "num_beams=0: must be at least 1"),
+        (
+            ["--num-beams", "2", "--num-return-sequences", "3"],
+            "3 answers to one prompt: num_beams=2",
+        ),
         (["--temperature", "0", "--num-return-sequences", "3"], "gives the same answer each time"),
         (["--num-return-sequences", "0"], "must be at least 1"),
         (["--max-new-tokens", "99"], "max_new_tokens=99: must be between 1 and 63"),
-        (["--stream", "--beams", "2"], "--stream: "),
+        (["--stream", "--num-beams", "2"], "--stream: "),
         (["--stream", "--json"], "--stream: "),
         (["--stop", ""], "--stop '': "),
         (["--weights", "int4"], "invalid choice: 'int4'"),

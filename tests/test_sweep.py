@@ -11,11 +11,13 @@ from conftest import command
 from hydra import compose, initialize_config_dir
 
 from gptexp.config.compose import register_schemas
-from gptexp.config.shipped import conf_folder
+from gptexp.config.package_data import conf_folder
 
 
 def folders() -> list[Path]:
-    return sorted(path for path in Path("outputs").glob("*") if path.is_dir() and path.name[0] != ".")
+    return sorted(
+        path for path in Path("outputs").glob("*") if path.is_dir() and path.name[0] != "."
+    )
 
 
 def status(folder: Path) -> str:
@@ -24,19 +26,32 @@ def status(folder: Path) -> str:
 
 
 def test_processes_and_strategies_can_be_swept(pairs_words):
-    process = command("-m", *pairs_words, "logger=wandb", "trainer.devices=2,1", "trainer.strategy=ddp,fsdp")
+    process = command(
+        "-m", *pairs_words, "logger=wandb", "trainer.devices=2,1", "trainer.strategy=ddp,fsdp"
+    )
     _, said = process.communicate()
     assert process.returncode == 0, said
     assert [path.name.split("-", 3)[3] for path in folders()] == [
         f"devices{n}-strategy{kind}" for n in (1, 2) for kind in ("ddp", "fsdp")
     ]
     assert [len(list(path.glob("wandb/offline-run-*"))) for path in folders()] == [1] * 4
-    assert {path.name for path in Path().glob("*")} == {"cache", "outputs", "pairs.jsonl"}  # nothing stray
+    assert {path.name for path in Path().glob("*")} == {
+        "cache",
+        "outputs",
+        "pairs.jsonl",
+    }  # nothing stray
     assert said.count("trainer.devices=2 trainer.strategy=fsdp") == 1
 
 
 def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
-    process = command("-m", *pairs_words, "optim=adamw", "optim.lr=1e30,0.001", "optim.grad_clip=0", "optim.warmup=0")
+    process = command(
+        "-m",
+        *pairs_words,
+        "optim=adamw",
+        "optim.lr=1e30,0.001",
+        "optim.grad_clip=0",
+        "optim.warmup_steps=0",
+    )
     _, said = process.communicate()
     assert process.returncode == 1
     assert sorted(status(folder) for folder in folders()) == ["failed", "finished"]
@@ -46,8 +61,14 @@ def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
 def test_a_killed_sweep_goes_on_where_it_was(pairs_words):
     words = ["-m", *pairs_words, "trainer.max_steps=40", "seed=1,2"]
     process = command(*words)
-    while not (len(folders()) == 2 and any(path.name == "metrics.jsonl" for path in folders()[0].parent.rglob("*")
-               if status(path.parent) == "running" and (path.parent / "checkpoints" / "last").is_file())):  # fmt: skip
+    while not (
+        len(folders()) == 2
+        and any(
+            path.name == "metrics.jsonl"
+            for path in folders()[0].parent.rglob("*")
+            if status(path.parent) == "running" and (path.parent / "checkpoints" / "last").is_file()
+        )
+    ):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -71,7 +92,12 @@ def test_jobs_may_run_elsewhere(launcher, pairs_words):
 def test_the_slurm_preset_asks_for_what_the_run_needs():
     register_schemas()
     with initialize_config_dir(conf_folder(), version_base="1.3"):
-        words = ["hydra/launcher=slurm", "trainer.devices=4", "trainer.nodes=2", "trainer.global_batch=16"]
+        words = [
+            "hydra/launcher=slurm",
+            "trainer.devices=4",
+            "trainer.nodes=2",
+            "trainer.global_batch_size=16",
+        ]
         launcher = compose("config", words, return_hydra_config=True).hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
     assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node) == (2, 4, 4)

@@ -8,7 +8,7 @@ __all__ = ["GPT"]
 
 def __getattr__(name: str) -> Any:
     if name == "GPT":  # here, so that the command line does not wait for torch
-        from gptexp.library import GPT
+        from gptexp.api import GPT
 
         return GPT
     raise AttributeError(f"module 'gptexp' has no attribute '{name}'")

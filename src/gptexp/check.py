@@ -10,18 +10,24 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from gptexp.cli import parser_of
-from gptexp.config import compose, shipped
-from gptexp.config.errors import UserError, exits_cleanly
+from gptexp.config import compose, package_data
+from gptexp.errors import UserError, exits_cleanly
 
 
 @exits_cleanly
 def main() -> None:
     parser_of("check", __doc__).parse_args()
-    conf = Path(shipped.conf_folder())
-    commands = [[f"{group}={path.stem}"] for group in shipped.GROUPS for path in sorted((conf / group).glob("*.yaml"))]
-    commands += [["task=translate", f"model={path.stem}"] for path in sorted((conf / "model").glob("*.yaml"))]
+    conf = Path(package_data.conf_folder())
+    commands = [
+        [f"{group}={path.stem}"]
+        for group in package_data.GROUPS
+        for path in sorted((conf / group).glob("*.yaml"))
+    ]
+    commands += [
+        ["task=translate", f"model={path.stem}"] for path in sorted((conf / "model").glob("*.yaml"))
+    ]
     jobs: list[tuple[list[str], Path | None]] = [(command, None) for command in commands]
-    jobs += [(job, sweep) for sweep in shipped.sweep_files() for job in sweep_jobs(sweep)]
+    jobs += [(job, sweep) for sweep in package_data.sweep_files() for job in sweep_jobs(sweep)]
     failures = 0
     for command, sweep in jobs:
         try:
@@ -36,15 +42,18 @@ def main() -> None:
 
 def _compose(command: list[str], sweep: Path | None) -> None:
     try:
-        compose.composed(command, sweep)
+        compose.compose_config(command, sweep)
     except compose.MissingValueError as missing:  # what only the user can know, such as data.path
-        compose.composed([*command, f"{missing.key}=something"], sweep)
+        compose.compose_config([*command, f"{missing.key}=something"], sweep)
 
 
 def sweep_jobs(sweep: Path) -> list[list[str]]:
     """The override lists of a sweep file's jobs."""
-    params = OmegaConf.to_container(OmegaConf.load(sweep)).get("hydra", {}).get("sweeper", {}).get("params", {})  # type: ignore[union-attr]
-    axes = [[f"{key}={value.strip()}" for value in str(values).split(",")] for key, values in params.items()]
+    params = OmegaConf.select(OmegaConf.load(sweep), "hydra.sweeper.params") or {}
+    axes = [
+        [f"{key}={value.strip()}" for value in str(values).split(",")]
+        for key, values in params.items()
+    ]
     return [list(job) for job in itertools.product(*axes)]
 
 

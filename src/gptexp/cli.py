@@ -4,7 +4,7 @@ import argparse
 import runpy
 import sys
 
-from gptexp.config.errors import nearest
+from gptexp.errors import nearest
 
 VERBS = {
     "run": "train, go on with an interrupted run, or print a finished one",
@@ -30,7 +30,10 @@ def main() -> None:
         print("\n".join(f"  {name:<10}{what}" for name, what in VERBS.items()))
         return
     if verb not in VERBS:
-        print(f"gptexp: no verb '{verb}'.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}", file=sys.stderr)
+        print(
+            f"gptexp: no verb '{verb}'.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}",
+            file=sys.stderr,
+        )
         sys.exit(2)
     sys.argv = [f"gptexp {verb}", *sys.argv[2:]]
     runpy.run_module(f"gptexp.{verb}", run_name="__main__", alter_sys=True)

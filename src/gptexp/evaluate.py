@@ -7,9 +7,9 @@ python -m gptexp.evaluate outputs/summarize-small-1a2b3c4d --split val --json
 import json
 
 from gptexp.cli import parser_of
-from gptexp.config.errors import UserError, exits_cleanly
-from gptexp.reporting import tables
-from gptexp.reporting.record import find_run
+from gptexp.errors import UserError, exits_cleanly
+from gptexp.runs import tables
+from gptexp.runs.run_folder import find_run
 
 
 @exits_cleanly
@@ -29,22 +29,29 @@ def main() -> None:
             f"python -m gptexp.run init={asked.run} task=... data=... optim=adamw optim.lr=0 trainer.max_steps=1"
         ) from None
 
+    from gptexp.checkpoints.load_model import load_run
+    from gptexp.distributed.devices import pick_device
+    from gptexp.tasks.prepare import prepare
     from gptexp.training.evaluation import evaluate  # imports torch
-    from gptexp.training.hardware import pick_device
-    from gptexp.training.prepare import prepare
-    from gptexp.training.weights import load_run
 
     config = folder.config()
     prepared = prepare(config, folder.tokenizer)
     if prepared.store.fingerprint != folder.read("data").get("fingerprint"):
-        raise UserError(f"{folder.path}: its data has changed since it was trained; figures would not be comparable")
+        raise UserError(
+            f"{folder.path}: its data has changed since it was trained; figures would not be comparable"
+        )
     if not prepared.store.has(asked.split):
         raise UserError(f"{folder.path}: its data has no {asked.split} split; try another --split")
     model, _ = load_run(folder)
     model.to(pick_device(config.trainer.accelerator))
     found = evaluate(model, prepared.task, prepared.store, asked.split, config.trainer.precision)
     if asked.json:
-        print(json.dumps({"run": str(folder.path), "split": asked.split, "metrics": found.metrics}, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"run": str(folder.path), "split": asked.split, "metrics": found.metrics},
+                ensure_ascii=False,
+            )
+        )
     else:
         print(tables.sample_lines(found.samples))
         print(tables.metrics_table(found.metrics))

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.cli import parser_of
 from gptexp.config import schema
-from gptexp.config.errors import RunError, UserError, exits_cleanly
-from gptexp.reporting.card import card
-from gptexp.reporting.record import RunFolder
-from gptexp.training.published import Published, find_weights
+from gptexp.errors import RunError, UserError, exits_cleanly
+from gptexp.runs.model_card import card
+from gptexp.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from gptexp.data.tokenizers import Tokenizer
@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 
 LIMIT = 1e-4  # of a difference between logits in fp32
 GREEDY = 50  # tokens of text that are compared
-SPECIAL = {"bos_token_id": "eos", "eos_token_id": "eos", "pad_token_id": "pad",
-           "sep_token_id": "sep", "mask_token_id": "mask"}  # fmt: skip
+SPECIAL = {
+    "bos_token_id": "eos",
+    "eos_token_id": "eos",
+    "pad_token_id": "pad",
+    "sep_token_id": "sep",
+    "mask_token_id": "mask",
+}
 
 
 @dataclass
@@ -47,8 +52,10 @@ class Report:
         return self.largest_difference <= LIMIT and self.same_tokens and self.same_text is not False
 
     def __str__(self) -> str:
-        text, tokens = ({True: "the same", False: "NOT the same", None: "not what it is for"}[same]
-                        for same in (self.same_text, self.same_tokens))  # fmt: skip
+        text, tokens = (
+            {True: "the same", False: "NOT the same", None: "not what it is for"}[same]
+            for same in (self.same_text, self.same_tokens)
+        )
         lines = [
             f"loaded by transformers as {self.architecture}: logits of {self.sequences} sequences differ by at most "
             f"{self.largest_difference:.2g}",
@@ -62,7 +69,9 @@ def main() -> None:
     parser = parser_of("export", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     parser.add_argument("to", help="the folder to write; it must not exist, or be empty")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     asked = parser.parse_args()
     report = export(asked.run, Path(asked.to), asked.dtype)
@@ -87,14 +96,14 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
 
     import torch
 
-    from gptexp.model import huggingface
-    from gptexp.training.weights import load, settings_of, task_of
+    from gptexp.checkpoints.load_model import load, load_task_config, model_settings
+    from gptexp.model.hf import convert
 
     model, tokenizer = load(source)
-    task, settings = task_of(source, model)
+    task, settings = load_task_config(source, model)
     left_out = _without_class_head(model, task)
     try:
-        architecture = huggingface.architecture_of(model.config)
+        architecture = convert.architecture_of(model.config)
     except ValueError as error:
         raise UserError(f"{source.path}: cannot be exported: {error}") from error
     precision: torch.dtype = getattr(torch, dtype)
@@ -105,20 +114,43 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     temporary = to.with_name(f".{to.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:
-        huggingface.save(model, temporary, precision, **special, gptexp_task=asdict(task),
-                         gptexp_model=settings_of(model.config))  # fmt: skip
+        convert.save(
+            model,
+            temporary,
+            precision,
+            **special,
+            gptexp_task=asdict(task),
+            gptexp_model=model_settings(model.config),
+        )
         tokenizer.save(temporary / "tokenizer.json")
         if model.config.arch != "encoder":
-            generation = {name: special[name] for name in special if name not in ("sep_token_id", "mask_token_id")}
-            (temporary / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+            generation = {
+                name: special[name]
+                for name in special
+                if name not in ("sep_token_id", "mask_token_id")
+            }
+            (temporary / "generation_config.json").write_text(
+                json.dumps(generation, indent=2) + "\n"
+            )
         prompts = _prompts(source, task, settings, model, tokenizer)
         found = _compared(model, tokenizer, temporary, architecture.auto_class, prompts)
         report = Report(str(to), architecture.name, len(prompts), *found, left_out)
         if not report.agrees:
             raise RunError(f"{report}\n{to} is not written")
         config, count = model.config, sum(parameter.numel() for parameter in model.parameters())
-        sizes = f"{count:,} parameters ({config.layers} layers, width {config.width}, vocabulary {config.vocab_size:,})"
-        text = card(source.path, task, architecture.name, architecture.auto_class, sizes, config.context, left_out)
+        sizes = (
+            f"{count:,} parameters ({config.layers} layers, width {config.d_model}, "
+            f"vocabulary {config.vocab_size:,})"
+        )
+        text = card(
+            source.path,
+            task,
+            architecture.name,
+            architecture.auto_class,
+            sizes,
+            config.context,
+            left_out,
+        )
         (temporary / "README.md").write_text(text, "utf8")
         if to.exists():
             to.rmdir()
@@ -128,18 +160,21 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     return report
 
 
-def _without_class_head(model: "Transformer", task: schema.Task) -> str | None:
+def _without_class_head(model: "Transformer", task: schema.TaskConfig) -> str | None:
     """Take the class head, which no architecture of transformers has, off a model that is of use without it."""
-    if model.class_head is None or not isinstance(task, schema.Masked):
+    if model.class_head is None or not isinstance(task, schema.MaskedLMConfig):
         return None
-    model.class_head, model.config = None, replace(model.config, classes=0)
-    return f"the head for {task.classes} classes of task={task.kind}, which no architecture of transformers has"
+    model.class_head, model.config = None, replace(model.config, num_sequence_classes=0)
+    return (
+        f"the head for {task.num_sequence_classes} classes of task={task.kind}, "
+        f"which no architecture of transformers has"
+    )
 
 
 def _prompts(
-    source: RunFolder | Published,
-    task: schema.Task,
-    settings: schema.Model,
+    source: RunFolder | PretrainedFolder,
+    task: schema.TaskConfig,
+    settings: schema.ModelConfig,
     model: "Transformer",
     tokenizer: "Tokenizer",
 ) -> list[list[int]]:
@@ -148,11 +183,18 @@ def _prompts(
 
     from gptexp.tasks import make_task
 
-    texts = [sample["input"] for sample in source.samples()][:6] if isinstance(source, RunFolder) else []
+    texts = (
+        [sample["input"] for sample in source.samples()][:6]
+        if isinstance(source, RunFolder)
+        else []
+    )
     prompt = make_task(task, settings).prompt if model.config.arch != "encoder" else None
     rows = [prompt(text, tokenizer) if prompt else tokenizer.encode(text) for text in texts]
     generator = torch.Generator().manual_seed(0)
-    rows += [torch.randint(tokenizer.vocab_size, (size,), generator=generator).tolist() for size in (2, 64)]
+    rows += [
+        torch.randint(tokenizer.vocab_size, (size,), generator=generator).tolist()
+        for size in (2, 64)
+    ]
     room = model.config.context - min(GREEDY, model.config.context // 2)
     if model.encoder is not None:
         return [[*row[: room - 1], tokenizer.sep] for row in rows]
@@ -160,7 +202,11 @@ def _prompts(
 
 
 def _compared(
-    model: "Transformer", tokenizer: "Tokenizer", folder: Path, auto_class: str, prompts: list[list[int]]
+    model: "Transformer",
+    tokenizer: "Tokenizer",
+    folder: Path,
+    auto_class: str,
+    prompts: list[list[int]],
 ) -> tuple[float, bool, bool | None]:
     """Load the folder with transformers and compute the same with both.
 
@@ -170,7 +216,7 @@ def _compared(
     import torch
     import transformers
 
-    from gptexp.model.decoding import generate
+    from gptexp.generation.generate import generate
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -189,11 +235,15 @@ def _compared(
                 hidden, logits = model(tokens), theirs(tokens).logits
             largest = max(largest, float((model.head(hidden) - logits).abs().max()))
         if model.config.arch != "encoder":
-            answer = theirs.generate(tokens, max_new_tokens=new, do_sample=False)[0, given:].tolist()
+            answer = theirs.generate(tokens, max_new_tokens=new, do_sample=False)[
+                0, given:
+            ].tolist()
             answer = answer[: answer.index(tokenizer.eos)] if tokenizer.eos in answer else answer
             same_text &= generate(model, [prompt], new, tokenizer.eos) == [answer]
         text = tokenizer.decode(prompt)
-        same_tokens &= their_tokenizer(text, split_special_tokens=True)["input_ids"] == tokenizer.encode(text)
+        same_tokens &= their_tokenizer(text, split_special_tokens=True)[
+            "input_ids"
+        ] == tokenizer.encode(text)
         same_tokens &= their_tokenizer.decode(prompt, skip_special_tokens=True) == text
     return largest, same_tokens, None if model.config.arch == "encoder" else same_text
 

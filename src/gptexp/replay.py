@@ -13,9 +13,9 @@ import sys
 from dataclasses import replace
 
 from gptexp.cli import parser_of
-from gptexp.config.errors import UserError, exits_cleanly
 from gptexp.config.schema import RATES, Config
-from gptexp.reporting.record import RunFolder, find_run
+from gptexp.errors import UserError, exits_cleanly
+from gptexp.runs.run_folder import RunFolder, find_run
 
 
 @exits_cleanly
@@ -24,7 +24,9 @@ def main() -> None:
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     go_on = parser.add_mutually_exclusive_group()
     go_on.add_argument("--skip", action="store_true", help="go on without the update of that step")
-    go_on.add_argument("--lr-factor", type=float, metavar="F", help="go on with learning rates times F")
+    go_on.add_argument(
+        "--lr-factor", type=float, metavar="F", help="go on with learning rates times F"
+    )
     asked = parser.parse_args()
     folder = find_run(asked.run)
     crash = folder.read("crash")
@@ -33,12 +35,16 @@ def main() -> None:
     if asked.skip or asked.lr_factor is not None:
         from gptexp.run import run
 
-        run(changed(folder.config(), folder, crash["step"] if asked.skip else None, asked.lr_factor))
+        run(
+            changed(folder.config(), folder, crash["step"] if asked.skip else None, asked.lr_factor)
+        )
         return
 
     from gptexp.training.replay import replay  # imports torch
 
-    print(f"step {crash['step']}: loss {crash['loss']}, gradient norm {crash['gradient_norm']} when it was stopped")
+    print(
+        f"step {crash['step']}: loss {crash['loss']}, gradient norm {crash['gradient_norm']} when it was stopped"
+    )
     again = replay(folder)
     print("\n".join(again.lines()))
     if not again.is_reproduced:

@@ -22,15 +22,15 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gptexp.config import compose, identity, shipped
-from gptexp.config.errors import RunError, Stopped, UserError, exits_cleanly
-from gptexp.config.explain import explained
-from gptexp.config.place import is_launched
+from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
+from gptexp.config import compose, package_data, run_id
+from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.schema import Config
-from gptexp.reporting import tables
-from gptexp.reporting.jobs import Job, JobLog
-from gptexp.reporting.record import RunFolder, find_run
-from gptexp.training.published import Published, find_weights
+from gptexp.distributed.environment import is_launched
+from gptexp.errors import Preempted, RunError, UserError, exits_cleanly
+from gptexp.runs import tables
+from gptexp.runs.run_folder import RunFolder, find_run
+from gptexp.runs.sweep_jobs import Job, JobLog
 
 HELP = """\
 Train a Transformer, go on with a run that was interrupted, or print the result of a finished one.
@@ -43,7 +43,7 @@ Groups (GROUP=NAME; `--cfg job` prints what a command composes)
 {groups}
 
 Keys most used (KEY=VALUE; all of them, with documentation, in gptexp/config/schema/)
-  trainer.max_steps   trainer.global_batch   trainer.devices   trainer.strategy   trainer.precision
+  trainer.max_steps   trainer.global_batch_size   trainer.devices   trainer.strategy   trainer.precision
   data.path (data=files)   data.name (data=hub)   data.src data.tgt (data=cldr)   optim.lr
   init=RUN starts from trained weights   init=scratch does not   fresh=true starts again   seed   name   tags
 
@@ -63,21 +63,21 @@ def run(config: Config, suffix: str = "") -> RunFolder:
     """
     with ExitStack() as stack:
         if is_launched():  # one of several processes: the first decides, the others hear of it
-            from gptexp.training.hardware import pick_device
-            from gptexp.training.world import World
+            from gptexp.distributed.devices import pick_device
+            from gptexp.distributed.process_group import ProcessGroup
 
-            world = World.found()
+            world = ProcessGroup.found()
             world.join(pick_device(config.trainer.accelerator))
-            begun = world.first_does(lambda: _begin(config, suffix, stack))
+            begun = world.broadcast_from_rank_zero(lambda: _open_run(config, suffix, stack))
             is_first = world.is_first
         else:
-            begun, is_first = _begin(config, suffix, stack), True
+            begun, is_first = _open_run(config, suffix, stack), True
         config, folder = begun.config, begun.folder
 
-        from gptexp.training.prepare import prepare  # imports torch
+        from gptexp.tasks.prepare import prepare  # imports torch
 
         prepared = prepare(config, begun.tokenizer)
-        _same_data(folder, prepared.store.fingerprint, config.accept)
+        _same_data(folder, prepared.store.fingerprint, config.allow_mismatch)
         if not begun.is_finished:
             if is_first:
                 folder.create(config)
@@ -87,47 +87,63 @@ def run(config: Config, suffix: str = "") -> RunFolder:
 
             fit.start(folder, config, prepared)
         if is_first:
-            print("finished earlier; fresh=true trains it again\n" * begun.is_finished + tables.result_text(folder))
+            print(
+                "finished earlier; fresh=true trains it again\n" * begun.is_finished
+                + tables.result_text(folder)
+            )
             print(folder.path, flush=True)
     return folder
 
 
 @dataclass
-class Begun:
+class RunSetup:
     config: Config  # with `origin` filled in
     folder: RunFolder
     tokenizer: Path | None  # of the run itself, or of the one that it starts from
     is_finished: bool
 
 
-def _begin(config: Config, suffix: str, stack: ExitStack) -> Begun:
+def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
     """Find the run's folder, lock it until `stack` closes, and see what is in it."""
-    source: RunFolder | Published | None = None
+    source: RunFolder | PretrainedFolder | None = None
     if config.init:
         source = find_weights(config.init, Path(config.outputs))
         if config.init == "base":
-            print("starting from base, which gptexp brings (init=scratch: random weights)", file=sys.stderr)
-        config = replace(config, origin=source.weights_digest(), init=str(source.path.resolve()))
+            print(
+                "starting from base, which gptexp brings (init=scratch: random weights)",
+                file=sys.stderr,
+            )
+        config = replace(
+            config, init_digest=source.weights_digest(), init=str(source.path.resolve())
+        )
     elif config.resume:
         source = find_run(config.resume, Path(config.outputs))
-        config = replace(config, origin=source.weights_digest("last"), resume=str(source.path.resolve()))
+        config = replace(
+            config, init_digest=source.weights_digest("last"), resume=str(source.path.resolve())
+        )
         compose.fill_rates(config, vars(source.config().optim))
-    folder = RunFolder(Path(config.outputs) / (identity.folder_name(config) + suffix))
+    folder = RunFolder(Path(config.outputs) / (run_id.folder_name(config) + suffix))
     try:
         folder.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"outputs={config.outputs}: no folder to write to ({error.strerror})") from error
+        raise UserError(
+            f"outputs={config.outputs}: no folder to write to ({error.strerror})"
+        ) from error
     stack.enter_context(folder.locked())
-    is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0  # the command comes again, to go on
+    is_requeued = (
+        int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+    )  # the command comes again, to go on
     if config.fresh and folder.path.exists() and not is_requeued:
-        print(f"the earlier run is now {folder.put_aside()}", file=sys.stderr)
+        print(f"the earlier run is now {folder.archive()}", file=sys.stderr)
     is_finished = folder.result().get("status") == "finished"
     if config.resume and isinstance(source, RunFolder) and not folder.path.exists():
-        folder.adopt(source)
+        folder.copy_progress_from(source)
     elif not is_finished and not folder.path.exists() and not config.fresh:
-        _say_what_came_before(config)
-    tokenizer = folder.tokenizer if folder.tokenizer.is_file() or source is None else source.tokenizer
-    return Begun(config, folder, tokenizer, is_finished)
+        _hint_previous_run(config)
+    tokenizer = (
+        folder.tokenizer if folder.tokenizer.is_file() or source is None else source.tokenizer
+    )
+    return RunSetup(config, folder, tokenizer, is_finished)
 
 
 def _same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None:
@@ -135,13 +151,13 @@ def _same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None
     if before != fingerprint and "data" not in accepted:
         raise UserError(
             f"{folder.path}: its data has changed since it was trained (fingerprint {before}, now {fingerprint}). "
-            f"Start again with fresh=true, or go on all the same with accept=[data]"
+            f"Start again with fresh=true, or go on all the same with allow_mismatch=[data]"
         )
 
 
-def _say_what_came_before(config: Config) -> None:
+def _hint_previous_run(config: Config) -> None:
     """Edited code gives a run a new folder: name the one that the same settings had before."""
-    mine = identity.settings_id(config)
+    mine = run_id.settings_id(config)
     pattern = f"{config.task.kind}-{config.model.size}-*/config.yaml"
     others = [path for path in Path(config.outputs).glob(pattern) if "." not in path.parent.name]
     for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
@@ -157,7 +173,7 @@ def _say_what_came_before(config: Config) -> None:
 
 def _settings_of(path: Path) -> str | None:
     try:
-        return identity.settings_id(compose.load(path))
+        return run_id.settings_id(compose.load(path))
     except UserError:  # older code may have known other settings
         return None
 
@@ -168,35 +184,48 @@ def main() -> None:
         _main()
     except SystemExit as ended:
         code = ended.code
-    if is_launched() and code in (0, Stopped.code):
-        from gptexp.training.world import World
+    if is_launched() and code in (0, Preempted.code):
+        from gptexp.distributed.process_group import ProcessGroup
 
-        World.end(code)
+        ProcessGroup.end(code)
     sys.exit(code)
 
 
 @exits_cleanly
 def _main() -> None:
-    if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own help takes more than a second to list the groups
-        print(HELP.format(groups=shipped.groups_text(), sweeps=", ".join(shipped.sweep_names())))
+    if {"-h", "--help"} & set(
+        sys.argv[1:]
+    ):  # Hydra's own help takes more than a second to list the groups
+        print(
+            HELP.format(
+                groups=package_data.groups_text(), sweeps=", ".join(package_data.sweep_names())
+            )
+        )
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting: the message is ours
-    sys.argv[1:] = compose.with_names_added(shipped.with_shipped_sweeps(sys.argv[1:]))
+    os.environ["HYDRA_FULL_ERROR"] = (
+        "1"  # Hydra raises instead of printing and exiting: the message is ours
+    )
+    sys.argv[1:] = compose.preprocess_overrides(package_data.with_shipped_sweeps(sys.argv[1:]))
     compose.register_schemas()
     log = JobLog(Path.cwd() if os.access(".", os.W_OK) else Path(tempfile.gettempdir()))
     swept = compose.swept_keys(get_args_parser().parse_known_args()[0].overrides)
 
-    @hydra.main(version_base="1.3", config_path=shipped.conf_folder(), config_name="config")
+    @hydra.main(version_base="1.3", config_path=package_data.conf_folder(), config_name="config")
     def job(cfg: DictConfig) -> None:
-        from gptexp.run import attempt  # by name: launchers pickle this function for other processes
+        from gptexp.run import (
+            run_job,  # by name: launchers pickle this function for other processes
+        )
 
-        log.add(attempt(cfg, swept))
+        log.add(run_job(cfg, swept))
 
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
-        raise explained(error, get_args_parser().parse_args().overrides) from error
-    except (RuntimeError, ValueError) as error:  # Hydra's own flags at odds, or a launcher without its cluster
+        raise explain_hydra_error(error, get_args_parser().parse_args().overrides) from error
+    except (
+        RuntimeError,
+        ValueError,
+    ) as error:  # Hydra's own flags at odds, or a launcher without its cluster
         raise UserError(str(error)) from error
     finally:
         jobs = log.take()
@@ -206,17 +235,24 @@ def _main() -> None:
         sys.exit(min(codes))
 
 
-def attempt(cfg: DictConfig, swept: set[str]) -> Job:
+def run_job(cfg: DictConfig, swept: set[str]) -> Job:
     """One job. A sweep goes on with its other jobs when one fails; the worst exit code is the sweep's."""
     compose.register_schemas()
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
-    swept |= {key for key, values in (hydra_config.sweeper.get("params") or {}).items() if "," in str(values)}
+    swept |= {
+        key
+        for key, values in (hydra_config.sweeper.get("params") or {}).items()
+        if "," in str(values)
+    }
     try:
         config = compose.checked(cfg)
-        neutral = swept & compose.neutral_keys(config)
-        suffix = "".join(f"-{word.replace('trainer.', '').replace('=', '').replace('/', '_')}" for word in overrides
-                         if word.split("=")[0] in neutral)  # fmt: skip
+        neutral = swept & compose.keys_without_effect(config)
+        suffix = "".join(
+            f"-{word.replace('trainer.', '').replace('=', '').replace('/', '_')}"
+            for word in overrides
+            if word.split("=")[0] in neutral
+        )
         folder = run(config, suffix)
         return Job(overrides, folder.name, tables.headline(folder.result()))
     except (UserError, RunError) as error:

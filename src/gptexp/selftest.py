@@ -17,15 +17,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptexp.cli import parser_of
-from gptexp.config import compose, identity
-from gptexp.config.errors import RunError, exits_cleanly
-from gptexp.reporting.record import RunFolder
+from gptexp.config import compose, run_id
+from gptexp.errors import RunError, exits_cleanly
+from gptexp.runs.run_folder import RunFolder
 
 STEPS = 50
-TINY = ["task=translate", "data.examples=2000", "task.test_examples=16", "model=nano", "model.layers=2",
-        "model.width=64", "model.heads=2", "optim=adamw", "trainer.global_batch=8", f"trainer.max_steps={STEPS}",
-        "trainer.val_every=25", "trainer.log_every=1", "trainer.checkpoint_every=5", "trainer.precision=32",
-        "trainer.progress=false", "logger=none"]  # fmt: skip
+TINY = [
+    "task=translate",
+    "data.examples=2000",
+    "task.test_examples=16",
+    "model=nano",
+    "model.layers=2",
+    "model.d_model=64",
+    "model.heads=2",
+    "optim=adamw",
+    "trainer.global_batch_size=8",
+    f"trainer.max_steps={STEPS}",
+    "trainer.val_every=25",
+    "trainer.log_every=1",
+    "trainer.checkpoint_every=5",
+    "trainer.precision=32",
+    "trainer.progress=false",
+    "logger=none",
+]
 DROPOUT = "model.dropout=0.2"
 
 
@@ -44,35 +58,61 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gptexp-selftest-") as folder, contextlib.chdir(folder):
         for what, measure in INVARIANTS.items():
             try:
-                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+                with (
+                    contextlib.redirect_stdout(io.StringIO()),
+                    contextlib.redirect_stderr(io.StringIO()) as said,
+                ):
                     found = measure()
             except Exception as error:
                 broken += 1
-                print(f"BROKEN  {what}: {type(error).__name__}: {error}\n{said.getvalue()}", flush=True)
+                print(
+                    f"BROKEN  {what}: {type(error).__name__}: {error}\n{said.getvalue()}",
+                    flush=True,
+                )
                 continue
             holds = found.difference <= found.limit
             broken += not holds
             verdict = "holds " if holds else "BROKEN"
-            print(f"{verdict}  {what}: {found.unit} {found.difference:.3g} (limit {found.limit:g})", flush=True)
-    print(f"{len(INVARIANTS) - broken} of {len(INVARIANTS)} hold, {time.monotonic() - started:.0f} s")
+            print(
+                f"{verdict}  {what}: {found.unit} {found.difference:.3g} (limit {found.limit:g})",
+                flush=True,
+            )
+    print(
+        f"{len(INVARIANTS) - broken} of {len(INVARIANTS)} hold, {time.monotonic() - started:.0f} s"
+    )
     if broken:
         sys.exit(1)
 
 
 def accumulation() -> Measured:
     whole = _run("whole")
-    return Measured(max(_difference(whole, _run(f"micro{n}", f"trainer.micro_batch={n}")) for n in (1, 2, 4)), 1e-5)
+    return Measured(
+        max(
+            _difference(whole, _run(f"micro{n}", f"trainer.micro_batch_size={n}"))
+            for n in (1, 2, 4)
+        ),
+        1e-5,
+    )
 
 
 def two(strategy: str) -> Measured:
     return Measured(
-        _difference(_run("whole"), _run(strategy, "trainer.devices=2", f"trainer.strategy={strategy}")), 1e-5
+        _difference(
+            _run("whole"), _run(strategy, "trainer.devices=2", f"trainer.strategy={strategy}")
+        ),
+        1e-5,
     )
 
 
 def resume_across_processes() -> Measured:
     """Half of the run on two sharded processes, the rest on one."""
-    _run("moved", "trainer.devices=2", "trainer.strategy=fsdp", "trainer.sharded_checkpoints=true", stop_at=STEPS // 2)
+    _run(
+        "moved",
+        "trainer.devices=2",
+        "trainer.strategy=fsdp",
+        "trainer.sharded_checkpoints=true",
+        stop_at=STEPS // 2,
+    )
     return Measured(_difference(_run("whole"), _run("moved")), 1e-5)
 
 
@@ -85,7 +125,10 @@ def damaged_checkpoint() -> Measured:
     file.write_bytes(content)
     resumed = _run("damaged", DROPOUT)
     assert (folder.checkpoints / f"damaged-{newest.name}").is_dir()
-    return Measured(_unlike(whole, resumed), unit="bytes of weights and optimizer, lines of metrics that differ:")
+    return Measured(
+        _unlike(whole, resumed),
+        unit="bytes of weights and optimizer, lines of metrics that differ:",
+    )
 
 
 def not_finite() -> Measured:
@@ -99,7 +142,9 @@ def not_finite() -> Measured:
     def broken(model, **inputs):  # type: ignore[no-untyped-def]
         nonlocal steps
         steps += model.training
-        return tuple(part * (float("nan") if steps == 21 else 1.0) for part in plain(model, **inputs))
+        return tuple(
+            part * (float("nan") if steps == 21 else 1.0) for part in plain(model, **inputs)
+        )
 
     Transformer.loss = broken  # type: ignore[method-assign,assignment]
     try:
@@ -110,7 +155,10 @@ def not_finite() -> Measured:
         raise AssertionError("the run went on")
     finally:
         Transformer.loss = plain  # type: ignore[method-assign]
-    files = [next(Path(name).glob("*/checkpoints/step-000020/model.safetensors")) for name in ("twenty", "nan")]
+    files = [
+        next(Path(name).glob("*/checkpoints/step-000020/model.safetensors"))
+        for name in ("twenty", "nan")
+    ]
     return Measured(_bytes_unlike(*files), unit="bytes of weights that differ:")
 
 
@@ -118,8 +166,8 @@ def generation() -> Measured:
     """Cached against recomputed, and batched against one by one, on tokens."""
     import torch
 
-    from gptexp.model.decoding import generate
-    from gptexp.training.weights import load_run
+    from gptexp.checkpoints.load_model import load_run
+    from gptexp.generation.generate import generate
 
     model, tokenizer = load_run(_run("whole"))
     prompts = [tokenizer.encode(text) for text in ("12 euros", "March 3", "in 5 hours and a half")]
@@ -130,7 +178,9 @@ def generation() -> Measured:
         slow = list(prompt)
         for _ in range(16):
             slow.append(int(model.head(model(torch.tensor([slow])))[0, -1].argmax()))
-        wrong += sum(a != b or a != c for a, b, c in zip(said, alone, slow[len(prompt) :], strict=True))
+        wrong += sum(
+            a != b or a != c for a, b, c in zip(said, alone, slow[len(prompt) :], strict=True)
+        )
     return Measured(wrong, unit="tokens that differ:")
 
 
@@ -139,7 +189,7 @@ INVARIANTS: dict[str, Callable[[], Measured]] = {
     "two processes, DDP = one": lambda: two("ddp"),
     "two processes, FSDP2 = one": lambda: two("fsdp"),
     "killed with -9 and resumed = never interrupted (dropout)": lambda: _after_kill("killed"),
-    "the same with two data workers": lambda: _after_kill("workers", "trainer.workers=2"),
+    "the same with two data workers": lambda: _after_kill("workers", "trainer.num_workers=2"),
     "half on two sharded processes, half on one = all on one": resume_across_processes,
     "a flipped bit in the newest checkpoint: the one before is used": damaged_checkpoint,
     "a loss that is not finite leaves the weights as they were": not_finite,
@@ -153,7 +203,7 @@ def _run(outputs: str, *more: str, stop_at: int | None = None) -> RunFolder:
 
     words = [*TINY, f"outputs={outputs}", *more]
     if stop_at is None:
-        return run(compose.composed(words))
+        return run(compose.compose_config(words))
     return _ended(words, stop_at, signal.SIGTERM)
 
 
@@ -161,20 +211,25 @@ def _after_kill(outputs: str, *more: str) -> Measured:
     whole = _run(f"{outputs}-never", DROPOUT, *more)
     _ended([*TINY, f"outputs={outputs}", DROPOUT, *more], STEPS // 2, signal.SIGKILL)
     resumed = _run(outputs, DROPOUT, *more)
-    return Measured(_unlike(whole, resumed), unit="bytes of weights and optimizer, lines of metrics that differ:")
+    return Measured(
+        _unlike(whole, resumed),
+        unit="bytes of weights and optimizer, lines of metrics that differ:",
+    )
 
 
 def _ended(words: list[str], step: int, number: signal.Signals) -> RunFolder:
     """The command in a process of its own, which gets the signal when it has logged the step."""
-    config = compose.composed(words)
-    folder = RunFolder(Path(config.outputs) / identity.folder_name(config))
+    config = compose.compose_config(words)
+    folder = RunFolder(Path(config.outputs) / run_id.folder_name(config))
     command = [sys.executable, "-m", "gptexp.run", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not any(row["step"] >= step for row in folder.metrics()):
         time.sleep(0.01)
     process.send_signal(number)
     process.wait()
-    assert any(row["step"] >= step for row in folder.metrics()), "it ended before it came to the step"
+    assert any(row["step"] >= step for row in folder.metrics()), (
+        "it ended before it came to the step"
+    )
     assert folder.result().get("status") != "finished", "it had finished before the signal came"
     return folder
 
@@ -188,7 +243,10 @@ def _unlike(one: RunFolder, two: RunFolder) -> int:
     """Bytes of the last weights and optimizer state, and lines of metrics (seconds aside), that are not the same."""
     lines = zip(one.metrics(), two.metrics(), strict=True)
     last = [folder.checkpoints / f"step-{STEPS:06d}" for folder in (one, two)]
-    weights = sum(_bytes_unlike(*(path / f"{kind}.safetensors" for path in last)) for kind in ("model", "optimizer"))
+    weights = sum(
+        _bytes_unlike(*(path / f"{kind}.safetensors" for path in last))
+        for kind in ("model", "optimizer")
+    )
     return sum({**a, "seconds": 0} != {**b, "seconds": 0} for a, b in lines) + weights
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gptexp.config import compose
-from gptexp.config.errors import UserError
+from gptexp.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,10 @@ from gptexp.config.errors import UserError
         ("trainer.max_steps=0", "at least 1"),
         ("model.dropout=2", "at most 0.99"),
         ("optim.lr=nan", "optim.lr=nan: must be a finite number"),
-        ("optim=adamw init=base optim.lora_rank=8 optim.lora_targets=[]", "name the layers that are adapted"),
+        (
+            "optim=adamw init=base optim.lora_rank=8 optim.lora_targets=[]",
+            "name the layers that are adapted",
+        ),
         ("experiment=shakespeare data.path=x optim=adamw", "adamw_lr"),
         ("model.heads=3", "multiple of model.heads=3"),
         ("trainer.devices=3", "multiple of trainer.devices"),
@@ -37,31 +40,47 @@ from gptexp.config.errors import UserError
 )
 def test_a_mistake_is_answered_with_what_is_allowed(override, said):
     with pytest.raises(UserError) as error:
-        compose.composed(override.split(" ") if "=" in override.split(" ")[-1] else [override])
+        compose.compose_config(
+            override.split(" ") if "=" in override.split(" ")[-1] else [override]
+        )
     assert said in str(error.value)
     assert "base_" not in str(error.value)
 
 
 def test_values_of_every_kind_can_be_given():
-    words = ["task=summarize", "data=files", "data.fields={source:article}", "data.fields.target=tldr"]
+    words = [
+        "task=summarize",
+        "data=files",
+        "data.fields={source:article}",
+        "data.fields.target=tldr",
+    ]
     for path in ("/a (1)/it's, {x}=[y].jsonl", r"/a\b c\'${d}\ "[:-1]):
-        config = compose.composed([*words, f"data.path={compose.quoted(path)}"])
+        config = compose.compose_config([*words, f"data.path={compose.quoted(path)}"])
         assert config.data.path == path
     assert config.data.fields == {"source": "article", "target": "tldr"}
-    assert compose.composed([*words, "data.path=~/x.jsonl"]).data.path == str(Path.home() / "x.jsonl")
-    assert compose.composed(["optim=adamw", "resume=latest", "optim.lora_rank=8"]).optim.lora_rank == 8
+    assert compose.compose_config([*words, "data.path=~/x.jsonl"]).data.path == str(
+        Path.home() / "x.jsonl"
+    )
+    assert (
+        compose.compose_config(
+            ["optim=adamw", "resume=latest", "optim.lora_rank=8"]
+        ).optim.lora_rank
+        == 8
+    )
 
 
 def test_the_task_picks_data_and_tokenizer_and_the_user_overrides():
-    config = compose.composed(["task=translate"])
+    config = compose.compose_config(["task=translate"])
     assert (config.data.kind, config.tokenizer.kind) == ("cldr", "char")
-    config = compose.composed(["task=translate", "data=files", "data.path=[a.en,a.de]", "tokenizer=byte"])
+    config = compose.compose_config(
+        ["task=translate", "data=files", "data.path=[a.en,a.de]", "tokenizer=byte"]
+    )
     assert (config.data.kind, config.tokenizer.kind) == ("files", "byte")
 
 
 def test_a_flavour_sets_the_switches_that_are_not_given():
-    gpt2 = compose.composed(["model.flavour=gpt2", "model.tied=false"]).model
-    assert (gpt2.position, gpt2.norm, gpt2.feed_forward, gpt2.bias, gpt2.tied) == (
+    gpt2 = compose.compose_config(["model.preset=gpt2", "model.tie_embeddings=false"]).model
+    assert (gpt2.position, gpt2.norm, gpt2.feed_forward, gpt2.bias, gpt2.tie_embeddings) == (
         "learned",
         "layer",
         "gelu",
@@ -71,12 +90,14 @@ def test_a_flavour_sets_the_switches_that_are_not_given():
 
 
 def test_a_saved_config_loads_as_it_was(tmp_path: Path):
-    config = compose.composed(["task=translate", "data.tgt=fr", "tags=[a,b]", "optim=adamw"])
+    config = compose.compose_config(["task=translate", "data.tgt=fr", "tags=[a,b]", "optim=adamw"])
     compose.save(config, tmp_path / "config.yaml")
     assert compose.load(tmp_path / "config.yaml") == config
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["modle=small"], ["optim.lr=fast"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--cfg", "job"], ["modle=small"], ["optim.lr=fast"]]
+)
 def test_help_and_errors_come_without_torch_and_at_once(words):
     program = (
         "import sys; sys.argv = ['run', *sys.argv[1:]]\n"
@@ -85,11 +106,15 @@ def test_help_and_errors_come_without_torch_and_at_once(words):
         "finally:\n    assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
     assert done.returncode == (0 if words[0].startswith("--") else 2)
     assert "Traceback" not in done.stderr
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2  # 0.4 on an idle machine
+    assert (
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    )  # 0.4 on an idle machine
 
 
 @pytest.mark.parametrize(
@@ -104,5 +129,5 @@ def test_help_and_errors_come_without_torch_and_at_once(words):
     ],
 )
 def test_rates_that_are_not_given_depend_on_what_a_run_starts_from(words, rates):
-    optim = compose.composed(["task=pretrain", *words]).optim
+    optim = compose.compose_config(["task=pretrain", *words]).optim
     assert {name: getattr(optim, name) for name in rates} == pytest.approx(rates)

@@ -3,34 +3,41 @@ from pathlib import Path
 import pytest
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError
 from gptexp.data.corpora.cldr import Cldr
 from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.docstrings import docstrings
 from gptexp.data.corpora.hub import Hub
 from gptexp.data.corpora.pydocs import Pydocs, summary_pair
 from gptexp.data.splits import near_duplicates
+from gptexp.errors import UserError
 
 PAIR = ("source", "target")
 CACHE = Path("cache")
 
 
 def test_cldr_says_the_same_thing_in_two_languages():
-    rows = [example.fields for example in Cldr(schema.Cldr(tgt="fr", examples=300), PAIR, CACHE)]
+    rows = [
+        example.fields for example in Cldr(schema.CldrConfig(tgt="fr", examples=300), PAIR, CACHE)
+    ]
     assert len({row["source"].lower() for row in rows}) == 300
     by_source = {row["source"]: row["target"] for row in rows}
     assert any("euro" in target for source, target in by_source.items() if "euros" in source)
-    assert rows == [example.fields for example in Cldr(schema.Cldr(tgt="fr", examples=300), PAIR, CACHE)]
+    assert rows == [
+        example.fields for example in Cldr(schema.CldrConfig(tgt="fr", examples=300), PAIR, CACHE)
+    ]
 
 
 @pytest.mark.parametrize("tgt", ["ja", "ar", "pt_BR"])
 def test_cldr_knows_other_locales(tgt):
-    assert all(example.fields["target"] for example in Cldr(schema.Cldr(tgt=tgt, examples=100), PAIR, CACHE))
+    assert all(
+        example.fields["target"]
+        for example in Cldr(schema.CldrConfig(tgt=tgt, examples=100), PAIR, CACHE)
+    )
 
 
 def test_an_unknown_locale_is_refused():
     with pytest.raises(UserError, match=r"data\.tgt=xx"):
-        Cldr(schema.Cldr(tgt="xx"), PAIR, CACHE)
+        Cldr(schema.CldrConfig(tgt="xx"), PAIR, CACHE)
 
 
 def test_docstrings_are_parsed_not_imported(tmp_path):
@@ -45,21 +52,30 @@ def test_docstrings_are_parsed_not_imported(tmp_path):
 
 def test_a_summary_is_a_first_line_with_prose_below():
     body = "It goes on with what a reader has to know, in so many more words than the summary has that one asks why."
-    assert summary_pair(f"Return the answer.\n\n{body}\n\nArgs:\n    x: a number") == (body, "Return the answer.")
+    assert summary_pair(f"Return the answer.\n\n{body}\n\nArgs:\n    x: a number") == (
+        body,
+        "Return the answer.",
+    )
     assert summary_pair(f"Return\nthe answer.\n\n{body}") == (body, "Return the answer.")
     assert summary_pair(f"Two. Sentences here.\n\n{body}") is None
     assert summary_pair("Return the answer.\n\nToo short.") is None
 
 
 def test_views_of_pydocs_share_one_split_and_unseen_packages_are_a_split_of_their_own(tmp_path):
-    config = schema.Pydocs(packages=["filelock", "tqdm", "fsspec"])
+    config = schema.PydocsConfig(packages=["filelock", "tqdm", "fsspec"])
     documents = {e.fields["text"]: e.split for e in Pydocs(config, ("text",), tmp_path)}
     assert set(documents.values()) == {"train", "val", "test", "unseen"}
-    assert any("file system" in text.lower() for text, split in documents.items() if split == "unseen")
+    assert any(
+        "file system" in text.lower() for text, split in documents.items() if split == "unseen"
+    )
     pairs = list(Pydocs(config, PAIR, tmp_path))
     assert {pair.split for pair in pairs} >= {"train", "unseen"}
     for pair in pairs:
-        told = [split for text, split in documents.items() if pair.fields["target"] in " ".join(text.split())]
+        told = [
+            split
+            for text, split in documents.items()
+            if pair.fields["target"] in " ".join(text.split())
+        ]
         assert pair.split in told
 
 
@@ -77,27 +93,39 @@ def test_cleaned_documents_are_prose_that_is_not_said_over_and_over():
 
 def test_near_duplicates_point_to_the_first(tmp_path):
     words = " ".join(f"word{i}" for i in range(60))
-    (tmp_path / "a.py").write_text("\n".join(f'def f{i}():\n    """Do it {i} times. {words}"""' for i in range(9)))
+    (tmp_path / "a.py").write_text(
+        "\n".join(f'def f{i}():\n    """Do it {i} times. {words}"""' for i in range(9))
+    )
     assert near_duplicates(docstrings(tmp_path / "a.py")).tolist() == [0] * 9
 
 
 def test_a_package_that_is_not_installed_is_named():
     with pytest.raises(UserError, match=r"'tqdn' is not installed\. Did you mean 'tqdm'"):
-        Pydocs(schema.Pydocs(packages=["tqdn"]), PAIR, None)
-    with pytest.raises(UserError, match=r"data\.unseen: 'netwrokx' is not installed\. Did you mean 'networkx'"):
-        Pydocs(schema.Pydocs(packages=["tqdm"], unseen=["netwrokx"]), PAIR, None)
+        Pydocs(schema.PydocsConfig(packages=["tqdn"]), PAIR, None)
+    with pytest.raises(
+        UserError, match=r"data\.unseen: 'netwrokx' is not installed\. Did you mean 'networkx'"
+    ):
+        Pydocs(schema.PydocsConfig(packages=["tqdm"], unseen=["netwrokx"]), PAIR, None)
 
 
 def test_a_saved_data_set_keeps_its_splits(tmp_path):
     import datasets
 
-    rows = datasets.Dataset.from_list([{"q": f"question {i}", "a": f"answer {i}"} for i in range(10)])
-    datasets.DatasetDict({"train": rows, "validation": rows.select([0, 1])}).save_to_disk(str(tmp_path / "saved"))
-    corpus = Hub(schema.Hub(name=str(tmp_path / "saved"), fields={"source": "q", "target": "a"}), PAIR, CACHE)
+    rows = datasets.Dataset.from_list(
+        [{"q": f"question {i}", "a": f"answer {i}"} for i in range(10)]
+    )
+    datasets.DatasetDict({"train": rows, "validation": rows.select([0, 1])}).save_to_disk(
+        str(tmp_path / "saved")
+    )
+    corpus = Hub(
+        schema.HubConfig(name=str(tmp_path / "saved"), fields={"source": "q", "target": "a"}),
+        PAIR,
+        CACHE,
+    )
     assert [example.split for example in corpus] == ["train"] * 10 + ["val"] * 2
     assert next(iter(corpus)).fields == {"source": "question 0", "target": "answer 0"}
 
 
 def test_a_hub_name_without_a_network_is_refused_at_once():
     with pytest.raises(UserError, match="no/such-data"):
-        Hub(schema.Hub(name="no/such-data"), PAIR, CACHE)
+        Hub(schema.HubConfig(name="no/such-data"), PAIR, CACHE)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError
 from gptexp.data.corpora.files import Files
+from gptexp.errors import UserError
 
 CACHE = Path("cache")
 PAIR, TEXT = ("source", "target"), ("text",)
@@ -14,7 +14,13 @@ ROWS = [{"source": f"question {i}", "target": f"answer {i}"} for i in range(30)]
 
 
 def read(path, fields=PAIR, **settings):
-    return list(Files(schema.Files(path=path if isinstance(path, list) else str(path), **settings), fields, CACHE))
+    return list(
+        Files(
+            schema.FilesConfig(path=path if isinstance(path, list) else str(path), **settings),
+            fields,
+            CACHE,
+        )
+    )
 
 
 def write(path: Path, kind: str) -> Path:
@@ -22,9 +28,13 @@ def write(path: Path, kind: str) -> Path:
         case "jsonl":
             path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
         case "jsonl.gz":
-            path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode()))
+            path.write_bytes(
+                gzip.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode())
+            )
         case "csv":
-            lines = (f'{number},"{row["source"]}",{row["target"]}\n' for number, row in enumerate(ROWS))
+            lines = (
+                f'{number},"{row["source"]}",{row["target"]}\n' for number, row in enumerate(ROWS)
+            )
             path.write_text(",source,target\n" + "".join(lines))  # as pandas writes it
         case "parquet":
             import pyarrow
@@ -50,7 +60,10 @@ def test_parallel_files_folders_and_patterns(tmp_path):
     (tmp_path / "texts").mkdir()
     for name in ("b.txt", "a.md", "ignored.png"):
         (tmp_path / "texts" / name).write_text(f"text of {name}")
-    assert [e.fields["text"] for e in read(tmp_path / "texts", TEXT)] == ["text of a.md", "text of b.txt"]
+    assert [e.fields["text"] for e in read(tmp_path / "texts", TEXT)] == [
+        "text of a.md",
+        "text of b.txt",
+    ]
     assert [e.fields["text"] for e in read(tmp_path / "texts" / "*.txt", TEXT)] == ["text of b.txt"]
 
 
@@ -62,9 +75,11 @@ def test_a_text_file_is_cut_into_pieces_that_join_to_the_same_text(text_file):
 
 
 def test_lists_and_other_names_of_fields(tmp_path):
-    (tmp_path / "a.jsonl").write_text(json.dumps({"article": ["one.", "two."], "tldr": ["short", "long"]}))
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"article": ["one.", "two."], "tldr": ["short", "long"]})
+    )
     names = {"source": "article", "target": "tldr"}
-    [example] = Files(schema.Files(path=str(tmp_path / "a.jsonl"), fields=names), PAIR, CACHE)
+    [example] = Files(schema.FilesConfig(path=str(tmp_path / "a.jsonl"), fields=names), PAIR, CACHE)
     assert example.fields == {"source": "one. two.", "target": "short"}
 
 
@@ -87,7 +102,11 @@ BROKEN = "".join(json.dumps(row) + "\n" for row in ROWS[:16]) + "{broken\n"
         ("data.jsonl", b'{"source": "a"}', "no field 'target'. It has: source"),
         ("data.jsonl", b'{"source": "a", "target": {"b": 1}}', "line 1: field 'target' holds"),
         ("data.jsonl", b"[1, 2]", "line 1: a JSON object is needed"),
-        ("data.jsonl", '{"source": "caf\xe9", "target": "b"}'.encode("latin-1"), "line 1: not utf-8"),
+        (
+            "data.jsonl",
+            '{"source": "caf\xe9", "target": "b"}'.encode("latin-1"),
+            "line 1: not utf-8",
+        ),
         ("data.csv", b"source,target\na,b\nc\n", "line 3"),
         ("data.csv", b"source,source\na,b\n", "line 1: names the column 'source' more than once"),
         ("data.jsonl", b'{"source": NaN, "target": "b"}', "line 1: field 'source' holds None"),
@@ -122,9 +141,12 @@ def test_characters_survive_lines_longer_than_the_buffer_and_files_without_a_las
 ):
     from gptexp.data.corpora import files
 
-    text = {"utf-8": "日本語🙂é\n", "latin-1": "café é\n", "utf-16": "日Ċ本🙂é\n", "shift_jis": "日本語\n"}[
-        encoding
-    ] * 50
+    text = {
+        "utf-8": "日本語🙂é\n",
+        "latin-1": "café é\n",
+        "utf-16": "日Ċ本🙂é\n",
+        "shift_jis": "日本語\n",
+    }[encoding] * 50
     (tmp_path / "a.txt").write_bytes(text[:-1].encode(encoding))
     monkeypatch.setattr(files, "LONGEST", 7)
     pieces = read(tmp_path / "a.txt", TEXT, encoding=encoding)
@@ -135,8 +157,11 @@ def test_parallel_lines_and_records_may_be_mixed(tmp_path):
     (tmp_path / "a.en").write_text("one\ncoffee")
     (tmp_path / "a.fr").write_bytes("un\ncaf\xe9".encode("latin-1"))
     write(tmp_path / "val.jsonl", "jsonl")
-    found = read([str(tmp_path / "a.en"), str(tmp_path / "a.fr")], val_path=str(tmp_path / "val.jsonl"),
-                 encoding="latin-1")  # fmt: skip
+    found = read(
+        [str(tmp_path / "a.en"), str(tmp_path / "a.fr")],
+        val_path=str(tmp_path / "val.jsonl"),
+        encoding="latin-1",
+    )
     assert [e.fields["target"] for e in found[:2]] == ["un", "café"]
     assert [e.split for e in found] == ["train"] * 2 + ["val"] * 30
 

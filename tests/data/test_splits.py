@@ -29,7 +29,11 @@ def test_near_duplicates_stay_on_one_side():
 @pytest.mark.parametrize("rule", ["near", "exact"])
 def test_what_is_about_one_thing_stays_on_one_side(rule):
     rng = random.Random(0)
-    captions = [(f"{picture} seen {sentence(rng)}", f"picture {picture}") for picture in range(300) for _ in range(3)]
+    captions = [
+        (f"{picture} seen {sentence(rng)}", f"picture {picture}")
+        for picture in range(300)
+        for _ in range(3)
+    ]
     sides = splits.assign(captions, rule, SHARES).reshape(300, 3)
     assert (sides == sides[:, :1]).all()
     assert set(sides[:, 0]) == {0, 1, 2}
@@ -38,13 +42,18 @@ def test_what_is_about_one_thing_stays_on_one_side(rule):
 def test_sentences_of_one_pattern_are_not_near_duplicates():
     rng = random.Random(0)
     texts = [
-        f"The order {i} of {sentence(rng, 2)} was sent to {sentence(rng, 1)} on day {i % 300}." for i in range(4000)
+        f"The order {i} of {sentence(rng, 2)} was sent to {sentence(rng, 1)} on day {i % 300}."
+        for i in range(4000)
     ]
     assert (abs(np.bincount(assign(texts, "near", SHARES)) / 4000 - [0.8, 0.1, 0.1]) < 0.03).all()
 
 
 def test_a_split_that_comes_out_small_is_said(capsys):
-    assign([f"the same text again and again and once more {i // 900}" for i in range(1000)], "near", SHARES)
+    assign(
+        [f"the same text again and again and once more {i // 900}" for i in range(1000)],
+        "near",
+        SHARES,
+    )
     assert "near-duplicates of each other; data.split=exact" in capsys.readouterr().err
 
 

@@ -1,13 +1,15 @@
 import pytest
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError
 from gptexp.data import tokenizers
+from gptexp.errors import UserError
 
 TEXTS = ["a tree, a stone;\n\tand 日本語 café 🙂", "the end <|sep|> of it"]
 
 
-@pytest.mark.parametrize("config", [schema.Bpe(vocab_size=300), schema.Char(), schema.Byte()])
+@pytest.mark.parametrize(
+    "config", [schema.BpeConfig(vocab_size=300), schema.CharConfig(), schema.ByteConfig()]
+)
 def test_text_survives_the_way_there_and_back(config, tmp_path):
     tokenizer = tokenizers.build(config, TEXTS)
     tokenizer.save(tmp_path / "tokenizer.json")
@@ -15,7 +17,9 @@ def test_text_survives_the_way_there_and_back(config, tmp_path):
         for text in TEXTS:
             tokens = loaded.encode(text)
             assert loaded.decode(tokens) == text
-            assert not {loaded.eos, loaded.pad, loaded.sep} & set(tokens)  # written out, special tokens are text
+            assert not {loaded.eos, loaded.pad, loaded.sep} & set(
+                tokens
+            )  # written out, special tokens are text
             assert loaded.encode_batch([text]) == [tokens]
 
 
@@ -25,11 +29,11 @@ def test_a_hugging_face_folder_is_loaded_and_gets_the_tokens_it_lacks(tmp_path):
     plain = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
     plain.save(str(tmp_path / "tokenizer.json"))
-    tokenizer = tokenizers.build(schema.HuggingFace(name=str(tmp_path)), [])
+    tokenizer = tokenizers.build(schema.HFTokenizerConfig(name=str(tmp_path)), [])
     assert tokenizer.encode("a b") == [0, 1]
     assert tokenizer.vocab_size == 3 + len(tokenizers.SPECIAL)
 
 
 def test_a_tokenizer_that_is_not_there_is_a_clear_error():
     with pytest.raises(UserError, match="nowhere"):
-        tokenizers.build(schema.HuggingFace(name="nowhere/at-all"), [])
+        tokenizers.build(schema.HFTokenizerConfig(name="nowhere/at-all"), [])

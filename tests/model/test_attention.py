@@ -2,12 +2,14 @@ import pytest
 import torch
 
 from gptexp.model import TransformerConfig, attention
-from gptexp.model.attention import Attention, Sight, attend
+from gptexp.model.attention import Attention, AttentionContext, attend
 
 
 def test_attention_is_the_formula():
     torch.manual_seed(0)
-    config = TransformerConfig(vocab_size=1, layers=1, width=8, heads=2, kv_heads=1, hidden=1, context=5, qk_norm=False)
+    config = TransformerConfig(
+        vocab_size=1, layers=1, d_model=8, heads=2, kv_heads=1, d_ff=1, context=5, qk_norm=False
+    )
     attention = Attention(config, layer=0)
     x = torch.randn(1, 5, 8)
     query = attention.query(x).view(5, 2, 4)
@@ -17,7 +19,10 @@ def test_attention_is_the_formula():
         scores = query[:, head] @ key.T / 4**0.5
         scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
         heads.append(scores.softmax(dim=-1) @ value)
-    torch.testing.assert_close(attention(x, Sight(is_causal=True))[0], attention.output(torch.cat(heads, dim=-1)))
+    torch.testing.assert_close(
+        attention(x, AttentionContext(is_causal=True))[0],
+        attention.output(torch.cat(heads, dim=-1)),
+    )
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -29,8 +34,8 @@ def test_single_steps_in_bf16_follow_the_fused_kernel(masked, monkeypatch):
     shapes = ((3, 4, 20, 8), (3, 2, 20, 8), (3, 2, 20, 8))
     results = []
     inputs = [torch.randn(shape).bfloat16() for shape in shapes]
-    for limit in (attention.FORMULA_UP_TO, 0):
-        monkeypatch.setattr(attention, "FORMULA_UP_TO", limit)
+    for limit in (attention.EAGER_ATTENTION_MAX_SCORES, 0):
+        monkeypatch.setattr(attention, "EAGER_ATTENTION_MAX_SCORES", limit)
         leaves = [x.clone().requires_grad_() for x in inputs]
         y = attend(*leaves, mask, is_causal=True)
         y.float().square().sum().backward()

@@ -12,25 +12,40 @@ from torch.utils.flop_counter import FlopCounterMode
 from gptexp.config import schema
 from gptexp.model import Transformer, TransformerConfig, attention
 from gptexp.model.cost import cache_bytes, flops, memory, parameters
-from gptexp.training import optim
+from gptexp.training import optimizers
 
 BATCH, TOKENS, SOURCE = 3, 20, 12
-SHAPE = {"vocab_size": 96, "layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "hidden": 80, "context": 64}
-GPT2 = {"position": "learned", "norm": "layer", "feed_forward": "gelu", "qk_norm": False, "bias": True, "kv_heads": 4}
+SHAPE = {
+    "vocab_size": 96,
+    "layers": 2,
+    "d_model": 32,
+    "heads": 4,
+    "kv_heads": 2,
+    "d_ff": 80,
+    "context": 64,
+}
+GPT2 = {
+    "position": "learned",
+    "norm": "layer",
+    "feed_forward": "gelu",
+    "qk_norm": False,
+    "bias": True,
+    "kv_heads": 4,
+}
 PAIR = {"arch": "encoder_decoder"}
 MODELS = {
     "modern": {},
     "gpt2": GPT2,
-    "relu2 untied": {"feed_forward": "relu2", "tied": False},
-    "wide heads, one key": {"head_size": 16, "kv_heads": 1},
+    "relu2 untied": {"feed_forward": "relu2", "tie_embeddings": False},
+    "wide heads, one key": {"head_dim": 16, "kv_heads": 1},
     "dropout": {"dropout": 0.1},
     "gpt2 dropout": {**GPT2, "dropout": 0.1},
     "prefix": {"arch": "prefix"},
-    "encoder": {"arch": "encoder", "classes": 2, "qk_norm": False},
-    "tagger": {"arch": "encoder", "tags": 5, "bias": True},
+    "encoder": {"arch": "encoder", "num_sequence_classes": 2, "qk_norm": False},
+    "tagger": {"arch": "encoder", "num_token_classes": 5, "bias": True},
     "modern pair": PAIR,
     "sinusoidal pair": {**GPT2, **PAIR, "position": "sinusoidal"},
-    "pair dropout": {**PAIR, "dropout": 0.1, "tied": False, "feed_forward": "relu2"},
+    "pair dropout": {**PAIR, "dropout": 0.1, "tie_embeddings": False, "feed_forward": "relu2"},
 }
 each_model = pytest.mark.parametrize("switches", MODELS.values(), ids=MODELS.keys())
 in_precisions = pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
@@ -43,12 +58,19 @@ def a_model(**switches):
 
 def losses(model, batch=BATCH, tokens=TOKENS, source=SOURCE):
     """The loss of a batch as `cost` counts it, and what names it there."""
-    given = {"prefix": torch.full((batch,), source)} if model.encoder or model.config.arch == "prefix" else {}
+    given = (
+        {"prefix": torch.full((batch,), source)}
+        if model.encoder or model.config.arch == "prefix"
+        else {}
+    )
     if model.config.arch == "encoder":
         given = {"lengths": torch.full((batch,), tokens - 1)}
-    if model.config.classes:
+    if model.config.num_sequence_classes:
         given["labels"] = torch.zeros(batch, dtype=torch.long)
-        given |= {"prefix": torch.full((batch,), tokens // 2), "lengths": torch.full((batch,), tokens)}
+        given |= {
+            "prefix": torch.full((batch,), tokens // 2),
+            "lengths": torch.full((batch,), tokens),
+        }
     ids = torch.randint(5, (batch, tokens + (source - 1 if model.encoder else 0)))
     return sum(model.loss(ids, ids, **given)), {"source": source} if model.encoder else {}
 
@@ -60,11 +82,20 @@ def test_parameters_are_those_of_the_model(switches):
 
 
 def test_gpt3_is_planned_without_a_machine_that_could_hold_it():
-    shape = {"vocab_size": 50257, "layers": 96, "width": 12288, "heads": 96, "kv_heads": 96, "hidden": 49152}
+    shape = {
+        "vocab_size": 50257,
+        "layers": 96,
+        "d_model": 12288,
+        "heads": 96,
+        "kv_heads": 96,
+        "d_ff": 49152,
+    }
     config = TransformerConfig(**{**GPT2, **shape, "context": 2048})
     assert parameters(config) == pytest.approx(175e9, rel=0.01)  # Brown et al. 2020, table 2.1
     per_token = flops(config, 1, 2048).training_per_token
-    assert per_token * 300e9 == pytest.approx(3.14e23, rel=0.05)  # the same, table D.1, without attention
+    assert per_token * 300e9 == pytest.approx(
+        3.14e23, rel=0.05
+    )  # the same, table D.1, without attention
     assert memory(config, 1, 2048, optimizer="adamw").total > 16 * parameters(config)
     assert cache_bytes(config, 1, 2048, number=2) == 2 * 96 * 2048 * 12288 * 2
 
@@ -76,10 +107,18 @@ def assert_counted_as_planned(model):
         forward = counter.get_total_flops()
         attended = counter.get_flop_counts()["Global"][torch.ops.aten.bmm]
         loss.backward()
-    ours = flops(model.config, BATCH, TOKENS, recomputes=model.recomputes, **source)
+    ours = flops(
+        model.config,
+        BATCH,
+        TOKENS,
+        activation_checkpointing=model.activation_checkpointing,
+        **source,
+    )
     assert (ours.forward, ours.training) == (forward, counter.get_total_flops())
     if not source:
-        assert attended == 4 * 2 * BATCH * TOKENS**2 * 4 * model.config.head_width  # 2 layers, 4 heads
+        assert (
+            attended == 4 * 2 * BATCH * TOKENS**2 * 4 * model.config.head_dim
+        )  # 2 layers, 4 heads
 
 
 @each_model
@@ -90,7 +129,7 @@ def test_operations_are_those_that_torch_counts(switches):
 @pytest.mark.parametrize("name", ["modern", "gpt2 dropout", "modern pair"])
 def test_operations_with_activations_computed_again(name):
     model = a_model(**MODELS[name])
-    model.recomputes = True
+    model.activation_checkpointing = True
     assert_counted_as_planned(model)
 
 
@@ -99,7 +138,9 @@ def test_the_head_costs_for_its_targets_alone():
     targets = torch.where(torch.arange(TOKENS) < 15, -1, ids)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model.loss(ids, targets)
-    assert flops(model.config, BATCH, TOKENS, targets=5 * BATCH).forward == counter.get_total_flops()
+    assert (
+        flops(model.config, BATCH, TOKENS, targets=5 * BATCH).forward == counter.get_total_flops()
+    )
 
 
 def kept(model):
@@ -107,12 +148,16 @@ def kept(model):
     models, storages = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
 
     def note(tensor):
-        storages[tensor.untyped_storage().data_ptr()] = tensor  # held, so that its address stays its own
+        storages[tensor.untyped_storage().data_ptr()] = (
+            tensor  # held, so that its address stays its own
+        )
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         _, source = losses(model)
-    return sum(x.untyped_storage().nbytes() for at, x in storages.items() if at not in models), source
+    return sum(
+        x.untyped_storage().nbytes() for at, x in storages.items() if at not in models
+    ), source
 
 
 class FusedRMSNorm(torch.autograd.Function):
@@ -129,17 +174,33 @@ class FusedRMSNorm(torch.autograd.Function):
 def as_on_a_gpu(monkeypatch):
     """A CPU's operations replaced by those that keep what a GPU's keep: fused ones, and autocast's fp32 for some."""
     fused, square = F.scaled_dot_product_attention, torch.Tensor.square
-    monkeypatch.setattr(attention, "FORMULA_UP_TO", 0)
-    monkeypatch.setattr(F, "rms_norm", lambda x, _, weight, eps: FusedRMSNorm.apply(x.float(), weight, eps))
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v, m, _, **how: fused(q, k, v, m, 0.0, **how))
-    monkeypatch.setattr(F, "dropout", lambda x, p, *_: torch.native_dropout(x, p, True)[0] if p else x)
+    monkeypatch.setattr(attention, "EAGER_ATTENTION_MAX_SCORES", 0)
+    monkeypatch.setattr(
+        F, "rms_norm", lambda x, _, weight, eps: FusedRMSNorm.apply(x.float(), weight, eps)
+    )
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda q, k, v, m, _, **how: fused(q, k, v, m, 0.0, **how),
+    )
+    monkeypatch.setattr(
+        F, "dropout", lambda x, p, *_: torch.native_dropout(x, p, True)[0] if p else x
+    )
     monkeypatch.setattr(torch.Tensor, "square", lambda x: square(x.float()))
 
 
 def assert_kept_as_planned(model, bf16, on_gpu):
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         measured, source = kept(model)
-    ours = memory(model.config, BATCH, TOKENS, bf16=bf16, on_gpu=on_gpu, recomputes=model.recomputes, **source)
+    ours = memory(
+        model.config,
+        BATCH,
+        TOKENS,
+        bf16=bf16,
+        on_gpu=on_gpu,
+        activation_checkpointing=model.activation_checkpointing,
+        **source,
+    )
     log_softmax = ours.logits // 3
     assert ours.activations + ours.copies + log_softmax == pytest.approx(measured, rel=0.02)
 
@@ -160,27 +221,35 @@ def test_activations_with_fused_operations(switches, bf16):
 @pytest.mark.parametrize("name", ["modern", "gpt2 dropout"])
 def test_activations_that_stay_where_blocks_are_computed_again(name):
     model = a_model(**MODELS[name])
-    model.recomputes = True
+    model.activation_checkpointing = True
     assert_kept_as_planned(model, bf16=False, on_gpu=False)
 
 
 @in_precisions
-@pytest.mark.parametrize("switches", [{}, {"dropout": 0.1}, {"arch": "prefix"}], ids=["plain", "dropout", "masked"])
+@pytest.mark.parametrize(
+    "switches", [{}, {"dropout": 0.1}, {"arch": "prefix"}], ids=["plain", "dropout", "masked"]
+)
 def test_activations_of_more_tokens_than_the_formula_takes(switches, bf16, monkeypatch):
     for place in ("attention", "cost"):
-        monkeypatch.setattr(f"gptexp.model.{place}.FORMULA_UP_TO", 0)
+        monkeypatch.setattr(f"gptexp.model.{place}.EAGER_ATTENTION_MAX_SCORES", 0)
     assert_kept_as_planned(a_model(**switches), bf16, on_gpu=False)
 
 
 def peak(make, steps):
     """Most bytes that torch has allocated at once on the CPU in `steps` of the model that is made."""
     gc.collect()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         step = make()
         for _ in range(steps):
             step()
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    events = [
+        event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
+    return max(
+        accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    )
 
 
 STEPS = {  # of: a batch, precision, micro-batches, and what the peak is due to
@@ -196,22 +265,25 @@ STEPS = {  # of: a batch, precision, micro-batches, and what the peak is due to
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
 def test_the_total_is_the_measured_peak(step, monkeypatch):
-    switches, batch, bf16, micro_batches, kind, recomputes = step
-    monkeypatch.setattr(optim, "has_fast_bf16", lambda _: bf16)  # whatever this machine is
-    sizes = {"layers": 3, "width": 96, "hidden": 256, "vocab_size": 300}
+    switches, batch, bf16, micro_batches, kind, activation_checkpointing = step
+    monkeypatch.setattr(optimizers, "has_fast_bf16", lambda _: bf16)  # whatever this machine is
+    sizes = {"layers": 3, "d_model": 96, "d_ff": 256, "vocab_size": 300}
 
     def make():
         model = a_model(**{**SHAPE, **sizes, **switches})
-        model.recomputes = recomputes
-        settings = {"adamw": schema.AdamW(lr=0.001), "muon": schema.Muon(lr=0.02, adamw_lr=0.005)}[kind]
-        optimizers = optim.build(model, settings)
+        model.activation_checkpointing = activation_checkpointing
+        settings = {
+            "adamw": schema.AdamWConfig(lr=0.001),
+            "muon": schema.MuonConfig(lr=0.02, adamw_lr=0.005),
+        }[kind]
+        built = optimizers.build(model, settings)
 
         def train():
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 for _ in range(micro_batches):
                     loss, _ = losses(model, batch, 64 if batch > 1 else 16, 16)
                     loss.backward()
-                for optimizer in optimizers:
+                for optimizer in built:
                     optimizer.step()
                     optimizer.zero_grad()
 
@@ -225,7 +297,7 @@ def test_the_total_is_the_measured_peak(step, monkeypatch):
         source=16 if switches == PAIR else 0,
         optimizer=kind,
         bf16=bf16,
-        recomputes=recomputes,
+        activation_checkpointing=activation_checkpointing,
         on_gpu=False,
         accumulates=micro_batches > 1,
     )

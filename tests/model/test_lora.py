@@ -1,6 +1,6 @@
 import pytest
 import torch
-from test_transformer import a_model
+from models import a_model
 
 from gptexp.model import lora
 

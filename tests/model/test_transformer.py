@@ -1,22 +1,9 @@
 import pytest
 import torch
+from models import GPT2, a_model
 from torch.nn import functional as F
 
-from gptexp.model import Transformer, TransformerConfig
-
-SHAPE = {"vocab_size": 50, "layers": 2, "width": 32, "heads": 4, "kv_heads": 2, "hidden": 48, "context": 24}
-GPT2 = {"position": "learned", "norm": "layer", "feed_forward": "gelu", "qk_norm": False, "bias": True, "kv_heads": 4}
-
-
-def a_model(**switches) -> Transformer:
-    torch.manual_seed(0)
-    model = Transformer(TransformerConfig(**{**SHAPE, **switches}))
-    for parameter in model.parameters():  # zero-initialised outputs would hide mistakes
-        torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval()
-
-
-MODELS = [{}, GPT2, {"feed_forward": "relu2", "tied": False}]
+MODELS = [{}, GPT2, {"feed_forward": "relu2", "tie_embeddings": False}]
 
 
 @pytest.mark.parametrize("switches", MODELS)
@@ -48,14 +35,18 @@ def test_left_padding_and_the_cache_change_nothing(switches):
     padded = F.pad(tokens, (3, 0), value=7)
     cache = model.new_cache(1, 12)
     starts = torch.tensor([3])
-    parts = [model(padded[:, a:b], cache=cache, starts=starts) for a, b in ((0, 6), (6, 7), (7, 12))]
+    parts = [
+        model(padded[:, a:b], cache=cache, starts=starts) for a, b in ((0, 6), (6, 7), (7, 12))
+    ]
     torch.testing.assert_close(torch.cat(parts, dim=1)[:, 3:], whole, atol=1e-5, rtol=1e-4)
 
 
 def test_the_loss_sums_over_targets_and_ignores_padding():
     model, tokens = a_model(), torch.randint(50, (3, 6))
     targets = torch.randint(50, (3, 6))
-    expected = F.cross_entropy(model.head(model(tokens)).view(-1, 50), targets.view(-1), reduction="sum")
+    expected = F.cross_entropy(
+        model.head(model(tokens)).view(-1, 50), targets.view(-1), reduction="sum"
+    )
     torch.testing.assert_close(model.loss(tokens, targets)[0], expected)
     longer = model.loss(F.pad(tokens, (0, 4)), F.pad(targets, (0, 4), value=-100))[0]
     torch.testing.assert_close(longer, expected)
@@ -68,9 +59,9 @@ def test_the_loss_sums_over_targets_and_ignores_padding():
 def test_recomputed_activations_give_the_same_gradients():
     tokens, targets = torch.randint(50, (2, 12)), torch.randint(50, (2, 12))
     gradients = []
-    for recomputes in (False, True):
+    for activation_checkpointing in (False, True):
         model = a_model(dropout=0.1).train()
-        model.recomputes = recomputes
+        model.activation_checkpointing = activation_checkpointing
         torch.manual_seed(1)
         model.loss(tokens, targets)[0].backward()
         gradients.append([p.grad for p in model.parameters()])
@@ -83,7 +74,12 @@ def test_more_tokens_than_the_context_are_refused():
         a_model()(torch.zeros(1, 25, dtype=torch.long))
 
 
-ARCHS = [{"arch": "encoder"}, {"arch": "encoder", **GPT2}, {"arch": "prefix"}, {"arch": "prefix", **GPT2}]
+ARCHS = [
+    {"arch": "encoder"},
+    {"arch": "encoder", **GPT2},
+    {"arch": "prefix"},
+    {"arch": "prefix", **GPT2},
+]
 
 
 @pytest.mark.parametrize("switches", ARCHS)
@@ -112,7 +108,9 @@ def test_a_decoder_with_an_encoder_reads_the_source_and_pads_nothing_into_the_lo
         source = tokens[row : row + 1, :given]
         memory = model.encode(source, prefix[row : row + 1])
         logits = model.head(model(tokens[row : row + 1, given - 1 :], memory=memory))[0]
-        alone = alone + F.cross_entropy(logits, targets[row, given - 1 :], reduction="sum", ignore_index=-100)
+        alone = alone + F.cross_entropy(
+            logits, targets[row, given - 1 :], reduction="sum", ignore_index=-100
+        )
     torch.testing.assert_close(together, alone)
     changed = tokens.clone()
     changed[0, 0] = (tokens[0, 0] + 1) % 50
@@ -120,8 +118,12 @@ def test_a_decoder_with_an_encoder_reads_the_source_and_pads_nothing_into_the_lo
 
 
 def test_labels_and_tags_have_heads_of_their_own():
-    model = a_model(arch="encoder", classes=2, tags=3)
-    tokens, tags, labels = torch.randint(50, (4, 6)), torch.randint(3, (4, 6)), torch.tensor([0, 1, -100, 1])
+    model = a_model(arch="encoder", num_sequence_classes=2, num_token_classes=3)
+    tokens, tags, labels = (
+        torch.randint(50, (4, 6)),
+        torch.randint(3, (4, 6)),
+        torch.tensor([0, 1, -100, 1]),
+    )
     sizes = {"prefix": torch.tensor([2, 3, 2, 4]), "lengths": torch.tensor([6, 5, 4, 6])}
     of_tags, of_labels = model.loss(tokens, tags, labels=labels, **sizes)
     hidden = model(tokens, lengths=sizes["lengths"])
@@ -132,6 +134,8 @@ def test_labels_and_tags_have_heads_of_their_own():
     for row in (0, 1, 3):
         given, end = int(sizes["prefix"][row]), int(sizes["lengths"][row])
         first, second = hidden[row, :given].mean(dim=0), hidden[row, given:end].mean(dim=0)
-        logits = model.class_head(torch.cat((first, second, first * second, (first - second).abs())))
+        logits = model.class_head(
+            torch.cat((first, second, first * second, (first - second).abs()))
+        )
         expected = expected + F.cross_entropy(logits, labels[row], reduction="sum")
     torch.testing.assert_close(of_labels, expected)

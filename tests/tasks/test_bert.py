@@ -2,19 +2,32 @@ import pytest
 from conftest import TRAIN
 
 from gptexp import GPT
-from gptexp.config.errors import UserError
 from gptexp.data.tokenizers import EOS
+from gptexp.errors import UserError
 from gptexp.run import run
 
-METRICS = {"mlm": {"test/perplexity", "test/baseline/loss"}, "nsp": {"test/accuracy", "test/baseline/accuracy"},
-           "bert": {"test/mask_loss", "test/accuracy", "test/baseline/accuracy"}}  # fmt: skip
+METRICS = {
+    "mlm": {"test/perplexity", "test/baseline/loss"},
+    "nsp": {"test/accuracy", "test/baseline/accuracy"},
+    "bert": {"test/mask_loss", "test/accuracy", "test/baseline/accuracy"},
+}
 
 
 @pytest.mark.parametrize("task", METRICS)
 def test_an_encoder_is_pretrained_on_one_process_as_on_two(task, tiny, text_file):
-    words = [f"task={task}", "data=files", f"data.path={text_file}", "tokenizer=byte", "optim=adamw", *TRAIN,
-             "task.test_examples=20"]  # fmt: skip
-    one, two = run(tiny(*words, "outputs=one")), run(tiny(*words, "outputs=two", "trainer.devices=2"))
+    words = [
+        f"task={task}",
+        "data=files",
+        f"data.path={text_file}",
+        "tokenizer=byte",
+        "optim=adamw",
+        *TRAIN,
+        "task.test_examples=20",
+    ]
+    one, two = (
+        run(tiny(*words, "outputs=one")),
+        run(tiny(*words, "outputs=two", "trainer.devices=2")),
+    )
     for a, b in zip(one.metrics(), two.metrics(), strict=True):
         assert {**a, "seconds": 0} == pytest.approx({**b, "seconds": 0}, abs=1e-5)
     assert set(one.result()["metrics"]) >= METRICS[task]
@@ -26,7 +39,9 @@ def test_an_encoder_is_pretrained_on_one_process_as_on_two(task, tiny, text_file
         assert text.startswith("The ")
         assert len(model.encode(text)) == len(model.encode("The bird falls"))
     else:
-        [answer] = model.task.answers(model.model, model.tokenizer, ["The bird falls. <|sep|> The river runs."])
+        [answer] = model.task.answers(
+            model.model, model.tokenizer, ["The bird falls. <|sep|> The river runs."]
+        )
         assert answer in ("next", "elsewhere")
         with pytest.raises(UserError, match="FIRST"):
             model.task.answers(model.model, model.tokenizer, ["One text alone."])

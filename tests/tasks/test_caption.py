@@ -9,14 +9,24 @@ from PIL import Image
 
 from gptexp import GPT, generate
 from gptexp.config import compose
-from gptexp.config.errors import UserError
 from gptexp.data.media import Picture
+from gptexp.errors import UserError
 from gptexp.run import run
 from gptexp.tasks import make_task
-from gptexp.training.prepare import prepare
+from gptexp.tasks.prepare import prepare
 
-SMALL = ["task=caption", "model=nano", "model.layers=2", "model.width=64", "model.heads=2", "model.context=64",
-         "logger=none", "data.examples=600", "task.test_examples=8", "task.samples=2"]  # fmt: skip
+SMALL = [
+    "task=caption",
+    "model=nano",
+    "model.layers=2",
+    "model.d_model=64",
+    "model.heads=2",
+    "model.context=64",
+    "logger=none",
+    "data.examples=600",
+    "task.test_examples=8",
+    "task.samples=2",
+]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +39,7 @@ SMALL = ["task=caption", "model=nano", "model.layers=2", "model.width=64", "mode
     ],
 )
 def test_a_drawing_is_cut_into_patches_that_stand_before_its_caption(words, positions):
-    config = compose.composed([*SMALL, "model.context=128", *words])
+    config = compose.compose_config([*SMALL, "model.context=128", *words])
     prepared = prepare(config)
     task, store = prepared.task, prepared.store
     batch = task.sequences(store, "train", 1).batch(np.arange(4), 0, np.arange(4))
@@ -47,8 +57,10 @@ def test_a_drawing_is_cut_into_patches_that_stand_before_its_caption(words, posi
 
 
 def test_a_picture_is_captioned_by_every_door(own_folder, monkeypatch, capsys):
-    folder = run(compose.composed([*SMALL, *TRAIN]))
-    assert {"test/exact_match", "test/unseen/exact_match", "test/chrf"} <= set(folder.result()["metrics"])
+    folder = run(compose.compose_config([*SMALL, *TRAIN]))
+    assert {"test/exact_match", "test/unseen/exact_match", "test/chrf"} <= set(
+        folder.result()["metrics"]
+    )
     kept = folder.path / folder.samples()[0]["input"]
     assert Picture.of(kept).frames.shape == (1, 32, 32, 3)
 
@@ -57,10 +69,15 @@ def test_a_picture_is_captioned_by_every_door(own_folder, monkeypatch, capsys):
     generate.main()
     said = capsys.readouterr().out.strip()
     model = GPT.from_pretrained(folder.path)
-    assert said == folder.samples()[0]["output"] == model.caption(kept) == model.caption(Image.open(kept))
+    assert (
+        said
+        == folder.samples()[0]["output"]
+        == model.caption(kept)
+        == model.caption(Image.open(kept))
+    )
     assert model.generate(str(kept), max_new_tokens=24) == [said]
-    assert model.generate(str(kept), max_new_tokens=24, num_return_sequences=2, beams=2)[0]
-    assert model.generate(str(kept), max_new_tokens=24, candidates=3)[0]
+    assert model.generate(str(kept), max_new_tokens=24, num_return_sequences=2, num_beams=2)[0]
+    assert model.generate(str(kept), max_new_tokens=24, mbr_samples=3)[0]
     with pytest.raises(UserError, match="none of GPT2LMHeadModel"):
         model.save_pretrained(own_folder / "exported")
 
@@ -71,52 +88,64 @@ def test_the_users_own_pictures(own_folder):
     rows = []
     for number in range(120):
         name, value = list(colours.items())[number % 3]
-        frame = np.full((20 + number % 7, 30, 3), value, np.uint8) + rng.integers(0, 20, (1, 1, 3), dtype=np.uint8)
+        frame = np.full((20 + number % 7, 30, 3), value, np.uint8) + rng.integers(
+            0, 20, (1, 1, 3), dtype=np.uint8
+        )
         suffix = ("png", "jpg", "gif")[number // 3 % 3]
         Picture(frame[None]).save(own_folder / f"{number}.{suffix}")
         rows.append({"file": f"{number}.{suffix}", "title": f"a {name} picture number {number}"})
     (own_folder / "titles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = [word for word in SMALL if not word.startswith("data.")]
     given = ["data=images", "data.path=.", "data.fields.image=file", "data.fields.caption=title"]
-    longer = ["trainer.max_steps=80", "trainer.global_batch=16", "trainer.val_every=80", "task.test_examples=0"]
-    metrics = run(compose.composed([*words, *given, *TRAIN, *longer])).result()["metrics"]
+    longer = [
+        "trainer.max_steps=80",
+        "trainer.global_batch_size=16",
+        "trainer.val_every=80",
+        "task.test_examples=0",
+    ]
+    metrics = run(compose.compose_config([*words, *given, *TRAIN, *longer])).result()["metrics"]
     assert metrics["test/word_accuracy"] > metrics["test/baseline/word_accuracy"] + 0.05
     (own_folder / "7.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     (own_folder / "titles.jsonl").write_text(json.dumps({"file": "7.jpg", "title": "x"}) + "\n")
     with pytest.raises(UserError, match=r"7\.jpg: is no picture, or damaged"):
-        run(compose.composed([*words, *given, *TRAIN]))
+        run(compose.compose_config([*words, *given, *TRAIN]))
     (own_folder / "titles.jsonl").write_text(json.dumps({"file": "no.png", "title": "x"}) + "\n")
     with pytest.raises(UserError, match="line 1: there is no file"):
-        run(compose.composed([*words, *given, *TRAIN]))
+        run(compose.compose_config([*words, *given, *TRAIN]))
 
 
 def test_a_data_set_with_a_column_of_pictures(own_folder):
     datasets = pytest.importorskip("datasets")
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 255, (12, 9, 3), dtype=np.uint8)) for _ in range(40)]
+    pictures = [
+        Image.fromarray(rng.integers(0, 255, (12, 9, 3), dtype=np.uint8)) for _ in range(40)
+    ]
     columns = {"picture": pictures, "text": [f"noise {i}" for i in range(40)]}
     features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string")})
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(own_folder / "hub")
     words = [word for word in SMALL if not word.startswith("data.")]
     given = ["data=hub", "data.name=hub", "data.fields.caption=text", "data.test_fraction=0.2"]
-    store = prepare(compose.composed([*words, *given, "data.fields.image=picture"])).store
+    store = prepare(compose.compose_config([*words, *given, "data.fields.image=picture"])).store
     assert next(store.examples("test"))["media"].shape == (1, 12, 9, 3)
     with pytest.raises(UserError, match="no pictures in field 'text'"):
-        prepare(compose.composed([*words, *given, "data.fields.image=text"]))
+        prepare(compose.compose_config([*words, *given, "data.fields.image=text"]))
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["task.patch=5"], "must be a multiple of task.patch"),
-        (["task.frames=3", "task.frames_per_patch=2"], "must be a multiple of task.frames_per_patch"),
+        (["task.patch_size=5"], "must be a multiple of task.patch_size"),
+        (
+            ["task.frames=3", "task.frames_per_patch=2"],
+            "must be a multiple of task.frames_per_patch",
+        ),
         (["model.context=20"], "too short for 16 patches"),
         (["data=cldr"], "this task needs caption"),
     ],
 )
 def test_settings_that_do_not_fit_together(words, said):
     kept = [word for word in SMALL if words != ["data=cldr"] or not word.startswith("data.")]
-    config = compose.composed([*kept, *words])
+    config = compose.compose_config([*kept, *words])
     with pytest.raises(UserError, match=said):
         prepare(config)
 
@@ -134,6 +163,9 @@ def test_a_clip_keeps_its_frames(own_folder):
     read = Picture.of(own_folder / "clip.gif")
     assert len(read) == 4
     assert np.abs(read.frames.astype(int) - frames).max() < 8
-    assert read.squared(8, 2)[:, 0, 0, 0].tolist() == read.frames[[0, 3], 0, 0, 0].tolist()
-    task = make_task(compose.composed(["task=caption", "model=nano"]).task, compose.composed(["model=nano"]).model)
+    assert read.resize_square(8, 2)[:, 0, 0, 0].tolist() == read.frames[[0, 3], 0, 0, 0].tolist()
+    task = make_task(
+        compose.compose_config(["task=caption", "model=nano"]).task,
+        compose.compose_config(["model=nano"]).model,
+    )
     assert task.features(read).shape == (16, 192)

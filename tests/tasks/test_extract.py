@@ -8,7 +8,8 @@ from gptexp.run import run
 from gptexp.tasks.extract import occurrences
 
 MARKED = (
-    "Give ``read_csv`` a path, or a :class:`~pandas.io.Buffer`, and it returns the :ref:`frame <frames>` that was read."
+    "Give ``read_csv`` a path, or a :class:`~pandas.io.Buffer`, and it returns the "
+    ":ref:`frame <frames>` that was read."
 )
 
 
@@ -29,16 +30,33 @@ def words(own_folder):
     rows = []
     for _ in range(400):
         name = "".join(rng.choices("abcdefg", k=5))
-        rows.append({"source": f"we then call q{name} here and {rng.choice('xyz') * 4} there", "terms": [f"q{name}"]})
+        rows.append(
+            {
+                "source": f"we then call q{name} here and {rng.choice('xyz') * 4} there",
+                "terms": [f"q{name}"],
+            }
+        )
     (own_folder / "terms.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return ["task=extract", "data=files", "data.path=terms.jsonl", "trainer.val_every=60", "trainer.global_batch=8",
-            "tokenizer=char", "model.context=64", "trainer.accelerator=cpu", "trainer.progress=false",
-            "task.test_examples=10", "task.max_target=8"]  # fmt: skip
+    return [
+        "task=extract",
+        "data=files",
+        "data.path=terms.jsonl",
+        "trainer.val_every=60",
+        "trainer.global_batch_size=8",
+        "tokenizer=char",
+        "model.context=64",
+        "trainer.accelerator=cpu",
+        "trainer.progress=false",
+        "task.test_examples=10",
+        "task.max_target_tokens=8",
+    ]
 
 
 @pytest.mark.parametrize("arch", ["encoder", "decoder"])
 def test_terms_are_learned_by_tags_and_by_generation(arch, words, tiny):
-    folder = run(tiny(*words, f"model.arch={arch}", f"trainer.max_steps={80 if arch == 'encoder' else 10}"))
+    folder = run(
+        tiny(*words, f"model.arch={arch}", f"trainer.max_steps={80 if arch == 'encoder' else 10}")
+    )
     metrics = folder.result()["metrics"]
     assert set(metrics) >= {"test/f1", "test/precision", "test/recall", "test/baseline/f1"}
     if arch == "encoder":

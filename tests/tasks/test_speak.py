@@ -9,28 +9,42 @@ from conftest import TRAIN
 
 from gptexp import GPT, generate
 from gptexp.config import compose
-from gptexp.config.errors import UserError
 from gptexp.data import spectra
-from gptexp.data.featured import GOES_ON, STOPS
+from gptexp.data.datasets.prompt_completion import GOES_ON, STOPS
 from gptexp.data.media import RATE, Sound
+from gptexp.errors import UserError
 from gptexp.run import run
-from gptexp.tasks import recogniser, speak
-from gptexp.training.prepare import prepare
+from gptexp.tasks import recognizer, speak
+from gptexp.tasks.prepare import prepare
 
-SMALL = ["task=speak", "model=nano", "model.layers=2", "model.width=64", "model.heads=2", "model.context=160",
-         "logger=none", "data.examples=120", "data.voices=[en-us]", "task.test_examples=6", "task.samples=2",
-         "data.val_fraction=0.1", "data.test_fraction=0.1"]  # fmt: skip
+SMALL = [
+    "task=speak",
+    "model=nano",
+    "model.layers=2",
+    "model.d_model=64",
+    "model.heads=2",
+    "model.context=160",
+    "logger=none",
+    "data.examples=120",
+    "data.voices=[en-us]",
+    "task.test_examples=6",
+    "task.samples=2",
+    "data.val_fraction=0.1",
+    "data.test_fraction=0.1",
+]
 
 
 @pytest.fixture(autouse=True)
 def short_lessons(monkeypatch):
-    monkeypatch.setattr(recogniser, "STEPS", 15)
+    monkeypatch.setattr(recognizer, "STEPS", 15)
 
 
 def tone(hertz, seconds=0.5, rate=RATE):
     """With overtones, as a voice has."""
     time = np.arange(int(seconds * rate)) / rate
-    return sum(np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 6)).astype(np.float32) * 0.2
+    return (
+        sum(np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 6)).astype(np.float32) * 0.2
+    )
 
 
 def test_sound_survives_its_levels():
@@ -58,7 +72,7 @@ def test_a_slower_sound_is_near_and_the_path_is_the_cheapest():
 
 
 def test_the_frames_of_a_sound_are_learned_each_from_those_before():
-    prepared = prepare(compose.composed(SMALL))
+    prepared = prepare(compose.compose_config(SMALL))
     task, store = prepared.task, prepared.store
     learned = task.sequences(store, "train", 1)
     batch = learned.batch(np.arange(5), 0, np.arange(5))
@@ -67,31 +81,52 @@ def test_the_frames_of_a_sound_are_learned_each_from_those_before():
     assert (batch.targets == GOES_ON).sum(dim=1).tolist() == rows.tolist()
     assert (batch.targets == STOPS).sum(dim=1).tolist() == [1] * 5
     assert batch.total_targets == int((batch.targets >= 0).sum())
-    assert not batch.hidden.equal(learned.batch(np.arange(5), 1, np.arange(5)).hidden)
-    part = learned.batch(np.arange(1, 3), 0, np.arange(5)).hidden  # the same whatever stands beside it
-    assert batch.hidden[1:3, : part.shape[1]].equal(part)
-    assert task.sequences(store, "val", None).batch(np.arange(2), 0, np.arange(2)).hidden is None
+    assert not batch.masked_rows.equal(learned.batch(np.arange(5), 1, np.arange(5)).masked_rows)
+    part = learned.batch(
+        np.arange(1, 3), 0, np.arange(5)
+    ).masked_rows  # the same whatever stands beside it
+    assert batch.masked_rows[1:3, : part.shape[1]].equal(part)
+    assert (
+        task.sequences(store, "val", None).batch(np.arange(2), 0, np.arange(2)).masked_rows is None
+    )
     again = prepare(
-        compose.composed([*SMALL, "task.frames_per_step=2", "model.context=256"])
+        compose.compose_config([*SMALL, "task.frames_per_step=2", "model.context=256"])
     )  # the sound is kept, byte for byte
-    assert np.array_equal(next(again.store.examples("test"))["media"], next(store.examples("test"))["media"])
+    assert np.array_equal(
+        next(again.store.examples("test"))["media"], next(store.examples("test"))["media"]
+    )
 
 
 def test_a_text_is_spoken_to_a_file(monkeypatch, capsys):
-    folder = run(compose.composed([*SMALL, *TRAIN]))
+    folder = run(compose.compose_config([*SMALL, *TRAIN]))
     metrics = folder.result()["metrics"]
-    assert {"test/word_error_rate", "test/recordings/word_error_rate", "test/quantised/distortion",
-            "test/duration_ratio", "test/baseline/distortion"} <= set(metrics)  # fmt: skip
+    assert {
+        "test/word_error_rate",
+        "test/recordings/word_error_rate",
+        "test/quantised/distortion",
+        "test/duration_ratio",
+        "test/baseline/distortion",
+    } <= set(metrics)
     sample = folder.samples()[0]
     assert Sound.of(folder.path / sample["reference"]).seconds > 0.3
     assert (folder.path / sample["spectrograms"]).is_file()
-    monkeypatch.setattr("sys.argv", ["generate", str(folder.path), "four hundred", "--out", "said.flac"])
+    monkeypatch.setattr(
+        "sys.argv", ["generate", str(folder.path), "four hundred", "--out", "said.flac"]
+    )
     generate.main()
     assert capsys.readouterr().out.strip().endswith("said.flac")
     model = GPT.from_pretrained(folder.path)
-    assert np.array_equal(model.speak("four hundred").samples, soundfile.read("said.flac", dtype="int16")[0])
-    assert np.array_equal(model.speak("four hundred", voice="en-us").samples, model.speak("four hundred").samples)
-    for text, reason in (("four @", "has never seen @"), ("  ", "no text to speak"), ("a" * 159, "leaves no room")):
+    assert np.array_equal(
+        model.speak("four hundred").samples, soundfile.read("said.flac", dtype="int16")[0]
+    )
+    assert np.array_equal(
+        model.speak("four hundred", voice="en-us").samples, model.speak("four hundred").samples
+    )
+    for text, reason in (
+        ("four @", "has never seen @"),
+        ("  ", "no text to speak"),
+        ("a" * 159, "leaves no room"),
+    ):
         with pytest.raises(UserError, match=reason):
             model.speak(text)
     with pytest.raises(UserError, match="voice=sun"):
@@ -110,18 +145,24 @@ def test_the_users_own_recordings(own_folder):
         sound = tone(200 + 20 * number, 0.3, rate)[:, None].repeat(channels, axis=1)
         suffix, subtype = (("wav", "PCM_24"), ("flac", "PCM_16"))[number % 2]
         soundfile.write(own_folder / f"{number}.{suffix}", sound, rate, subtype=subtype)
-        rows.append(f"{number}.{suffix},{'low' if number < 30 else 'high'} {number},{rng.choice(['ann', 'bob'])}")
+        rows.append(
+            f"{number}.{suffix},{'low' if number < 30 else 'high'} {number},{rng.choice(['ann', 'bob'])}"
+        )
     (own_folder / "table.csv").write_text("audio,text,voice\n" + "\n".join(rows))
     words = [word for word in SMALL if not word.startswith("data.")]
     given = ["data=recordings", "data.path=table.csv"]
-    folder = run(compose.composed([*words, *given, *TRAIN]))
+    folder = run(compose.compose_config([*words, *given, *TRAIN]))
     assert folder.read("data")["corpus"]["voices"] == ["ann", "bob"]
     assert 0.25 < Sound.of(own_folder / "1.flac").seconds < 0.35
 
 
 @pytest.mark.parametrize(
     ("samples", "said"),
-    [(np.zeros(8000, np.float32), "is silent"), (np.zeros(0, np.float32), "is empty"), (None, "no sound, or damaged")],
+    [
+        (np.zeros(8000, np.float32), "is silent"),
+        (np.zeros(0, np.float32), "is empty"),
+        (None, "no sound, or damaged"),
+    ],
 )
 def test_sound_that_cannot_be_learned_from(samples, said, own_folder):
     if samples is None:
@@ -131,13 +172,16 @@ def test_sound_that_cannot_be_learned_from(samples, said, own_folder):
     (own_folder / "table.jsonl").write_text(json.dumps({"audio": "x.wav", "text": "one"}) + "\n")
     words = [word for word in SMALL if not word.startswith("data.")]
     with pytest.raises(UserError, match=said):
-        prepare(compose.composed([*words, "data=recordings", "data.path=."]))
+        prepare(compose.compose_config([*words, "data=recordings", "data.path=."]))
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["data.voices=[en-xx]"], "no voice 'en-xx'"), (["model.context=24"], "too long for model.context=24")],
+    [
+        (["data.voices=[en-xx]"], "no voice 'en-xx'"),
+        (["model.context=24"], "too long for model.context=24"),
+    ],
 )
 def test_what_cannot_be_spoken(words, said):
     with pytest.raises(UserError, match=said):
-        prepare(compose.composed([*SMALL, *words]))
+        prepare(compose.compose_config([*SMALL, *words]))

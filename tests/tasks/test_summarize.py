@@ -5,26 +5,32 @@ import re
 import pytest
 from conftest import TRAIN, sentence
 
+from gptexp.checkpoints.load_model import build_model
 from gptexp.config import compose, schema
-from gptexp.config.errors import UserError
 from gptexp.data.tokenizers import EOS, build
+from gptexp.errors import UserError
 from gptexp.run import run
 from gptexp.tasks import make_task
+from gptexp.tasks.prepare import prepare
 from gptexp.tasks.summarize import names_copied
-from gptexp.training.prepare import prepare
-from gptexp.training.weights import build_model
 
 TEXT = "Open a file. Then read_all of it with GZipFile, version 3, for the sake of a long text that has many words."
 EXAMPLES = [{"source": TEXT, "target": "Read a GZipFile with read_all."}] * 4
 
 
 def test_the_stronger_of_two_baselines_counts_and_names_are_looked_for(tiny):
-    task = make_task(schema.Summarize(max_target=8), tiny("task=summarize").model)
+    task = make_task(schema.SummarizeConfig(max_target_tokens=8), tiny("task=summarize").model)
     said = task.baselines(EXAMPLES)
     assert said["first sentence of the text"][0] == "Open a file."
-    assert said["first 12 words of the text"][0] == "Open a file. Then read_all of it with GZipFile, version 3, for"
+    assert (
+        said["first 12 words of the text"][0]
+        == "Open a file. Then read_all of it with GZipFile, version 3, for"
+    )
     scores = {name: task.score(texts, EXAMPLES) for name, texts in said.items()}
-    assert scores["first 12 words of the text"]["rouge1"] > scores["first sentence of the text"]["rouge1"]
+    assert (
+        scores["first 12 words of the text"]["rouge1"]
+        > scores["first sentence of the text"]["rouge1"]
+    )
     assert names_copied(["It has a GZipFile, and reread_alls."] * 4, EXAMPLES) == 0.5
     assert names_copied(["Nothing."], [{"source": "A text.", "target": "All plain words."}]) == 0
     for text in ("Москва 2024", "東京の天気"):  # other letters than those of Latin are words too
@@ -34,29 +40,54 @@ def test_the_stronger_of_two_baselines_counts_and_names_are_looked_for(tiny):
 
 
 def test_a_run_tells_intervals_and_searches_with_beams(tiny, pairs_file, capsys):
-    folder = run(tiny("task=summarize", "data=files", f"data.path={pairs_file}", "task.max_target=8", "task.beams=2",
-                      "task.candidates=1", "task.no_repeat_ngram=2", "task.test_examples=12", *TRAIN))  # fmt: skip
+    folder = run(
+        tiny(
+            "task=summarize",
+            "data=files",
+            f"data.path={pairs_file}",
+            "task.max_target_tokens=8",
+            "task.num_beams=2",
+            "task.mbr_samples=1",
+            "task.no_repeat_ngram=2",
+            "task.test_examples=12",
+            *TRAIN,
+        )
+    )
     metrics = folder.result()["metrics"]
     assert metrics["test/low/rouge1"] <= metrics["test/rouge1"] <= metrics["test/high/rouge1"]
     assert "95 %" in capsys.readouterr().out
 
 
 def test_an_answer_does_not_depend_on_what_is_asked_beside_it(tiny):
-    config = tiny("task=summarize", "task.candidates=4", "task.max_target=8")
-    tokenizer = build(schema.Byte(), [])
+    config = tiny("task=summarize", "task.mbr_samples=4", "task.max_target_tokens=8")
+    tokenizer = build(schema.ByteConfig(), [])
     model, task = build_model(config, tokenizer.vocab_size), make_task(config.task, config.model)
     texts = [TEXT, "A bird falls.", TEXT[:40]]
-    assert task.answers(model, tokenizer, texts) == [task.answers(model, tokenizer, [text])[0] for text in texts]
-    with pytest.raises(UserError, match=r"task\.beams=4 searches, task\.candidates=32 draws: one of them must be 1"):
-        make_task(compose.composed(["task=summarize", "task.beams=4"]).task, config.model)
+    assert task.answers(model, tokenizer, texts) == [
+        task.answers(model, tokenizer, [text])[0] for text in texts
+    ]
+    with pytest.raises(
+        UserError,
+        match=r"task\.num_beams=4 searches, task\.mbr_samples=32 draws: one of them must be 1",
+    ):
+        make_task(compose.compose_config(["task=summarize", "task.num_beams=4"]).task, config.model)
 
 
 def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_folder):
     rng = random.Random(0)
-    rows = [{"text": f"Sentence {i} comes first. {sentence(rng, 24)} Its end is {i:04}"} for i in range(200)]
+    rows = [
+        {"text": f"Sentence {i} comes first. {sentence(rng, 24)} Its end is {i:04}"}
+        for i in range(200)
+    ]
     (own_folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = tiny("task=pretrain", "data=files", "data.path=texts.jsonl", "tokenizer=byte", "task.gap_sentences=0.5",
-                  "model.context=64")  # fmt: skip
+    config = tiny(
+        "task=pretrain",
+        "data=files",
+        "data.path=texts.jsonl",
+        "tokenizer=byte",
+        "task.lead_last_fraction=0.5",
+        "model.context=64",
+    )
     store = prepare(config).store
     ends = (store.tokens("train") == store.tokenizer.eos).sum()
     gaps = (store.tokens("train") == store.tokenizer.sep).sum()
@@ -64,16 +95,31 @@ def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_fo
     assert (store.tokens("val") == store.tokenizer.sep).sum() == 0
     text = store.tokenizer.decode(store.tokens("train").tolist())
     assert "comes first." in text
-    assert sum(f"Its end is {i:04}" in text for i in range(200)) == store.meta["splits"]["train"]["sequences"]
+    assert (
+        sum(f"Its end is {i:04}" in text for i in range(200))
+        == store.meta["splits"]["train"]["sequences"]
+    )
 
 
 def test_names_that_are_exchanged_can_only_be_copied(tiny, own_folder):
     rest = " ".join(["words that stand in between"] * 5)
     rows = [{"text": f"Open file_{i:03} now. {rest} open file_{i:03} again."} for i in range(200)]
     (own_folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    store = prepare(tiny("task=pretrain", "data=files", "data.path=texts.jsonl", "tokenizer=byte", "data.split=exact",
-                         "model.context=256", "task.gap_sentences=1", "task.renamed=0.5")).store  # fmt: skip
-    told = store.tokenizer.backend.decode(store.tokens("train"), skip_special_tokens=False).split(EOS)[:-1]
+    store = prepare(
+        tiny(
+            "task=pretrain",
+            "data=files",
+            "data.path=texts.jsonl",
+            "tokenizer=byte",
+            "data.split=exact",
+            "model.context=256",
+            "task.lead_last_fraction=1",
+            "task.renamed=0.5",
+        )
+    ).store
+    told = store.tokenizer.backend.decode(store.tokens("train"), skip_special_tokens=False).split(
+        EOS
+    )[:-1]
     names = [re.findall(r"file_\d+", text) for text in told]
     assert all(first == second for first, second in names)
     twice = len(names) - len({first for first, _ in names})
@@ -98,9 +144,11 @@ def test_names_that_are_exchanged_can_only_be_copied(tiny, own_folder):
     ],
 )
 def test_what_starts_from_base(words, init):
-    assert compose.composed(words).init == init
+    assert compose.compose_config(words).init == init
 
 
 def test_base_is_not_tested_on_what_it_has_learned():
-    with pytest.raises(UserError, match=r"data\.split=exact: would test on texts that base was trained on"):
-        compose.composed(["task=pretrain", "init=base", "data.split=exact"])
+    with pytest.raises(
+        UserError, match=r"data\.split=exact: would test on texts that base was trained on"
+    ):
+        compose.compose_config(["task=pretrain", "init=base", "data.split=exact"])

@@ -10,11 +10,11 @@ import pytest
 import torch
 from conftest import TINY, TRAIN, likeness, same_weights
 
+from gptexp.checkpoints.load_model import load_run
 from gptexp.config import compose
-from gptexp.config.errors import UserError
-from gptexp.reporting.record import find_run
+from gptexp.errors import UserError
 from gptexp.run import run
-from gptexp.training.weights import load_run
+from gptexp.runs.run_folder import find_run
 
 
 def test_a_run_leaves_a_folder_that_tells_everything(translation):
@@ -27,11 +27,16 @@ def test_a_run_leaves_a_folder_that_tells_everything(translation):
     assert all("val/loss" in row for row in folder.metrics() if row["step"] % 4 == 0)
     assert folder.samples()[0].keys() == {"input", "reference", "output"}
     assert folder.read("data")["splits"]["train"]["sequences"] > 200
-    assert json.loads((folder.path / "environment.json").read_text())["versions"]["torch"] == torch.__version__
+    assert (
+        json.loads((folder.path / "environment.json").read_text())["versions"]["torch"]
+        == torch.__version__
+    )
     assert (folder.path / "metrics.csv").is_file()
 
 
-def test_the_same_command_again_prints_the_finished_run_and_fresh_puts_it_aside(translation, capsys):
+def test_the_same_command_again_prints_the_finished_run_and_fresh_puts_it_aside(
+    translation, capsys
+):
     folder = run(translation())
     written = (folder.path / "result.json").stat().st_mtime_ns
     assert run(translation()).path == folder.path
@@ -90,23 +95,33 @@ def test_an_interrupted_run_goes_on(translation, monkeypatch):
     whole = run(translation("outputs=whole"))
     interrupted(monkeypatch, translation())
     folder = run(translation())
-    assert [row["train/loss"] for row in folder.metrics()] == [row["train/loss"] for row in whole.metrics()]
+    assert [row["train/loss"] for row in folder.metrics()] == [
+        row["train/loss"] for row in whole.metrics()
+    ]
     assert folder.result()["metrics"] == whole.result()["metrics"]
 
 
 def test_one_batch_can_be_learned_by_heart(tiny, pairs_file):
     lines = pairs_file.read_text().splitlines()
     pairs_file.write_text("\n".join(lines[:4]))
-    config = tiny("task=translate", "data=files", f"data.path={pairs_file}", "data.val_fraction=0",
-                  "data.test_fraction=0", "task.max_target=10", "trainer.max_steps=120", "trainer.global_batch=4",
-                  "trainer.progress=false")  # fmt: skip
+    config = tiny(
+        "task=translate",
+        "data=files",
+        f"data.path={pairs_file}",
+        "data.val_fraction=0",
+        "data.test_fraction=0",
+        "task.max_target_tokens=10",
+        "trainer.max_steps=120",
+        "trainer.global_batch_size=4",
+        "trainer.progress=false",
+    )
     losses = [row["train/loss"] for row in run(config).metrics()]
     assert losses[-1] < 0.02 < 1 < losses[0]
 
 
 def test_micro_batches_change_no_more_than_rounding(translation):
     one = run(translation("optim=adamw", "outputs=one"))
-    two = run(translation("optim=adamw", "trainer.micro_batch=2", "outputs=two"))
+    two = run(translation("optim=adamw", "trainer.micro_batch_size=2", "outputs=two"))
     for a, b in zip(one.metrics(), two.metrics(), strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
 
@@ -114,18 +129,26 @@ def test_micro_batches_change_no_more_than_rounding(translation):
 def test_init_starts_from_pretrained_weights_and_their_tokenizer(tiny, text_file, translation):
     words = ("task=pretrain", "data=files", f"data.path={text_file}", "tokenizer=byte", *TRAIN)
     base = run(tiny(*words))
-    assert base.result()["metrics"]["test/bits_per_byte"] < base.result()["metrics"]["test/baseline/bits_per_byte"] * 2
+    assert (
+        base.result()["metrics"]["test/bits_per_byte"]
+        < base.result()["metrics"]["test/baseline/bits_per_byte"] * 2
+    )
     folder = run(translation(f"init={base.path}", "optim.lr=0", "optim.adamw_lr=0"))
     assert same_weights(load_run(folder)[0], load_run(base)[0])
-    with pytest.raises(UserError, match=r"model\.width=32, not 48"):
-        run(translation(f"init={base.path}", "model.width=48"))
+    with pytest.raises(UserError, match=r"model\.d_model=32, not 48"):
+        run(translation(f"init={base.path}", "model.d_model=48"))
     with pytest.raises(UserError, match="not a run folder"):
         run(translation("init=nowhere"))
 
 
 def test_low_rank_adaptation_changes_what_it_is_for_and_leaves_plain_weights(translation):
     base = run(translation("outputs=base"))
-    words = (f"init={base.path}", "optim=adamw", "optim.lora_rank=2", "optim.lora_targets=[query,up]")
+    words = (
+        f"init={base.path}",
+        "optim=adamw",
+        "optim.lora_rank=2",
+        "optim.lora_targets=[query,up]",
+    )
     folder = run(translation(*words))
     before, after = (load_run(one)[0].state_dict() for one in (base, folder))
     assert before.keys() == after.keys()
@@ -143,8 +166,15 @@ def test_text_to_text_works_on_every_architecture(arch, translation):
     folder = run(translation(f"model.arch={arch}", "trainer.max_steps=60", "trainer.val_every=60"))
     losses = [row["train/loss"] for row in folder.metrics()]
     assert losses[-1] < 0.8 * losses[0]
-    two = run(translation(f"model.arch={arch}", "optim=adamw", "outputs=two", "trainer.devices=2",
-                          "trainer.strategy=fsdp"))  # fmt: skip
+    two = run(
+        translation(
+            f"model.arch={arch}",
+            "optim=adamw",
+            "outputs=two",
+            "trainer.devices=2",
+            "trainer.strategy=fsdp",
+        )
+    )
     one = run(translation(f"model.arch={arch}", "optim=adamw", "outputs=one"))
     for a, b in zip(one.metrics(), two.metrics(), strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
@@ -164,7 +194,11 @@ def test_two_processes_train_as_one(translation):
 
 def test_two_sharded_processes_train_as_one(bf16_units, translation):
     """Muon orthogonalises in bf16 where the CPU has the units for it, and rounds to 8 bits there."""
-    more = ["trainer.strategy=fsdp", "trainer.sharded_checkpoints=true", "trainer.activation_checkpointing=true"]
+    more = [
+        "trainer.strategy=fsdp",
+        "trainer.sharded_checkpoints=true",
+        "trainer.activation_checkpointing=true",
+    ]
     one = run(translation("optim=muon", "outputs=one"))
     two = run(translation("optim=muon", "outputs=two", "trainer.devices=2", *more))
     assert_same_metrics(one, two, atol=2e-4 if bf16_units else 1e-5)
@@ -172,8 +206,18 @@ def test_two_sharded_processes_train_as_one(bf16_units, translation):
 
 
 def test_torchrun_is_joined(pairs_words, translation):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "gptexp.run"]
-    done = subprocess.run([*torchrun, *pairs_words, "optim=adamw"], capture_output=True, text=True, check=False)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "gptexp.run",
+    ]
+    done = subprocess.run(
+        [*torchrun, *pairs_words, "optim=adamw"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("samples:") == 1
     joined, alone = find_run("latest"), run(translation("optim=adamw", "outputs=alone"))
@@ -184,13 +228,23 @@ def test_torchrun_is_joined(pairs_words, translation):
 def test_the_commands_work_from_a_shell(pairs_file):
     def verb(name, *words, code=0):
         done = subprocess.run(
-            [sys.executable, "-m", f"gptexp.{name}", *words], capture_output=True, text=True, check=False
+            [sys.executable, "-m", f"gptexp.{name}", *words],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
         return done.stdout if code == 0 else done.stderr
 
-    words = [*TINY, "task=translate", "data=files", f"data.path={pairs_file}", "task.max_target=10", *TRAIN]
+    words = [
+        *TINY,
+        "task=translate",
+        "data=files",
+        f"data.path={pairs_file}",
+        "task.max_target_tokens=10",
+        *TRAIN,
+    ]
     words += ["logger=wandb", "task.test_examples=5"]
     folders = [
         line
@@ -198,32 +252,59 @@ def test_the_commands_work_from_a_shell(pairs_file):
         if line.startswith("outputs/translate-nano-")
     ]
     assert len(set(folders)) == 2
-    assert all(len(list((pairs_file.parent / folder).glob("wandb/offline-run-*"))) == 1 for folder in folders)
-    said = json.loads(verb("generate", "latest", "a green tree", "--num-return-sequences", "2", "--json"))
+    assert all(
+        len(list((pairs_file.parent / folder).glob("wandb/offline-run-*"))) == 1
+        for folder in folders
+    )
+    said = json.loads(
+        verb("generate", "latest", "a green tree", "--num-return-sequences", "2", "--json")
+    )
     assert len(said["outputs"]) == 2
     metrics = json.loads(verb("evaluate", folders[0], "--json"))["metrics"]
     stored = json.loads((pairs_file.parent / folders[0] / "result.json").read_text())["metrics"]
     assert {key: stored[key] for key in metrics} == metrics
-    assert "max_new_tokens=99" in verb("generate", folders[0], "x", "--max-new-tokens", "99", code=2)
+    assert "max_new_tokens=99" in verb(
+        "generate", folders[0], "x", "--max-new-tokens", "99", code=2
+    )
     assert "not a run folder" in verb("evaluate", "nothing", code=2)
-    assert "none.jsonl: no such file" in verb("run", "task=translate", "data=files", "data.path=none.jsonl", code=2)
+    assert "none.jsonl: no such file" in verb(
+        "run", "task=translate", "data=files", "data.path=none.jsonl", code=2
+    )
     assert " 0 failed" in verb("check")
 
 
 @pytest.mark.parametrize("task", ["caption", "speak"])
 def test_pictures_and_speech_go_on_and_train_on_two_processes(task, monkeypatch):
-    from gptexp.tasks import recogniser
+    from gptexp.tasks import recognizer
 
-    monkeypatch.setattr(recogniser, "STEPS", 5)
-    words = [f"task={task}", "model=nano", "model.layers=2", "model.width=32", "model.heads=2", "data.examples=150",
-             "task.test_examples=4", "optim=adamw", "logger=none", "model.dropout=0.1", *TRAIN]  # fmt: skip
+    monkeypatch.setattr(recognizer, "STEPS", 5)
+    words = [
+        f"task={task}",
+        "model=nano",
+        "model.layers=2",
+        "model.d_model=32",
+        "model.heads=2",
+        "data.examples=150",
+        "task.test_examples=4",
+        "optim=adamw",
+        "logger=none",
+        "model.dropout=0.1",
+        *TRAIN,
+    ]
     words += ["data.voices=[en-us]"] * (task == "speak")
-    one = run(compose.composed([*words, "outputs=one"]))
-    interrupted(monkeypatch, compose.composed(words))
-    assert likeness(run(compose.composed(words))) == likeness(one)
+    one = run(compose.compose_config([*words, "outputs=one"]))
+    interrupted(monkeypatch, compose.compose_config(words))
+    assert likeness(run(compose.compose_config(words))) == likeness(one)
     plain = [*words, "model.dropout=0"]
-    alone = run(compose.composed(plain))
+    alone = run(compose.compose_config(plain))
     for strategy in ["ddp", "fsdp"][: 2 if task == "speak" else 1]:
-        shared = [*plain, f"outputs={strategy}", "trainer.devices=2", f"trainer.strategy={strategy}"]
-        for a, b in zip(alone.metrics(), run(compose.composed(shared)).metrics(), strict=True):
+        shared = [
+            *plain,
+            f"outputs={strategy}",
+            "trainer.devices=2",
+            f"trainer.strategy={strategy}",
+        ]
+        for a, b in zip(
+            alone.metrics(), run(compose.compose_config(shared)).metrics(), strict=True
+        ):
             assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)

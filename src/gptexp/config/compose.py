@@ -20,13 +20,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from gptexp.config.base import has_learned_the_test, starts_from_base
-from gptexp.config.errors import UserError, unknown
-from gptexp.config.explain import explained, no_such_key
-from gptexp.config.flavours import FLAVOURS, OF_ARCH
+from gptexp.config.base_weights import base_saw_test_data, starts_from_base
+from gptexp.config.hydra_errors import explain_hydra_error, no_such_key
 from gptexp.config.keys import SCHEMAS, walk
-from gptexp.config.schema import RATES, Config, Speak, Spoken
-from gptexp.config.shipped import conf_folder
+from gptexp.config.package_data import conf_folder
+from gptexp.config.presets import OF_ARCH, PRESETS
+from gptexp.config.schema import RATES, Config, SpeakConfig, SpokenConfig
+from gptexp.errors import UserError, unknown
 
 ROPE_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
 
@@ -48,7 +48,7 @@ def register_schemas() -> None:
             store.store(group=group, name=name, node=node)
 
 
-def composed(overrides: list[str], sweep: Path | None = None) -> Config:
+def compose_config(overrides: list[str], sweep: Path | None = None) -> Config:
     """Compose and check a config, or one with a sweep's file on top, outside of Hydra's own main.
 
     Raises:
@@ -56,25 +56,32 @@ def composed(overrides: list[str], sweep: Path | None = None) -> Config:
     """
     register_schemas()
     GlobalHydra.instance().clear()
-    overrides = with_names_added(overrides)
+    overrides = preprocess_overrides(overrides)
     try:
-        folder, name = (str(sweep.resolve().parent), sweep.stem) if sweep else (conf_folder(), "config")
+        folder, name = (
+            (str(sweep.resolve().parent), sweep.stem) if sweep else (conf_folder(), "config")
+        )
         search = [f"hydra.searchpath=[file://{conf_folder()}]"] if sweep else []
         with initialize_config_dir(folder, version_base="1.3"):
             return checked(compose(name, overrides=[*search, *overrides]))
     except (HydraException, OmegaConfBaseException) as error:
-        raise explained(error, overrides) from error
+        raise explain_hydra_error(error, overrides) from error
 
 
-def with_names_added(overrides: list[str]) -> list[str]:
+def preprocess_overrides(overrides: list[str]) -> list[str]:
     """Names of the user's own inside of a dictionary are new keys, which Hydra wants to be told; and ~ is a home."""
     words = [re.sub(r"=~(?=/)", lambda _: f"={Path.home()}", word) for word in overrides]
-    return [f"++{word}" if re.match(r"(data\.fields|model\.rope_scaling)[.=]", word) else word for word in words]
+    return [
+        f"++{word}" if re.match(r"(data\.fields|model\.rope_scaling)[.=]", word) else word
+        for word in words
+    ]
 
 
 def quoted(value: Any) -> str:
     """A value as Hydra takes it, whatever characters it has: backslashes are doubled before a quote or the end only."""
-    text = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))
+    text = re.sub(
+        r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value)
+    )
     return "'" + text.replace("${", "\\${") + "'"
 
 
@@ -87,12 +94,14 @@ def swept_keys(overrides: list[str]) -> set[str]:
     return {override.key_or_group for override in parsed if override.is_sweep_override()}
 
 
-def neutral_keys(config: Config) -> set[str]:
+def keys_without_effect(config: Config) -> set[str]:
     """Settings that cannot change what a run computes, and so have no part in its id.
 
     What init and resume name has a part, as `origin`; outputs is another folder by itself.
     """
-    neutral = {key for key, field, _ in walk(config) if not field.metadata.get("affects_result", True)}
+    neutral = {
+        key for key, field, _ in walk(config) if not field.metadata.get("affects_result", True)
+    }
     return neutral - {"init", "resume", "outputs"}
 
 
@@ -141,7 +150,9 @@ def load(path: Path) -> Config:
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(config, stored)))
     except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{path}: damaged, or written by another version of gptexp ({reason})") from error
+        raise UserError(
+            f"{path}: damaged, or written by another version of gptexp ({reason})"
+        ) from error
 
 
 def save(config: Config, path: Path) -> None:
@@ -163,13 +174,23 @@ def _leaves(node: Any, prefix: str = "") -> list[str]:
 def _complete(config: Config) -> None:
     """Fill in what follows from other settings, and check what involves several of them."""
     model, trainer = config.model, config.trainer
-    for name in ("path", "val_path", "test_path"):  # absolute, so that the run's config means the same from any folder
+    for name in (
+        "path",
+        "val_path",
+        "test_path",
+    ):  # absolute, so that the run's config means the same from any folder
         if hasattr(config.data, name):
             setattr(config.data, name, _absolute(getattr(config.data, name), f"data.{name}"))
-    if isinstance(config.data, Spoken):
+    if isinstance(config.data, SpokenConfig):
         if not config.data.voices:
-            raise UserError("data.voices=[]: name a voice of espeak-ng, for example data.voices=[en-us,en+m3]")
-        if isinstance(config.task, Speak) and config.task.voice and config.task.voice not in config.data.voices:
+            raise UserError(
+                "data.voices=[]: name a voice of espeak-ng, for example data.voices=[en-us,en+m3]"
+            )
+        if (
+            isinstance(config.task, SpeakConfig)
+            and config.task.voice
+            and config.task.voice not in config.data.voices
+        ):
             raise unknown("task.voice", config.task.voice, config.data.voices)
     if model.arch not in config.task.archs:
         raise UserError(
@@ -177,36 +198,53 @@ def _complete(config: Config) -> None:
             f"Allowed: {', '.join(config.task.archs)}"
         )
     # What tags tokens is no architecture of transformers, and can have the shape of a decoder that it starts from.
-    of_arch = {} if config.task.tags else OF_ARCH.get((model.flavour, model.arch), {})
-    for key, value in (FLAVOURS[model.flavour] | of_arch).items():
+    of_arch = {} if config.task.num_token_classes else OF_ARCH.get((model.preset, model.arch), {})
+    for key, value in (PRESETS[model.preset] | of_arch).items():
         if getattr(model, key) is None:
             setattr(model, key, value)
     model.kv_heads = model.kv_heads or model.heads
-    if model.hidden is None:  # 8/3 keeps SwiGLU's three matrices at the size of GELU's two (arXiv 2002.05202)
-        model.hidden = -(-8 * model.width // 3 // 16) * 16 if model.feed_forward == "swiglu" else 4 * model.width
-    if not model.head_size and model.width % model.heads:
-        raise UserError(f"model.width={model.width} must be a multiple of model.heads={model.heads}")
+    if (
+        model.d_ff is None
+    ):  # 8/3 keeps SwiGLU's three matrices at the size of GELU's two (arXiv 2002.05202)
+        model.d_ff = (
+            -(-8 * model.d_model // 3 // 16) * 16
+            if model.feed_forward == "swiglu"
+            else 4 * model.d_model
+        )
+    if not model.head_dim and model.d_model % model.heads:
+        raise UserError(
+            f"model.d_model={model.d_model} must be a multiple of model.heads={model.heads}"
+        )
     if model.heads % model.kv_heads:
-        raise UserError(f"model.heads={model.heads} must be a multiple of model.kv_heads={model.kv_heads}")
-    model.head_size = model.head_size or model.width // model.heads
-    if model.position == "rotary" and model.head_size % 2:
-        raise UserError(f"rotary positions need an even head size (model.width / model.heads), not {model.head_size}")
+        raise UserError(
+            f"model.heads={model.heads} must be a multiple of model.kv_heads={model.kv_heads}"
+        )
+    model.head_dim = model.head_dim or model.d_model // model.heads
+    if model.position == "rotary" and model.head_dim % 2:
+        raise UserError(
+            f"rotary positions need an even head size (model.d_model / model.heads), not {model.head_dim}"
+        )
     if model.rope_scaling and set(model.rope_scaling) != ROPE_SCALING:
         raise UserError(f"model.rope_scaling: give {', '.join(sorted(ROPE_SCALING))}, all of them")
-    if model.flavour == "gpt2" and model.kv_heads != model.heads:
-        raise UserError(f"model.kv_heads={model.kv_heads}: GPT-2 has one per head; use model.flavour=modern")
+    if model.preset == "gpt2" and model.kv_heads != model.heads:
+        raise UserError(
+            f"model.kv_heads={model.kv_heads}: GPT-2 has one per head; use model.preset=modern"
+        )
     if getattr(config.task, "loss_on_prompt", False) and model.arch != "decoder":
         raise UserError(
             f"task.loss_on_prompt=true needs model.arch=decoder: {model.arch} sees the whole prompt at once"
         )
-    learned = has_learned_the_test(config)
+    learned = base_saw_test_data(config)
     if config.init == "base" and learned:
         raise UserError(
             f"{learned}: would test on texts that base was trained on. Leave it as it is, or start with init=scratch"
         )
     if config.init is None and starts_from_base(config):
         if learned:
-            print(f"from random weights: base was trained on texts that {learned} holds out", file=sys.stderr)
+            print(
+                f"from random weights: base was trained on texts that {learned} holds out",
+                file=sys.stderr,
+            )
         else:
             config.init = "base"
     elif config.init == "scratch":
@@ -214,23 +252,33 @@ def _complete(config: Config) -> None:
     if not config.resume:  # which goes on with the rates of the run that it names
         fill_rates(config)
     if config.optim.lora_rank and config.optim.kind != "adamw":
-        raise UserError(f"optim.lora_rank={config.optim.lora_rank}: needs optim=adamw; Muon is for whole matrices")
+        raise UserError(
+            f"optim.lora_rank={config.optim.lora_rank}: needs optim=adamw; Muon is for whole matrices"
+        )
     if config.optim.lora_rank and not (config.init or config.resume):
-        raise UserError(f"optim.lora_rank={config.optim.lora_rank}: adapts trained weights; name them with init=...")
+        raise UserError(
+            f"optim.lora_rank={config.optim.lora_rank}: adapts trained weights; name them with init=..."
+        )
     if config.optim.lora_rank and not config.optim.lora_targets:
-        raise UserError("optim.lora_targets=[]: name the layers that are adapted, for example [query,value]")
+        raise UserError(
+            "optim.lora_targets=[]: name the layers that are adapted, for example [query,value]"
+        )
     if "gate" in config.optim.lora_targets and model.feed_forward != "swiglu":
-        raise UserError(f"optim.lora_targets: feed_forward={model.feed_forward} has no gate, only up and down")
+        raise UserError(
+            f"optim.lora_targets: feed_forward={model.feed_forward} has no gate, only up and down"
+        )
     if config.data.val_fraction + config.data.test_fraction >= 1:
         raise UserError("data.val_fraction + data.test_fraction must leave something to train on")
     world = trainer.devices * trainer.nodes
-    if trainer.global_batch % world:
+    if trainer.global_batch_size % world:
         raise UserError(
-            f"trainer.global_batch={trainer.global_batch} must be a multiple of "
+            f"trainer.global_batch_size={trainer.global_batch_size} must be a multiple of "
             f"trainer.devices x trainer.nodes = {world}"
         )
     if config.init and config.resume:
-        raise UserError("init= starts a new training from weights, resume= goes on with an old one: give one of them")
+        raise UserError(
+            "init= starts a new training from weights, resume= goes on with an old one: give one of them"
+        )
 
 
 def fill_rates(config: Config, rates: dict[str, float] | None = None) -> None:
@@ -250,4 +298,6 @@ def _absolute(path: Any, key: str) -> Any:
             return os.path.abspath(os.path.expanduser(path))
         case [str() as source, str() as target]:
             return [_absolute(source, key), _absolute(target, key)]
-    raise UserError(f"{key}={path}: give a file, a folder or a pattern, or [source,target] for two parallel files")
+    raise UserError(
+        f"{key}={path}: give a file, a folder or a pattern, or [source,target] for two parallel files"
+    )

@@ -5,7 +5,9 @@ from typing import Any
 
 from gptexp.config.schema import Config
 
-_OF_GROUPS: dict[str, Any] = {item.name: item.type for item in fields(Config) if is_dataclass(item.type)}
+_OF_GROUPS: dict[str, Any] = {
+    item.name: item.type for item in fields(Config) if is_dataclass(item.type)
+}
 
 
 def _kinds(schema: type) -> list[Any]:
@@ -39,6 +41,10 @@ def known_fields(schema: type) -> list[str]:
 
 def known_keys() -> list[str]:
     """Every dotted key that some choice of groups offers."""
-    inner = [f"{group}.{name}" for group, schemas in SCHEMAS.items()
-             for schema in schemas.values() for name in known_fields(schema)]  # fmt: skip
+    inner = [
+        f"{group}.{name}"
+        for group, schemas in SCHEMAS.items()
+        for schema in schemas.values()
+        for name in known_fields(schema)
+    ]
     return list(dict.fromkeys(known_fields(Config) + inner))

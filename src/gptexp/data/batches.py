@@ -5,32 +5,38 @@ import math
 import numpy as np
 from torch.utils.data import Dataset
 
-from gptexp.data import order
+from gptexp.data import permutation
 from gptexp.data.batch import IGNORE, Batch
-from gptexp.data.packing import Sequences
+from gptexp.data.datasets.windows import SequenceDataset
 
 
-class StepBatches(Dataset):
+class StepIndexedDataset(Dataset):
     """Item `step` is this rank's share of the global batch of that step: a function of (seed, step, rank)."""
 
-    def __init__(self, sequences: Sequences, seed: int, global_batch: int, rank: int, ranks: int) -> None:
-        self.sequences, self.seed, self.global_batch = sequences, seed, global_batch
+    def __init__(
+        self, sequences: SequenceDataset, seed: int, global_batch_size: int, rank: int, ranks: int
+    ) -> None:
+        self.sequences, self.seed, self.global_batch_size = sequences, seed, global_batch_size
         self.rank, self.ranks = rank, ranks
 
     def __getitem__(self, step: int) -> Batch:
-        indices = order.global_batch(self.seed, step, self.global_batch, len(self.sequences))
-        epoch = step * self.global_batch // len(self.sequences)
+        indices = permutation.global_batch(
+            self.seed, step, self.global_batch_size, len(self.sequences)
+        )
+        epoch = step * self.global_batch_size // len(self.sequences)
         return self.sequences.batch(indices[self.rank :: self.ranks], epoch, indices)
 
 
-class HeldOutBatches(Dataset):
+class HeldOutDataset(Dataset):
     """Every sequence of a held-out split exactly once over all ranks, in a fixed order.
 
     All ranks have the same number of batches, since sharded models compute together: a rank that has run out of
     sequences gives the first one again, without targets.
     """
 
-    def __init__(self, sequences: Sequences, batch: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, sequences: SequenceDataset, batch: int, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.sequences, self.batch = sequences, batch
         self.mine = np.arange(rank, len(sequences), ranks, dtype=np.int64)
         self.batches = math.ceil(math.ceil(len(sequences) / ranks) / batch)

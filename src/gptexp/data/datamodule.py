@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from gptexp.config import schema
 from gptexp.data.batch import Batch
-from gptexp.data.batches import HeldOutBatches, StepBatches
-from gptexp.data.packing import Sequences
+from gptexp.data.batches import HeldOutDataset, StepIndexedDataset
+from gptexp.data.datasets.windows import SequenceDataset
 
 
 class DataModule(L.LightningDataModule):
@@ -20,24 +20,33 @@ class DataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        train: Sequences,
-        val: Sequences | None,
-        trainer: schema.Trainer,
+        train: SequenceDataset,
+        val: SequenceDataset | None,
+        trainer: schema.TrainerConfig,
         seed: int,
         step: Callable[[], int],
         held_out_batch: Callable[[], int],
     ) -> None:
         super().__init__()
         self.sequences, self.held_out = train, val
-        self.settings, self.seed, self.step, self.held_out_batch = trainer, seed, step, held_out_batch
+        self.settings, self.seed, self.step, self.held_out_batch = (
+            trainer,
+            seed,
+            step,
+            held_out_batch,
+        )
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
         settings = self.settings
         here = self.step()
         until = min(settings.max_steps, (here // settings.val_every + 1) * settings.val_every)
-        steps = StepBatches(
-            self.sequences, self.seed, settings.global_batch, self.trainer.global_rank, self.trainer.world_size
+        steps = StepIndexedDataset(
+            self.sequences,
+            self.seed,
+            settings.global_batch_size,
+            self.trainer.global_rank,
+            self.trainer.world_size,
         )
         return self._loader(steps, range(here, until))
 
@@ -45,12 +54,14 @@ class DataModule(L.LightningDataModule):
         assert self.trainer is not None
         if self.held_out is None:
             return []
-        batches = HeldOutBatches(
+        batches = HeldOutDataset(
             self.held_out, self.held_out_batch(), self.trainer.global_rank, self.trainer.world_size
         )
         return self._loader(batches, range(len(batches)))
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:  # noqa: ARG002
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
         return batch.to(device)
 
     def _loader(self, dataset: Dataset, order_of_items: range) -> DataLoader:
@@ -58,6 +69,7 @@ class DataModule(L.LightningDataModule):
             dataset,
             sampler=order_of_items,
             batch_size=None,  # an item is a batch already
-            num_workers=self.settings.workers,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            num_workers=self.settings.num_workers,
+            pin_memory=self.trainer is not None
+            and self.trainer.strategy.root_device.type == "cuda",
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gptexp.config.errors import UserError
+from gptexp.errors import UserError
 
 LONGEST_SIDE = 256  # pixels of a picture that are kept
 MOST_FRAMES = 16  # of a clip
@@ -42,20 +42,27 @@ class Picture:
         from PIL import Image
 
         first, *others = (Image.fromarray(frame) for frame in self.frames)
-        more = {"save_all": True, "append_images": others, "duration": 250, "loop": 0} if others else {}
+        more = (
+            {"save_all": True, "append_images": others, "duration": 250, "loop": 0}
+            if others
+            else {}
+        )
         try:
             first.save(path, **more)  # type: ignore[arg-type]
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be written as a picture ({error})") from error
 
-    def squared(self, side: int, frames: int) -> NDArray[np.uint8]:
+    def resize_square(self, side: int, frames: int) -> NDArray[np.uint8]:
         """[frames, side, side, 3]: the whole picture on black, and frames at equal distances of time."""
         from PIL import Image, ImageOps
 
         chosen = np.linspace(0, len(self.frames) - 1, frames).round().astype(int)
         if self.frames.shape[1:3] == (side, side):
             return self.frames[chosen]
-        fitted = (ImageOps.pad(Image.fromarray(self.frames[i]), (side, side), Image.Resampling.BOX) for i in chosen)
+        fitted = (
+            ImageOps.pad(Image.fromarray(self.frames[i]), (side, side), Image.Resampling.BOX)
+            for i in chosen
+        )
         return np.stack([np.asarray(image) for image in fitted])
 
     @classmethod
@@ -71,8 +78,15 @@ class Picture:
             return given
         if isinstance(given, np.ndarray):
             frames = given[None] if given.ndim == 3 else given
-            if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not frames.size:
-                raise UserError(f"an array {list(given.shape)} of {given.dtype}: a picture is [H, W, 3] of uint8")
+            if (
+                frames.ndim != 4
+                or frames.shape[-1] != 3
+                or frames.dtype != np.uint8
+                or not frames.size
+            ):
+                raise UserError(
+                    f"an array {list(given.shape)} of {given.dtype}: a picture is [H, W, 3] of uint8"
+                )
             return cls(frames)
         if not isinstance(given, str | Path | io.BytesIO | Image.Image):
             raise UserError(f"{given!r:.80}: a picture is a file, an image of Pillow's or an array")
@@ -111,7 +125,9 @@ def _in_colours(image: Any) -> Any:
     if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits: 16, or 0 to 1
         values = np.asarray(image, np.float64)
         is_wide = image.mode.startswith("I;16") or values.max() > 255
-        values = values * (255 if image.mode == "F" and values.max() <= 1 else 1 / 257 if is_wide else 1)
+        values = values * (
+            255 if image.mode == "F" and values.max() <= 1 else 1 / 257 if is_wide else 1
+        )
         return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         shown = image.convert("RGBA")
@@ -153,7 +169,9 @@ class Sound:
         try:
             soundfile.write(str(path), self.samples, RATE)
         except (soundfile.SoundFileError, TypeError, OSError) as error:
-            raise UserError(f"{path}: cannot be written as sound ({error}). Give a name that ends in .wav") from error
+            raise UserError(
+                f"{path}: cannot be written as sound ({error}). Give a name that ends in .wav"
+            ) from error
 
     @classmethod
     def of(cls, given: Any) -> "Sound":
@@ -173,13 +191,17 @@ class Sound:
             try:
                 values, rate = soundfile.read(where, dtype="float32", always_2d=True)
             except (soundfile.SoundFileError, OSError) as error:
-                reason = "there is no such file" if not Path(given).exists() else "no sound, or damaged"
+                reason = (
+                    "there is no such file" if not Path(given).exists() else "no sound, or damaged"
+                )
                 raise UserError(f"{given}: {reason} ({str(error).strip()})") from error
             values = values.mean(axis=1)
         else:
             values = np.asarray(given)
             if values.dtype.kind not in "f" and values.dtype != np.int16:
-                raise UserError(f"{where} of {values.dtype}: sound is of int16, or of floats between -1 and 1")
+                raise UserError(
+                    f"{where} of {values.dtype}: sound is of int16, or of floats between -1 and 1"
+                )
             values = values.astype(np.float32) / (32768 if values.dtype == np.int16 else 1)
         if values.ndim != 1:
             raise UserError(f"{where}: sound is [N] samples, not {list(values.shape)}")

@@ -51,7 +51,9 @@ def to_sound(log_mels: Tensor) -> Sound:
     length = HOP * (len(log_mels) - 1)
     if length <= 0:
         return Sound(np.zeros(HOP, np.int16))
-    magnitude = (torch.linalg.pinv(_filters()) @ log_mels.exp().T).clamp(min=0)  # [WINDOW / 2 + 1, T]
+    magnitude = (torch.linalg.pinv(_filters()) @ log_mels.exp().T).clamp(
+        min=0
+    )  # [WINDOW / 2 + 1, T]
     phase = torch.rand(magnitude.shape, generator=torch.Generator().manual_seed(0)) * (2 * torch.pi)
     before = torch.zeros_like(magnitude, dtype=torch.complex64)
     angles = torch.polar(torch.ones_like(magnitude), phase)
@@ -65,11 +67,13 @@ def to_sound(log_mels: Tensor) -> Sound:
 
 def cepstra(sound: Sound) -> NDArray[np.float32]:
     """Mel-frequency cepstral coefficients 1 to 13, [T, 13]: the shape of the spectrum without its loudness."""
-    waves = np.cos(np.pi / MELS * (np.arange(MELS) + 0.5)[:, None] * np.arange(1, 14)) * np.sqrt(2 / MELS)  # [M, 13]
+    waves = np.cos(np.pi / MELS * (np.arange(MELS) + 0.5)[:, None] * np.arange(1, 14)) * np.sqrt(
+        2 / MELS
+    )  # [M, 13]
     return (log_mel(sound).clamp(LOWEST, HIGHEST).numpy() @ waves).astype(np.float32)
 
 
-def pictured(sounds: list[Sound]) -> Picture:
+def spectrogram_image(sounds: list[Sound]) -> Picture:
     """The spectrograms of sounds beside each other, low tones at the bottom, a white line between them."""
     parts = []
     for sound in sounds:

@@ -10,8 +10,8 @@ import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError
-from gptexp.config.network import hub_is_reachable
+from gptexp.errors import UserError
+from gptexp.network import hub_is_reachable
 
 EOS, PAD, SEP, MASK, UNK = "<|endoftext|>", "<|pad|>", "<|sep|>", "<|mask|>", "<|unk|>"
 SPECIAL = (EOS, PAD, SEP, MASK)
@@ -44,9 +44,12 @@ class Tokenizer:
         return self.backend.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)]
+        return [
+            encoding.ids
+            for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        ]
 
-    def encode_with_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Tokens, and for each the characters of `text` that it stands for."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
@@ -57,7 +60,9 @@ class Tokenizer:
             return 0
         encoding = self.backend.encode(text, add_special_tokens=False)
         spans = zip(encoding.ids, encoding.offsets, strict=True)
-        return sum(len(text[start:end].encode()) for token, (start, end) in spans if token == self.unknown)
+        return sum(
+            len(text[start:end].encode()) for token, (start, end) in spans if token == self.unknown
+        )
 
     def decode(self, tokens: Iterable[int]) -> str:
         return self.backend.decode(list(tokens), skip_special_tokens=True)
@@ -70,8 +75,11 @@ class Tokenizer:
         """tokenizer.json, and beside it the tokenizer_config.json that says what its special tokens are for."""
         self.backend.save(str(path))
         names = ("eos_token", "pad_token", "sep_token", "mask_token")
-        said = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False,
-                **dict(zip(names, (self.end, *SPECIAL[1:]), strict=True))}  # fmt: skip
+        said = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            **dict(zip(names, (self.end, *SPECIAL[1:]), strict=True)),
+        }
         path.with_name("tokenizer_config.json").write_text(json.dumps(said, indent=1) + "\n")
 
     @classmethod
@@ -90,20 +98,20 @@ class Tokenizer:
             raise UserError(f"{path}: not a tokenizer file ({error})") from error
 
 
-def build(config: schema.Tokenizer, texts: Iterable[str]) -> Tokenizer:
+def build(config: schema.TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """Train or load the tokenizer that the config asks for; `texts` is the training split.
 
     Raises:
         UserError: a named tokenizer cannot be found.
     """
     match config:
-        case schema.Bpe():
+        case schema.BpeConfig():
             return _bpe(config.vocab_size, _first(texts, config.train_characters))
-        case schema.Char():
+        case schema.CharConfig():
             return _char(_first(texts, config.train_characters))
-        case schema.Byte():
+        case schema.ByteConfig():
             return _bpe(256 + len(SPECIAL), [])
-        case schema.HuggingFace():
+        case schema.HFTokenizerConfig():
             return _hugging_face(config.name)
     raise UserError(f"tokenizer.kind={config.kind}: not known. Allowed: bpe, char, byte, hf")
 
@@ -138,7 +146,9 @@ def _hugging_face(name: str) -> Tokenizer:
         return Tokenizer.load(folder / "tokenizer.json")
     if folder.is_dir():
         return _of_transformers(str(folder), local=True)
-    return _of_transformers(name, local=not hub_is_reachable())  # without a network it would retry for minutes
+    return _of_transformers(
+        name, local=not hub_is_reachable()
+    )  # without a network it would retry for minutes
 
 
 def _of_transformers(name: str, local: bool) -> Tokenizer:
@@ -147,7 +157,11 @@ def _of_transformers(name: str, local: bool) -> Tokenizer:
     try:
         loaded = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError) as error:
-        reason = "no network, and not in the local cache" if local else str(error).strip().splitlines()[0]
+        reason = (
+            "no network, and not in the local cache"
+            if local
+            else str(error).strip().splitlines()[0]
+        )
         raise UserError(
             f"tokenizer.name={name}: neither a folder with tokenizer files nor a name that the hub gives ({reason})"
         ) from error

@@ -13,13 +13,13 @@ class TransformerConfig:
 
     vocab_size: int
     layers: int
-    width: int
+    d_model: int
     heads: int
     kv_heads: int
-    hidden: int
+    d_ff: int
     context: int
     arch: str = "decoder"  # decoder | prefix | encoder | encoder_decoder
-    head_size: int = 0  # 0: width / heads
+    head_dim: int = 0  # 0: d_model / heads
     dropout: float = 0.0
     position: str = "rotary"  # learned | rotary | sinusoidal
     norm: str = "rms"  # layer | rms
@@ -27,19 +27,23 @@ class TransformerConfig:
     feed_forward: str = "swiglu"  # gelu | swiglu | relu2
     qk_norm: bool = True
     bias: bool = False
-    tied: bool = True
+    tie_embeddings: bool = True
     rope_theta: float = 10000.0
     rope_scaling: tuple[tuple[str, float], ...] = ()  # of Llama 3, as sorted (name, value) pairs
     initialisation: str = "zero"  # gpt2 | zero
-    classes: int = 0  # of a pair of texts: 2 for next-sentence prediction
-    tags: int = 0  # outputs of the tag head, which then takes the place of the vocabulary's
-    feature_size: int = 0  # channels of a row that is no text, such as a patch of a picture; 0: there are none
-    feature_levels: int = 256  # values of a channel
-    says_features: bool = False  # such rows are what is predicted, instead of tokens
+    num_sequence_classes: int = 0  # of a pair of texts: 2 for next-sentence prediction
+    num_token_classes: int = (
+        0  # outputs of the tag head, which then takes the place of the vocabulary's
+    )
+    feature_size: int = (
+        0  # channels of a row that is no text, such as a patch of a picture; 0: there are none
+    )
+    feature_bins: int = 256  # values of a channel
+    predicts_features: bool = False  # such rows are what is predicted, instead of tokens
 
-    @property
-    def head_width(self) -> int:
-        return self.head_size or self.width // self.heads
+    def __post_init__(self) -> None:
+        if not self.head_dim:
+            object.__setattr__(self, "head_dim", self.d_model // self.heads)
 
     @property
     def encoder_layers(self) -> int:

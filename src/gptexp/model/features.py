@@ -18,9 +18,11 @@ GOES_ON = 0  # the target of a position that another row follows; any other: the
 class FeatureEmbedding(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.highest = config.feature_levels - 1
-        self.project = nn.Linear(config.feature_size, config.width)
-        self.missing = nn.Parameter(torch.zeros(config.width)) if config.says_features else None  # for a hidden row
+        self.highest = config.feature_bins - 1
+        self.project = nn.Linear(config.feature_size, config.d_model)
+        self.missing = (
+            nn.Parameter(torch.zeros(config.d_model)) if config.predicts_features else None
+        )  # for a hidden row
 
     def forward(self, rows: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Levels [N, D], of which some rows may be hidden [N] -> [N, C]."""
@@ -33,8 +35,8 @@ class FeatureEmbedding(nn.Module):
 class FeatureHead(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.size, self.levels = config.feature_size, config.feature_levels
-        self.project = nn.Linear(config.width, self.size * self.levels + 1)
+        self.size, self.levels = config.feature_size, config.feature_bins
+        self.project = nn.Linear(config.d_model, self.size * self.levels + 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[..., C] -> [..., D * levels + 1]: logits of each channel's levels, and that of the end."""
@@ -54,11 +56,15 @@ class FeatureHead(nn.Module):
         """
         logits = self.project(hidden).float()
         goes_on = targets == GOES_ON
-        of_end = F.binary_cross_entropy_with_logits(logits[:, -1], (~goes_on).float(), reduction="sum")
+        of_end = F.binary_cross_entropy_with_logits(
+            logits[:, -1], (~goes_on).float(), reduction="sum"
+        )
         channels = logits[goes_on, :-1].reshape(-1, self.levels)
-        return of_end + F.cross_entropy(channels, rows.reshape(-1).long(), reduction="sum") / self.size
+        return (
+            of_end + F.cross_entropy(channels, rows.reshape(-1).long(), reduction="sum") / self.size
+        )
 
 
-def first_rows(features: Tensor, counts: Tensor) -> Tensor:
+def unpad(features: Tensor, counts: Tensor) -> Tensor:
     """Of features [B, F, ...] the first counts [B] of each sequence, one sequence after the other: [N, ...]."""
     return features[torch.arange(features.shape[1], device=features.device)[None] < counts[:, None]]

@@ -26,16 +26,26 @@ class LoraLinear(nn.Linear):
         return super().forward(x) + F.linear(F.linear(x, self.lora_a), self.lora_b) * self.scale
 
 
-def add(model: nn.Module, rank: int, alpha: float, targets: Collection[str], trained: Collection[str] = ()) -> None:
+def add(
+    model: nn.Module,
+    rank: int,
+    alpha: float,
+    targets: Collection[str],
+    trained: Collection[str] = (),
+) -> None:
     """Freeze `model`, but for the modules named in `trained`, and adapt the linear layers of these names.
 
     Raises:
         ValueError: no layer has one of these names.
     """
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    layers = {
+        name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)
+    }
     names = {name.rpartition(".")[2] for name in layers if "blocks." in name}
     if unknown := set(targets) - names:
-        raise ValueError(f"no layer is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(names))}")
+        raise ValueError(
+            f"no layer is called {', '.join(sorted(unknown))}; there are {', '.join(sorted(names))}"
+        )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[0] in trained)
     for name, layer in layers.items():
@@ -49,7 +59,9 @@ def merge(model: nn.Module) -> None:
     """Add what was learned to the weights, in place; the layers are plain ones again."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, LoraLinear):
-            plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+            plain = nn.Linear(
+                layer.in_features, layer.out_features, layer.bias is not None, device="meta"
+            )
             plain.weight = nn.Parameter(layer.weight + layer.scale * layer.lora_b @ layer.lora_a)
             plain.bias = layer.bias
             parent, _, last = name.rpartition(".")

@@ -15,5 +15,5 @@ class RMSNorm(nn.RMSNorm):
 
 def norm(config: TransformerConfig) -> nn.Module:
     if config.norm == "rms":
-        return RMSNorm(config.width, eps=config.norm_eps)
-    return nn.LayerNorm(config.width, eps=config.norm_eps)
+        return RMSNorm(config.d_model, eps=config.norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps)

@@ -15,9 +15,9 @@ class Rotary(nn.Module):
     The halves of a head are paired, as in Llama and Qwen, not neighbouring numbers.
     """
 
-    def __init__(self, head_size: int, theta: float, scaling: dict[str, float]) -> None:
+    def __init__(self, head_dim: int, theta: float, scaling: dict[str, float]) -> None:
         super().__init__()
-        self.head_size, self.theta, self.scaling = head_size, theta, scaling
+        self.head_dim, self.theta, self.scaling = head_dim, theta, scaling
 
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [B or 1, T] -> cosines and sines [B or 1, 1, T, D], in fp32."""
@@ -27,12 +27,14 @@ class Rotary(nn.Module):
 
     def frequencies(self, device: torch.device) -> Tensor:
         """[D/2] radians a token; with Llama 3's scaling, the slow ones slower still, for longer contexts."""
-        pairs = torch.arange(0, self.head_size, 2, device=device, dtype=torch.float32)
-        frequencies = 1.0 / self.theta ** (pairs / self.head_size)
+        pairs = torch.arange(0, self.head_dim, 2, device=device, dtype=torch.float32)
+        frequencies = 1.0 / self.theta ** (pairs / self.head_dim)
         if not self.scaling:
             return frequencies
         low, high = self.scaling["low_freq_factor"], self.scaling["high_freq_factor"]
-        turns = self.scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)  # in the old context
+        turns = (
+            self.scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
+        )  # in the old context
         smooth = ((turns - low) / (high - low)).clamp(0, 1)
         return (1 - smooth) * frequencies / self.scaling["factor"] + smooth * frequencies
 
@@ -47,6 +49,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def sinusoidal(positions: Tensor, width: int) -> Tensor:
     """positions [B, T] -> [B, T, C]: sines of falling frequency, then the cosines."""
     half = (width + 1) // 2
-    frequencies = torch.exp(-math.log(10000) * 2 * torch.arange(half, device=positions.device) / width)
+    frequencies = torch.exp(
+        -math.log(10000) * 2 * torch.arange(half, device=positions.device) / width
+    )
     angles = positions[..., None].float() * frequencies  # [B, T, C/2]
     return torch.cat((angles.sin(), angles.cos()[..., : width // 2]), dim=-1)

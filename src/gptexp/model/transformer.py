@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gptexp.model.attention import Attention, KeyValueCache, Sight, attention_mask
+from gptexp.model.attention import Attention, AttentionContext, KVCache, attention_mask
 from gptexp.model.config import TransformerConfig
-from gptexp.model.features import GOES_ON, FeatureEmbedding, FeatureHead, first_rows
+from gptexp.model.features import GOES_ON, FeatureEmbedding, FeatureHead, unpad
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
 
@@ -27,9 +27,11 @@ class FeedForward(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.kind = config.feed_forward
-        self.gate = nn.Linear(config.width, config.hidden, config.bias) if self.kind == "swiglu" else None
-        self.up = nn.Linear(config.width, config.hidden, config.bias)
-        self.down = nn.Linear(config.hidden, config.width, config.bias)
+        self.gate = (
+            nn.Linear(config.d_model, config.d_ff, config.bias) if self.kind == "swiglu" else None
+        )
+        self.up = nn.Linear(config.d_model, config.d_ff, config.bias)
+        self.down = nn.Linear(config.d_ff, config.d_model, config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.gate is not None:
@@ -45,17 +47,19 @@ class Block(nn.Module):
     A decoder's block that has an encoder beside it looks at the encoder's memory in between.
     """
 
-    def __init__(self, config: TransformerConfig, layer: int, looks_at_memory: bool = False) -> None:
+    def __init__(
+        self, config: TransformerConfig, layer: int, has_cross_attention: bool = False
+    ) -> None:
         super().__init__()
         self.attention_norm = norm(config)
         self.attention = Attention(config, layer)
-        self.cross_norm = norm(config) if looks_at_memory else None
-        self.cross_attention = Attention(config, layer) if looks_at_memory else None
+        self.cross_norm = norm(config) if has_cross_attention else None
+        self.cross_attention = Attention(config, layer) if has_cross_attention else None
         self.feed_forward_norm = norm(config)
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, sight: Sight) -> Tensor:
+    def forward(self, x: Tensor, sight: AttentionContext) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), sight))
         if self.cross_norm is not None and self.cross_attention is not None:
             x = x + self.dropout(self.cross_attention.cross(self.cross_norm(x), sight))
@@ -75,27 +79,38 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.recomputes = False  # activations, in the backward pass, to save memory
-        self.embedding = nn.Embedding(config.vocab_size, config.width)
-        self.positions = nn.Embedding(config.context, config.width) if config.position == "learned" else None
+        self.activation_checkpointing = False  # activations, in the backward pass, to save memory
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.positions = (
+            nn.Embedding(config.context, config.d_model) if config.position == "learned" else None
+        )
         self.rotary = (
-            Rotary(config.head_width, config.rope_theta, dict(config.rope_scaling))
+            Rotary(config.head_dim, config.rope_theta, dict(config.rope_scaling))
             if config.position == "rotary"
             else None
         )
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = Encoder(config) if config.encoder_layers else None
         self.blocks = nn.ModuleList(
-            Block(config, layer, looks_at_memory=self.encoder is not None) for layer in range(config.layers)
+            Block(config, layer, has_cross_attention=self.encoder is not None)
+            for layer in range(config.layers)
         )
         self.norm = norm(config)
-        self.head = nn.Linear(config.width, config.tags or config.vocab_size, bias=False)
-        if config.says_features or (config.tied and not config.tags):  # Press and Wolf 2017, arXiv 1608.05859
+        self.head = nn.Linear(
+            config.d_model, config.num_token_classes or config.vocab_size, bias=False
+        )
+        if config.predicts_features or (
+            config.tie_embeddings and not config.num_token_classes
+        ):  # Press and Wolf 2017, arXiv 1608.05859
             self.head.weight = self.embedding.weight
-        self.class_head = nn.Linear(4 * config.width, config.classes) if config.classes else None
+        self.class_head = (
+            nn.Linear(4 * config.d_model, config.num_sequence_classes)
+            if config.num_sequence_classes
+            else None
+        )
         self.feature_embedding = FeatureEmbedding(config) if config.feature_size else None
-        self.feature_head = FeatureHead(config) if config.says_features else None
-        self._initialise()
+        self.feature_head = FeatureHead(config) if config.predicts_features else None
+        self._init_weights()
 
     def forward(
         self,
@@ -105,16 +120,17 @@ class Transformer(nn.Module):
         prefix: Tensor | None = None,
         lengths: Tensor | None = None,
         starts: Tensor | None = None,
-        cache: KeyValueCache | None = None,
+        cache: KVCache | None = None,
         memory: tuple[Tensor, Tensor] | None = None,
         features: Tensor | None = None,
-        hidden: Tensor | None = None,
+        masked_rows: Tensor | None = None,
     ) -> Tensor:
         """Hidden states after the last norm, [B, T, C]; `outputs` makes logits of them.
 
         Args:
             tokens: [B, T]; with a cache, the tokens that follow those in it.
-            features: [B, F, D], rows that stand where tokens are negative, in their order; `hidden` [B, F] ones do not.
+            features: [B, F, D], embedded at the negative tokens in their order.
+            masked_rows: [B, F], True for rows whose embedding is replaced by a learned one.
             documents: [B, T], attention stays among equal numbers.
             prefix: [B], tokens that are given; all others may look at them where arch is prefix.
             lengths: [B], tokens of sequences that are padded on the right.
@@ -125,7 +141,7 @@ class Transformer(nn.Module):
             ValueError: more tokens than the context holds.
         """
         past = cache.length if cache is not None else 0
-        x, rotary = self._embed(tokens, past, starts, features, hidden)
+        x, rotary = self._embed(tokens, past, starts, features, masked_rows)
         is_causal = self.config.arch != "encoder"
         given = prefix if self.config.arch == "prefix" else None
         mask = attention_mask(
@@ -138,8 +154,8 @@ class Transformer(nn.Module):
             prefix=given,
             lengths=lengths,
         )
-        sight = Sight(mask, is_causal, rotary, cache, *(memory or (None, None)))
-        x = self._through(self.blocks, x, sight)
+        sight = AttentionContext(mask, is_causal, rotary, cache, *(memory or (None, None)))
+        x = self._run_blocks(self.blocks, x, sight)
         if cache is not None:
             cache.length += tokens.shape[1]
         return self.norm(x)
@@ -148,8 +164,10 @@ class Transformer(nn.Module):
         """Memory [B, S, C] of sources [B, S] of these lengths [B], padded on the right, and its mask [B, 1, 1, S]."""
         assert self.encoder is not None
         x, rotary = self._embed(source)
-        mask = (torch.arange(source.shape[1], device=source.device)[None] < lengths[:, None])[:, None, None]
-        x = self._through(self.encoder.blocks, x, Sight(mask, rotary=rotary))
+        mask = (torch.arange(source.shape[1], device=source.device)[None] < lengths[:, None])[
+            :, None, None
+        ]
+        x = self._run_blocks(self.encoder.blocks, x, AttentionContext(mask, rotary=rotary))
         return self.encoder.norm(x), mask
 
     def loss(
@@ -161,7 +179,7 @@ class Transformer(nn.Module):
         lengths: Tensor | None = None,
         labels: Tensor | None = None,
         features: Tensor | None = None,
-        hidden: Tensor | None = None,
+        masked_rows: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats, summed over the targets [B, T] that are not negative, and over the labels [B].
 
@@ -172,16 +190,22 @@ class Transformer(nn.Module):
         memory = None
         if self.encoder is not None:
             assert prefix is not None
-            source, tokens, targets = split_at_prefix(tokens, targets, prefix)
+            source, tokens, targets = split_source_and_target(tokens, targets, prefix)
             memory = self.encode(source, prefix)
         # Not self(...): under FSDP `loss` is the method that is entered from outside.
         states = self.forward(
-            tokens, documents=documents, prefix=prefix, lengths=lengths, memory=memory, features=features, hidden=hidden
+            tokens,
+            documents=documents,
+            prefix=prefix,
+            lengths=lengths,
+            memory=memory,
+            features=features,
+            masked_rows=masked_rows,
         )
         valid = targets >= 0
         if self.feature_head is not None:
             assert features is not None
-            rows = first_rows(features, (targets == GOES_ON).sum(dim=1))
+            rows = unpad(features, (targets == GOES_ON).sum(dim=1))
             of_targets = self.feature_head.loss(states[valid], targets[valid], rows)
             return of_targets, torch.zeros_like(of_targets)
         logits = self.head(states[valid])  # [targets, V]
@@ -190,7 +214,9 @@ class Transformer(nn.Module):
             return of_targets, torch.zeros_like(of_targets)
         assert prefix is not None
         assert lengths is not None
-        return of_targets, F.cross_entropy(self.classify(states, prefix, lengths).float(), labels, reduction="sum")
+        return of_targets, F.cross_entropy(
+            self.classify(states, prefix, lengths).float(), labels, reduction="sum"
+        )
 
     def classify(self, hidden: Tensor, prefix: Tensor, lengths: Tensor) -> Tensor:
         """Logits [B, classes] for pairs of texts, the first of `prefix` [B] tokens, from their hidden states [B, T, C].
@@ -203,16 +229,19 @@ class Transformer(nn.Module):
         inside = place < lengths[:, None]
         parts = (inside & (place < prefix[:, None]), inside & (place >= prefix[:, None]))  # [B, T]
         first, second = (
-            (hidden * part[..., None]).sum(dim=1) / part.sum(dim=1, keepdim=True).clamp(min=1) for part in parts
+            (hidden * part[..., None]).sum(dim=1) / part.sum(dim=1, keepdim=True).clamp(min=1)
+            for part in parts
         )
-        return self.class_head(torch.cat((first, second, first * second, (first - second).abs()), dim=-1))
+        return self.class_head(
+            torch.cat((first, second, first * second, (first - second).abs()), dim=-1)
+        )
 
     def outputs(self, states: Tensor) -> Tensor:
         """Logits of what follows hidden states [..., C]: of tokens, of tags, or of a row of features."""
         return (self.feature_head or self.head)(states)
 
-    def new_cache(self, batch: int, longest: int) -> KeyValueCache:
-        return KeyValueCache.empty(self.config, batch, longest, self.embedding.weight)
+    def new_cache(self, batch: int, longest: int) -> KVCache:
+        return KVCache.empty(self.config, batch, longest, self.embedding.weight)
 
     def _embed(
         self,
@@ -220,12 +249,14 @@ class Transformer(nn.Module):
         past: int = 0,
         starts: Tensor | None = None,
         features: Tensor | None = None,
-        hidden: Tensor | None = None,
+        masked_rows: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Embeddings [B, T, C] with their positions, or beside them the angles of rotary positions."""
         T = tokens.shape[1]  # noqa: N806
         if past + T > self.config.context:
-            raise ValueError(f"{past + T} tokens do not fit into a context of {self.config.context}")
+            raise ValueError(
+                f"{past + T} tokens do not fit into a context of {self.config.context}"
+            )
         positions = torch.arange(past, past + T, device=tokens.device)[None]  # [1, T]
         if starts is not None:
             positions = (positions - starts[:, None]).clamp(min=0)  # [B, T]
@@ -234,26 +265,33 @@ class Transformer(nn.Module):
             assert self.feature_embedding is not None
             here = tokens < 0
             counts = here.sum(dim=1)
-            missing = None if hidden is None else first_rows(hidden, counts)
+            missing = None if masked_rows is None else unpad(masked_rows, counts)
             x = x.masked_scatter(
-                here[..., None], self.feature_embedding(first_rows(features, counts), missing).to(x.dtype)
+                here[..., None],
+                self.feature_embedding(unpad(features, counts), missing).to(x.dtype),
             )
         if self.positions is not None:
             x = x + self.positions(positions)
-        elif self.rotary is None:  # scaled as in Vaswani et al. 2017, section 3.4, so that positions do not drown it
-            x = x * self.config.width**0.5 + sinusoidal(positions, self.config.width).to(x.dtype)
+        elif (
+            self.rotary is None
+        ):  # scaled as in Vaswani et al. 2017, section 3.4, so that positions do not drown it
+            x = x * self.config.d_model**0.5 + sinusoidal(positions, self.config.d_model).to(
+                x.dtype
+            )
         return self.dropout(x), self.rotary(positions) if self.rotary is not None else None
 
-    def _through(self, blocks: nn.ModuleList, x: Tensor, sight: Sight) -> Tensor:
+    def _run_blocks(self, blocks: nn.ModuleList, x: Tensor, sight: AttentionContext) -> Tensor:
         for block in blocks:
-            if self.recomputes and self.training:  # Chen et al. 2016, arXiv 1604.06174
+            if (
+                self.activation_checkpointing and self.training
+            ):  # Chen et al. 2016, arXiv 1604.06174
                 x = checkpoint(block, x, sight, use_reentrant=False)
             else:
                 x = block(x, sight)
         return x
 
     @torch.no_grad()
-    def _initialise(self) -> None:
+    def _init_weights(self) -> None:
         """gpt2: as Radford et al. 2019; zero: the outputs of a block start at zero, which suits Muon.
 
         Source of the second: Jordan et al. 2024, modded-nanogpt.
@@ -268,9 +306,9 @@ class Transformer(nn.Module):
                 nn.init.normal_(module.weight, std=std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        std = 0.02 if self.config.tied or gpt2 else 1.0
+        std = 0.02 if self.config.tie_embeddings or gpt2 else 1.0
         if self.config.position == "sinusoidal":
-            std = self.config.width**-0.5
+            std = self.config.d_model**-0.5
         nn.init.normal_(self.embedding.weight, std=std)
         if self.positions is not None:
             nn.init.normal_(self.positions.weight, std=0.02)
@@ -280,14 +318,18 @@ class Transformer(nn.Module):
             nn.init.zeros_(self.class_head.weight)
 
 
-def split_at_prefix(tokens: Tensor, targets: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def split_source_and_target(
+    tokens: Tensor, targets: Tensor, prefix: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """[B, T] in one row, given text first, to (source [B, S], what the decoder reads [B, U], its targets [B, U]).
 
     The decoder starts with the last token of the source, the separator; targets are negative where there is none.
     """
     T = tokens.shape[1]  # noqa: N806
     source = tokens[:, : int(prefix.max())]
-    places = prefix[:, None] - 1 + torch.arange(T - int(prefix.min()) + 1, device=tokens.device)  # [B, U]
+    places = (
+        prefix[:, None] - 1 + torch.arange(T - int(prefix.min()) + 1, device=tokens.device)
+    )  # [B, U]
     inside = places < T
     places = places.clamp(max=T - 1)
     return source, tokens.gather(1, places), targets.gather(1, places).masked_fill(~inside, -1)

@@ -3,19 +3,23 @@
 import math
 
 from gptexp.config import schema
-from gptexp.data.masking import Masked
-from gptexp.data.packing import Sequences
-from gptexp.data.store import Store
-from gptexp.tasks.base import Losses
+from gptexp.data.datasets.masked_lm import Masked
+from gptexp.data.datasets.windows import SequenceDataset
+from gptexp.data.token_store import TokenStore
 from gptexp.tasks.nsp import Nsp
+from gptexp.tasks.task import LossSums
 
 
 class Bert(Nsp):
-    config: schema.Bert
+    config: schema.BertConfig
 
-    def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
+    def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return Masked(super().sequences(store, split, seed), store.tokenizer, self.config, seed)
 
-    def loss_metrics(self, store: Store, split: str, losses: Losses) -> dict[str, float]:  # noqa: ARG002
+    def loss_metrics(self, store: TokenStore, split: str, losses: LossSums) -> dict[str, float]:
         of_tokens = losses.of_targets / max(1, losses.targets)
-        return {"loss": losses.mean(), "mask_loss": of_tokens, "mask_perplexity": math.exp(min(of_tokens, 700.0))}
+        return {
+            "loss": losses.mean(),
+            "mask_loss": of_tokens,
+            "mask_perplexity": math.exp(min(of_tokens, 700.0)),
+        }

@@ -8,34 +8,41 @@ import torch
 
 from gptexp.config import schema
 from gptexp.data.batch import IGNORE
-from gptexp.data.masking import Masked
-from gptexp.data.packing import Sequences, Windows
-from gptexp.data.store import Store
+from gptexp.data.datasets.masked_lm import Masked
+from gptexp.data.datasets.windows import SequenceDataset, Windows
+from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import MASK, Tokenizer
 from gptexp.model import Transformer
-from gptexp.tasks.base import Losses
 from gptexp.tasks.pretrain import Pretrain, unigram_loss
+from gptexp.tasks.task import LossSums
 
 
 class Mlm(Pretrain):
     continues = False
     headline = "loss"
-    gap_sentences = 0.0
-    config: schema.Mlm  # type: ignore[assignment]
+    lead_last_fraction = 0.0
+    config: schema.MlmConfig  # type: ignore[assignment]
 
-    def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
+    def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         windows = Windows(store, split, self.context, seed, document_mask=False)
         return Masked(windows, store.tokenizer, self.config, seed)
 
-    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:
+    def held_out(self, store: TokenStore, split: str, count: int) -> Iterator[dict[str, str]]:
         """The beginnings of windows from all over the split, with and without their hidden tokens."""
         sequences = self.sequences(store, split, None)
-        for index in np.linspace(0, len(sequences) - 1, num=min(count, len(sequences)), dtype=np.int64):
+        for index in np.linspace(
+            0, len(sequences) - 1, num=min(count, len(sequences)), dtype=np.int64
+        ):
             batch = sequences.batch(index[None], 0, index[None])
             given, hidden = batch.tokens[0, :48], batch.targets[0, :48]
             whole = torch.where(hidden == IGNORE, given, hidden)
-            rows = (row[whole != store.tokenizer.eos] for row in (given, whole))  # where a document ends says no text
-            texts = (store.tokenizer.backend.decode(row.tolist(), skip_special_tokens=False) for row in rows)
+            rows = (
+                row[whole != store.tokenizer.eos] for row in (given, whole)
+            )  # where a document ends says no text
+            texts = (
+                store.tokenizer.backend.decode(row.tolist(), skip_special_tokens=False)
+                for row in rows
+            )
             yield dict(zip(("source", "target"), texts, strict=True))
 
     @torch.inference_mode()
@@ -49,7 +56,7 @@ class Mlm(Pretrain):
             found.append(tokenizer.decode(tokens[0].tolist()))
         return found
 
-    def loss_metrics(self, store: Store, split: str, losses: Losses) -> dict[str, float]:
+    def loss_metrics(self, store: TokenStore, split: str, losses: LossSums) -> dict[str, float]:
         loss = losses.mean()
         unigram = unigram_loss(store, split) / len(store.tokens(split))
         return {

@@ -15,12 +15,12 @@ import numpy as np
 
 from gptexp.config import schema
 from gptexp.data.corpora import Example
-from gptexp.data.packing import Sequences, Windows
-from gptexp.data.store import Encoded, Store
+from gptexp.data.datasets.windows import SequenceDataset, Windows
+from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.model.decoding import Sampling
-from gptexp.tasks.base import Losses, Task
-from gptexp.tasks.names import exchanged, names_in
+from gptexp.generation.generate import Sampling
+from gptexp.tasks.entities import exchanged, find_entities
+from gptexp.tasks.task import LossSums, Task
 
 LEAD = re.compile(r"(?P<sentence>.{10,300}?[.!?])\s+(?P<rest>.*)", re.S)
 SHORTEST = 20  # words of the rest
@@ -35,38 +35,55 @@ class Pretrain(Task):
     headline = "bits_per_byte"
     higher_is_better = False
     baseline_name = "unigram model"
-    config: schema.Pretrain
+    config: schema.PretrainConfig
 
     @property
-    def gap_sentences(self) -> float:
-        return self.config.gap_sentences
+    def lead_last_fraction(self) -> float:
+        return self.config.lead_last_fraction
 
     def settings(self) -> dict[str, Any]:
-        gaps = {"gap_sentences": self.gap_sentences, "context": self.context} if self.gap_sentences else {}
-        renamed = {"renamed": self.config.renamed} if self.gap_sentences and self.config.renamed else {}
+        gaps = (
+            {"gap_sentences": self.lead_last_fraction, "context": self.context}
+            if self.lead_last_fraction
+            else {}
+        )
+        renamed = (
+            {"renamed": self.config.renamed}
+            if self.lead_last_fraction and self.config.renamed
+            else {}
+        )
         return {"layout": "text eos"} | gaps | renamed
 
-    def encode(self, examples: list[Example], tokenizer: Tokenizer) -> list[Encoded | None]:
+    def encode(
+        self, examples: list[Example], tokenizer: Tokenizer
+    ) -> list[TokenizedExample | None]:
         texts = tokenizer.encode_batch([example.fields["text"] for example in examples])
-        rows = [[*text, tokenizer.eos] if example.ends else text for text, example in zip(texts, examples, strict=True)]
+        rows = [
+            [*text, tokenizer.eos] if example.ends else text
+            for text, example in zip(texts, examples, strict=True)
+        ]
         others = self._names(examples)
         for number, example in enumerate(examples):
-            if example.split == "train" and example.ends and (gap := self._gap(example.fields["text"], others)):
+            if (
+                example.split == "train"
+                and example.ends
+                and (gap := self._gap(example.fields["text"], others))
+            ):
                 sentence, rest = tokenizer.encode_batch(list(gap))
                 room = max(1, self.context - len(sentence) - 2)
                 left = [*rest[room:], tokenizer.eos] if rest[room:] else []
                 rows[number] = [*rest[:room], tokenizer.sep, *sentence, tokenizer.eos, *left]
-        return [Encoded(row, targets=len(row)) for row in rows]
+        return [TokenizedExample(row, targets=len(row)) for row in rows]
 
     def _names(self, examples: list[Example]) -> list[str]:
-        if not (self.gap_sentences and self.config.renamed):
+        if not (self.lead_last_fraction and self.config.renamed):
             return []
         trained = (example.fields["text"] for example in examples if example.split == "train")
-        return list(dict.fromkeys(name for text in trained for name in names_in(text)))
+        return list(dict.fromkeys(name for text in trained for name in find_entities(text)))
 
     def _gap(self, text: str, others: list[str]) -> tuple[str, str] | None:
         """A document's first sentence and the rest, for the share of the documents that is told so; else None."""
-        found = LEAD.fullmatch(text) if _drawn(text) < self.gap_sentences else None
+        found = LEAD.fullmatch(text) if _drawn(text) < self.lead_last_fraction else None
         if found is None or len(found["rest"].split()) < SHORTEST:
             return None
         sentence, rest = " ".join(found["sentence"].split()), found["rest"]
@@ -76,7 +93,7 @@ class Pretrain(Task):
             else (sentence, rest)
         )
 
-    def sequences(self, store: Store, split: str, seed: int | None) -> Sequences:
+    def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return Windows(store, split, self.context, seed, self.config.document_mask)
 
     @property
@@ -86,7 +103,7 @@ class Pretrain(Task):
     def prompt(self, text: str, tokenizer: Tokenizer) -> list[int]:
         return tokenizer.encode(text) or [tokenizer.eos]
 
-    def held_out(self, store: Store, split: str, count: int) -> Iterator[dict[str, str]]:
+    def held_out(self, store: TokenStore, split: str, count: int) -> Iterator[dict[str, str]]:
         """Beginnings from evenly spaced places, with how the text goes on."""
         tokens = store.tokens(split)
         given = min(self.context - self.max_new_tokens, 32)
@@ -98,7 +115,7 @@ class Pretrain(Task):
                 "target": store.tokenizer.decode(tokens[middle:end].tolist()),
             }
 
-    def loss_metrics(self, store: Store, split: str, losses: Losses) -> dict[str, float]:
+    def loss_metrics(self, store: TokenStore, split: str, losses: LossSums) -> dict[str, float]:
         loss, targets = losses.of_targets, losses.targets
         counts = store.meta["splits"][split]
         unigram = unigram_loss(store, split)
@@ -116,10 +133,13 @@ class Pretrain(Task):
 
 def _drawn(text: str, purpose: bytes = b"") -> float:
     """A number from 0 to 1 that a text has, another for each purpose."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=purpose).digest()) / 2**64
+    return (
+        int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=purpose).digest())
+        / 2**64
+    )
 
 
-def unigram_loss(store: Store, split: str) -> float:
+def unigram_loss(store: TokenStore, split: str) -> float:
     """Nats that add-one smoothed token frequencies of the training split need for a held-out split."""
     vocabulary = store.meta["vocab_size"]
     seen = _counts(store, "train", vocabulary) + 1
@@ -128,7 +148,7 @@ def unigram_loss(store: Store, split: str) -> float:
     return float(-(wanted * np.log(seen / seen.sum())).sum())
 
 
-def _counts(store: Store, split: str, vocabulary: int) -> np.ndarray:
+def _counts(store: TokenStore, split: str, vocabulary: int) -> np.ndarray:
     tokens = store.tokens(split)
     total = np.zeros(vocabulary, np.int64)
     for start in range(0, len(tokens), 1 << 22):

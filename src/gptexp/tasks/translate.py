@@ -2,7 +2,7 @@
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from gptexp.tasks.base import TextToText
+from gptexp.tasks.task import TextToText
 
 
 class Translate(TextToText):
@@ -18,8 +18,13 @@ class Translate(TextToText):
             "chrf": CHRF().corpus_score(outputs, [references]).score,
         }
 
-    def score_each(self, outputs: list[str], examples: list[dict[str, str]]) -> dict[str, list[float]]:
-        equal = [output.strip() == e["target"].strip() for output, e in zip(outputs, examples, strict=True)]
+    def score_each(
+        self, outputs: list[str], examples: list[dict[str, str]]
+    ) -> dict[str, list[float]]:
+        equal = [
+            output.strip() == e["target"].strip()
+            for output, e in zip(outputs, examples, strict=True)
+        ]
         return {"exact_match": list(map(float, equal))}
 
     def baselines(self, examples: list[dict[str, str]]) -> dict[str, list[str]]:

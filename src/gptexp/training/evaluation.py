@@ -8,18 +8,18 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from gptexp.data.batches import HeldOutBatches
+from gptexp.data.batches import HeldOutDataset
 from gptexp.data.progress import shown
-from gptexp.data.store import Store
+from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
+from gptexp.distributed.devices import autocast
+from gptexp.distributed.process_group import ProcessGroup
 from gptexp.model import Transformer
-from gptexp.tasks import Losses, Task
-from gptexp.tasks.base import means
-from gptexp.training.hardware import autocast
-from gptexp.training.world import World
+from gptexp.tasks import LossSums, Task
+from gptexp.tasks.task import means
 
 BATCH, TOKENS = 32, 1 << 14  # computed at once: at most so many sequences, and about so many tokens
-ALONE = World()
+ALONE = ProcessGroup()
 PREFIX = {"unseen": "test/unseen"}  # of metrics' names, where it is not the split's
 RESAMPLED = 2000  # times, for an interval
 Found = TypeVar("Found")
@@ -27,7 +27,9 @@ Found = TypeVar("Found")
 
 @dataclass
 class Evaluation:
-    metrics: dict[str, float]  # SPLIT/loss, SPLIT/rougeL, SPLIT/baseline/rougeL, SPLIT/low/rougeL, ...
+    metrics: dict[
+        str, float
+    ]  # SPLIT/loss, SPLIT/rougeL, SPLIT/baseline/rougeL, SPLIT/low/rougeL, ...
     samples: list[dict[str, Any]]  # input, reference, output
     baseline: str  # the strongest of the naive ones, in words
 
@@ -37,7 +39,12 @@ def batch_size(context: int) -> int:
 
 
 def evaluate(
-    model: Transformer, task: Task, store: Store, split: str, precision: str = "32", world: World = ALONE
+    model: Transformer,
+    task: Task,
+    store: TokenStore,
+    split: str,
+    precision: str = "32",
+    world: ProcessGroup = ALONE,
 ) -> Evaluation:
     """Metrics of `split` ("val", "test", "unseen") and a few samples; the loss in the precision that training has.
 
@@ -47,19 +54,25 @@ def evaluate(
     count = task.config.test_examples if task.answers_are_scored else task.config.samples
     examples = list(task.held_out(store, split, count)) if count or task.answers_are_scored else []
     metrics |= task.judge(store, examples) if task.answers_are_scored else {}
-    outputs = answers(model, task, store.tokenizer, [example["source"] for example in examples], world)
+    outputs = answers(
+        model, task, store.tokenizer, [example["source"] for example in examples], world
+    )
     baseline = task.baseline_name
     if task.answers_are_scored:
         each = task.score_each(outputs, examples)
         metrics |= means(each) | interval(each) | task.score_all(outputs, examples)
-        naive = {name: task.score(said, examples) for name, said in task.baselines(examples).items()}
+        naive = {
+            name: task.score(said, examples) for name, said in task.baselines(examples).items()
+        }
         sign = 1 if task.higher_is_better else -1
         baseline = max(naive, key=lambda name: sign * naive[name][task.headline])
         metrics |= {f"baseline/{name}": value for name, value in naive[baseline].items()}
     pairs = zip(examples, outputs, strict=True)
     samples = [task.sample(*pair) for pair in islice(pairs, task.config.samples)]
     prefix = PREFIX.get(split, split)
-    return Evaluation({f"{prefix}/{name}": value for name, value in metrics.items()}, samples, baseline)
+    return Evaluation(
+        {f"{prefix}/{name}": value for name, value in metrics.items()}, samples, baseline
+    )
 
 
 def interval(scores: dict[str, list[float]]) -> dict[str, float]:
@@ -73,7 +86,13 @@ def interval(scores: dict[str, list[float]]) -> dict[str, float]:
     return found
 
 
-def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[Any], world: World = ALONE) -> list[Any]:
+def answers(
+    model: Transformer,
+    task: Task,
+    tokenizer: Tokenizer,
+    texts: list[Any],
+    world: ProcessGroup = ALONE,
+) -> list[Any]:
     """What the model says to each; texts of similar length are computed together."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     groups = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
@@ -82,29 +101,46 @@ def answers(model: Transformer, task: Task, tokenizer: Tokenizer, texts: list[An
         chosen = [texts[i] for i in groups[number]]
         return dict(zip(groups[number], task.answers(model, tokenizer, chosen), strict=True))
 
-    found = {i: text for group in _shared(len(groups), said, "answering", world) for i, text in group.items()}
+    found = {
+        i: text
+        for group in _shared(len(groups), said, "answering", world)
+        for i, text in group.items()
+    }
     return [found[i] for i in range(len(texts))]
 
 
 @torch.inference_mode()
-def _losses(model: Transformer, task: Task, store: Store, split: str, precision: str, world: World) -> Losses:
+def _losses(
+    model: Transformer,
+    task: Task,
+    store: TokenStore,
+    split: str,
+    precision: str,
+    world: ProcessGroup,
+) -> LossSums:
     """Nats summed over all targets and labels of a split, and how many there are."""
     device = model.embedding.weight.device
     model.eval()
-    batches = HeldOutBatches(task.sequences(store, split, None), batch_size(task.context))
+    batches = HeldOutDataset(task.sequences(store, split, None), batch_size(task.context))
 
-    def losses(number: int) -> Losses:
+    def losses(number: int) -> LossSums:
         batch = batches[number].to(device)
         with autocast(precision, device):
             of_targets, of_labels = model.loss(**batch.inputs())
-        return Losses(float(of_targets), float(of_labels), batch.total_targets, batch.total_labels)
+        return LossSums(
+            float(of_targets), float(of_labels), batch.total_targets, batch.total_labels
+        )
 
-    return Losses.summed(_shared(len(batches), losses, f"{split} loss", world))
+    return LossSums.summed(_shared(len(batches), losses, f"{split} loss", world))
 
 
-def _shared(count: int, compute: Callable[[int], Found], doing: str, world: World) -> list[Found]:
+def _shared(
+    count: int, compute: Callable[[int], Found], doing: str, world: ProcessGroup
+) -> list[Found]:
     """compute(0), ... compute(count - 1), each on one rank, all of them known to every rank."""
     mine = range(world.rank, count, world.size)
-    parts = world.gathered({number: compute(number) for number in shown(mine, doing, "batches", len(mine))})
+    parts = world.gathered(
+        {number: compute(number) for number in shown(mine, doing, "batches", len(mine))}
+    )
     everything = {number: found for part in parts for number, found in part.items()}
     return [everything[number] for number in range(count)]

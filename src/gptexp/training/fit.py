@@ -19,29 +19,30 @@ import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 
+from gptexp.checkpoints import checkpoint
+from gptexp.checkpoints.load_model import build_model, load_run
 from gptexp.config import schema
-from gptexp.config.errors import RunError, Stopped, UserError
-from gptexp.config.place import in_srun, is_launched
 from gptexp.config.schema import Config
 from gptexp.data.datamodule import DataModule
-from gptexp.reporting.record import RunFolder
-from gptexp.reporting.tracking import Tracker, open_tracker
-from gptexp.training import checkpoint, processes
+from gptexp.distributed import launcher
+from gptexp.distributed.devices import pick_device, precision
+from gptexp.distributed.environment import is_launched, is_under_slurm
+from gptexp.distributed.process_group import ProcessGroup
+from gptexp.distributed.signals import StopSignals, requeue
+from gptexp.distributed.strategies import strategy
+from gptexp.errors import OutOfMemoryError, Preempted, RunError, UserError
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.trackers import Tracker, open_tracker
+from gptexp.tasks.prepare import TaskData, prepare
+from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import batch_size, evaluate
-from gptexp.training.guard import NotFiniteError, OutOfMemoryError, record_crash
-from gptexp.training.hardware import pick_device, precision
 from gptexp.training.module import Module
-from gptexp.training.prepare import Prepared, prepare
-from gptexp.training.progress import Progress
+from gptexp.training.progress_bar import Progress
 from gptexp.training.recorder import Recorder
-from gptexp.training.restore import belongs_to, restore
-from gptexp.training.signals import StopSignals, requeue
-from gptexp.training.strategies import strategy
-from gptexp.training.weights import build_model, load_run
-from gptexp.training.world import World
+from gptexp.training.restore import fingerprint_of, restore
 
 
-def start(folder: RunFolder, config: Config, prepared: Prepared) -> None:
+def start(folder: RunFolder, config: Config, prepared: TaskData) -> None:
     """Train the run: in this process, or in one process a device.
 
     Raises:
@@ -55,20 +56,20 @@ def start(folder: RunFolder, config: Config, prepared: Prepared) -> None:
     if config.trainer.devices == 1 or is_launched():
         fit(folder, config, prepared)
     else:
-        processes.run_ranks(folder.path, config.trainer.devices)
+        launcher.launch(folder.path, config.trainer.devices)
 
 
-def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> None:
+def fit(folder: RunFolder, config: Config, prepared: TaskData | None = None) -> None:
     """Train and score, as the rank that the environment says this process is."""
-    quieten()
-    world, stop = World.found(), StopSignals()
+    silence_lightning()
+    world, stop = ProcessGroup.found(), StopSignals()
     check_batch(config.trainer, world)
     with stop.watched():
         world.join(pick_device(config.trainer.accelerator))
         prepared = prepared or prepare(config, folder.tokenizer)
-        found = world.first_does(lambda: checkpoint.newest_whole(folder.checkpoints))
+        found = world.broadcast_from_rank_zero(lambda: checkpoint.latest_valid(folder.checkpoints))
         if world.is_first:
-            folder.forget_after(checkpoint.read_state(found)["step"] if found else 0)
+            folder.truncate_metrics(checkpoint.read_state(found)["step"] if found else 0)
         tracker = open_tracker(config, folder) if world.is_first else Tracker()
         failed = True
         try:
@@ -77,11 +78,13 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
             failed = False
         except BaseException as error:
             if isinstance(error, OutOfMemoryError):
-                folder.write("micro_batch", micro_batch=error.micro_batch)
+                folder.write("micro_batch", micro_batch_size=error.micro_batch_size)
             if world.is_first:
-                was_stopped = isinstance(error, Stopped | KeyboardInterrupt)
-                folder.write_result(status="stopped" if was_stopped else "failed", error=f"{error!r}")
-                failed = not isinstance(error, Stopped)
+                was_stopped = isinstance(error, Preempted | KeyboardInterrupt)
+                folder.write_result(
+                    status="stopped" if was_stopped else "failed", error=f"{error!r}"
+                )
+                failed = not isinstance(error, Preempted)
                 if not failed and stop.asked == signal.SIGUSR1:
                     requeue()
             raise
@@ -93,8 +96,8 @@ def fit(folder: RunFolder, config: Config, prepared: Prepared | None = None) -> 
 def _train(
     folder: RunFolder,
     config: Config,
-    prepared: Prepared,
-    world: World,
+    prepared: TaskData,
+    world: ProcessGroup,
     stop: StopSignals,
     tracker: Tracker,
     found: Path | None,
@@ -102,47 +105,61 @@ def _train(
     """Train to the last step, and tell what it took. Model and optimizer are gone from memory afterwards."""
     torch.manual_seed(config.seed)
     model = build_model(config, prepared.store.tokenizer.vocab_size)
-    model.recomputes = config.trainer.activation_checkpointing
+    model.activation_checkpointing = config.trainer.activation_checkpointing
     module = Module(model, config, world, stop)
-    recorder = Recorder(config, folder, tracker, world, belongs_to(config, prepared))
+    recorder = Recorder(config, folder, tracker, world, fingerprint_of(config, prepared))
     restore(module, recorder, found)
     if module.step < config.trainer.max_steps:
         if config.trainer.compile:
             for block in [*model.blocks, *(model.encoder.blocks if model.encoder else [])]:
                 block.compile()  # in place: checkpoints keep the plain names
         train, val = _sequences(config, prepared)
-        data = DataModule(train, val, config.trainer, config.seed, lambda: module.step, lambda: held_out_batch(module))
+        data = DataModule(
+            train,
+            val,
+            config.trainer,
+            config.seed,
+            lambda: module.step,
+            lambda: held_out_batch(module),
+        )
         trainer = _trainer(config, recorder, world, validates=val is not None)
         try:
             with stop.deferred():
                 trainer.fit(module, data)
         except NotFiniteError as error:
             raise record_crash(folder, module, world, error) from None
-    return {"steps": module.step, "tokens": module.tokens, "train_seconds": round(module.seconds, 3)}
+    return {
+        "steps": module.step,
+        "tokens": module.tokens,
+        "train_seconds": round(module.seconds, 3),
+    }
 
 
-def quieten() -> None:
+def silence_lightning() -> None:
     """Lightning's advice is for its own users; ours read one line or none."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     disable_possible_user_warnings()  # "does not have many workers" and the like
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)  # inside Lightning
+    warnings.filterwarnings(
+        "ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning
+    )  # inside Lightning
 
 
-def check_batch(settings: schema.Trainer, world: World) -> None:
-    if settings.global_batch % world.size:
+def check_batch(settings: schema.TrainerConfig, world: ProcessGroup) -> None:
+    if settings.global_batch_size % world.size:
         raise UserError(
-            f"trainer.global_batch={settings.global_batch} must be a multiple of the number of processes, {world.size}"
+            f"trainer.global_batch_size={settings.global_batch_size} must be a multiple of the "
+            f"number of processes, {world.size}"
         )
 
 
 def held_out_batch(module: Module) -> int:
     """Sequences of a validation batch: no more than a micro-batch, which has fitted in training."""
     batch = batch_size(module.config.model.context)
-    return min(batch, module.micro_batch or batch)
+    return min(batch, module.micro_batch_size or batch)
 
 
-def _sequences(config: Config, prepared: Prepared) -> tuple[Any, Any]:
+def _sequences(config: Config, prepared: TaskData) -> tuple[Any, Any]:
     task, store = prepared.task, prepared.store
     return (
         task.sequences(store, "train", config.seed),
@@ -150,7 +167,7 @@ def _sequences(config: Config, prepared: Prepared) -> tuple[Any, Any]:
     )
 
 
-def _trainer(config: Config, recorder: Recorder, world: World, validates: bool) -> L.Trainer:
+def _trainer(config: Config, recorder: Recorder, world: ProcessGroup, validates: bool) -> L.Trainer:
     settings = config.trainer
     device = pick_device(settings.accelerator)
     shows = settings.progress and world.is_first
@@ -166,7 +183,9 @@ def _trainer(config: Config, recorder: Recorder, world: World, validates: bool) 
         limit_val_batches=None if validates else 0,
         reload_dataloaders_every_n_epochs=1,  # an epoch is the stretch up to the next validation
         callbacks=[recorder, *([Progress(recorder, settings.max_steps)] if shows else [])],
-        plugins=[SLURMEnvironment(auto_requeue=False) if in_srun() else LightningEnvironment()],
+        plugins=[
+            SLURMEnvironment(auto_requeue=False) if is_under_slurm() else LightningEnvironment()
+        ],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -177,7 +196,12 @@ def _trainer(config: Config, recorder: Recorder, world: World, validates: bool) 
 
 
 def _report(
-    folder: RunFolder, config: Config, prepared: Prepared, done: dict[str, Any], world: World, tracker: Tracker
+    folder: RunFolder,
+    config: Config,
+    prepared: TaskData,
+    done: dict[str, Any],
+    world: ProcessGroup,
+    tracker: Tracker,
 ) -> None:
     """Evaluate the best checkpoint on the test split (validation where there is no test) and write the result."""
     device = pick_device(config.trainer.accelerator)
@@ -193,7 +217,9 @@ def _report(
             evaluate(model, prepared.task, prepared.store, split, config.trainer.precision, world)
             for split in [splits[-1], *["unseen"] * prepared.store.has("unseen")]
         ]
-        metrics |= {name: value for evaluation in found for name, value in evaluation.metrics.items()}
+        metrics |= {
+            name: value for evaluation in found for name, value in evaluation.metrics.items()
+        }
     if not world.is_first:
         return
     if splits:
@@ -208,7 +234,9 @@ def _report(
         evaluated=best.name,
         headline=f"{splits[-1] if splits else 'test'}/{prepared.task.headline}",
         metrics=metrics,
-        remarks=prepared.task.remarks(metrics, splits[-1], found[0].baseline, config.init or config.resume)
+        remarks=prepared.task.remarks(
+            metrics, splits[-1], found[0].baseline, config.init or config.resume
+        )
         if splits
         else [],
     )
@@ -217,21 +245,21 @@ def _report(
 
 def _main(path: Path) -> None:
     """A rank that our own parent has started: it ends with the parent, and tells it in a file why it failed."""
-    _end_with(int(os.environ[processes.PARENT]))
-    rank = World.found().rank
+    _end_with(int(os.environ[launcher.PARENT]))
+    rank = ProcessGroup.found().rank
     try:
         fit(RunFolder(path), RunFolder(path).config())
-        World.end()
-    except Stopped:
-        World.end(Stopped.code)
-        os._exit(Stopped.code)  # before the ranks had met
+        ProcessGroup.end()
+    except Preempted:
+        ProcessGroup.end(Preempted.code)
+        os._exit(Preempted.code)  # before the ranks had met
     except OutOfMemoryError:
         os._exit(OutOfMemoryError.code)
     except (RunError, UserError) as error:
-        processes.write_failure(path, rank, str(error))
+        launcher.write_failure(path, rank, str(error))
         os._exit(1)
     except Exception:
-        processes.write_failure(path, rank, traceback.format_exc())
+        launcher.write_failure(path, rank, traceback.format_exc())
         os._exit(1)
 
 

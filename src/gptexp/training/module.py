@@ -15,43 +15,49 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torchmetrics import SumMetric
 
-from gptexp.config.errors import RunError
 from gptexp.config.schema import Config
 from gptexp.data.batch import Batch
-from gptexp.data.order import mixed
+from gptexp.data.permutation import splitmix64
+from gptexp.distributed.devices import micro_batch_tokens
+from gptexp.distributed.process_group import ProcessGroup
+from gptexp.distributed.sharding import whole
+from gptexp.distributed.signals import StopSignals
+from gptexp.distributed.strategies import shard
+from gptexp.errors import OutOfMemoryError, RunError
 from gptexp.model import Transformer
-from gptexp.training import optim
-from gptexp.training.guard import NotFiniteError, OutOfMemoryError, is_out_of_memory
-from gptexp.training.hardware import micro_batch_tokens
-from gptexp.training.schedule import share_of_peak
-from gptexp.training.sharding import whole
-from gptexp.training.signals import StopSignals
-from gptexp.training.strategies import shard
-from gptexp.training.world import World
+from gptexp.training import optimizers
+from gptexp.training.crash import NotFiniteError, is_out_of_memory
+from gptexp.training.schedule import lr_multiplier
 
 
 class Module(L.LightningModule):
-    def __init__(self, model: Transformer, config: Config, world: World, signals: StopSignals) -> None:
+    def __init__(
+        self, model: Transformer, config: Config, world: ProcessGroup, signals: StopSignals
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.config, self.world, self.signals = model, config, world, signals
         self.is_sharded = False
-        self.micro_batch = config.trainer.micro_batch
+        self.micro_batch_size = config.trainer.micro_batch_size
         self.step, self.tokens, self.seconds = 0, 0, 0.0  # done so far, restored from a checkpoint
-        self.loss: float | None = None  # of the last step: nats a target over the global batch; None: it was skipped
+        self.loss: float | None = (
+            None  # of the last step: nats a target over the global batch; None: it was skipped
+        )
         self.norm = 0.0  # of the last step's gradient
         self.learning_rate = 0.0
-        self.is_asked_to_stop = False  # on some rank, and known to all of them
+        self.stop_requested = False  # on some rank, and known to all of them
         # Of targets and of labels: the loss, and how many they are.
         self.held_out: Any = nn.ModuleList(SumMetric(nan_strategy="disable") for _ in range(4))
 
     def configure_model(self) -> None:
-        if self.config.trainer.strategy == "fsdp" and not self.is_sharded:  # Lightning may call this twice
+        if (
+            self.config.trainer.strategy == "fsdp" and not self.is_sharded
+        ):  # Lightning may call this twice
             shard(self.model, self.device_mesh, self.config.trainer)
             self.is_sharded = True
 
     def configure_optimizers(self) -> Any:
-        return optim.build(self.model, self.config.optim)
+        return optimizers.build(self.model, self.config.optim)
 
     def training_step(self, batch: Batch, _: int) -> None:
         optimizers = self._optimizers()
@@ -83,13 +89,17 @@ class Module(L.LightningModule):
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            rows = min(self.micro_batch or len(batch), len(batch))
+            rows = min(self.micro_batch_size or len(batch), len(batch))
             if rows == 1:
-                raise RunError("out of memory with one sequence at a time: a smaller model, or a shorter model.context")
-            self.micro_batch = rows // 2
-            if self.world.size > 1:  # the others wait for gradients that will not come: start again from the checkpoint
-                raise OutOfMemoryError(self.micro_batch)
-            said = f"out of memory with {rows} sequences at once; now {self.micro_batch}, the global batch stays"
+                raise RunError(
+                    "out of memory with one sequence at a time: a smaller model, or a shorter model.context"
+                )
+            self.micro_batch_size = rows // 2
+            if (
+                self.world.size > 1
+            ):  # the others wait for gradients that will not come: start again from the checkpoint
+                raise OutOfMemoryError(self.micro_batch_size)
+            said = f"out of memory with {rows} sequences at once; now {self.micro_batch_size}, the global batch stays"
             print(said, file=sys.stderr)
             self.zero_grad()
             torch.cuda.empty_cache()
@@ -99,18 +109,22 @@ class Module(L.LightningModule):
         loss = torch.zeros((), device=self.device)
         # Sharded parameters are gathered for each micro-batch by all ranks together: all need equally many.
         tokens = None if self.is_sharded else micro_batch_tokens(self.device)
-        micro_batches = list(batch.split(self.micro_batch, tokens))
+        micro_batches = list(batch.split(self.micro_batch_size, tokens))
         for micro in micro_batches:
             share = batch.share(*self.model.loss(**micro.inputs()))
             with nullcontext() if micro is micro_batches[-1] else self._gradients_stay_here():
-                self.manual_backward(share * self.world.size)  # strategies average gradients over ranks
+                self.manual_backward(
+                    share * self.world.size
+                )  # strategies average gradients over ranks
             loss += share.detach()
         return loss
 
     def _gradients_stay_here(self) -> Any:
         """Exchange gradients once a step, after the last micro-batch."""
         strategy = self.trainer.strategy
-        return strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
+        return (
+            strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
+        )
 
     def _clipped_norm(self) -> Tensor:
         largest = self.config.optim.grad_clip or torch.inf
@@ -121,12 +135,17 @@ class Module(L.LightningModule):
         asked = float(self.signals.asked is not None)
         figures = torch.stack([loss, norm.to(loss.device), torch.tensor(asked, device=loss.device)])
         self.loss, norms, asked = self.world.summed(figures).tolist()
-        self.norm, self.is_asked_to_stop = norms / self.world.size, asked > 0
+        self.norm, self.stop_requested = norms / self.world.size, asked > 0
         return self.loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        counts = (batch.targets >= 0).sum(), 0 if batch.labels is None else (batch.labels >= 0).sum()
-        for metric, value in zip(self.held_out, (*self.model.loss(**batch.inputs()), *counts), strict=True):
+        counts = (
+            (batch.targets >= 0).sum(),
+            0 if batch.labels is None else (batch.labels >= 0).sum(),
+        )
+        for metric, value in zip(
+            self.held_out, (*self.model.loss(**batch.inputs()), *counts), strict=True
+        ):
             metric.update(value)
 
     def on_validation_epoch_start(self) -> None:
@@ -140,7 +159,9 @@ class Module(L.LightningModule):
         Raises:
             RunError: it is not finite.
         """
-        of_targets, of_labels, targets, labels = (float(metric.compute()) for metric in self.held_out)
+        of_targets, of_labels, targets, labels = (
+            float(metric.compute()) for metric in self.held_out
+        )
         loss = of_targets / max(1, targets) + of_labels / max(1, labels)
         if not np.isfinite(loss):
             raise RunError(
@@ -153,7 +174,7 @@ class Module(L.LightningModule):
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
     def _set_learning_rate(self, optimizers: list[Any]) -> None:
-        share = share_of_peak(self.config.optim, self.step, self.config.trainer.max_steps)
+        share = lr_multiplier(self.config.optim, self.step, self.config.trainer.max_steps)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * share
@@ -162,5 +183,7 @@ class Module(L.LightningModule):
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Dropout of a step is a function of (seed, step, rank): no generator state has to be saved or restored."""
-    state = mixed(np.array([seed], np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(step * 65536 + rank))
+    state = splitmix64(
+        np.array([seed], np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(step * 65536 + rank)
+    )
     torch.manual_seed(int(state[0] >> np.uint64(1)))

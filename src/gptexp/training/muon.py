@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gptexp.model.cost import STACKED
-from gptexp.training.sharding import placed, whole
+from gptexp.distributed.sharding import placed, whole
+from gptexp.model.cost import MAX_STACKED_ELEMENTS
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from the same source
 ITERATIONS = 5
@@ -27,7 +27,12 @@ class Muon(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, momentum: float, weight_decay: float, dtype: torch.dtype
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.dtype = dtype
@@ -41,13 +46,15 @@ class Muon(Optimizer):
                 if parameter.grad is not None:
                     same_shape[parameter.shape].append(parameter)
             for shape, parameters in same_shape.items():
-                some = max(1, STACKED // shape.numel())
+                some = max(1, MAX_STACKED_ELEMENTS // shape.numel())
                 for start in range(0, len(parameters), some):
                     chosen = parameters[start : start + some]
                     self._update(chosen, group["lr"], group["momentum"], group["weight_decay"])
         return loss
 
-    def _update(self, parameters: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
+    def _update(
+        self, parameters: list[Tensor], lr: float, momentum: float, weight_decay: float
+    ) -> None:
         directions = []
         for parameter in parameters:
             state = self.state[parameter]
@@ -57,7 +64,7 @@ class Muon(Optimizer):
             assert gradient is not None
             buffer.lerp_(gradient, 1 - momentum)
             directions.append(whole(gradient.lerp(buffer, momentum)))
-        updates = orthogonalised(torch.stack(directions), self.dtype)  # [matrices, rows, columns]
+        updates = newton_schulz(torch.stack(directions), self.dtype)  # [matrices, rows, columns]
         rows, columns = updates.shape[1:]
         scale = max(1.0, rows / columns) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
@@ -65,7 +72,7 @@ class Muon(Optimizer):
             parameter.add_(placed(update.to(parameter.dtype), parameter), alpha=-lr * scale)
 
 
-def orthogonalised(matrices: Tensor, dtype: torch.dtype) -> Tensor:
+def newton_schulz(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """Each matrix [N, rows, columns] with its singular values moved close to 1, by a Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     x = matrices.to(dtype)

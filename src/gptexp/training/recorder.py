@@ -6,14 +6,14 @@ from typing import Any
 
 import lightning as L
 
-from gptexp.config.errors import Stopped
+from gptexp.checkpoints import checkpoint
 from gptexp.config.schema import Config
-from gptexp.reporting.record import RunFolder
-from gptexp.reporting.tracking import Tracker
-from gptexp.training import checkpoint
-from gptexp.training.guard import NotFiniteError
+from gptexp.distributed.process_group import ProcessGroup
+from gptexp.errors import Preempted
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.trackers import Tracker
+from gptexp.training.crash import NotFiniteError
 from gptexp.training.module import Module
-from gptexp.training.world import World
 
 
 class Recorder(L.Callback):
@@ -24,10 +24,15 @@ class Recorder(L.Callback):
     """
 
     def __init__(
-        self, config: Config, folder: RunFolder, tracker: Tracker, world: World, belongs_to: dict[str, Any]
+        self,
+        config: Config,
+        folder: RunFolder,
+        tracker: Tracker,
+        world: ProcessGroup,
+        fingerprint_of: dict[str, Any],
     ) -> None:
         self.config, self.folder, self.tracker, self.world = config, folder, tracker, world
-        self.belongs_to = belongs_to
+        self.fingerprint_of = fingerprint_of
         self.resumed_from: Path | None = None
         self.best: float | None = None
         self.saved: int | None = None  # step of the last checkpoint that was written
@@ -58,7 +63,11 @@ class Recorder(L.Callback):
             }
         if not validates:
             self._write()
-            if module.is_asked_to_stop or step % settings.checkpoint_every == 0 or step == settings.max_steps:
+            if (
+                module.stop_requested
+                or step % settings.checkpoint_every == 0
+                or step == settings.max_steps
+            ):
                 self._save(trainer, module)
             self._stop_where_asked(module)
         trainer.should_stop = step >= settings.max_steps
@@ -72,21 +81,28 @@ class Recorder(L.Callback):
         if is_best:
             self.best = loss
         settings, step = self.config.trainer, module.step
-        if is_best or module.is_asked_to_stop or step % settings.checkpoint_every == 0 or step == settings.max_steps:
+        if (
+            is_best
+            or module.stop_requested
+            or step % settings.checkpoint_every == 0
+            or step == settings.max_steps
+        ):
             self._save(trainer, module, is_best, {"val/loss": loss})
         self._stop_where_asked(module)
 
     def on_exception(self, trainer: L.Trainer, module: Module, exception: BaseException) -> None:
-        if isinstance(exception, NotFiniteError):  # nothing has changed: keep what replay starts from
+        if isinstance(
+            exception, NotFiniteError
+        ):  # nothing has changed: keep what replay starts from
             module.zero_grad()
             if self.saved != module.step:
                 self._save(trainer, module)
 
     def _stop_where_asked(self, module: Module) -> None:
         """All ranks stop at the same step. An exception, since Lightning's own way out would validate first."""
-        if module.is_asked_to_stop:
+        if module.stop_requested:
             name = module.signals.asked.name if module.signals.asked else "a signal"
-            raise Stopped(f"{name} after step {module.step}, which is saved")
+            raise Preempted(f"{name} after step {module.step}, which is saved")
 
     def _validates(self, trainer: L.Trainer, module: Module) -> bool:
         settings = self.config.trainer
@@ -100,7 +116,11 @@ class Recorder(L.Callback):
         self.latest, self.pending = self.pending or self.latest, {}
 
     def _save(
-        self, trainer: L.Trainer, module: Module, is_best: bool = False, metrics: dict[str, float] | None = None
+        self,
+        trainer: L.Trainer,
+        module: Module,
+        is_best: bool = False,
+        metrics: dict[str, float] | None = None,
     ) -> None:
         settings = self.config.trainer
         self.saved = module.step
@@ -117,7 +137,7 @@ class Recorder(L.Callback):
             trainer.optimizers,
             state,
             self.world,
-            belongs_to=self.belongs_to,
+            fingerprint_of=self.fingerprint_of,
             is_best=is_best,
             keep=settings.keep_checkpoints,
             sharded=settings.sharded_checkpoints,

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptexp.data.batches import StepBatches
-from gptexp.reporting.record import RunFolder
-from gptexp.training import hardware
+from gptexp.checkpoints.load_model import load_run
+from gptexp.data.batches import StepIndexedDataset
+from gptexp.distributed import devices
+from gptexp.runs.run_folder import RunFolder
+from gptexp.tasks.prepare import prepare
 from gptexp.training.module import seed_step
-from gptexp.training.prepare import prepare
-from gptexp.training.weights import load_run
 
 
 @dataclass
@@ -43,18 +43,20 @@ def replay(folder: RunFolder) -> Replay:
     """
     config, step = folder.config(), folder.read("crash")["step"]
     prepared = prepare(config, folder.tokenizer)
-    device = hardware.pick_device(config.trainer.accelerator)
+    device = devices.pick_device(config.trainer.accelerator)
     model, _ = load_run(folder, f"step-{step:06d}")
     model.to(device).train()
     sequences = prepared.task.sequences(prepared.store, "train", config.seed)
-    batch = StepBatches(sequences, config.seed, config.trainer.global_batch, 0, 1)[step].to(device)
-    watch = _Watch(model)
+    batch = StepIndexedDataset(sequences, config.seed, config.trainer.global_batch_size, 0, 1)[
+        step
+    ].to(device)
+    watch = _NonFiniteHook(model)
     total, bad = 0.0, []
     assert batch.examples is not None
     for row in range(len(batch)):
         [one] = batch.rows(slice(row, row + 1)).split()
         seed_step(config.seed, step, 0)
-        with hardware.autocast(config.trainer.precision, device):
+        with devices.autocast(config.trainer.precision, device):
             loss = batch.share(*model.loss(**one.inputs()))
         loss.backward()
         total += (nats := float(loss.detach()))
@@ -64,7 +66,7 @@ def replay(folder: RunFolder) -> Replay:
     return Replay(total, math.nan if bad else _norm(model), bad, watch.first)
 
 
-class _Watch:
+class _NonFiniteHook:
     """Remembers the first module that gives out something that is not finite."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -4,17 +4,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gptexp.config.errors import UserError
+from gptexp.checkpoints import checkpoint
+from gptexp.checkpoints.load_model import adapt, load_pretrained
 from gptexp.config.keys import walk
 from gptexp.config.schema import Config
-from gptexp.training import checkpoint
+from gptexp.errors import UserError
+from gptexp.tasks.prepare import TaskData
 from gptexp.training.module import Module
-from gptexp.training.prepare import Prepared
 from gptexp.training.recorder import Recorder
-from gptexp.training.weights import adapt, initialise
 
 
-def belongs_to(config: Config, prepared: Prepared) -> dict[str, Any]:
+def fingerprint_of(config: Config, prepared: TaskData) -> dict[str, Any]:
     """What a checkpoint has to agree with to go on from it."""
     model = {key: value for key, _, value in walk(config.model) if key not in ("size", "dropout")}
     store = prepared.store
@@ -31,21 +31,25 @@ def restore(module: Module, recorder: Recorder, found: Path | None) -> None:
     config, world, folder = module.config, module.world, recorder.folder
     if found is not None:
         theirs = checkpoint.manifest(found)["belongs_to"]
-        _compare(theirs, recorder.belongs_to, found, config.accept)
+        _compare(theirs, recorder.fingerprint_of, found, config.allow_mismatch)
         adapt(module.model, config.optim)
         checkpoint.load_weights(found, module.model)
         state = checkpoint.read_state(found)
-        module.step, module.tokens, module.seconds = state["step"], state["tokens"], state["seconds"]
+        module.step, module.tokens, module.seconds = (
+            state["step"],
+            state["tokens"],
+            state["seconds"],
+        )
         recorder.resumed_from, recorder.saved = found, module.step
-        if theirs["data"] == recorder.belongs_to["data"]:
+        if theirs["data"] == recorder.fingerprint_of["data"]:
             recorder.best = state["best"]
         elif world.is_first:  # what was best on other data is not
             (folder.checkpoints / "best").unlink(missing_ok=True)
     elif config.init:
-        initialise(module.model, config)
+        load_pretrained(module.model, config)
         adapt(module.model, config.optim)
-    sizes = (folder.read("micro_batch").get("micro_batch"), config.trainer.micro_batch)
-    module.micro_batch = min((size for size in sizes if size), default=None)
+    sizes = (folder.read("micro_batch").get("micro_batch_size"), config.trainer.micro_batch_size)
+    module.micro_batch_size = min((size for size in sizes if size), default=None)
     if world.is_first:
         folder.write_result(status="running", error=None)
         if found is not None:
@@ -58,10 +62,17 @@ def _compare(theirs: dict[str, Any], ours: dict[str, Any], path: Path, accepted:
             continue
         if key == "model":
             names = sorted(
-                name for name in {**theirs[key], **ours[key]} if theirs[key].get(name) != ours[key].get(name)
+                name
+                for name in {**theirs[key], **ours[key]}
+                if theirs[key].get(name) != ours[key].get(name)
             )
-            said = ", ".join(f"{name} {theirs[key].get(name)} there, {ours[key].get(name)} here" for name in names)
+            said = ", ".join(
+                f"{name} {theirs[key].get(name)} there, {ours[key].get(name)} here"
+                for name in names
+            )
         else:
             said = f"{theirs[key]} there, {ours[key]} here"
-        hint = f" accept=[{key}] goes on all the same." if key == "data" else ""
-        raise UserError(f"{path}: was trained with another {key}: {said}.{hint} fresh=true starts again")
+        hint = f" allow_mismatch=[{key}] goes on all the same." if key == "data" else ""
+        raise UserError(
+            f"{path}: was trained with another {key}: {said}.{hint} fresh=true starts again"
+        )

@@ -6,100 +6,124 @@ marks what cannot change what a run computes: it is left out of the run's id (se
 
 from dataclasses import dataclass, field
 
-from gptexp.config.option import option
 from gptexp.config.schema.data import (
-    Bpe,
-    Byte,
-    Char,
-    Cldr,
-    Data,
-    Files,
-    Hub,
-    HuggingFace,
-    Images,
-    Pydocs,
-    Recordings,
-    Scenes,
-    Spoken,
-    Table,
-    Tokenizer,
+    BpeConfig,
+    ByteConfig,
+    CharConfig,
+    CldrConfig,
+    DataConfig,
+    FilesConfig,
+    HFTokenizerConfig,
+    HubConfig,
+    ImagesConfig,
+    MediaTableConfig,
+    PydocsConfig,
+    RecordingsConfig,
+    ScenesConfig,
+    SpokenConfig,
+    TokenizerConfig,
 )
-from gptexp.config.schema.model import Model
+from gptexp.config.schema.model import ModelConfig
 from gptexp.config.schema.task import (
-    Bert,
-    Caption,
-    Extract,
-    Masked,
-    Mlm,
-    Nsp,
-    Pretrain,
-    Speak,
-    Summarize,
-    Task,
-    TextToText,
-    Translate,
+    BertConfig,
+    CaptionConfig,
+    ExtractConfig,
+    MaskedLMConfig,
+    MlmConfig,
+    NspConfig,
+    PretrainConfig,
+    SpeakConfig,
+    SummarizeConfig,
+    TaskConfig,
+    TextToTextConfig,
+    TranslateConfig,
 )
-from gptexp.config.schema.training import RATES, AdamW, Logger, Muon, Optim, Trainer
+from gptexp.config.schema.training import (
+    RATES,
+    AdamWConfig,
+    LoggerConfig,
+    MuonConfig,
+    OptimConfig,
+    TrainerConfig,
+)
+from gptexp.config.setting import option
 
 __all__ = [
     "RATES",
-    "AdamW",
-    "Bert",
-    "Bpe",
-    "Byte",
-    "Caption",
-    "Char",
-    "Cldr",
+    "AdamWConfig",
+    "BertConfig",
+    "BpeConfig",
+    "ByteConfig",
+    "CaptionConfig",
+    "CharConfig",
+    "CldrConfig",
     "Config",
-    "Data",
-    "Extract",
-    "Files",
-    "Hub",
-    "HuggingFace",
-    "Images",
-    "Logger",
-    "Masked",
-    "Mlm",
-    "Model",
-    "Muon",
-    "Nsp",
-    "Optim",
-    "Pretrain",
-    "Pydocs",
-    "Recordings",
-    "Scenes",
-    "Speak",
-    "Spoken",
-    "Summarize",
-    "Table",
-    "Task",
-    "TextToText",
-    "Tokenizer",
-    "Trainer",
-    "Translate",
+    "DataConfig",
+    "ExtractConfig",
+    "FilesConfig",
+    "HFTokenizerConfig",
+    "HubConfig",
+    "ImagesConfig",
+    "LoggerConfig",
+    "MaskedLMConfig",
+    "MediaTableConfig",
+    "MlmConfig",
+    "ModelConfig",
+    "MuonConfig",
+    "NspConfig",
+    "OptimConfig",
+    "PretrainConfig",
+    "PydocsConfig",
+    "RecordingsConfig",
+    "ScenesConfig",
+    "SpeakConfig",
+    "SpokenConfig",
+    "SummarizeConfig",
+    "TaskConfig",
+    "TextToTextConfig",
+    "TokenizerConfig",
+    "TrainerConfig",
+    "TranslateConfig",
 ]
 
 
 @dataclass
 class Config:
-    model: Model = field(default_factory=Model)
-    data: Data = field(default_factory=Data)
-    task: Task = field(default_factory=Task)
-    tokenizer: Tokenizer = field(default_factory=Tokenizer)
-    optim: Optim = field(default_factory=Optim)
-    trainer: Trainer = field(default_factory=Trainer)
-    logger: Logger = field(default_factory=Logger)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = option(1, "everything random follows from it", minimum=0, maximum=2**63 - 1)
-    init: str | None = option(None, "start from a run, an exported folder, a hub name, base (ours) or scratch",
-                              affects_result=False)  # fmt: skip
-    resume: str | None = option(None, "go on from the last checkpoint of this run folder, in a folder of its own",
-                                affects_result=False)  # fmt: skip
-    origin: str | None = option(None, "filled in: what the weights that init or resume names are, as a hash")
-    accept: list[str] = option([], "differences to a checkpoint that are accepted: [data]", choices=("data",),
-                               affects_result=False)  # fmt: skip
-    fresh: bool = option(False, "put an earlier run of this config aside and start again", affects_result=False)
+    init: str | None = option(
+        None,
+        "start from a run, an exported folder, a hub name, base (ours) or scratch",
+        affects_result=False,
+    )
+    resume: str | None = option(
+        None,
+        "go on from the last checkpoint of this run folder, in a folder of its own",
+        affects_result=False,
+    )
+    init_digest: str | None = option(
+        None, "filled in: what the weights that init or resume names are, as a hash"
+    )
+    allow_mismatch: list[str] = option(
+        [],
+        "differences to a checkpoint that are accepted: [data]",
+        choices=("data",),
+        affects_result=False,
+    )
+    fresh: bool = option(
+        False, "put an earlier run of this config aside and start again", affects_result=False
+    )
     name: str | None = option(None, "display name; null: the folder's", affects_result=False)
     tags: list[str] = option([], "tags in the dashboards", affects_result=False)
     outputs: str = option("outputs", "where run folders go", affects_result=False)
-    cache: str | None = option(None, "where prepared data goes; null: $GPTEXP_CACHE or ~/.cache/gptexp",
-                               affects_result=False)  # fmt: skip
+    cache: str | None = option(
+        None,
+        "where prepared data goes; null: $GPTEXP_CACHE or ~/.cache/gptexp",
+        affects_result=False,
+    )

@@ -16,15 +16,28 @@ from babel import Locale, UnknownLocaleError, dates, lists, numbers, units
 from babel.localedata import locale_identifiers
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError, nearest
-from gptexp.data.corpora.base import Corpus, Example
+from gptexp.data.corpora.corpus import Corpus, Example
+from gptexp.errors import UserError, nearest
 
 CURRENCIES = ("EUR", "USD", "GBP", "JPY", "CHF", "SEK", "PLN", "INR", "BRL", "CAD", "AUD", "KRW")
 UNITS = (
-    "length-kilometer", "length-meter", "length-centimeter", "length-mile", "mass-kilogram", "mass-gram",
-    "volume-liter", "duration-hour", "duration-minute", "duration-day", "duration-week", "duration-year",
-    "temperature-celsius", "speed-kilometer-per-hour", "digital-megabyte", "area-square-meter",
-)  # fmt: skip
+    "length-kilometer",
+    "length-meter",
+    "length-centimeter",
+    "length-mile",
+    "mass-kilogram",
+    "mass-gram",
+    "volume-liter",
+    "duration-hour",
+    "duration-minute",
+    "duration-day",
+    "duration-week",
+    "duration-year",
+    "temperature-celsius",
+    "speed-kilometer-per-hour",
+    "digital-megabyte",
+    "area-square-meter",
+)
 TERRITORIES = (
     "DE FR IT ES PT PL SE NO FI DK NL BE AT CH GB IE GR TR RU UA CZ HU RO BG US CA MX BR AR CL PE CO CN JP KR IN TH VN "
     "ID AU NZ EG MA ZA KE NG ET IL SA IR IQ"
@@ -36,13 +49,19 @@ Phrase = Callable[[Locale], str]
 class Cldr(Corpus):
     gives = (("source", "target"),)
 
-    def __init__(self, config: schema.Cldr, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
+    def __init__(self, config: schema.CldrConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config = config
         self.source, self.target = _locale("data.src", config.src), _locale("data.tgt", config.tgt)
 
     def describe(self) -> dict[str, Any]:
-        return {"source": "Unicode CLDR", "babel": babel.__version__, "licence": "Unicode-3.0 (CLDR), BSD-3 (Babel)",
-                "src": self.config.src, "tgt": self.config.tgt, "examples": self.config.examples}  # fmt: skip
+        return {
+            "source": "Unicode CLDR",
+            "babel": babel.__version__,
+            "licence": "Unicode-3.0 (CLDR), BSD-3 (Babel)",
+            "src": self.config.src,
+            "tgt": self.config.tgt,
+            "examples": self.config.examples,
+        }
 
     def __iter__(self) -> Iterator[Example]:
         rng = random.Random("cldr")
@@ -51,17 +70,23 @@ class Cldr(Corpus):
         while len(seen) < self.config.examples:
             tries += 1
             if tries > 20 * self.config.examples:
-                raise UserError(f"data.examples={self.config.examples}: only {len(seen)} distinct phrases found")
+                raise UserError(
+                    f"data.examples={self.config.examples}: only {len(seen)} distinct phrases found"
+                )
             say = _drawn(rng)
             source = say(self.source)
-            if source.lower() not in seen:  # one meaning a source, and no phrase on two sides of a split
+            if (
+                source.lower() not in seen
+            ):  # one meaning a source, and no phrase on two sides of a split
                 seen.add(source.lower())
                 yield Example({"source": source, "target": say(self.target)})
 
 
 def _drawn(rng: random.Random) -> Phrase:
     moment = datetime(1950, 1, 1) + timedelta(minutes=rng.randrange(60 * 24 * 365 * 100))
-    amount = rng.choice((rng.randrange(1, 100), rng.randrange(100, 10000), rng.randrange(1, 100000) / 100))
+    amount = rng.choice(
+        (rng.randrange(1, 100), rng.randrange(100, 10000), rng.randrange(1, 100000) / 100)
+    )
     few = rng.randrange(1, 60)
     choice = rng.randrange(8)
     if choice == 0:
@@ -74,16 +99,22 @@ def _drawn(rng: random.Random) -> Phrase:
         return lambda locale: dates.format_skeleton(skeleton, moment, locale=locale)
     if choice == 3:
         currency = rng.choice(CURRENCIES)
-        return lambda locale: numbers.format_currency(amount, currency, format_type="name", locale=locale)
+        return lambda locale: numbers.format_currency(
+            amount, currency, format_type="name", locale=locale
+        )
     if choice == 4:
         unit = rng.choice(UNITS)
         return lambda locale: units.format_unit(amount, unit, length="long", locale=locale)
     if choice == 5:
-        delta = timedelta(**{rng.choice(("minutes", "hours", "days", "weeks")): few * rng.choice((1, -1))})
+        delta = timedelta(
+            **{rng.choice(("minutes", "hours", "days", "weeks")): few * rng.choice((1, -1))}
+        )
         return partial(_ago, delta, rng.choice((True, False)))
     table, codes = ("territories", TERRITORIES) if choice == 6 else ("languages", LANGUAGES)
     names = rng.sample(codes, rng.choice((2, 3)))
-    return lambda locale: lists.format_list([getattr(locale, table).get(n, n) for n in names], locale=locale)
+    return lambda locale: lists.format_list(
+        [getattr(locale, table).get(n, n) for n in names], locale=locale
+    )
 
 
 def _ago(delta: timedelta, direction: bool, locale: Locale) -> str:
@@ -94,5 +125,7 @@ def _locale(key: str, name: str) -> Locale:
     try:
         return Locale.parse(name)
     except (UnknownLocaleError, ValueError) as error:
-        raise UserError(f"{key}={name}: Babel knows no such locale.{nearest(name, locale_identifiers())} "
-                        f"Examples: en, de, fr, ja, pt_BR") from error  # fmt: skip
+        raise UserError(
+            f"{key}={name}: Babel knows no such locale.{nearest(name, locale_identifiers())} "
+            f"Examples: en, de, fr, ja, pt_BR"
+        ) from error

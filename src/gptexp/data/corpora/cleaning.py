@@ -7,7 +7,9 @@ from gptexp.data.splits import mark
 
 OFTEN = 2  # times that a paragraph is let through: licences, notes on a shared base class
 FENCED = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$\n?", re.M | re.S)
-MARKUP = re.compile(r"^[ \t]*(?:</?\w[^>\n]*>|\.\. [\w-]+::.*|:[a-z-]+:.*|[-=~^*]{3,})[ \t]*$\n?", re.M)
+MARKUP = re.compile(
+    r"^[ \t]*(?:</?\w[^>\n]*>|\.\. [\w-]+::.*|:[a-z-]+:.*|[-=~^*]{3,})[ \t]*$\n?", re.M
+)
 PARAGRAPH = re.compile(r"\n[ \t]*\n")
 
 
@@ -21,7 +23,9 @@ class Cleaner:
         """The paragraphs of a document that are prose and not boilerplate, their markup left in the lines."""
         kept = []
         for paragraph in PARAGRAPH.split(MARKUP.sub("", FENCED.sub("", text))):
-            if ">>>" in paragraph or not re.search(r"\w\W+\w", paragraph):  # an interactive session, a bare heading
+            if ">>>" in paragraph or not re.search(
+                r"\w\W+\w", paragraph
+            ):  # an interactive session, a bare heading
                 continue
             said = mark(paragraph)
             self.said[said] += 1

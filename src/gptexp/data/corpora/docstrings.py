@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from gptexp.machine import available_cpus
+
 SHORTEST = 40  # characters of a docstring that says something
 CHUNK = 200  # files a process
 KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -20,17 +22,18 @@ KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 def docstrings_of(files: list[Path]) -> Iterator[list[str]]:
     """The docstrings of each file, in order."""
-    from gptexp.config.place import cores  # here, since the processes run this file without the package
 
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         for found in pool.map(_in_a_process, chunks):
             yield from found
 
 
 def _in_a_process(files: list[Path]) -> list[list[str]]:
     command = [sys.executable, "-I", __file__]
-    done = subprocess.run(command, input=json.dumps(list(map(str, files))), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, input=json.dumps(list(map(str, files))), capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -49,7 +52,11 @@ def docstrings(path: Path) -> list[str]:
     except (SyntaxError, ValueError, RecursionError):
         return []
     found = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, KINDS)]
-    return [text for text in found if text and len(text) >= SHORTEST and text.encode("utf8", "ignore").decode() == text]
+    return [
+        text
+        for text in found
+        if text and len(text) >= SHORTEST and text.encode("utf8", "ignore").decode() == text
+    ]
 
 
 if __name__ == "__main__":

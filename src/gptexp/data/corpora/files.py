@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError, nearest
-from gptexp.data.corpora.base import Corpus, Example, check_names, pick
-from gptexp.data.integrity import remembered_sha256
+from gptexp.data.corpora.corpus import Corpus, Example, check_names, pick
+from gptexp.errors import UserError, nearest
+from gptexp.files import cached_sha256
 
 PIECE = 65536  # characters of a text file's piece, less for small files
 LONGEST = 1 << 24  # bytes of a text file's line that are read at once
@@ -26,7 +26,7 @@ PIECES = 2000  # a small file is cut into about as many
 
 
 class Files(Corpus):
-    def __init__(self, config: schema.Files, fields: tuple[str, ...], cache: Path) -> None:
+    def __init__(self, config: schema.FilesConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields, self.cache = config, fields, cache
         check_names(config.fields, fields)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
@@ -36,7 +36,7 @@ class Files(Corpus):
 
     def describe(self) -> dict[str, Any]:
         hashes = {
-            split: [[path.name, remembered_sha256(path, self.cache)] for path in files]
+            split: [[path.name, cached_sha256(path, self.cache)] for path in files]
             for split, files in self.parts.items()
         }
         return {
@@ -65,12 +65,22 @@ class Files(Corpus):
                 )
             return [_existing(Path(one)) for one in path]
         if Path(path).is_dir():
-            files = sorted(file for file in Path(path).rglob("*") if file.is_file() and extension(file) in KNOWN)
+            files = sorted(
+                file
+                for file in Path(path).rglob("*")
+                if file.is_file() and extension(file) in KNOWN
+            )
             if not files:
-                raise UserError(f"data.path={path}: no file in this folder ends in {', '.join(KNOWN)}")
+                raise UserError(
+                    f"data.path={path}: no file in this folder ends in {', '.join(KNOWN)}"
+                )
             return files
         if glob.has_magic(path) and not Path(path).is_file():
-            files = [Path(name) for name in sorted(glob.glob(path, recursive=True)) if os.path.isfile(name)]
+            files = [
+                Path(name)
+                for name in sorted(glob.glob(path, recursive=True))
+                if os.path.isfile(name)
+            ]
             if not files:
                 raise UserError(f"data.path={path}: no file matches this pattern")
             return files
@@ -116,11 +126,15 @@ class Files(Corpus):
             number += 1
             right = next(lines[1], None)
             if right is None:
-                raise UserError(f"{target}: ends after line {number - 1}, {source} goes on: they must be parallel")
+                raise UserError(
+                    f"{target}: ends after line {number - 1}, {source} goes on: they must be parallel"
+                )
             if left.strip() and right.strip():
                 yield Example({"source": left.strip(), "target": right.strip()})
         if next(lines[1], None) is not None:
-            raise UserError(f"{source}: ends after line {number}, {target} goes on: they must be parallel")
+            raise UserError(
+                f"{source}: ends after line {number}, {target} goes on: they must be parallel"
+            )
 
 
 def _jsonl(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -129,10 +143,15 @@ def _jsonl(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         try:
             record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also numbers of 5,000 digits, and brackets in brackets
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # also numbers of 5,000 digits, and brackets in brackets
             raise UserError(f"{file}, line {number}: not JSON ({error})") from error
         if not isinstance(record, dict):
-            raise UserError(f"{file}, line {number}: a JSON object is needed, one a line, not {type(record).__name__}")
+            raise UserError(
+                f"{file}, line {number}: a JSON object is needed, one a line, not {type(record).__name__}"
+            )
         yield f"{file}, line {number}", record
 
 
@@ -182,9 +201,13 @@ def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
     """
     number = 1
     try:
-        name = codecs.lookup("utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding).name
+        name = codecs.lookup(
+            "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
+        ).name
         with _open(file) as stream:
-            if name.startswith(("utf-16", "utf-32")):  # a byte 10 is not always the end of a line there
+            if name.startswith(
+                ("utf-16", "utf-32")
+            ):  # a byte 10 is not always the end of a line there
                 with io.TextIOWrapper(stream, name, newline="\n") as lines:
                     for line in lines:
                         yield line

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError
-from gptexp.config.network import hub_is_reachable
-from gptexp.data.corpora.base import SPLIT_NAMES, TEXTS, Corpus, Example, check_names, pick
+from gptexp.data.corpora.corpus import SPLIT_NAMES, TEXTS, Corpus, Example, check_names, pick
 from gptexp.data.media import Picture
+from gptexp.errors import UserError
+from gptexp.network import hub_is_reachable
 
 
 class Hub(Corpus):
     gives = (*TEXTS, ("caption",))
 
-    def __init__(self, config: schema.Hub, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
+    def __init__(self, config: schema.HubConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields = config, fields
         self.has_pictures = fields == ("caption",)
         check_names(config.fields, (*fields, "image") if self.has_pictures else fields)
@@ -46,13 +46,17 @@ class Hub(Corpus):
             split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
             for number, record in enumerate(part, 1):
                 where = f"{self.config.name}, {name}, row {number}"
-                example = Example(pick(_flat(record), self.fields, self.config.fields, where), split)
+                example = Example(
+                    pick(_flat(record), self.fields, self.config.fields, where), split
+                )
                 if self.has_pictures:
                     stored = record[self.image]
                     if not stored:
                         raise UserError(f"{where}: has no picture")
                     example.media = partial(_picture, stored, where)
-                    example.picture = sha256(stored["bytes"]).hexdigest() if stored["bytes"] else stored["path"]
+                    example.picture = (
+                        sha256(stored["bytes"]).hexdigest() if stored["bytes"] else stored["path"]
+                    )
                 yield example
 
     def _undecoded(self, name: str, part: Any) -> Any:
@@ -74,7 +78,7 @@ def _picture(stored: dict[str, Any], where: str) -> NDArray[np.uint8]:
         raise UserError(f"{where}: {error}") from error
 
 
-def _load(config: schema.Hub) -> dict[str, Any]:
+def _load(config: schema.HubConfig) -> dict[str, Any]:
     import datasets
 
     folder = Path(config.name).expanduser()
@@ -83,7 +87,9 @@ def _load(config: schema.Hub) -> dict[str, Any]:
             loaded = datasets.load_from_disk(str(folder))
         else:
             if not folder.exists() and not hub_is_reachable():
-                datasets.config.HF_HUB_OFFLINE = True  # what is in the local cache still loads, at once
+                datasets.config.HF_HUB_OFFLINE = (
+                    True  # what is in the local cache still loads, at once
+                )
             loaded = datasets.load_dataset(config.name, config.config)
     except Exception as error:  # the library raises a dozen kinds; each of them means that the name cannot be loaded
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -94,7 +100,10 @@ def _load(config: schema.Hub) -> dict[str, Any]:
     parts = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     known = {name: part for name, part in parts.items() if name in SPLIT_NAMES}
     if unknown := set(parts) - set(known):
-        print(f"data.name={config.name}: splits that are not read: {', '.join(sorted(unknown))}", file=sys.stderr)
+        print(
+            f"data.name={config.name}: splits that are not read: {', '.join(sorted(unknown))}",
+            file=sys.stderr,
+        )
     if "train" not in known:
         raise UserError(f"data.name={config.name}: has no split 'train', only {', '.join(parts)}")
     return known

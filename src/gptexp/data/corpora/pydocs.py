@@ -20,27 +20,34 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError, nearest
-from gptexp.config.identity import source_fingerprint
+from gptexp.config.run_id import source_fingerprint
 from gptexp.data import splits
-from gptexp.data.corpora.base import Corpus, Example
 from gptexp.data.corpora.cleaning import Cleaner
+from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.data.corpora.docstrings import SHORTEST, docstrings_of
 from gptexp.data.corpora.keyterms import key_terms
-from gptexp.data.integrity import remembered_sha256, replacing, sealed, sha256, unsealed
 from gptexp.data.progress import shown
+from gptexp.errors import UserError, nearest
+from gptexp.files import atomic_write, cached_sha256, dumps_with_checksum, loads_checked, sha256
 
-SOURCE = source_fingerprint("data/corpora/pydocs.py", "data/corpora/docstrings.py", "data/splits.py")
-SECTION = re.compile(
-    r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)", re.M
+SOURCE = source_fingerprint(
+    "data/corpora/pydocs.py", "data/corpora/docstrings.py", "data/splits.py"
 )
-VIEWS = {("text",): "documents", ("source", "target"): "summaries", ("source", "terms"): "key terms"}
+SECTION = re.compile(
+    r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)",
+    re.M,
+)
+VIEWS = {
+    ("text",): "documents",
+    ("source", "target"): "summaries",
+    ("source", "terms"): "key terms",
+}
 
 
 class Pydocs(Corpus):
-    states_splits = True
+    has_fixed_splits = True
 
-    def __init__(self, config: schema.Pydocs, fields: tuple[str, ...], cache: Path) -> None:
+    def __init__(self, config: schema.PydocsConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.view = VIEWS[fields]
         self.config, self.cache = config, cache
         self.sources = _sources(config.packages)
@@ -51,11 +58,25 @@ class Pydocs(Corpus):
         self.file = cache / "pydocs" / f"{self._key()}.jsonl"
 
     def describe(self) -> dict[str, Any]:
-        packages = {name: {"version": version, "licence": licence} for name, version, licence, _ in self.sources}
-        return {"source": "docstrings", "view": self.view, "packages": packages, "unseen": sorted(self.unseen)}
+        packages = {
+            name: {"version": version, "licence": licence}
+            for name, version, licence, _ in self.sources
+        }
+        return {
+            "source": "docstrings",
+            "view": self.view,
+            "packages": packages,
+            "unseen": sorted(self.unseen),
+        }
 
     def _key(self) -> str:
-        what = [SOURCE, self.config.val_fraction, self.config.test_fraction, self.config.split, sorted(self.unseen)]
+        what = [
+            SOURCE,
+            self.config.val_fraction,
+            self.config.test_fraction,
+            self.config.split,
+            sorted(self.unseen),
+        ]
         what += [(name, version, str(folder)) for name, version, _, folder in self.sources]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
@@ -71,7 +92,9 @@ class Pydocs(Corpus):
                 record = json.loads(line)
                 for fields in self._views(record["text"], cleaner):
                     # A summary that is said again teaches nothing; nor does a paragraph.
-                    text = fields["target" if self.view == "summaries" else next(iter(fields))].lower()
+                    text = fields[
+                        "target" if self.view == "summaries" else next(iter(fields))
+                    ].lower()
                     if text not in seen:
                         seen.add(text)
                         yield Example(fields, record["split"])
@@ -82,19 +105,23 @@ class Pydocs(Corpus):
             if len(prose := cleaner.prose(text)) >= SHORTEST:
                 yield {"text": prose}
         elif self.view == "key terms":
-            yield from ({"source": paragraph, "terms": terms} for paragraph, terms in key_terms(text))
+            yield from (
+                {"source": paragraph, "terms": terms} for paragraph, terms in key_terms(text)
+            )
         elif pair := summary_pair(text):
             yield {"source": pair[0], "target": pair[1]}
 
     def _is_whole(self) -> bool:
         try:
-            known = unsealed(self.file.with_suffix(".json").read_text())
-            return remembered_sha256(self.file, self.cache) == known["sha256"]
+            known = loads_checked(self.file.with_suffix(".json").read_text())
+            return cached_sha256(self.file, self.cache) == known["sha256"]
         except (OSError, ValueError):
             return False
 
     def _extract(self) -> None:
-        order = sorted(self.sources, key=lambda source: source[0] not in self.unseen)  # they keep their duplicates
+        order = sorted(
+            self.sources, key=lambda source: source[0] not in self.unseen
+        )  # they keep their duplicates
         files = [(name, path) for name, _, _, folder in order for path in _python_files(folder)]
         documents: dict[str, str] = {}  # text -> package; the same text again is the same document
         found = docstrings_of([path for _, path in files])
@@ -105,15 +132,26 @@ class Pydocs(Corpus):
         fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
         if self.config.split == "near":
             first = splits.near_duplicates(documents)
-            documents = {text: name for number, (text, name) in enumerate(documents.items()) if first[number] == number}
+            documents = {
+                text: name
+                for number, (text, name) in enumerate(documents.items())
+                if first[number] == number
+            }
         said = ["unseen" if name in self.unseen else None for name in documents.values()]
-        rule = "exact" if self.config.split == "near" else self.config.split  # near-duplicates are gone
+        rule = (
+            "exact" if self.config.split == "near" else self.config.split
+        )  # near-duplicates are gone
         sides = splits.assign(zip(documents, documents, strict=True), rule, fractions, said)
-        with replacing(self.file) as temporary:
+        with atomic_write(self.file) as temporary:
             with temporary.open("w", encoding="utf8") as out:
                 for (text, name), side in zip(documents.items(), sides, strict=True):
-                    out.write(json.dumps({"package": name, "text": text, "split": splits.SPLITS[side]}) + "\n")
-            self.file.with_suffix(".json").write_text(sealed({"sha256": sha256(temporary)}))
+                    out.write(
+                        json.dumps({"package": name, "text": text, "split": splits.SPLITS[side]})
+                        + "\n"
+                    )
+            self.file.with_suffix(".json").write_text(
+                dumps_with_checksum({"sha256": sha256(temporary)})
+            )
 
 
 def summary_pair(text: str) -> tuple[str, str] | None:
@@ -122,9 +160,16 @@ def summary_pair(text: str) -> tuple[str, str] | None:
     summary = " ".join(first.split())
     section = SECTION.search(rest)
     prose = rest[: section.start()] if section else rest
-    body = "\n".join(line for line in prose.splitlines() if not line.lstrip().startswith((">>>", "..."))).strip()
+    body = "\n".join(
+        line for line in prose.splitlines() if not line.lstrip().startswith((">>>", "..."))
+    ).strip()
     words = len(summary.split())
-    if not 3 <= words <= 30 or len(body.split()) < 20 or not summary.endswith(".") or summary.count(". ") > 0:
+    if (
+        not 3 <= words <= 30
+        or len(body.split()) < 20
+        or not summary.endswith(".")
+        or summary.count(". ") > 0
+    ):
         return None
     return body, summary
 
@@ -144,10 +189,16 @@ def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
         distribution = _distribution("packages", name)
         licence = _licence(distribution)
         tops = sorted(
-            {file.parts[0] for file in distribution.files or [] if file.suffix == ".py" and file.parts[0] != ".."}
+            {
+                file.parts[0]
+                for file in distribution.files or []
+                if file.suffix == ".py" and file.parts[0] != ".."
+            }
         )
         for top in tops:
-            sources.append((name, distribution.version, licence, Path(str(distribution.locate_file(top)))))
+            sources.append(
+                (name, distribution.version, licence, Path(str(distribution.locate_file(top))))
+            )
     return sources
 
 
@@ -156,7 +207,9 @@ def _distribution(setting: str, name: str) -> metadata.Distribution:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
         installed = [found.name for found in metadata.distributions()]
-        raise UserError(f"data.{setting}: '{name}' is not installed.{nearest(name, installed)}") from None
+        raise UserError(
+            f"data.{setting}: '{name}' is not installed.{nearest(name, installed)}"
+        ) from None
 
 
 def dependencies(name: str) -> set[str]:
@@ -187,8 +240,16 @@ def _canonical(name: str) -> str:
 def _licence(distribution: metadata.Distribution) -> str:
     """As far as the metadata say it, in the new field, a classifier, or the old field where it is a name."""
     said = distribution.metadata
-    classifiers = [text.rsplit(" :: ", 1)[-1] for text in said.get_all("Classifier") or [] if "License ::" in text]
-    names = [*(said.get_all("License-Expression") or []), *classifiers, *(said.get_all("License") or [])]
+    classifiers = [
+        text.rsplit(" :: ", 1)[-1]
+        for text in said.get_all("Classifier") or []
+        if "License ::" in text
+    ]
+    names = [
+        *(said.get_all("License-Expression") or []),
+        *classifiers,
+        *(said.get_all("License") or []),
+    ]
     return next((name for name in names if name and len(name) < 300), "see the package")
 
 
@@ -196,4 +257,6 @@ def _python_files(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     skipped = {"site-packages", "__pycache__"}
-    return sorted(path for path in folder.rglob("*.py") if not skipped & set(path.relative_to(folder).parts))
+    return sorted(
+        path for path in folder.rglob("*.py") if not skipped & set(path.relative_to(folder).parts)
+    )

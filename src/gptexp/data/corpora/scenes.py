@@ -15,17 +15,42 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from gptexp.config import schema
-from gptexp.data.corpora.base import Corpus, Example
+from gptexp.data.corpora.corpus import Corpus, Example
 
-SIDE, FINER, FRAMES = 32, 4, 4  # pixels of a picture, times as many while it is drawn, and frames of a clip
+SIDE, FINER, FRAMES = (
+    32,
+    4,
+    4,
+)  # pixels of a picture, times as many while it is drawn, and frames of a clip
 COLOURS = {
-    "red": (220, 40, 40), "green": (50, 170, 60), "blue": (50, 80, 220), "yellow": (240, 220, 50),
-    "purple": (150, 60, 190), "orange": (245, 140, 30), "cyan": (60, 210, 220), "pink": (250, 150, 190),
-    "brown": (130, 80, 40), "white": (245, 245, 245),
-}  # fmt: skip
-SHAPES = ("circle", "square", "triangle", "diamond", "cross", "star", "ring", "bar", "heart", "moon")
+    "red": (220, 40, 40),
+    "green": (50, 170, 60),
+    "blue": (50, 80, 220),
+    "yellow": (240, 220, 50),
+    "purple": (150, 60, 190),
+    "orange": (245, 140, 30),
+    "cyan": (60, 210, 220),
+    "pink": (250, 150, 190),
+    "brown": (130, 80, 40),
+    "white": (245, 245, 245),
+}
+SHAPES = (
+    "circle",
+    "square",
+    "triangle",
+    "diamond",
+    "cross",
+    "star",
+    "ring",
+    "bar",
+    "heart",
+    "moon",
+)
 SIZES = {"small": 4.0, "large": 7.0}  # radius in pixels
-COLUMNS, ROWS = {"left": 8.0, "middle": 16.0, "right": 24.0}, {"top": 8.0, "middle": 16.0, "bottom": 24.0}
+COLUMNS, ROWS = (
+    {"left": 8.0, "middle": 16.0, "right": 24.0},
+    {"top": 8.0, "middle": 16.0, "bottom": 24.0},
+)
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "in place": (0, 0)}
@@ -49,12 +74,16 @@ class Thing:
 class Scenes(Corpus):
     gives = (("caption",),)
 
-    def __init__(self, config: schema.Scenes, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
+    def __init__(self, config: schema.ScenesConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config = config
 
     def describe(self) -> dict[str, Any]:
-        return {"source": "drawings", "licence": "none needed", "level": self.config.level,
-                "examples": self.config.examples}  # fmt: skip
+        return {
+            "source": "drawings",
+            "licence": "none needed",
+            "level": self.config.level,
+            "examples": self.config.examples,
+        }
 
     def __iter__(self) -> Iterator[Example]:
         rng = random.Random(f"scenes {self.config.level}")
@@ -62,7 +91,11 @@ class Scenes(Corpus):
             caption, frames = LEVELS[self.config.level](rng)
             is_unseen = any(thing.is_unseen for thing in frames[0])
             shade = rng.randrange(50)
-            yield Example({"caption": caption}, "unseen" if is_unseen else None, media=partial(_drawn, frames, shade))
+            yield Example(
+                {"caption": caption},
+                "unseen" if is_unseen else None,
+                media=partial(_drawn, frames, shade),
+            )
 
 
 Scene = tuple[str, list[list[Thing]]]  # caption, and the things of each frame
@@ -79,7 +112,9 @@ def _two(rng: random.Random) -> Scene:
     relation, (right, down) = rng.choice(list(RELATIONS.items()))
     first = _thing(rng, 5.0, 16 + 8 * right, 16 + 8 * down)
     second = _thing(rng, 5.0, 16 - 8 * right, 16 - 8 * down)
-    return f"a {first.colour} {first.shape} {relation} a {second.colour} {second.shape}", [[first, second]]
+    return f"a {first.colour} {first.shape} {relation} a {second.colour} {second.shape}", [
+        [first, second]
+    ]
 
 
 def _several(rng: random.Random) -> Scene:
@@ -94,9 +129,16 @@ def _moving(rng: random.Random) -> Scene:
     motion, (right, down) = rng.choice(list(MOTIONS.items()))
     size = rng.choice(list(SIZES))
     middle = (FRAMES - 1) / 2
-    first = _thing(rng, SIZES[size], 16 - STEP * middle * right + rng.uniform(-3, 3) * (not right),
-                   16 - STEP * middle * down + rng.uniform(-3, 3) * (not down))  # fmt: skip
-    frames = [[replace(first, x=first.x + STEP * i * right, y=first.y + STEP * i * down)] for i in range(FRAMES)]
+    first = _thing(
+        rng,
+        SIZES[size],
+        16 - STEP * middle * right + rng.uniform(-3, 3) * (not right),
+        16 - STEP * middle * down + rng.uniform(-3, 3) * (not down),
+    )
+    frames = [
+        [replace(first, x=first.x + STEP * i * right, y=first.y + STEP * i * down)]
+        for i in range(FRAMES)
+    ]
     verb = "stays" if motion == "in place" else "moves"
     return f"a {size} {first.colour} {first.shape} {verb} {motion}", frames
 
@@ -105,12 +147,21 @@ def _mixed(rng: random.Random) -> Scene:
     return rng.choice((_one, _two, _several))(rng)
 
 
-LEVELS: dict[str, Callable[[random.Random], Scene]] = {"one": _one, "mixed": _mixed, "video": _moving}
+LEVELS: dict[str, Callable[[random.Random], Scene]] = {
+    "one": _one,
+    "mixed": _mixed,
+    "video": _moving,
+}
 
 
 def _thing(rng: random.Random, radius: float, x: float, y: float) -> Thing:
-    return Thing(rng.choice(list(COLOURS)), rng.choice(SHAPES), radius * rng.uniform(0.85, 1.15),
-                 x + rng.uniform(-1.5, 1.5), y + rng.uniform(-1.5, 1.5))  # fmt: skip
+    return Thing(
+        rng.choice(list(COLOURS)),
+        rng.choice(SHAPES),
+        radius * rng.uniform(0.85, 1.15),
+        x + rng.uniform(-1.5, 1.5),
+        y + rng.uniform(-1.5, 1.5),
+    )
 
 
 def _drawn(frames: list[list[Thing]], shade: int) -> np.ndarray:
@@ -120,8 +171,13 @@ def _drawn(frames: list[list[Thing]], shade: int) -> np.ndarray:
         image = Image.new("RGB", (SIDE * FINER, SIDE * FINER), (shade, shade, shade))
         draw = ImageDraw.Draw(image)
         for thing in things:
-            _draw(draw, thing.shape, COLOURS[thing.colour], (shade, shade, shade),
-                  *(FINER * value for value in (thing.x, thing.y, thing.radius)))  # fmt: skip
+            _draw(
+                draw,
+                thing.shape,
+                COLOURS[thing.colour],
+                (shade, shade, shade),
+                *(FINER * value for value in (thing.x, thing.y, thing.radius)),
+            )
         images.append(np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)))
     return np.stack(images)
 
@@ -129,13 +185,23 @@ def _drawn(frames: list[list[Thing]], shade: int) -> np.ndarray:
 Colour = tuple[int, int, int]
 
 
-def _draw(draw: ImageDraw.ImageDraw, shape: str, colour: Colour, ground: Colour, x: float, y: float, r: float) -> None:
+def _draw(
+    draw: ImageDraw.ImageDraw,
+    shape: str,
+    colour: Colour,
+    ground: Colour,
+    x: float,
+    y: float,
+    r: float,
+) -> None:
     def around(*points: tuple[float, float]) -> None:
         draw.polygon([(x + r * a, y + r * b) for a, b in points], fill=colour)
 
     def disc(size: float, fill: Colour, right: float = 0.0, down: float = 0.0) -> None:
         middle, down = x + r * right, y + r * down
-        draw.ellipse((middle - r * size, down - r * size, middle + r * size, down + r * size), fill=fill)
+        draw.ellipse(
+            (middle - r * size, down - r * size, middle + r * size, down + r * size), fill=fill
+        )
 
     match shape:
         case "circle":

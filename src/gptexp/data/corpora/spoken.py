@@ -17,33 +17,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError
-from gptexp.data.corpora.base import Corpus, Example
+from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.data.media import RATE, Sound
+from gptexp.errors import UserError
 
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-          "November", "December")  # fmt: skip
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 SYNCHRONOUS, UTF8 = 2, 1  # of espeak_Initialize's output, and of espeak_Synth's flags
 
 
 class Spoken(Corpus):
     gives = (("voice", "text"),)
 
-    def __init__(self, config: schema.Spoken, fields: tuple[str, ...], cache: Path) -> None:  # noqa: ARG002
+    def __init__(self, config: schema.SpokenConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.cache = config, cache
 
     def describe(self) -> dict[str, Any]:
-        return {"source": "espeak-ng", "espeakng-loader": metadata.version("espeakng-loader"),
-                "licence": "GPL-3.0 (espeak-ng); what it says is free", "say": self.config.say,
-                "voices": list(self.config.voices), "examples": self.config.examples}  # fmt: skip
+        return {
+            "source": "espeak-ng",
+            "espeakng-loader": metadata.version("espeakng-loader"),
+            "licence": "GPL-3.0 (espeak-ng); what it says is free",
+            "say": self.config.content,
+            "voices": list(self.config.voices),
+            "examples": self.config.examples,
+        }
 
     def __iter__(self) -> Iterator[Example]:
-        rng = random.Random(f"spoken {self.config.say}")
+        rng = random.Random(f"spoken {self.config.content}")
         voices = self.config.voices
         seen: set[str] = set()
         kept = self.cache / "spoken" / f"{metadata.version('espeakng-loader')}.sqlite"
         for _ in range(100 * self.config.examples):
-            text = SAY[self.config.say](rng)
+            text = SAY[self.config.content](rng)
             if text in seen:
                 continue
             voice = voices[len(seen) % len(voices)]
@@ -51,7 +68,9 @@ class Spoken(Corpus):
             yield Example({"voice": voice, "text": text}, media=partial(_said, kept, voice, text))
             if len(seen) == self.config.examples:
                 return
-        raise UserError(f"data.examples={self.config.examples}: there are only {len(seen)} different texts")
+        raise UserError(
+            f"data.examples={self.config.examples}: there are only {len(seen)} different texts"
+        )
 
 
 def _number(rng: random.Random) -> str:
@@ -80,7 +99,9 @@ def _said(kept: Path, voice: str, text: str) -> NDArray[np.int16]:
     """A text as it was spoken the first time."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(kept, timeout=60)) as table, table:
-        table.execute("create table if not exists said (voice, text, sound, primary key (voice, text))")
+        table.execute(
+            "create table if not exists said (voice, text, sound, primary key (voice, text))"
+        )
         query = "select sound from said where voice = ? and text = ?"
         if not (found := table.execute(query, (voice, text)).fetchone()):
             sound = _Espeak.get().say(voice, text).tobytes()
@@ -108,7 +129,9 @@ class _Espeak:
         if self.rate <= 0:
             raise UserError("espeak-ng does not start: reinstall the package espeakng-loader")
         self.parts: list[NDArray[np.int16]] = []
-        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        kind = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+        )
 
         @kind
         def receive(samples: Any, count: int, _: Any) -> int:
@@ -129,12 +152,19 @@ class _Espeak:
         import soxr
 
         variant = voice.partition("+")[2]  # which the library passes over where it does not know it
-        missing = variant and not (Path(espeakng_loader.get_data_path()) / "voices" / "!v" / variant).is_file()
+        missing = (
+            variant
+            and not (Path(espeakng_loader.get_data_path()) / "voices" / "!v" / variant).is_file()
+        )
         if missing or self.library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise UserError(f"data.voices: espeak-ng has no voice '{voice}'. Examples: en-us, en-gb, de, fr+f2, en+m3")
+            raise UserError(
+                f"data.voices: espeak-ng has no voice '{voice}'. Examples: en-us, en-gb, de, fr+f2, en+m3"
+            )
         self.parts.clear()
         spoken = text.encode()
-        self.library.espeak_Synth(spoken, ctypes.c_size_t(len(spoken) + 1), 0, 0, 0, UTF8, None, None)
+        self.library.espeak_Synth(
+            spoken, ctypes.c_size_t(len(spoken) + 1), 0, 0, 0, UTF8, None, None
+        )
         self.library.espeak_Synchronize()
         samples = np.concatenate(self.parts).astype(np.float32) / 32768
         return Sound.of(soxr.resample(samples, self.rate, RATE)).samples

@@ -15,16 +15,18 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from gptexp.config import schema
-from gptexp.config.errors import UserError
-from gptexp.data.corpora.base import SPLIT_NAMES, Corpus, Example, check_names, pick
+from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example, check_names, pick
 from gptexp.data.corpora.files import RECORDS, extension
-from gptexp.data.integrity import remembered_sha256
+from gptexp.errors import UserError
+from gptexp.files import cached_sha256
 
 
 class Table(Corpus):
     media: ClassVar[str]  # the field that names a file
 
-    def __init__(self, config: schema.Table, fields: tuple[str, ...], cache: Path) -> None:
+    def __init__(
+        self, config: schema.MediaTableConfig, fields: tuple[str, ...], cache: Path
+    ) -> None:
         self.config, self.fields, self.cache = config, fields, cache
         check_names(config.fields, (self.media, *fields, "split"))
         self.file = _table(Path(config.path))
@@ -37,11 +39,14 @@ class Table(Corpus):
         records = list(self._records())
         if not records:
             raise UserError(f"{self.file}: has no rows")
-        files = "".join(remembered_sha256(self._path(*record), self.cache) for record in records)
-        voices = {str(record.get(self.config.fields.get("voice", "voice")) or "").strip() for _, record in records}
+        files = "".join(cached_sha256(self._path(*record), self.cache) for record in records)
+        voices = {
+            str(record.get(self.config.fields.get("voice", "voice")) or "").strip()
+            for _, record in records
+        }
         return {
             "source": self.config.kind,
-            "table": remembered_sha256(self.file, self.cache),
+            "table": cached_sha256(self.file, self.cache),
             "files": len(records),
             "sha256": hashlib.sha256(files.encode()).hexdigest(),
             "fields": dict(self.config.fields),
@@ -52,15 +57,24 @@ class Table(Corpus):
         for where, record in self._records():
             split = record.get(self.config.fields.get("split", "split")) or None
             if split not in (None, *SPLIT_NAMES):
-                raise UserError(f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}")
+                raise UserError(
+                    f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}"
+                )
             fields = pick(record, self.fields, self.config.fields, where)
             path = self._path(where, record)
             picture = str(path) if self.media == "image" else None
-            yield Example(fields, split and SPLIT_NAMES[split], media=partial(self.read, path), picture=picture)
+            yield Example(
+                fields,
+                split and SPLIT_NAMES[split],
+                media=partial(self.read, path),
+                picture=picture,
+            )
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Where they stand, and the rows of the table; a voice that no column tells is none."""
-        missing = {"voice": ""} if "voice" in self.fields and "voice" not in self.config.fields else {}
+        missing = (
+            {"voice": ""} if "voice" in self.fields and "voice" not in self.config.fields else {}
+        )
         for where, record in RECORDS[extension(self.file)](self.file, self.config.encoding):
             yield where, missing | record
 
@@ -81,9 +95,13 @@ def _table(path: Path) -> Path:
     if path.is_file() and extension(path) in RECORDS:
         return path
     if not path.is_dir():
-        raise UserError(f"data.path={path}: give a table ({', '.join(RECORDS)}), or a folder that has one in it")
+        raise UserError(
+            f"data.path={path}: give a table ({', '.join(RECORDS)}), or a folder that has one in it"
+        )
     found = sorted(file for file in path.iterdir() if extension(file) in RECORDS)
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise UserError(f"data.path={path}: one table of files and texts is needed in it, there are: {names}")
+        raise UserError(
+            f"data.path={path}: one table of files and texts is needed in it, there are: {names}"
+        )
     return found[0]

@@ -1,0 +1,123 @@
+"""Weights by name, without torch: a run of ours, or what has been published in the layout of transformers."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gptexp.config import base_weights, schema
+from gptexp.config.keys import SCHEMAS
+from gptexp.errors import UserError, nearest
+from gptexp.files import sha256
+from gptexp.network import hub_is_reachable
+from gptexp.runs.run_folder import RunFolder, find_run
+
+CLOSED_MODELS = re.compile(
+    r"(openai/)?(gpt-?(3|4|5)[\w.-]*|chatgpt[\w.-]*|o[134](-[\w.-]+)?|((text|code)-)?(davinci|curie|babbage|ada)[\w-]*)"
+    r"|(anthropic/)?claude[\w.-]*|(google/)?gemini[\w.-]*",
+    re.IGNORECASE,
+)
+KNOWN = (
+    "gpt2",
+    "gpt2-medium",
+    "gpt2-large",
+    "gpt2-xl",
+    "Qwen/Qwen3-0.6B-Base",
+    "meta-llama/Llama-3.2-1B",
+)
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+FILES = [
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "vocab.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "merges.txt",
+]
+
+
+@dataclass(frozen=True)
+class PretrainedFolder:
+    """A folder with config.json, safetensors and tokenizer files."""
+
+    path: Path
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer.json"
+
+    @property
+    def task(self) -> schema.TaskConfig | None:
+        """What a model that we have exported was trained for; None: others made it.
+
+        Raises:
+            UserError: another version of gptexp exported it.
+        """
+        try:
+            settings = json.loads((self.path / "config.json").read_text("utf8")).get("gptexp_task")
+            return SCHEMAS["task"][f"base_{settings['kind']}"](**settings) if settings else None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.path / 'config.json'}: damaged, or of another version of gptexp ({error})"
+            ) from error
+
+    def weights_digest(self) -> str:
+        """What the weights are: a hash of config.json and the safetensors files.
+
+        Raises:
+            UserError: there are none.
+        """
+        files = sorted(self.path.glob("model*.safetensors"))
+        if not files:
+            raise UserError(
+                f"{self.path}: has no model.safetensors, and other files of weights are not read"
+            )
+        hashes = "".join(sha256(file) for file in (self.path / "config.json", *files))
+        return hashlib.sha256(hashes.encode()).hexdigest()[:16]
+
+
+def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | PretrainedFolder:
+    """`base`, which gptexp brings; a run by folder, name or `latest`; a folder in the layout of transformers; or a name
+    on the hub.
+
+    What the hub gives is downloaded once; without a network, what has been downloaded earlier is used.
+
+    Raises:
+        UserError: there is no such thing.
+    """
+    folder = base_weights.FOLDER if name == "base" else Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return PretrainedFolder(folder)
+    try:
+        return find_run(name, outputs)
+    except UserError as error:
+        if CLOSED_MODELS.fullmatch(name):
+            raise UserError(
+                f"{name}: its weights were never published, so nobody can load them. Published are {', '.join(KNOWN)} "
+                f"and more of these architectures; or give a run"
+            ) from None
+        if name == "latest" or folder.exists() or not HUB_NAME.fullmatch(name):
+            raise
+        return PretrainedFolder(_download(name, str(error)))
+
+
+def _download(name: str, no_run: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    local = not hub_is_reachable()  # the library would retry for minutes
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=FILES, local_files_only=local))
+        if (folder / "config.json").is_file():
+            return folder
+        reason = "it has no config.json there"
+    except (OSError, HFValidationError) as error:
+        reason = str(error).strip().split("\n")[0]
+    if local:
+        reason = "no network, and not in the local cache"
+    raise UserError(
+        f"{no_run}. Nor is it weights that the Hugging Face hub gives ({reason}).{nearest(name, KNOWN)}"
+    )

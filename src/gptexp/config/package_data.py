@@ -1,0 +1,49 @@
+"""Where the YAML files are that come with the package, and what they are called."""
+
+from pathlib import Path
+
+from gptexp.config.keys import SCHEMAS
+
+GROUPS = (*SCHEMAS, "experiment")
+
+
+def conf_folder() -> str:
+    return str(_shipped("conf"))
+
+
+def sweep_files() -> list[Path]:
+    return sorted(_shipped("sweeps").glob("*.yaml"))
+
+
+def sweep_names() -> list[str]:
+    return [path.stem for path in sweep_files()]
+
+
+def with_shipped_sweeps(words: list[str]) -> list[str]:
+    """`-cd sweeps` names the shipped sweeps where the current folder has none of its own."""
+    if Path("sweeps").is_dir():
+        return words
+    words = [
+        part
+        for word in words
+        for part in (word.split("=") if word == "--config-dir=sweeps" else [word])
+    ]
+    return [
+        str(_shipped("sweeps")) if before in ("-cd", "--config-dir") and word == "sweeps" else word
+        for before, word in zip(["", *words], words, strict=False)
+    ]
+
+
+def _shipped(name: str) -> Path:
+    """Inside the package when installed from a wheel, else at the top of the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return package / name if (package / name).is_dir() else package.parents[1] / name
+
+
+def groups_text() -> str:
+    """The shipped choices of each group, a line each."""
+    rows = []
+    for group in GROUPS:
+        names = sorted(path.stem for path in (Path(conf_folder()) / group).glob("*.yaml"))
+        rows.append(f"{group + '=':<12}{' | '.join(names)}")
+    return "\n".join(rows)

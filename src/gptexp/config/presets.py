@@ -1,0 +1,34 @@
+"""What model.preset sets where nothing else is said.
+
+Each is an architecture of transformers, so that it can be exported: modern is Qwen3, as an encoder EuroBert; gpt2 is
+GPT-2, as an encoder with decoder Pegasus.
+"""
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "modern": {
+        "position": "rotary",
+        "norm": "rms",
+        "norm_eps": 1e-6,
+        "feed_forward": "swiglu",
+        "qk_norm": True,
+        "bias": False,
+        "tie_embeddings": True,
+        "initialisation": "zero",
+    },
+    "gpt2": {
+        "position": "learned",
+        "norm": "layer",
+        "norm_eps": 1e-5,
+        "feed_forward": "gelu",
+        "qk_norm": False,
+        "bias": True,
+        "tie_embeddings": True,
+        "initialisation": "gpt2",
+    },
+}
+OF_ARCH: dict[tuple[str, str], dict[str, Any]] = {
+    ("modern", "encoder"): {"qk_norm": False},
+    ("gpt2", "encoder_decoder"): {"position": "sinusoidal"},
+}

@@ -1,0 +1,1 @@
+"""Token sequences with targets, one kind of data set a file."""

@@ -1,0 +1,1 @@
+"""Processes: environment, process group, launcher, signals, strategies, devices."""

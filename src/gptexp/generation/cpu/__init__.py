@@ -1,0 +1,1 @@
+"""Single-token decoding that is fast on a CPU."""

@@ -1,0 +1,195 @@
+"""Architectures of transformers beside ours: how each calls our settings and modules, and what else it must say.
+
+Names and defaults are those of transformers' own classes and files.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Architecture:
+    name: str  # class in transformers
+    model_type: str  # in config.json
+    auto_class: str  # that loads it
+    switches: dict[str, Any]  # what it is in our terms
+    settings: dict[str, str]  # ours to theirs; where they say it several times, all must agree
+    modules: dict[
+        str, str
+    ]  # ours to theirs; * is a layer; those that share a name are one, row after row
+    required_hf_values: dict[str, tuple[Any, ...]] = field(
+        default_factory=dict
+    )  # values that compute the same; we write the first
+    silent: dict[str, Any] = field(
+        default_factory=dict
+    )  # what transformers takes where a config.json does not say
+    transposed: str = "$^"  # pattern of their modules whose weights are [in, out]
+    splits_width: bool = True  # transformers needs a width that is a multiple of the heads
+
+
+DECODER = {"arch": "decoder", "num_token_classes": 0, "num_sequence_classes": 0, "feature_size": 0}
+GPT2 = Architecture(
+    "GPT2LMHeadModel",
+    "gpt2",
+    "AutoModelForCausalLM",
+    switches=DECODER
+    | {
+        "position": "learned",
+        "norm": "layer",
+        "feed_forward": "gelu",
+        "qk_norm": False,
+        "bias": True,
+    },
+    settings={
+        "vocab_size": "vocab_size",
+        "layers": "n_layer",
+        "d_model": "n_embd",
+        "heads": "n_head",
+        "d_ff": "n_inner",
+        "context": "n_positions",
+        "norm_eps": "layer_norm_epsilon",
+        "tie_embeddings": "tie_word_embeddings",
+    },
+    modules={
+        "embedding": "transformer.wte",
+        "positions": "transformer.wpe",
+        "blocks.*.attention_norm": "transformer.h.*.ln_1",
+        "blocks.*.attention.query": "transformer.h.*.attn.c_attn",
+        "blocks.*.attention.key": "transformer.h.*.attn.c_attn",
+        "blocks.*.attention.value": "transformer.h.*.attn.c_attn",
+        "blocks.*.attention.output": "transformer.h.*.attn.c_proj",
+        "blocks.*.feed_forward_norm": "transformer.h.*.ln_2",
+        "blocks.*.feed_forward.up": "transformer.h.*.mlp.c_fc",
+        "blocks.*.feed_forward.down": "transformer.h.*.mlp.c_proj",
+        "norm": "transformer.ln_f",
+        "head": "lm_head",
+    },
+    required_hf_values={
+        "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+        "scale_attn_weights": (True,),
+        "scale_attn_by_inverse_layer_idx": (False,),
+        "add_cross_attention": (False,),
+    },
+    silent={"n_inner": None, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
+    transposed=r"\.(attn|mlp)\.",
+)
+
+LLAMA_FAMILY = {"position": "rotary", "norm": "rms", "feed_forward": "swiglu"}
+GATED_SETTINGS = {
+    "vocab_size": "vocab_size",
+    "layers": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "d_ff": "intermediate_size",
+    "context": "max_position_embeddings",
+    "norm_eps": "rms_norm_eps",
+    "tie_embeddings": "tie_word_embeddings",
+}
+GATED_MODULES = {
+    "embedding": "model.embed_tokens",
+    "blocks.*.attention_norm": "model.layers.*.input_layernorm",
+    "blocks.*.attention.query": "model.layers.*.self_attn.q_proj",
+    "blocks.*.attention.key": "model.layers.*.self_attn.k_proj",
+    "blocks.*.attention.value": "model.layers.*.self_attn.v_proj",
+    "blocks.*.attention.output": "model.layers.*.self_attn.o_proj",
+    "blocks.*.feed_forward_norm": "model.layers.*.post_attention_layernorm",
+    "blocks.*.feed_forward.gate": "model.layers.*.mlp.gate_proj",
+    "blocks.*.feed_forward.up": "model.layers.*.mlp.up_proj",
+    "blocks.*.feed_forward.down": "model.layers.*.mlp.down_proj",
+    "norm": "model.norm",
+    "head": "lm_head",
+}
+SILENT = {
+    "num_key_value_heads": None,
+    "head_dim": None,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+}
+QWEN3 = Architecture(
+    "Qwen3ForCausalLM",
+    "qwen3",
+    "AutoModelForCausalLM",
+    switches=DECODER | LLAMA_FAMILY | {"qk_norm": True, "bias": False},
+    settings=GATED_SETTINGS,
+    modules=GATED_MODULES
+    | {
+        "blocks.*.attention.query_norm": "model.layers.*.self_attn.q_norm",
+        "blocks.*.attention.key_norm": "model.layers.*.self_attn.k_norm",
+    },
+    required_hf_values={"hidden_act": ("silu", "swish"), "attention_bias": (False,)},
+    silent=SILENT | {"num_key_value_heads": 32, "head_dim": 128},
+    splits_width=False,
+)
+LLAMA = Architecture(
+    "LlamaForCausalLM",
+    "llama",
+    "AutoModelForCausalLM",
+    switches=DECODER | LLAMA_FAMILY | {"qk_norm": False},
+    settings=GATED_SETTINGS | {"bias": "attention_bias mlp_bias"},
+    modules=GATED_MODULES,
+    required_hf_values={"hidden_act": ("silu", "swish")},
+    silent=SILENT | {"attention_bias": False, "mlp_bias": False},
+)
+EUROBERT = Architecture(
+    "EuroBertForMaskedLM",
+    "eurobert",
+    "AutoModelForMaskedLM",
+    switches=DECODER | LLAMA_FAMILY | {"arch": "encoder", "qk_norm": False, "bias": False},
+    settings=GATED_SETTINGS,
+    modules=GATED_MODULES,
+    required_hf_values={
+        "hidden_act": ("silu", "swish"),
+        "attention_bias": (False,),
+        "mlp_bias": (False,),
+    },
+    silent=SILENT | {"rms_norm_eps": 1e-5},
+)
+
+ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
+PEGASUS_BLOCK = {
+    "attention_norm": "self_attn_layer_norm",
+    **{f"attention.{ours}": f"self_attn.{theirs}" for ours, theirs in ATTENTION.items()},
+    "cross_norm": "encoder_attn_layer_norm",
+    **{f"cross_attention.{ours}": f"encoder_attn.{theirs}" for ours, theirs in ATTENTION.items()},
+    "feed_forward_norm": "final_layer_norm",
+    "feed_forward.up": "fc1",
+    "feed_forward.down": "fc2",
+}
+PEGASUS = Architecture(
+    "PegasusForConditionalGeneration",
+    "pegasus",
+    "AutoModelForSeq2SeqLM",
+    switches=GPT2.switches
+    | {"arch": "encoder_decoder", "position": "sinusoidal", "norm_eps": 1e-5},
+    settings={
+        "vocab_size": "vocab_size",
+        "layers": "encoder_layers decoder_layers",
+        "d_model": "d_model",
+        "heads": "encoder_attention_heads decoder_attention_heads",
+        "d_ff": "encoder_ffn_dim decoder_ffn_dim",
+        "context": "max_position_embeddings",
+        "tie_embeddings": "tie_word_embeddings",
+    },
+    modules={
+        "embedding": "model.shared",
+        **{
+            f"encoder.blocks.*.{ours}": f"model.encoder.layers.*.{theirs}"
+            for ours, theirs in PEGASUS_BLOCK.items()
+        },
+        "encoder.norm": "model.encoder.layer_norm",
+        **{
+            f"blocks.*.{ours}": f"model.decoder.layers.*.{theirs}"
+            for ours, theirs in PEGASUS_BLOCK.items()
+        },
+        "norm": "model.decoder.layer_norm",
+        "head": "lm_head",
+    },
+    required_hf_values={
+        "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
+        "scale_embedding": (True,),
+    },
+    silent={"activation_function": "gelu", "scale_embedding": False, "tie_word_embeddings": True},
+)
+ARCHITECTURES = (GPT2, QWEN3, LLAMA, EUROBERT, PEGASUS)

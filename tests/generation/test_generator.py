@@ -1,0 +1,129 @@
+import pytest
+import torch
+from models import KINDS, PROMPTS, a_model
+
+from gptexp.generation.generate import CpuDecoder, Sampling, generate, stream
+from gptexp.generation.mbr import minimum_bayes_risk
+
+DRAWN = Sampling(0.9, top_k=20, top_p=0.9, min_p=0.01, seed=3)
+
+
+@torch.no_grad()
+def recomputed(model, prompt, count):
+    """The likeliest tokens, each from a pass over all tokens before it."""
+    given = torch.tensor([prompt])
+    length = torch.tensor([len(prompt)])
+    memory = model.encode(given, length) if model.encoder is not None else None
+    tokens = list(prompt if memory is None else prompt[-1:])
+    for _ in range(count):
+        hidden = model(torch.tensor([tokens]), prefix=length, memory=memory)
+        tokens.append(int(model.head(hidden[0, -1]).argmax()))
+    return tokens[-count:]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_cached_and_in_batches_is_recomputed_and_one_by_one(kind, fast, monkeypatch):
+    if not fast:
+        monkeypatch.setattr(CpuDecoder, "of", lambda *_: None)
+    model = a_model(**kind)
+    expected = [recomputed(model, prompt, 12) for prompt in PROMPTS]
+    assert generate(model, PROMPTS, 12, stop=-1) == expected
+    assert [generate(model, [prompt], 12, stop=-1)[0] for prompt in PROMPTS] == expected
+    stop = expected[1][5]  # the batch shrinks where answers end
+    ended = [row[: row.index(stop)] if stop in row else row for row in expected]
+    assert generate(model, PROMPTS, 12, stop) == ended
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        DRAWN,
+        Sampling(num_beams=3, no_repeat_ngram=2),
+        Sampling(repetition_penalty=3.0),
+        Sampling(0.9, mbr_samples=5),
+        Sampling(0.9, mbr_samples=100),
+    ],
+)
+@pytest.mark.parametrize("kind", [{}, {"arch": "prefix"}, {"arch": "encoder_decoder"}])
+def test_what_is_said_depends_on_the_prompt_and_its_seed_only(kind, sampling):
+    model = a_model(**kind)
+    together = generate(model, PROMPTS, 10, 0, sampling, seeds=[7, 8, 9])
+    assert generate(model, PROMPTS[::-1], 10, 0, sampling, seeds=[9, 8, 7]) == together[::-1]
+    assert [
+        generate(model, [PROMPTS[i]], 10, 0, sampling, seeds=[7 + i])[0] for i in range(3)
+    ] == together
+
+
+def test_of_candidates_the_one_that_most_others_resemble_is_given():
+    assert minimum_bayes_risk([[1, 2, 3], [4, 5], [2, 3, 9], [2, 3, 1, 8]]) == [1, 2, 3]
+    assert minimum_bayes_risk([[], [7]]) == []
+    assert minimum_bayes_risk([[7], [], []]) == []
+    model = a_model()
+    drawn = generate(
+        model, [PROMPTS[0]] * 9, 10, -1, Sampling(0.9), seeds=Sampling(seed=7).seeds(9)
+    )
+    assert generate(model, PROMPTS[:1], 10, -1, Sampling(0.9, mbr_samples=9), seeds=[7]) == [
+        minimum_bayes_risk(drawn)
+    ]
+
+
+def test_candidates_are_drawn_a_few_at_a_time(monkeypatch):
+    model, sampling = a_model(), Sampling(0.9, mbr_samples=5)
+    expected = generate(model, PROMPTS, 10, -1, sampling)
+    monkeypatch.setattr("gptexp.generation.generate.ROWS", 3)
+    assert generate(model, PROMPTS, 10, -1, sampling) == expected
+
+
+def test_copies_of_a_prompt_get_answers_of_their_own():
+    model = a_model()
+    drawn = generate(model, [PROMPTS[0]] * 4, 10, -1, DRAWN)
+    assert len({tuple(row) for row in drawn}) == 4
+    assert drawn == generate(model, [PROMPTS[0]] * 4, 10, -1, DRAWN)
+    assert drawn != generate(model, [PROMPTS[0]] * 4, 10, -1, Sampling(0.9, seed=4))
+
+
+def test_a_stream_is_the_same_step_by_step():
+    model = a_model()
+    said = generate(model, PROMPTS, 10, stop=-1)
+    assert [list(row) for row in zip(*stream(model, PROMPTS, 10, stop=-1), strict=True)] == said
+    stop = said[0][2]
+    steps = list(stream(model, PROMPTS[:1], 10, stop))
+    assert steps == [[token] for token in said[0][: said[0].index(stop)]] + [[None]]
+
+
+def test_generation_ends_where_until_says_and_leaves_the_mode_alone():
+    model = a_model().train()
+    free = generate(model, PROMPTS, 10, stop=-1)
+    ended = generate(
+        model, PROMPTS, 10, stop=-1, until=lambda row: row[-1] == free[0][4] or len(row) == 7
+    )
+    assert ended[0] == free[0][: free[0].index(free[0][4]) + 1]
+    assert all(
+        len(row) <= 7 and row == said[: len(row)] for row, said in zip(ended, free, strict=True)
+    )
+    assert model.training
+
+
+def test_a_long_prompt_keeps_its_end_and_none_are_answered():
+    model, long = a_model(), list(range(1, 40))
+    assert generate(model, [], 4, -1) == []
+    assert generate(model, [long], 4, -1) == generate(model, [long[-20:]], 4, -1)
+
+
+def test_what_cannot_work_is_refused():
+    model = a_model()
+    for prompts, most, message in [
+        ([[]], 5, "no tokens"),
+        ([[1]], 0, "max_new_tokens=0: must be between 1 and 23"),
+        ([[1]], 24, "max_new_tokens=24"),
+        ([[1, 50]], 5, "token 50 of a prompt: the vocabulary has 0 to 49"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            generate(model, prompts, most, 0)
+    with pytest.raises(ValueError, match="arch=encoder: does not generate"):
+        generate(a_model(arch="encoder"), [[1]], 5, 0)
+    with pytest.raises(ValueError, match="3 answers to one prompt: num_beams=2"):
+        generate(model, [[1]] * 3, 5, 0, Sampling(num_beams=2))
+    with pytest.raises(ValueError, match="weights=int4: not a format"):
+        generate(model, [[1]], 5, 0, weights="int4")

@@ -1,0 +1,40 @@
+"""Small models for tests."""
+
+import torch
+
+from gptexp.model import Transformer, TransformerConfig
+
+PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14]]
+SHAPE = {
+    "vocab_size": 50,
+    "layers": 2,
+    "d_model": 32,
+    "heads": 4,
+    "kv_heads": 2,
+    "d_ff": 48,
+    "context": 24,
+}
+GPT2 = {
+    "position": "learned",
+    "norm": "layer",
+    "feed_forward": "gelu",
+    "qk_norm": False,
+    "bias": True,
+    "kv_heads": 4,
+}
+KINDS = [
+    {},
+    GPT2,
+    {"feed_forward": "relu2", "tie_embeddings": False, "position": "sinusoidal"},
+    {"arch": "prefix"},
+    {"arch": "encoder_decoder"},
+    {**GPT2, "arch": "encoder_decoder", "position": "sinusoidal"},
+]
+
+
+def a_model(**switches) -> Transformer:
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(**{**SHAPE, **switches}))
+    for parameter in model.parameters():  # zero-initialised outputs would hide mistakes
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()

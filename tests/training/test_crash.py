@@ -1,0 +1,155 @@
+"""What stops a run before its weights are harmed."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import BROKEN, command
+
+from gptexp.checkpoints import checkpoint
+from gptexp.distributed import launcher
+from gptexp.errors import RunError
+from gptexp.model import Transformer
+from gptexp.replay import changed
+from gptexp.run import run
+from gptexp.runs.run_folder import RunFolder, find_run
+from gptexp.training.replay import replay
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["trainer.devices=2"], ["trainer.devices=2", "trainer.strategy=fsdp"]], ids=len
+)
+def test_a_nan_stops_before_the_update_and_replay_shows_it(
+    more, pairs_words, translation, tmp_path
+):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(BROKEN)
+    environment = {"PYTHONPATH": str(tmp_path / "site")}
+    constant = ["optim=adamw", "optim.schedule=constant", "optim.warmup_steps=0"]
+    process = command(*pairs_words, *constant, *more, **environment)
+    _, said = process.communicate()
+    assert process.returncode == 1, said
+    assert said.count("step 6: the loss is not finite") == 1
+    assert "Traceback" not in said
+    folder = find_run("latest")
+    crash = folder.read("crash")
+    assert crash["step"] == 6
+    assert sum(map(len, crash["examples"])) == 8
+    before = run(translation(*constant, "trainer.max_steps=6", "outputs=six", *more))
+    files = [f.checkpoints / "step-000006" / "model.safetensors" for f in (folder, before)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+    def replay(*words):
+        words = [sys.executable, "-m", "gptexp.replay", str(folder.path), *words]
+        return subprocess.run(
+            words, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+        )
+
+    assert "loss nan" in replay().stdout
+    done = replay("--skip")
+    assert done.returncode == 0, done.stderr
+    assert find_run("latest").result()["status"] == "finished"
+
+
+def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(
+    translation, monkeypatch, capsys
+):
+    plain = run(translation("outputs=plain", "optim=adamw"))
+    loss = Transformer.loss
+
+    def needs_memory(self, **inputs):
+        if self.training and len(inputs["tokens"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(self, **inputs)
+
+    monkeypatch.setattr(Transformer, "loss", needs_memory)
+    folder = run(translation("outputs=small", "optim=adamw"))
+    said = capsys.readouterr().err
+    assert "out of memory with 8 sequences at once; now 4, the global batch stays" in said
+    assert "now 2" in said
+    for a, b in zip(plain.metrics(), folder.metrics(), strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
+        assert a["tokens"] == b["tokens"]
+    monkeypatch.setattr(
+        Transformer, "loss", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("x"))
+    )
+    with pytest.raises(RunError, match="one sequence at a time"):
+        run(translation("outputs=none"))
+
+
+def test_a_rank_that_dies_ends_the_others_and_is_named_once(pairs_words, tmp_path):
+    (tmp_path / "site").mkdir()
+    dies = BROKEN.replace(
+        'float("nan") if', "1 / 0 if __import__('os').environ.get('RANK') == '1' and"
+    )
+    (tmp_path / "site" / "sitecustomize.py").write_text(dies)
+    process = command(*pairs_words, "trainer.devices=2", PYTHONPATH=str(tmp_path / "site"))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.count("Traceback") == 1, said
+    assert "rank 1 failed first" in said
+    assert "ZeroDivisionError" in said
+    assert json.loads((find_run("latest").path / "result.json").read_text())["status"] in (
+        "failed",
+        "running",
+    )
+    assert checkpoint.latest_valid(find_run("latest").checkpoints).name == "step-000004"
+
+
+def test_a_rank_without_memory_starts_all_again_with_less(pairs_words, tmp_path):
+    (tmp_path / "site").mkdir()
+    greedy = BROKEN.replace(
+        "        factor",
+        """        import os, torch
+        if self.training and len(inputs["tokens"]) > 2 and os.environ.get("RANK") == "1":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        factor""",
+        1,
+    ).replace('float("nan")', "1.0")
+    (tmp_path / "site" / "sitecustomize.py").write_text(greedy)
+    process = command(*pairs_words, "trainer.devices=2", PYTHONPATH=str(tmp_path / "site"))
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "starting again from the last checkpoint with smaller micro-batches" in said
+    assert find_run("latest").read("micro_batch") == {"micro_batch_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("codes", "first"), [((1, 76), 76), ((1, -9), -9), ((0, 3), 3), ((0, 0), 0)]
+)
+def test_what_memory_did_to_one_rank_counts_before_what_the_others_say(codes, first):
+    end = "import os, sys; code = int(sys.argv[1]); os.kill(os.getpid(), -code) if code < 0 else os._exit(code)"
+    ranks = [subprocess.Popen([sys.executable, "-c", end, str(code)]) for code in codes]
+    for rank in ranks:
+        rank.wait()
+    assert launcher._wait(ranks) == first
+
+
+def test_replay_names_each_example_whose_gradient_alone_is_not_finite(translation, monkeypatch):
+    folder = run(translation("trainer.max_steps=4"))
+    folder.write("crash", step=4)
+    plain = Transformer.loss
+
+    def bad(self, **inputs):
+        of_targets, of_labels = plain(self, **inputs)
+        if int(inputs["tokens"].sum()) % 2:
+            of_targets = (
+                of_targets + (self.embedding.weight.sum() * 0).sqrt()
+            )  # 0, with a gradient of 0 / 0
+        return of_targets, of_labels
+
+    monkeypatch.setattr(Transformer, "loss", bad)
+    found = replay(folder)
+    assert found.is_reproduced
+    assert 1 < len(found.examples) < 8
+
+
+def test_replay_goes_on_with_the_run_and_not_with_what_it_started_from(translation):
+    config = replace(translation(), init="base")
+    went_on = changed(config, RunFolder(Path("outputs/x")), skip=3, lr_factor=None)
+    assert (went_on.init, went_on.resume, went_on.trainer.skip_steps) == (None, "outputs/x", [3])

@@ -1,0 +1,66 @@
+from itertools import pairwise
+
+import pytest
+import torch
+
+from gptexp.checkpoints.load_model import build_model
+from gptexp.config import compose, schema
+from gptexp.training import muon, optimizers
+from gptexp.training.muon import Muon, newton_schulz
+from gptexp.training.schedule import lr_multiplier
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 8), (2, 8, 40), (1, 64, 24)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape):
+    values = torch.linalg.svdvals(newton_schulz(torch.randn(shape), torch.float32))
+    assert ((values > 0.6) & (values < 1.3)).all()
+
+
+def test_muon_follows_torchs_own():
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.ones(24, 12)) for _ in range(2))
+    one = Muon([ours], lr=0.02, momentum=0.95, weight_decay=0.1, dtype=torch.bfloat16)
+    two = torch.optim.Muon([theirs], lr=0.02, momentum=0.95, weight_decay=0.1, nesterov=True)
+    for _ in range(5):
+        ours.grad = torch.randn(24, 12)
+        theirs.grad = ours.grad.clone()
+        one.step()
+        two.step()
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # bf16 inside
+
+
+def test_a_step_of_muon_does_not_depend_on_autocast_or_on_what_is_stacked(monkeypatch):
+    made = []
+    for stacked, dtype in ((1 << 26, torch.float32), (100, torch.bfloat16)):
+        monkeypatch.setattr(muon, "MAX_STACKED_ELEMENTS", stacked)
+        torch.manual_seed(0)
+        weights = [torch.nn.Parameter(torch.randn(12, 8)) for _ in range(3)]
+        for weight in weights:
+            weight.grad = torch.randn(12, 8)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            Muon(weights, lr=0.02, momentum=0.95, weight_decay=0.1, dtype=torch.float32).step()
+        made.append(torch.stack(weights))
+    torch.testing.assert_close(*made, atol=1e-6, rtol=0)
+
+
+def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
+    model = build_model(compose.compose_config(["model=nano"]), vocab_size=50)
+    hidden_ones, adamw = optimizers.build(model, schema.MuonConfig(lr=0.02, adamw_lr=0.005))
+    hidden = {p for p in model.blocks.parameters() if p.ndim == 2}
+    assert {p for group in hidden_ones.param_groups for p in group["params"]} == hidden
+    rest = [p for group in adamw.param_groups for p in group["params"]]
+    assert set(rest) == set(model.parameters()) - hidden
+    assert len(rest) == len(set(rest))
+
+
+def test_the_rate_warms_up_stays_and_decays():
+    config = schema.AdamWConfig(warmup_steps=10, decay_fraction=0.5, final_lr_fraction=0.1)
+    shares = [lr_multiplier(config, step, 100) for step in range(100)]
+    assert shares[0] == pytest.approx(1 / 11)
+    assert shares[10:50] == [1.0] * 40
+    assert all(a > b for a, b in pairwise(shares[49:]))
+    assert shares[-1] == pytest.approx(0.1, abs=0.03)
+    config.schedule = "cosine"
+    assert lr_multiplier(config, 74, 100) == pytest.approx(0.55, abs=0.02)
+    config.schedule = "constant"
+    assert lr_multiplier(config, 99, 100) == 1.0
