@@ -71,7 +71,7 @@ def test_a_text_file_is_cut_into_pieces_that_join_to_the_same_text(text_file):
     pieces = read(text_file, TEXT)
     assert len(pieces) > 100
     assert "".join(piece.fields["text"] for piece in pieces) == text_file.read_text()
-    assert [piece.ends for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert [piece.ends_document for piece in pieces] == [False] * (len(pieces) - 1) + [True]
 
 
 def test_lists_and_other_names_of_fields(tmp_path):
@@ -166,6 +166,6 @@ def test_parallel_lines_and_records_may_be_mixed(tmp_path):
     assert [e.split for e in found] == ["train"] * 2 + ["val"] * 30
 
 
-def test_an_empty_document_is_about_nothing(tmp_path):
+def test_an_empty_document_has_an_empty_group_key(tmp_path):
     (tmp_path / "data.jsonl").write_text('{"text": ""}\n')
-    assert [example.about for example in read(tmp_path / "data.jsonl", TEXT)] == [""]
+    assert [example.group_key for example in read(tmp_path / "data.jsonl", TEXT)] == [""]

@@ -110,7 +110,7 @@ def _write(
     def texts() -> Iterator[tuple[str, str]]:
         for example in shown(_limited(corpus, data.limit, tells=True), "reading"):
             said.append(example.split)
-            yield "\n".join(example.fields.values()), example.about
+            yield "\n".join(example.fields.values()), example.group_key
 
     fractions = {"val": data.val_fraction, "test": data.test_fraction}
     sides = splits.assign(
@@ -228,7 +228,7 @@ class _Writer:
         counts = self.counts
         if self.goes_on_at not in (None, number):
             self._end_document()  # its next piece is in another split
-        self.goes_on_at = None if example.ends else number + 1
+        self.goes_on_at = None if example.ends_document else number + 1
         length = len(encoded.tokens)
         self.tokens.write(np.array(encoded.tokens, self.dtype).tobytes())
         if not self.task.stream:

@@ -59,14 +59,14 @@ class Pretrain(Task):
     ) -> list[TokenizedExample | None]:
         texts = tokenizer.encode_batch([example.fields["text"] for example in examples])
         rows = [
-            [*text, tokenizer.eos] if example.ends else text
+            [*text, tokenizer.eos] if example.ends_document else text
             for text, example in zip(texts, examples, strict=True)
         ]
         others = self._names(examples)
         for number, example in enumerate(examples):
             if (
                 example.split == "train"
-                and example.ends
+                and example.ends_document
                 and (gap := self._gap(example.fields["text"], others))
             ):
                 sentence, rest = tokenizer.encode_batch(list(gap))

@@ -47,7 +47,7 @@ Phrase = Callable[[Locale], str]
 
 
 class Cldr(Corpus):
-    gives = (("source", "target"),)
+    supported_fields = (("source", "target"),)
 
     def __init__(self, config: schema.CldrConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config = config

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gptexp.errors import UserError, nearest
 
 TEXTS = (("text",), ("source", "target"), ("source", "terms"))
-ELSEWHERE = {
+SUGGESTED_SOURCES = {
     ("caption",): "data=images, data=hub or data=scenes",
     ("voice", "text"): "data=recordings or data=spoken",
 }
@@ -31,17 +31,17 @@ class Example:
     split: str | None = (
         None  # one of splits.SPLITS where the source says so; None: assigned by content
     )
-    ends: bool = True  # False: the next example goes on with the same document
+    ends_document: bool = True  # False: the next example goes on with the same document
     media: Callable[[], NDArray] | None = (
         None  # reads a picture's frames or a sound's samples, as in media.py
     )
-    picture: str | None = None  # which it is: several captions can be about one
+    group: str | None = None  # which it is: several captions can be about one
 
     @property
-    def about(self) -> str:
+    def group_key(self) -> str:
         """What examples may have in common only on one side of a split: a picture, a source, a text to be spoken."""
         return (
-            self.picture
+            self.group
             or self.fields.get("source")
             or self.fields.get("text")
             or self.fields.get("caption", "")
@@ -51,7 +51,9 @@ class Example:
 class Corpus(ABC):
     """Examples can be read any number of times, one at a time, in the same order."""
 
-    gives: ClassVar[tuple[tuple[str, ...], ...]] = TEXTS  # fields that a task can ask it for
+    supported_fields: ClassVar[tuple[tuple[str, ...], ...]] = (
+        TEXTS  # fields that a task can ask it for
+    )
     has_fixed_splits: ClassVar[bool] = (
         False  # True: of every example, so that nothing is left to assign
     )
@@ -64,7 +66,7 @@ class Corpus(ABC):
         """What is read: names, versions, hashes, licences. Goes into data.json; the fingerprint is its hash."""
 
 
-def check_names(names: dict[str, str], allowed: tuple[str, ...]) -> None:
+def check_field_names(names: dict[str, str], allowed: tuple[str, ...]) -> None:
     """Refuse a name for a field that is not there.
 
     Raises:
@@ -77,7 +79,7 @@ def check_names(names: dict[str, str], allowed: tuple[str, ...]) -> None:
         )
 
 
-def pick(
+def select_fields(
     record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str], where: str
 ) -> dict[str, str]:
     """Our `fields` out of a record of the user's, whose own names for them are in `names`.

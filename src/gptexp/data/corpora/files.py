@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gptexp.config import schema
-from gptexp.data.corpora.corpus import Corpus, Example, check_names, pick
+from gptexp.data.corpora.corpus import Corpus, Example, check_field_names, select_fields
 from gptexp.errors import UserError, nearest
 from gptexp.files import cached_sha256
 
@@ -28,7 +28,7 @@ PIECES = 2000  # a small file is cut into about as many
 class Files(Corpus):
     def __init__(self, config: schema.FilesConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields, self.cache = config, fields, cache
-        check_names(config.fields, fields)
+        check_field_names(config.fields, fields)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
         self.parallel = {split for split, path in paths.items() if isinstance(path, list)}
         self.parts = {split: self._files(path) for split, path in paths.items() if path}
@@ -103,7 +103,7 @@ class Files(Corpus):
                 yield from self._pieces(file)
             else:
                 for where, record in RECORDS[ending](file, self.config.encoding):
-                    yield Example(pick(record, self.fields, self.config.fields, where))
+                    yield Example(select_fields(record, self.fields, self.config.fields, where))
 
     def _pieces(self, file: Path) -> Iterator[Example]:
         size = min(PIECE, max(256, file.stat().st_size // PIECES))
@@ -112,7 +112,7 @@ class Files(Corpus):
         for line in _lines(file, self.config.encoding, LONGEST):
             for start in range(0, len(line), PIECE):  # a line may be the whole file
                 if length >= size:
-                    yield Example({"text": "".join(piece)}, ends=False)
+                    yield Example({"text": "".join(piece)}, ends_document=False)
                     piece, length = [], 0
                 piece.append(line[start : start + PIECE])
                 length += len(piece[-1])

@@ -12,19 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.config import schema
-from gptexp.data.corpora.corpus import SPLIT_NAMES, TEXTS, Corpus, Example, check_names, pick
+from gptexp.data.corpora.corpus import (
+    SPLIT_NAMES,
+    TEXTS,
+    Corpus,
+    Example,
+    check_field_names,
+    select_fields,
+)
 from gptexp.data.media import Picture
 from gptexp.errors import UserError
 from gptexp.network import hub_is_reachable
 
 
 class Hub(Corpus):
-    gives = (*TEXTS, ("caption",))
+    supported_fields = (*TEXTS, ("caption",))
 
     def __init__(self, config: schema.HubConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields = config, fields
         self.has_pictures = fields == ("caption",)
-        check_names(config.fields, (*fields, "image") if self.has_pictures else fields)
+        check_field_names(config.fields, (*fields, "image") if self.has_pictures else fields)
         self.image = config.fields.get("image", "image")
         self.parts = _load(config)
         if self.has_pictures:
@@ -47,14 +54,14 @@ class Hub(Corpus):
             for number, record in enumerate(part, 1):
                 where = f"{self.config.name}, {name}, row {number}"
                 example = Example(
-                    pick(_flat(record), self.fields, self.config.fields, where), split
+                    select_fields(_flat(record), self.fields, self.config.fields, where), split
                 )
                 if self.has_pictures:
                     stored = record[self.image]
                     if not stored:
                         raise UserError(f"{where}: has no picture")
                     example.media = partial(_picture, stored, where)
-                    example.picture = (
+                    example.group = (
                         sha256(stored["bytes"]).hexdigest() if stored["bytes"] else stored["path"]
                     )
                 yield example

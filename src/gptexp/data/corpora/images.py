@@ -10,7 +10,7 @@ from gptexp.data.media import Picture
 
 
 class Images(Table):
-    media, gives = "image", (("caption",),)
+    media, supported_fields = "image", (("caption",),)
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         return Picture.of(path).frames

@@ -10,7 +10,7 @@ from gptexp.data.media import Sound
 
 
 class Recordings(Table):
-    media, gives = "audio", (("voice", "text"),)
+    media, supported_fields = "audio", (("voice", "text"),)
 
     def read(self, path: Path) -> NDArray[np.int16]:
         return Sound.of(path).samples

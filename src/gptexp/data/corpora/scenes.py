@@ -72,7 +72,7 @@ class Thing:
 
 
 class Scenes(Corpus):
-    gives = (("caption",),)
+    supported_fields = (("caption",),)
 
     def __init__(self, config: schema.ScenesConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config = config

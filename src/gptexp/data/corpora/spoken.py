@@ -39,7 +39,7 @@ SYNCHRONOUS, UTF8 = 2, 1  # of espeak_Initialize's output, and of espeak_Synth's
 
 
 class Spoken(Corpus):
-    gives = (("voice", "text"),)
+    supported_fields = (("voice", "text"),)
 
     def __init__(self, config: schema.SpokenConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.cache = config, cache

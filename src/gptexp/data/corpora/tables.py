@@ -15,7 +15,13 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from gptexp.config import schema
-from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example, check_names, pick
+from gptexp.data.corpora.corpus import (
+    SPLIT_NAMES,
+    Corpus,
+    Example,
+    check_field_names,
+    select_fields,
+)
 from gptexp.data.corpora.files import RECORDS, extension
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256
@@ -28,7 +34,7 @@ class Table(Corpus):
         self, config: schema.MediaTableConfig, fields: tuple[str, ...], cache: Path
     ) -> None:
         self.config, self.fields, self.cache = config, fields, cache
-        check_names(config.fields, (self.media, *fields, "split"))
+        check_field_names(config.fields, (self.media, *fields, "split"))
         self.file = _table(Path(config.path))
 
     @abstractmethod
@@ -60,14 +66,11 @@ class Table(Corpus):
                 raise UserError(
                     f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}"
                 )
-            fields = pick(record, self.fields, self.config.fields, where)
+            fields = select_fields(record, self.fields, self.config.fields, where)
             path = self._path(where, record)
-            picture = str(path) if self.media == "image" else None
+            group = str(path) if self.media == "image" else None
             yield Example(
-                fields,
-                split and SPLIT_NAMES[split],
-                media=partial(self.read, path),
-                picture=picture,
+                fields, split and SPLIT_NAMES[split], media=partial(self.read, path), group=group
             )
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -80,7 +83,10 @@ class Table(Corpus):
 
     def _path(self, where: str, record: dict[str, Any]) -> Path:
         """Where a file is: beside the table, or anywhere by an absolute path."""
-        path = self.file.parent / pick(record, (self.media,), self.config.fields, where)[self.media]
+        path = (
+            self.file.parent
+            / select_fields(record, (self.media,), self.config.fields, where)[self.media]
+        )
         if not path.is_file():
             raise UserError(f"{where}: there is no file {path}")
         return path
