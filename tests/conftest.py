@@ -66,7 +66,7 @@ def patch(module):
         seed_step(seed, step, rank)
     def loss(self, **inputs):
         factor = float("nan") if self.training and now[0] == 6 else 1.0
-        return tuple(part * factor for part in plain(self, **inputs))
+        return (sums := plain(self, **inputs))._replace(targets=sums.targets * factor)
     module.seed_step, module.Transformer.loss = remember, loss
 """
 # A CPU that says of itself whether it has bf16 units.

@@ -11,7 +11,7 @@ PACKAGE = Path(gptexp.__file__).parent
 MAY_IMPORT = {
     "model": {"model"},
     "config": {"config"},
-    "data": {"data", "config"},
+    "data": {"data", "config", "model"},  # the counts of a loss
     "generation": {"generation", "model"},
     "tasks": {"tasks", "data", "model", "generation", "config"},
     "distributed": {"distributed", "config"},

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gptexp.config import compose
 from gptexp.errors import UserError
-from gptexp.tasks import LossSums
+from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.prepare import prepare
 
 
@@ -151,7 +152,9 @@ def test_unknown_characters_are_counted(tiny, text_file):
     )
     assert prepared.store.meta["splits"]["test"]["unknown_bytes"] == 0
     assert other.store.meta["splits"]["test"]["unknown_bytes"] == 3000
-    figures = other.task.loss_metrics(other.store, "test", LossSums(0.0, 0.0, 1000, 0))
+    figures = other.task.loss_metrics(
+        other.store, "test", LossSums(*torch.zeros(3)), LossCounts(targets=1000)
+    )
     assert figures["bits_per_byte"] == pytest.approx(
         8 * 3000 / other.store.meta["splits"]["test"]["bytes"]
     )

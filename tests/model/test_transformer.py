@@ -47,10 +47,10 @@ def test_the_loss_sums_over_targets_and_ignores_padding():
     expected = F.cross_entropy(
         model.head(model(tokens)).view(-1, 50), targets.view(-1), reduction="sum"
     )
-    torch.testing.assert_close(model.loss(tokens, targets)[0], expected)
-    longer = model.loss(F.pad(tokens, (0, 4)), F.pad(targets, (0, 4), value=-100))[0]
+    torch.testing.assert_close(model.loss(tokens, targets).targets, expected)
+    longer = model.loss(F.pad(tokens, (0, 4)), F.pad(targets, (0, 4), value=-100)).targets
     torch.testing.assert_close(longer, expected)
-    nothing = model.loss(tokens, torch.full_like(targets, -100))[0]
+    nothing = model.loss(tokens, torch.full_like(targets, -100)).targets
     assert nothing.item() == 0
     nothing.backward()  # an all-masked micro-batch has a gradient of zero, not NaN
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -63,7 +63,7 @@ def test_recomputed_activations_give_the_same_gradients():
         model = a_model(dropout=0.1).train()
         model.activation_checkpointing = activation_checkpointing
         torch.manual_seed(1)
-        model.loss(tokens, targets)[0].backward()
+        model.loss(tokens, targets).targets.backward()
         gradients.append([p.grad for p in model.parameters()])
     for plain, again in zip(*gradients, strict=True):
         assert torch.equal(plain, again)
@@ -102,7 +102,7 @@ def test_a_decoder_with_an_encoder_reads_the_source_and_pads_nothing_into_the_lo
     prefix = torch.tensor([4, 7])
     for row, (given, end) in enumerate(((4, 9), (7, 12))):
         targets[row, given - 1 : end] = torch.randint(50, (end - given + 1,))
-    together = model.loss(tokens, targets, prefix=prefix)[0]
+    together = model.loss(tokens, targets, prefix=prefix).targets
     alone = torch.zeros(())
     for row, given in enumerate(prefix.tolist()):
         source = tokens[row : row + 1, :given]
@@ -114,7 +114,7 @@ def test_a_decoder_with_an_encoder_reads_the_source_and_pads_nothing_into_the_lo
     torch.testing.assert_close(together, alone)
     changed = tokens.clone()
     changed[0, 0] = (tokens[0, 0] + 1) % 50
-    assert not torch.allclose(model.loss(changed, targets, prefix=prefix)[0], together)
+    assert not torch.allclose(model.loss(changed, targets, prefix=prefix).targets, together)
 
 
 def test_labels_and_tags_have_heads_of_their_own():
@@ -125,7 +125,7 @@ def test_labels_and_tags_have_heads_of_their_own():
         torch.tensor([0, 1, -100, 1]),
     )
     sizes = {"prefix": torch.tensor([2, 3, 2, 4]), "lengths": torch.tensor([6, 5, 4, 6])}
-    of_tags, of_labels = model.loss(tokens, tags, labels=labels, **sizes)
+    of_tags, of_labels, _ = model.loss(tokens, tags, labels=labels, **sizes)
     hidden = model(tokens, lengths=sizes["lengths"])
     torch.testing.assert_close(
         of_tags, F.cross_entropy(model.head(hidden).flatten(0, 1), tags.flatten(), reduction="sum")

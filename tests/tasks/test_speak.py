@@ -80,7 +80,7 @@ def test_the_frames_of_a_sound_are_learned_each_from_those_before():
     assert (batch.tokens < 0).sum(dim=1).tolist() == rows.tolist()
     assert (batch.targets == GOES_ON).sum(dim=1).tolist() == rows.tolist()
     assert (batch.targets == STOPS).sum(dim=1).tolist() == [1] * 5
-    assert batch.total_targets == int((batch.targets >= 0).sum())
+    assert batch.counts.targets == int((batch.targets >= 0).sum())
     assert not batch.masked_rows.equal(learned.batch(np.arange(5), 1, np.arange(5)).masked_rows)
     part = learned.batch(
         np.arange(1, 3), 0, np.arange(5)

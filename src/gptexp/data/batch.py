@@ -7,6 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from gptexp.model.loss import LossCounts
+
 IGNORE = -100  # a position without loss
 FEATURE = -1  # a position without a token: the next row of features stands there
 
@@ -17,12 +19,8 @@ class Batch:
         Tensor  # [B, T] int64, padded on the right; FEATURE where a row of features stands instead
     )
     targets: Tensor  # [B, T] int64, the token to be predicted at each position, or IGNORE
-    total_tokens: int  # tokens of the whole global batch, padding aside
-    total_targets: (
-        int  # valid targets of the whole global batch, over all ranks: the loss is divided by it
-    )
+    counts: LossCounts  # of the whole global batch, over all ranks: the loss is divided by them
     documents: Tensor | None = None  # [B, T] int64, attention stays among equal numbers
-    total_labels: int = 0  # labels of the whole global batch
     lengths: Tensor | None = None  # [B] int64, tokens of each sequence; None: all have T
     prefix: Tensor | None = (
         None  # [B] int64, length of the part that is given (bidirectional under a prefix mask)
@@ -52,10 +50,6 @@ class Batch:
             "masked_rows",
         )
         return {name: getattr(self, name) for name in names}
-
-    def share(self, of_targets: Tensor, of_labels: Tensor) -> Tensor:
-        """What summed losses of a part of the global batch add to its mean: nats a target, and a label."""
-        return of_targets / max(1, self.total_targets) + of_labels / max(1, self.total_labels)
 
     def split(self, size: int | None = None, tokens: int | None = None) -> Iterator[Self]:
         """Micro-batches of sequences of similar length, each cut to its own longest.

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from gptexp.model.attention import Attention, AttentionContext, KVCache, attention_mask
 from gptexp.model.config import TransformerConfig
 from gptexp.model.features import GOES_ON, FeatureEmbedding, FeatureHead, unpad
+from gptexp.model.loss import LossSums
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
 
@@ -180,7 +181,7 @@ class Transformer(nn.Module):
         labels: Tensor | None = None,
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> LossSums:
         """Cross-entropy in nats, summed over the targets [B, T] that are not negative, and over the labels [B].
 
         The head is applied only where there is a target: a summary's loss does not pay for its document. An encoder
@@ -203,20 +204,22 @@ class Transformer(nn.Module):
             masked_rows=masked_rows,
         )
         valid = targets >= 0
+        none = states.new_zeros((), dtype=torch.float32)
         if self.feature_head is not None:
             assert features is not None
             rows = unpad(features, (targets == GOES_ON).sum(dim=1))
             of_targets = self.feature_head.loss(states[valid], targets[valid], rows)
-            return of_targets, torch.zeros_like(of_targets)
+            return LossSums(of_targets, none, none)
         logits = self.head(states[valid])  # [targets, V]
         of_targets = F.cross_entropy(logits.float(), targets[valid], reduction="sum")
         if self.class_head is None or labels is None:
-            return of_targets, torch.zeros_like(of_targets)
+            return LossSums(of_targets, none, none)
         assert prefix is not None
         assert lengths is not None
-        return of_targets, F.cross_entropy(
+        of_labels = F.cross_entropy(
             self.classify(states, prefix, lengths).float(), labels, reduction="sum"
         )
+        return LossSums(of_targets, of_labels, none)
 
     def classify(self, hidden: Tensor, prefix: Tensor, lengths: Tensor) -> Tensor:
         """Logits [B, classes] for pairs of texts, the first of `prefix` [B] tokens, from their hidden states [B, T, C].

@@ -1,5 +1,5 @@
 """One task a file: how an example becomes a sequence, how an answer is scored, what the naive baseline is."""
 
-from gptexp.tasks.task import LossSums, Task, make_task
+from gptexp.tasks.task import Task, make_task
 
-__all__ = ["LossSums", "Task", "make_task"]
+__all__ = ["Task", "make_task"]

@@ -6,8 +6,8 @@ from gptexp.config import schema
 from gptexp.data.datasets.masked_lm import Masked
 from gptexp.data.datasets.windows import SequenceDataset
 from gptexp.data.token_store import TokenStore
+from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.nsp import Nsp
-from gptexp.tasks.task import LossSums
 
 
 class Bert(Nsp):
@@ -16,10 +16,12 @@ class Bert(Nsp):
     def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return Masked(super().sequences(store, split, seed), store.tokenizer, self.config, seed)
 
-    def loss_metrics(self, store: TokenStore, split: str, losses: LossSums) -> dict[str, float]:
-        of_tokens = losses.of_targets / max(1, losses.targets)
+    def loss_metrics(
+        self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
+    ) -> dict[str, float]:
+        of_tokens = float(losses.targets) / max(1, counts.targets)
         return {
-            "loss": losses.mean(),
+            "loss": float(losses.mean(counts)),
             "mask_loss": of_tokens,
             "mask_perplexity": math.exp(min(of_tokens, 700.0)),
         }

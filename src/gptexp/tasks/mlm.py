@@ -13,8 +13,8 @@ from gptexp.data.datasets.windows import SequenceDataset, Windows
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import MASK, Tokenizer
 from gptexp.model import Transformer
+from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.pretrain import Pretrain, unigram_loss
-from gptexp.tasks.task import LossSums
 
 
 class Mlm(Pretrain):
@@ -56,8 +56,10 @@ class Mlm(Pretrain):
             found.append(tokenizer.decode(tokens[0].tolist()))
         return found
 
-    def loss_metrics(self, store: TokenStore, split: str, losses: LossSums) -> dict[str, float]:
-        loss = losses.mean()
+    def loss_metrics(
+        self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
+    ) -> dict[str, float]:
+        loss = float(losses.mean(counts))
         unigram = unigram_loss(store, split) / len(store.tokens(split))
         return {
             "loss": loss,

@@ -19,8 +19,9 @@ from gptexp.data.datasets.windows import SequenceDataset, Windows
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.generation.generate import Sampling
+from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.entities import exchanged, find_entities
-from gptexp.tasks.task import LossSums, Task
+from gptexp.tasks.task import Task
 
 LEAD = re.compile(r"(?P<sentence>.{10,300}?[.!?])\s+(?P<rest>.*)", re.S)
 SHORTEST = 20  # words of the rest
@@ -115,19 +116,21 @@ class Pretrain(Task):
                 "target": store.tokenizer.decode(tokens[middle:end].tolist()),
             }
 
-    def loss_metrics(self, store: TokenStore, split: str, losses: LossSums) -> dict[str, float]:
-        loss, targets = losses.of_targets, losses.targets
-        counts = store.meta["splits"][split]
+    def loss_metrics(
+        self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
+    ) -> dict[str, float]:
+        loss, targets = float(losses.targets), counts.targets
+        sizes = store.meta["splits"][split]
         unigram = unigram_loss(store, split)
         # A token that stands for what the vocabulary lacks is no compression: its text is charged in full.
-        spelled = 8 * counts["unknown_bytes"]
+        spelled = 8 * sizes["unknown_bytes"]
         return {
             "loss": loss / targets,
             "perplexity": math.exp(min(loss / targets, 700.0)),
-            "bits_per_byte": (loss / math.log(2) + spelled) / counts["bytes"],
+            "bits_per_byte": (loss / math.log(2) + spelled) / sizes["bytes"],
             "baseline/loss": unigram / targets,
             "baseline/perplexity": math.exp(unigram / targets),
-            "baseline/bits_per_byte": (unigram / math.log(2) + spelled) / counts["bytes"],
+            "baseline/bits_per_byte": (unigram / math.log(2) + spelled) / sizes["bytes"],
         }
 
 

@@ -2,8 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +19,7 @@ from gptexp.errors import UserError
 from gptexp.generation.decode_state import deduplicate_prompts, picked
 from gptexp.generation.generate import Sampling, generate
 from gptexp.model import Transformer
-
-
-@dataclass
-class LossSums:
-    """Nats summed over the targets and over the labels of a split, and how many there are."""
-
-    of_targets: float
-    of_labels: float
-    targets: int
-    labels: int
-
-    @classmethod
-    def summed(cls, parts: list[Self]) -> Self:
-        return cls(*(sum(values) for values in zip(*map(astuple, parts), strict=True)))
-
-    def mean(self) -> float:
-        """What training minimises: nats a target, and a label."""
-        return self.of_targets / max(1, self.targets) + self.of_labels / max(1, self.labels)
+from gptexp.model.loss import LossCounts, LossSums
 
 
 class Task(ABC):
@@ -107,9 +89,11 @@ class Task(ABC):
         """Prepare what the scores of held-out examples need beside the answers, and measure that itself."""
         return {}
 
-    def loss_metrics(self, store: TokenStore, split: str, losses: LossSums) -> dict[str, float]:
+    def loss_metrics(
+        self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
+    ) -> dict[str, float]:
         """Metrics that follow from the losses over all of a split."""
-        return {"loss": losses.mean()}
+        return {"loss": float(losses.mean(counts))}
 
     def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[Any]) -> list[Any]:
         """What the model says to each."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -15,7 +16,8 @@ from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import autocast
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.model import Transformer
-from gptexp.tasks import LossSums, Task
+from gptexp.model.loss import LossCounts, LossSums
+from gptexp.tasks import Task
 from gptexp.tasks.task import means
 
 BATCH, TOKENS = 32, 1 << 14  # computed at once: at most so many sequences, and about so many tokens
@@ -50,7 +52,8 @@ def evaluate(
 
     Ranks share the batches, which are the same however many ranks there are: so are the figures, to the bit.
     """
-    metrics = task.loss_metrics(store, split, _losses(model, task, store, split, precision, world))
+    losses = _losses(model, task, store, split, precision, world)
+    metrics = task.loss_metrics(store, split, *losses)
     count = task.config.test_examples if task.answers_are_scored else task.config.samples
     examples = list(task.held_out(store, split, count)) if count or task.answers_are_scored else []
     metrics |= task.judge(store, examples) if task.answers_are_scored else {}
@@ -117,21 +120,22 @@ def _losses(
     split: str,
     precision: str,
     world: ProcessGroup,
-) -> LossSums:
-    """Nats summed over all targets and labels of a split, and how many there are."""
+) -> tuple[LossSums, LossCounts]:
+    """Losses summed over a split in float64, and the counts to divide them by."""
     device = model.embedding.weight.device
     model.eval()
     batches = HeldOutDataset(task.sequences(store, split, None), batch_size(task.context))
 
-    def losses(number: int) -> LossSums:
+    def losses(number: int) -> tuple[LossSums, LossCounts]:
         batch = batches[number].to(device)
         with autocast(precision, device):
-            of_targets, of_labels = model.loss(**batch.inputs())
-        return LossSums(
-            float(of_targets), float(of_labels), batch.total_targets, batch.total_labels
-        )
+            sums = model.loss(**batch.inputs())
+        return LossSums(*(part.double().cpu() for part in sums)), batch.counts
 
-    return LossSums.summed(_shared(len(batches), losses, f"{split} loss", world))
+    parts = _shared(len(batches), losses, f"{split} loss", world)
+    return reduce(LossSums.plus, (sums for sums, _ in parts)), reduce(
+        LossCounts.plus, (counts for _, counts in parts)
+    )
 
 
 def _shared(

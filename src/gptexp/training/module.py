@@ -79,7 +79,7 @@ class Module(L.LightningModule):
                 optimizer.zero_grad()
 
         self.step += 1
-        self.tokens += batch.total_tokens
+        self.tokens += batch.counts.tokens
 
     def _backward(self, batch: Batch) -> Tensor:
         """Gradients of the whole batch, and this rank's part of the loss; with smaller micro-batches where needed."""
@@ -111,7 +111,7 @@ class Module(L.LightningModule):
         tokens = None if self.is_sharded else micro_batch_tokens(self.device)
         micro_batches = list(batch.split(self.micro_batch_size, tokens))
         for micro in micro_batches:
-            share = batch.share(*self.model.loss(**micro.inputs()))
+            share = self.model.loss(**micro.inputs()).mean(batch.counts)
             with nullcontext() if micro is micro_batches[-1] else self._gradients_stay_here():
                 self.manual_backward(
                     share * self.world.size
@@ -143,9 +143,8 @@ class Module(L.LightningModule):
             (batch.targets >= 0).sum(),
             0 if batch.labels is None else (batch.labels >= 0).sum(),
         )
-        for metric, value in zip(
-            self.held_out, (*self.model.loss(**batch.inputs()), *counts), strict=True
-        ):
+        sums = self.model.loss(**batch.inputs())
+        for metric, value in zip(self.held_out, (sums.targets, sums.labels, *counts), strict=True):
             metric.update(value)
 
     def on_validation_epoch_start(self) -> None:

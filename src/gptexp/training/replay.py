@@ -57,7 +57,7 @@ def replay(folder: RunFolder) -> Replay:
         [one] = batch.rows(slice(row, row + 1)).split()
         seed_step(config.seed, step, 0)
         with devices.autocast(config.trainer.precision, device):
-            loss = batch.share(*model.loss(**one.inputs()))
+            loss = model.loss(**one.inputs()).mean(batch.counts)
         loss.backward()
         total += (nats := float(loss.detach()))
         if not (math.isfinite(nats) and math.isfinite(_norm(model))):

@@ -26,7 +26,7 @@ def test_hidden_tokens_are_a_function_of_seed_epoch_and_sequence(masked):
     assert one.targets.equal(two.targets)
     alone = sequences.batch(some[3:4], 0, some)
     assert alone.targets[0].equal(one.targets[3])
-    assert alone.total_targets == one.total_targets == int((one.targets != IGNORE).sum())
+    assert alone.counts.targets == one.counts.targets == int((one.targets != IGNORE).sum())
     assert not sequences.batch(some, 1, some).targets.equal(one.targets)
 
 
@@ -66,8 +66,8 @@ def test_ranks_agree_on_the_number_of_targets(masked):
     sequences, _ = masked()
     parts = [StepIndexedDataset(sequences, 1, 8, rank, 2)[3] for rank in range(2)]
     assert (
-        parts[0].total_targets
-        == parts[1].total_targets
+        parts[0].counts.targets
+        == parts[1].counts.targets
         == sum(int((p.targets != IGNORE).sum()) for p in parts)
     )
     assert (HeldOutDataset(sequences, 4, 1, 2)[0].targets != IGNORE).any()

@@ -54,7 +54,7 @@ def test_pairs_change_with_the_epoch_and_with_nothing_else(prepared):
     one, again, later = (pairs.batch(some, epoch, some) for epoch in (0, 0, 1))
     assert one.tokens.equal(again.tokens)
     assert not one.labels.equal(later.labels)
-    assert one.total_labels == 20
+    assert one.counts.labels == 20
 
 
 def test_a_rank_without_sequences_gives_no_labels(prepared):

@@ -60,7 +60,7 @@ class Masked(SequenceDataset):
             everything,
             tokens=torch.from_numpy(tokens),
             targets=torch.from_numpy(targets),
-            total_targets=int((targets != IGNORE).sum()),
+            counts=everything.counts._replace(targets=int((targets != IGNORE).sum())),
         )
         place = {index: row for row, index in enumerate(whole.tolist())}
         return hidden.rows(

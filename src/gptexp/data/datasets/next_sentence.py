@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gptexp.data.batch import IGNORE, Batch
 from gptexp.data.datasets.windows import ExampleDataset
 from gptexp.data.token_store import TokenStore
+from gptexp.model.loss import LossCounts
 
 FOLLOWS, ELSEWHERE = 1, 0
 NEIGHBOURS = 16  # candidates for an exchange, by length of B, on either side
@@ -35,11 +36,10 @@ class NextSentenceDataset(ExampleDataset):
         return Batch(
             torch.from_numpy(tokens),
             torch.full(tokens.shape, IGNORE),
-            total_tokens=sum(
-                len(pairs[index][0]) + len(pairs[index][1]) for index in whole.tolist()
+            LossCounts(
+                labels=len(whole),
+                tokens=sum(len(pairs[index][0]) + len(pairs[index][1]) for index in whole.tolist()),
             ),
-            total_targets=0,
-            total_labels=len(whole),
             lengths=torch.tensor(lengths, dtype=torch.int64),
             prefix=torch.tensor([len(first) for first, *_ in rows], dtype=torch.int64),
             labels=torch.tensor([label for *_, label in rows], dtype=torch.int64),

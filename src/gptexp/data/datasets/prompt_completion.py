@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gptexp.data.batch import FEATURE, IGNORE, Batch
 from gptexp.data.datasets.windows import ExampleDataset
 from gptexp.data.token_store import TokenStore
+from gptexp.model.loss import LossCounts
 
 GOES_ON, STOPS = 0, 1  # targets where features are learned: another row follows, or the sound ends
 LARGEST_SHARE = 0.6  # of the rows of a sequence that are hidden
@@ -61,8 +62,10 @@ class Examples(FeatureDataset):
         return Batch(
             tokens[:, :-1],
             tokens[:, 1:].masked_fill(~learned, IGNORE),
-            total_tokens=int((everything["rows"] + everything["length"] - 1).sum()),
-            total_targets=int(everything["targets"].sum()),
+            LossCounts(
+                targets=int(everything["targets"].sum()),
+                tokens=int((everything["rows"] + everything["length"] - 1).sum()),
+            ),
             lengths=lengths,
             prefix=prefix,
             examples=torch.from_numpy(indices),
@@ -95,8 +98,7 @@ class Speech(FeatureDataset):
         return Batch(
             tokens,
             targets,
-            total_tokens=total,
-            total_targets=int(everything["targets"].sum()),
+            LossCounts(targets=int(everything["targets"].sum()), tokens=total),
             lengths=lengths,
             prefix=prefix,
             examples=torch.from_numpy(indices),

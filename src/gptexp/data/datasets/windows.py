@@ -13,6 +13,7 @@ from gptexp.data.batch import IGNORE, Batch
 from gptexp.data.permutation import splitmix64
 from gptexp.data.token_store import TokenStore
 from gptexp.errors import UserError
+from gptexp.model.loss import LossCounts
 
 
 class SequenceDataset(ABC):
@@ -74,8 +75,7 @@ class Windows(SequenceDataset):
         return Batch(
             torch.from_numpy(tokens),
             torch.from_numpy(targets),
-            total,
-            total,
+            LossCounts(targets=total, tokens=total),
             documents,
             lengths=None if (sizes == longest).all() else torch.from_numpy(sizes),
             examples=torch.from_numpy(indices),
@@ -118,8 +118,7 @@ class TokenClassificationDataset(ExampleDataset):
         return Batch(
             torch.from_numpy(tokens),
             torch.from_numpy(targets),
-            total,
-            total,
+            LossCounts(targets=total, tokens=total),
             lengths=torch.from_numpy(rows["prefix"].astype(np.int64)),
             examples=torch.from_numpy(indices),
         )
