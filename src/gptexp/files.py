@@ -1,12 +1,70 @@
-"""Is a file what was written? Hashes of files, JSON that carries its own, and files that appear whole."""
+"""Files and folders that appear complete or not at all, and checksums that tell whether a file has changed since."""
 
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary file to write; flush it to the disk and rename it to `path` when the block ends.
+
+    Readers see the old file or the new one, never a part. If the block raises, `path` stays as it is.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        fsync(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, "utf8")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder to fill; make it `path` when the block ends, in place of what was there.
+
+    If the block raises, `path` stays as it is. Temporary folders of earlier writers, which were killed, are removed,
+    so writers that can compete for one `path` must hold a lock.
+    """
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        shutil.rmtree(leftover)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        commit_folder(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def commit_folder(temporary: Path, path: Path) -> None:
+    """Flush all files of `temporary` to the disk, then rename it to `path`, in place of what was there."""
+    for entry in (*temporary.rglob("*"), temporary):
+        fsync(entry)
+    shutil.rmtree(path, ignore_errors=True)
+    temporary.rename(path)
+    fsync(path.parent)
+
+
+def fsync(path: Path) -> None:
+    """Force the content of a file, or the entries of a folder, out to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sha256(path: Path) -> str:
@@ -15,46 +73,36 @@ def sha256(path: Path) -> str:
 
 
 def cached_sha256(path: Path, cache: Path) -> str:
-    """Computed once for each state of a file (its inode, size and time): large files are not read at every start."""
-    state = path.stat()
-    known = f"{path.resolve()} {state.st_ino} {state.st_size} {state.st_mtime_ns}"
-    kept = (
-        cache / "sha256" / hashlib.sha256(known.encode("utf8", "surrogateescape")).hexdigest()[:32]
-    )
+    """Return the sha256 of a file, computed once for each inode, size and modification time that it has had."""
+    stat = path.stat()
+    key = f"{path.resolve()} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"
+    name = hashlib.sha256(key.encode("utf8", "surrogateescape")).hexdigest()[:32]
+    entry = cache / "sha256" / name
     try:
-        return loads_checked(kept.read_text())["sha256"]
+        return loads_checked(entry.read_text("utf8"))["sha256"]
     except (OSError, ValueError):
-        found = sha256(path)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(kept) as temporary:
-            temporary.write_text(dumps_with_checksum({"file": str(path), "sha256": found}))
-        return found
-
-
-@contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """A file to write, which then takes the place of `path` at once: whoever reads sees all of it or nothing."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    yield temporary
-    temporary.replace(path)
+        digest = sha256(path)
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        write_text(entry, dumps_with_checksum({"file": str(path), "sha256": digest}))
+        return digest
 
 
 def dumps_with_checksum(values: dict[str, Any]) -> str:
-    """JSON with a hash over the rest of it."""
-    return json.dumps({**values, "seal": _seal(values)}, indent=1)
+    """Serialize `values` as JSON with a checksum over them."""
+    return json.dumps({**values, "checksum": _checksum(values)}, indent=1)
 
 
 def loads_checked(text: str) -> dict[str, Any]:
-    """The values of a sealed JSON text.
+    """Parse what `dumps_with_checksum` wrote.
 
     Raises:
-        ValueError: it is not JSON, or not what was sealed.
+        ValueError: the text is not JSON, or its checksum does not match.
     """
     values = json.loads(text)
-    if not isinstance(values, dict) or values.pop("seal", None) != _seal(values):
+    if not isinstance(values, dict) or values.pop("checksum", None) != _checksum(values):
         raise ValueError("its content is not what was written")
     return values
 
 
-def _seal(values: dict[str, Any]) -> str:
+def _checksum(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

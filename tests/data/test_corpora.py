@@ -8,7 +8,7 @@ from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.docstrings import docstrings
 from gptexp.data.corpora.hub import Hub
 from gptexp.data.corpora.pydocs import Pydocs, summary_pair
-from gptexp.data.splits import near_duplicates
+from gptexp.data.duplicates import first_near_duplicates
 from gptexp.errors import UserError
 
 PAIR = ("source", "target")
@@ -96,7 +96,7 @@ def test_near_duplicates_point_to_the_first(tmp_path):
     (tmp_path / "a.py").write_text(
         "\n".join(f'def f{i}():\n    """Do it {i} times. {words}"""' for i in range(9))
     )
-    assert near_duplicates(docstrings(tmp_path / "a.py")).tolist() == [0] * 9
+    assert first_near_duplicates(docstrings(tmp_path / "a.py")).tolist() == [0] * 9
 
 
 def test_a_package_that_is_not_installed_is_named():

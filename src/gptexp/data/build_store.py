@@ -1,11 +1,11 @@
-"""Building a store: read, split, tokenise, encode and write a corpus, under a lock and renamed when whole.
+"""Build a token store: read a corpus, assign its splits, train a tokenizer, and write the encoded sequences.
 
-Two runs may want it at once, and either may be killed.
+Several runs may want the same store at once, and each may be killed: a store is built under a lock and appears complete
+or not at all.
 """
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -15,72 +15,66 @@ from typing import Any, Self
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.config.run_id import source_fingerprint
-from gptexp.data import splits, tokenizers
+from gptexp.data import tokenizers
 from gptexp.data.corpora import Corpus, Example
-from gptexp.data.progress import shown
-from gptexp.data.token_store import INDEX, ExampleEncoder, TokenizedExample, TokenStore
+from gptexp.data.progress import track_progress
+from gptexp.data.splits import SPLITS, TRAIN, assign_splits
+from gptexp.data.token_store import INDEX_DTYPE, ExampleEncoder, TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
-from gptexp.files import cached_sha256, dumps_with_checksum, loads_checked, sha256
+from gptexp.files import atomic_folder, cached_sha256, dumps_with_checksum, loads_checked, sha256
 
-CHUNK, CHARACTERS = (
-    256,
-    1_000_000,
-)  # encoded at once: at most so many examples, and about so much text
+MAX_CHUNK_EXAMPLES = 256  # a chunk of examples is encoded at once
+MAX_CHUNK_CHARACTERS = 1_000_000
 
 
-def build(
+def build_store(
     corpus: Corpus,
-    task: ExampleEncoder,
+    encoder: ExampleEncoder,
     data: schema.DataConfig,
-    tokenizer: schema.TokenizerConfig,
+    tokenizer_config: schema.TokenizerConfig,
     cache: Path,
-    given: Tokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> TokenStore:
-    """The store of this corpus for this task: opened where it exists, else built.
+    """Open the store of this corpus, encoder and tokenizer; build it first if there is none or it is damaged.
 
     Args:
-        given: a trained tokenizer to use instead of what `tokenizer` asks for (that of the weights we start from).
+        tokenizer: a trained tokenizer, that of the initial weights; it replaces `tokenizer_config`.
 
     Raises:
         UserError: the corpus cannot be read, or a split comes out empty.
     """
-    if isinstance(tokenizer, schema.HFTokenizerConfig) and given is None:
-        given = tokenizers.build(
-            tokenizer, []
-        )  # nothing to train: what its name stands for today is known now
+    if isinstance(tokenizer_config, schema.HFTokenizerConfig) and tokenizer is None:
+        # Needs no training: load it now, so that the key covers its content and not only its name.
+        tokenizer = tokenizers.build(tokenizer_config, [])
     content = {
         "corpus": corpus.describe(),
-        "task": task.settings(),
+        "task": encoder.settings(),
         "split": [data.split, data.val_fraction, data.test_fraction, data.limit],
     }
-    source = source_fingerprint(
-        "data", "tasks"
-    )  # edited code never finds what older code has encoded
-    tokens = given.fingerprint() if given else asdict(tokenizer)
-    folder = cache / "store" / _digest({**content, "tokenizer": tokens, "source": source})
-    if not _is_whole(folder, cache):
+    key = {
+        **content,
+        "tokenizer": tokenizer.fingerprint() if tokenizer else asdict(tokenizer_config),
+        "source": source_fingerprint("data", "tasks"),  # edited code builds a new store
+    }
+    folder = cache / "store" / _digest(key)
+    if not _is_valid(folder, cache):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
-            if not _is_whole(folder, cache):  # another run may have built it while we waited
-                temporary = folder.with_suffix(".tmp")
-                shutil.rmtree(temporary, ignore_errors=True)  # left by a run that was killed
-                temporary.mkdir()
-                try:
-                    _write(temporary, corpus, content, task, data, tokenizer, given)
-                except BaseException:
-                    shutil.rmtree(temporary, ignore_errors=True)
-                    raise
-                shutil.rmtree(folder, ignore_errors=True)
-                temporary.rename(folder)
+            if not _is_valid(folder, cache):  # another run may have built it while this one waited
+                with atomic_folder(folder) as temporary:
+                    _write_store(
+                        temporary, corpus, encoder, data, tokenizer_config, tokenizer, content
+                    )
     return TokenStore(folder)
 
 
-def _is_whole(folder: Path, cache: Path) -> bool:
-    """Whether a store is there, and is what was written; a damaged one is named, to be built again."""
+def _is_valid(folder: Path, cache: Path) -> bool:
+    """Return whether the store exists with all files as they were written. Report a damaged file on stderr."""
     if not folder.is_dir():
         return False
     file = folder / "meta.json"
@@ -96,95 +90,103 @@ def _is_whole(folder: Path, cache: Path) -> bool:
     return True
 
 
-def _write(
+def _write_store(
     folder: Path,
     corpus: Corpus,
-    content: dict[str, Any],
-    task: ExampleEncoder,
+    encoder: ExampleEncoder,
     data: schema.DataConfig,
     tokenizer_config: schema.TokenizerConfig,
-    given: Tokenizer | None,
+    tokenizer: Tokenizer | None,
+    content: dict[str, Any],
 ) -> None:
-    said: list[str | None] = []
-
-    def texts() -> Iterator[tuple[str, str]]:
-        for example in shown(_limited(corpus, data.limit, tells=True), "reading"):
-            said.append(example.split)
-            yield "\n".join(example.fields.values()), example.group_key
-
+    """Write all files of a store; three passes over the corpus, two where the tokenizer needs no training."""
     fractions = {"val": data.val_fraction, "test": data.test_fraction}
-    sides = splits.assign(
-        texts(), "exact" if corpus.has_fixed_splits else data.split, fractions, said
+    examples = track_progress(_usable_examples(corpus, data.limit, report=True), "reading")
+    assigned = assign_splits(
+        (("\n".join(e.fields.values()), e.group_key, e.split) for e in examples),
+        "exact" if corpus.has_fixed_splits else data.split,
+        fractions,
     )
-    if given is None:
-        training = (
-            text
-            for example, side in zip(_limited(corpus, data.limit), sides, strict=True)
-            if side == 0
-            for text in example.fields.values()
-        )
-        tokenizer = tokenizers.build(tokenizer_config, shown(training, "training the tokenizer"))
-    else:
-        tokenizer = given
+    if tokenizer is None:
+        texts = _training_texts(corpus, data.limit, assigned)
+        texts = track_progress(texts, "training the tokenizer")
+        tokenizer = tokenizers.build(tokenizer_config, texts)
     tokenizer.save(folder / "tokenizer.json")
-    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+    token_dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(_Writer(folder, name, dtype, task, tokenizer))
-            for name in splits.SPLITS
+            stack.enter_context(_SplitWriter(folder, split, token_dtype, encoder, tokenizer))
+            for split in SPLITS
         ]
-        done = 0
-        for chunk in _chunks(shown(_limited(corpus, data.limit), "encoding")):
-            for number, example in enumerate(chunk, done):
-                example.split = splits.SPLITS[sides[number]]
-            for number, (encoded, example) in enumerate(
-                zip(task.encode(chunk, tokenizer), chunk, strict=True), done
-            ):
-                writers[sides[number]].add(number, encoded, example)
-            done += len(chunk)
-        counts = {writer.split: writer.counts for writer in writers}
-        feature_size = max(writer.feature_size for writer in writers)
-    _check(counts, fractions, done)
+        _encode(corpus, data.limit, assigned, encoder, tokenizer, writers)
+    counts = {writer.split: writer.counts for writer in writers}
+    _check_no_split_is_empty(counts, fractions, len(assigned))
     files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
-    media = {f"{split}.{kind}" for split in splits.SPLITS for kind in ("features", "media")}
+    # The fingerprint leaves media files out: espeak-ng writes other bytes each time, and `content` has the hashes of
+    # the user's own files.
+    media_files = {f"{split}.{kind}" for split in SPLITS for kind in ("features", "media")}
+    text_files = {name: digest for name, digest in files.items() if name not in media_files}
     meta = {
         **content,
-        # Without media: what espeak-ng says is not the same bytes twice. Their files' hashes are the corpus's.
-        "fingerprint": _digest(
-            {**content, "files": {name: files[name] for name in files if name not in media}}
-        ),
-        "content": _digest({**content, "sides": hashlib.sha256(sides.tobytes()).hexdigest()}),
-        "dtype": dtype.str,
+        "fingerprint": _digest({**content, "files": text_files}),
+        "content": _digest({**content, "sides": hashlib.sha256(assigned.tobytes()).hexdigest()}),
+        "dtype": token_dtype.str,
         "vocab_size": tokenizer.vocab_size,
-        "feature_size": feature_size,
+        "feature_size": max(writer.feature_size for writer in writers),
         "splits": counts,
         "files": files,
     }
     (folder / "meta.json").write_text(dumps_with_checksum(meta))
 
 
-def _digest(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+def _encode(
+    corpus: Corpus,
+    limit: int | None,
+    assigned: NDArray[np.uint8],
+    encoder: ExampleEncoder,
+    tokenizer: Tokenizer,
+    writers: list["_SplitWriter"],
+) -> None:
+    """Encode every example and append it to the files of its split."""
+    first = 0  # number of the chunk's first example
+    for chunk in _chunks(track_progress(_usable_examples(corpus, limit), "encoding")):
+        splits = assigned[first : first + len(chunk)]
+        for example, split in zip(chunk, splits, strict=True):
+            example.split = SPLITS[split]
+        encoded = encoder.encode(chunk, tokenizer)
+        rows = zip(encoded, chunk, splits, strict=True)
+        for number, (sequence, example, split) in enumerate(rows, first):
+            if sequence is not None:
+                writers[split].add(number, sequence, example)
+        first += len(chunk)
 
 
-def _limited(corpus: Corpus, limit: int | None, tells: bool = False) -> Iterator[Example]:
-    """The first `limit` examples that miss nothing, and all that the source holds out itself."""
-    taken = empty = 0
+def _training_texts(
+    corpus: Corpus, limit: int | None, assigned: NDArray[np.uint8]
+) -> Iterator[str]:
+    for example, split in zip(_usable_examples(corpus, limit), assigned, strict=True):
+        if split == TRAIN:
+            yield from example.fields.values()
+
+
+def _usable_examples(corpus: Corpus, limit: int | None, report: bool = False) -> Iterator[Example]:
+    """Yield the examples without an empty field: the first `limit` that can be trained on, and all held-out ones."""
+    num_train = num_empty = 0
     for example in corpus:
-        if _is_empty(example):
-            empty += 1
+        if _has_empty_field(example):
+            num_empty += 1
             continue
         if example.split in (None, "train"):
-            taken += 1
-            if limit is not None and taken > limit:
+            num_train += 1
+            if limit is not None and num_train > limit:
                 continue
         yield example
-    if tells and empty:
-        print(f"{empty:,} examples are left out: a field of theirs is empty", file=sys.stderr)
+    if report and num_empty:
+        print(f"{num_empty:,} examples are left out: a field of theirs is empty", file=sys.stderr)
 
 
-def _is_empty(example: Example) -> bool:
-    """Whether what is asked or what is learned is missing; a document without text ends as any other."""
+def _has_empty_field(example: Example) -> bool:
+    """Return whether a field is empty. A plain text may be: an empty document ends as any other."""
     return "text" not in example.fields and not all(
         text.strip() for text in example.fields.values()
     )
@@ -196,62 +198,72 @@ def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
     for example in examples:
         chunk.append(example)
         characters += sum(map(len, example.fields.values()))
-        if len(chunk) == CHUNK or characters >= CHARACTERS:
+        if len(chunk) == MAX_CHUNK_EXAMPLES or characters >= MAX_CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
     if chunk:
         yield chunk
 
 
-class _Writer:
-    """Appends the sequences of one split."""
+class _SplitWriter:
+    """Appends the sequences of one split to its files, and counts them."""
 
     def __init__(
-        self, folder: Path, split: str, dtype: np.dtype, task: ExampleEncoder, tokenizer: Tokenizer
+        self,
+        folder: Path,
+        split: str,
+        token_dtype: np.dtype,
+        encoder: ExampleEncoder,
+        tokenizer: Tokenizer,
     ) -> None:
-        self.split, self.dtype, self.task, self.tokenizer = split, dtype, task, tokenizer
+        self.split, self.token_dtype = split, token_dtype
+        self.encoder, self.tokenizer = encoder, tokenizer
         self.counts = {"sequences": 0, "tokens": 0, "targets": 0, "bytes": 0, "unknown_bytes": 0}
-        self.goes_on_at: int | None = (
-            None  # number of the example that goes on with an open document
-        )
+        self.num_feature_rows = self.feature_size = 0
+        # Number of the example that continues the open document; None: no document is open.
+        self.continued_by: int | None = None
         self.tokens = (folder / f"{split}.tokens").open("wb")
         self.index = (folder / f"{split}.index").open("wb")
-        self.raw = (folder / f"{split}.jsonl").open("w", encoding="utf8")
-        self.features, self.media = (
-            (folder / f"{split}.{name}").open("wb") for name in ("features", "media")
-        )
-        self.rows = self.feature_size = 0
+        self.features = (folder / f"{split}.features").open("wb")
+        self.media = (folder / f"{split}.media").open("wb")
+        self.fields = (folder / f"{split}.jsonl").open("w", encoding="utf8")
 
-    def add(self, number: int, encoded: TokenizedExample | None, example: Example) -> None:
-        if encoded is None:
-            return
-        counts = self.counts
-        if self.goes_on_at not in (None, number):
+    def add(self, number: int, encoded: TokenizedExample, example: Example) -> None:
+        """Append example `number` of the corpus."""
+        if self.continued_by not in (None, number):
             self._end_document()  # its next piece is in another split
-        self.goes_on_at = None if example.ends_document else number + 1
-        length = len(encoded.tokens)
-        self.tokens.write(np.array(encoded.tokens, self.dtype).tobytes())
-        if not self.task.stream:
-            rows = 0 if encoded.features is None else len(encoded.features)
-            entry = (counts["tokens"], length, encoded.prefix, encoded.targets, self.rows, rows)
-            self.index.write(np.array(entry, INDEX).tobytes())
+        self.continued_by = None if example.ends_document else number + 1
+        if not self.encoder.stream:
+            self._add_to_index(encoded)
             if self.split != "train":
-                self.raw.write(json.dumps(example.fields) + "\n")
+                self.fields.write(json.dumps(example.fields) + "\n")
+        self.tokens.write(np.array(encoded.tokens, self.token_dtype).tobytes())
         if encoded.features is not None and example.media is not None:
             self.feature_size = encoded.features.shape[1]
             self.features.write(encoded.features.tobytes())
-            self.rows += len(encoded.features)
+            self.num_feature_rows += len(encoded.features)
             if self.split != "train":
                 np.save(self.media, example.media())
-        counts["sequences"] += 1
-        counts["tokens"] += length
-        counts["targets"] += encoded.targets
-        learned = example.fields[self.task.fields[-1]]
-        counts["bytes"] += len(learned.encode())
-        counts["unknown_bytes"] += self.tokenizer.unknown_bytes(learned, encoded.tokens)
+        target_text = example.fields[self.encoder.fields[-1]]
+        self.counts["sequences"] += 1
+        self.counts["tokens"] += len(encoded.tokens)
+        self.counts["targets"] += encoded.targets
+        self.counts["bytes"] += len(target_text.encode())
+        self.counts["unknown_bytes"] += self.tokenizer.unknown_bytes(target_text, encoded.tokens)
+
+    def _add_to_index(self, encoded: TokenizedExample) -> None:
+        entry = (
+            self.counts["tokens"],
+            len(encoded.tokens),
+            encoded.prefix,
+            encoded.targets,
+            self.num_feature_rows,
+            0 if encoded.features is None else len(encoded.features),
+        )
+        self.index.write(np.array(entry, INDEX_DTYPE).tobytes())
 
     def _end_document(self) -> None:
-        self.tokens.write(np.array([self.tokenizer.eos], self.dtype).tobytes())
+        self.tokens.write(np.array([self.tokenizer.eos], self.token_dtype).tobytes())
         self.counts["tokens"] += 1
         self.counts["targets"] += 1
 
@@ -259,17 +271,23 @@ class _Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.goes_on_at is not None:
+        if self.continued_by is not None:
             self._end_document()
-        for file in (self.tokens, self.index, self.raw, self.features, self.media):
+        for file in (self.tokens, self.index, self.features, self.media, self.fields):
             file.close()
 
 
-def _check(counts: dict[str, dict[str, int]], fractions: dict[str, float], examples: int) -> None:
-    for split in splits.SPLITS:
+def _check_no_split_is_empty(
+    counts: dict[str, dict[str, int]], fractions: dict[str, float], num_examples: int
+) -> None:
+    for split in SPLITS:
         if counts[split]["sequences"] == 0 and (split == "train" or fractions.get(split, 0) > 0):
             raise UserError(
-                f"the {split} split is empty: the source gives {examples} examples (those about one source or picture "
-                f"stay together, with data.split=near also those that are alike). Give more text, or change data.split "
-                f"(tail cuts by place), data.val_fraction, data.test_fraction"
+                f"the {split} split is empty: the source has {num_examples} examples, and those with the same source, "
+                f"text or image stay in one split (with data.split=near, near-duplicates too). Add text, or change "
+                f"data.split (tail cuts by position), data.val_fraction or data.test_fraction"
             )
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]

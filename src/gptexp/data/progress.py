@@ -1,4 +1,4 @@
-"""How far a long pass over data is: a bar on a terminal or in a notebook, a line now and then elsewhere."""
+"""Progress of a long pass over data: a bar in a terminal or notebook, an occasional line elsewhere."""
 
 import sys
 import time
@@ -8,21 +8,22 @@ from typing import TypeVar
 from tqdm.auto import tqdm
 
 Item = TypeVar("Item")
-QUIET_SECONDS = 30  # between two lines where there is no terminal
+SECONDS_BETWEEN_LINES = 30  # where there is no terminal
 
 
 def is_interactive() -> bool:
+    """Return whether a person watches stderr, in a terminal or a notebook."""
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def shown(
-    items: Iterable[Item], doing: str, unit: str = "examples", total: int | None = None
+def track_progress(
+    items: Iterable[Item], description: str, unit: str = "examples", total: int | None = None
 ) -> Iterator[Item]:
-    """The same items; what takes less than two seconds shows nothing."""
+    """Yield the items and show on stderr how many there were. A pass of less than two seconds shows nothing."""
     if is_interactive():
         yield from tqdm(
             items,
-            doing,
+            description,
             total,
             leave=False,
             unit=f" {unit}",
@@ -31,14 +32,12 @@ def shown(
             dynamic_ncols=True,
         )
         return
-    started = said_at = time.monotonic()
+    start = last_line = time.monotonic()
     for number, item in enumerate(items):
-        if (now := time.monotonic()) - said_at > QUIET_SECONDS:
-            said_at = now
-            of_all = f" of {total:,}" if total else ""
-            print(
-                f"{doing}: {number:,}{of_all} {unit} in {now - started:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+        now = time.monotonic()
+        if now - last_line > SECONDS_BETWEEN_LINES:
+            last_line = now
+            of_total = f" of {total:,}" if total else ""
+            line = f"{description}: {number:,}{of_total} {unit} in {now - start:.0f} s"
+            print(line, file=sys.stderr, flush=True)
         yield item

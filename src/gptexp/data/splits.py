@@ -1,224 +1,150 @@
-"""Train, validation and test by content: near-duplicates stay on one side.
+"""Assign examples to splits so that no two splits share a text, a source or an image.
 
-What a source says is of a kind that must never be trained on, whole packages for instance, is the split `unseen`.
+Rule `near` keeps together examples with the same group key and near-duplicate texts, `exact` only those with the same
+group key, and `tail` cuts the corpus by position. With the first two, the hash of a group's first text chooses its
+split, so that a text keeps its split when the corpus grows.
 
-Texts are sketched by MinHash over word trigrams. Locality-sensitive hashing finds candidates, and those whose sketches
-agree in at least 60 % are joined (Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", ch. 3).
-So are those that are about the same thing: pairs with one source, captions of one picture. A group's side follows from
-a hash of its first text. About 200 bytes of memory an example.
+Examples that a source marks as out of domain, such as whole packages, form the split `unseen` and are never trained on.
+About 200 bytes of memory an example.
 """
 
-import hashlib
-import re
 import sys
-import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gptexp.data.duplicates import (
+    NUM_BANDS,
+    ROWS_PER_BAND,
+    connected_components,
+    duplicate_pairs,
+    minhash_signature,
+    near_duplicate_pairs,
+    normalized_hash,
+)
 from gptexp.data.permutation import splitmix64
 
 SPLITS = ("train", "val", "test", "unseen")
-BANDS, ROWS = (
-    16,
-    3,
-)  # two texts that share 80 % of their trigrams meet in a band with probability 0.99999
-JACCARD_THRESHOLD = (
-    0.6  # share of the hashes of two sketches that agree: an estimate of the Jaccard similarity
-)
-WORDS = 4000  # of a longer text the beginning is enough
+TRAIN, VAL, TEST = 0, 1, 2  # indices into SPLITS
 UNASSIGNED = 255
-# Scripts without spaces count character by character.
-WORD = re.compile(
-    r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
-)
-_KEYS = np.random.SeedSequence(0).generate_state(BANDS * ROWS, np.uint64)
+MIN_EXPECTED_FOR_WARNING = 20  # examples that a split should have before a smaller one is reported
 
 
-def assign(
-    texts: Iterable[tuple[str, str]],
-    rule: str,
-    fractions: dict[str, float],
-    given: list[str | None] | None = None,
+def assign_splits(
+    examples: Iterable[tuple[str, str, str | None]], rule: str, fractions: dict[str, float]
 ) -> NDArray[np.uint8]:
-    """The split of each text, as an index [N] into SPLITS.
+    """Return the split of each example, as an index [N] into SPLITS.
 
     Args:
-        texts: each with what it is about, which is never on two sides.
-        rule: near | exact | tail, as in the schema's Data.split.
-        fractions: share of "val" and "test".
-        given: filled while `texts` is read: the split that the source itself states, or None.
+        examples: (text, group key, fixed split) triples. All examples with the same group key go to the same split. The
+            fixed split is the one that the source states, or None.
+        rule: near | exact | tail, as in `data.split`.
+        fractions: fractions of "val" and "test". A split that the source states itself is not taken from the others.
     """
-    marks, abouts, signatures, lengths = _read(texts, rule)
-    said = np.array(
-        [SPLITS.index(s) if s else UNASSIGNED for s in given or [None] * len(marks)], dtype=np.uint8
-    )
-    free = {name: share for name, share in fractions.items() if SPLITS.index(name) not in said}
-    open_to = (said == UNASSIGNED) | (
-        said == 0
-    )  # a source that states no test split gives one out of its train split
-    split = said.copy()
+    table = _read(examples, rule)
+    fractions = {
+        name: fraction
+        for name, fraction in fractions.items()
+        if SPLITS.index(name) not in table.fixed_splits
+    }
+    # A source that states no test split gives one out of its train split.
+    is_open = np.isin(table.fixed_splits, (UNASSIGNED, TRAIN))
+    assigned = table.fixed_splits.copy()
     if rule == "tail":
-        split[open_to] = _tail(lengths[open_to], free)
-    else:
-        edges = [
-            _duplicate_pairs(abouts[open_to]),
-            *([_near_duplicate_pairs(signatures[open_to])] if rule == "near" else []),
-        ]
-        split[open_to] = _by_group(_groups(int(open_to.sum()), edges), marks[open_to], free)
-        _warn(split[open_to], free, rule)
-    return split
+        assigned[is_open] = _split_by_position(table.lengths[is_open], fractions)
+        return assigned
+    edges = [duplicate_pairs(table.group_hashes[is_open])]
+    if rule == "near":
+        edges.append(near_duplicate_pairs(table.signatures[is_open]))
+    groups = connected_components(int(is_open.sum()), *edges)
+    assigned[is_open] = _split_by_group(groups, table.text_hashes[is_open], fractions)
+    _warn_of_small_splits(assigned[is_open], fractions, rule)
+    return assigned
 
 
-def near_duplicates(texts: Iterable[str]) -> NDArray[np.int64]:
-    """For each text the number of the first that it is alike, directly or over others; its own for the first [N]."""
-    signatures = np.array([minhash_signature(text) for text in texts], np.uint32).reshape(
-        -1, BANDS * ROWS
-    )
-    return _groups(len(signatures), [_near_duplicate_pairs(signatures)])
+@dataclass
+class _Table:
+    """The columns of a corpus that its splits depend on, one row an example."""
+
+    text_hashes: NDArray[np.uint64]  # [N]
+    group_hashes: NDArray[np.uint64]  # [N]
+    signatures: NDArray[np.uint32]  # [N, S]; no rows unless the rule is `near`
+    lengths: NDArray[np.int64]  # [N] characters
+    fixed_splits: NDArray[np.uint8]  # [N]
 
 
-def _read(
-    texts: Iterable[tuple[str, str]], rule: str
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32], NDArray[np.int64]]:
-    marks, abouts, lengths, signatures = bytearray(), bytearray(), bytearray(), bytearray()
-    for text, about in texts:
-        marks += (own := mark(text))
-        abouts += own if about == text else mark(about)
+def _read(examples: Iterable[tuple[str, str, str | None]], rule: str) -> _Table:
+    text_hashes, group_hashes, signatures = bytearray(), bytearray(), bytearray()
+    lengths, fixed_splits = bytearray(), bytearray()
+    for text, group_key, fixed_split in examples:
+        text_hash = normalized_hash(text)
+        text_hashes += text_hash
+        group_hashes += text_hash if group_key == text else normalized_hash(group_key)
         lengths += np.int64(len(text)).tobytes()
+        fixed_splits.append(SPLITS.index(fixed_split) if fixed_split else UNASSIGNED)
         if rule == "near":
             signatures += minhash_signature(text).tobytes()
-    return (
-        np.frombuffer(marks, np.uint64),
-        np.frombuffer(abouts, np.uint64),
-        np.frombuffer(signatures, np.uint32).reshape(-1, BANDS * ROWS),
+    return _Table(
+        np.frombuffer(text_hashes, np.uint64),
+        np.frombuffer(group_hashes, np.uint64),
+        np.frombuffer(signatures, np.uint32).reshape(-1, NUM_BANDS * ROWS_PER_BAND),
         np.frombuffer(lengths, np.int64),
+        np.frombuffer(fixed_splits, np.uint8),
     )
 
 
-def mark(text: str) -> bytes:
-    """Eight bytes that are the same for the same words, however they are spaced and capitalised."""
-    return hashlib.blake2b(
-        " ".join(text.lower().split()).encode("utf8", "surrogatepass"), digest_size=8
-    ).digest()
-
-
-def minhash_signature(text: str) -> NDArray[np.uint32]:
-    """MinHashes [BANDS x ROWS]: the share in which two sketches agree estimates how alike the texts are."""
-    words = WORD.findall(text.lower())[:WORDS] or [text]
-    hashes = np.fromiter(
-        (zlib.crc32(word.encode("utf8", "surrogatepass")) for word in words), np.uint64, len(words)
-    )
-    if len(words) >= 3:
-        hashes = (
-            splitmix64(hashes[:-2])
-            + np.uint64(3) * splitmix64(hashes[1:-1])
-            + np.uint64(7) * splitmix64(hashes[2:])
-        )
-    else:
-        hashes = np.array([zlib.crc32(" ".join(words).encode("utf8", "surrogatepass"))], np.uint64)
-    return (splitmix64(np.unique(hashes)[:, None] ^ _KEYS).min(axis=0) >> np.uint64(32)).astype(
-        np.uint32
-    )
-
-
-Edges = tuple[NDArray[np.int64], NDArray[np.int64]]  # from which text to which
-
-
-def _duplicate_pairs(marks: NDArray[np.uint64]) -> Edges:
-    order = np.argsort(marks, kind="stable")
-    meets = np.flatnonzero(marks[order][1:] == marks[order][:-1])
-    return order[meets], order[meets + 1]
-
-
-def _near_duplicate_pairs(signatures: NDArray[np.uint32]) -> Edges:
-    """Those that meet in a band and are alike."""
-    left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for band in range(BANDS if len(signatures) else 0):
-        keys = np.zeros(len(signatures), np.uint64)
-        for row in range(ROWS):
-            keys = splitmix64(keys + signatures[:, band * ROWS + row].astype(np.uint64))
-        order = np.argsort(keys, kind="stable")
-        meets = np.flatnonzero(keys[order][1:] == keys[order][:-1]) + 1
-        starts = np.maximum.accumulate(
-            np.where(np.r_[True, keys[order][1:] != keys[order][:-1]], np.arange(len(order)), 0)
-        )
-        for other in (
-            meets - 1,
-            starts[meets],
-        ):  # with the one before it, and with the first of the bucket
-            a, b = order[other], order[meets]
-            alike = (signatures[a] == signatures[b]).mean(axis=1) >= JACCARD_THRESHOLD
-            left.append(a[alike])
-            right.append(b[alike])
-    return np.concatenate(left), np.concatenate(right)
-
-
-def _groups(count: int, edges: list[Edges]) -> NDArray[np.int64]:
-    """Connected components [count], labelled by their smallest index."""
-    labels = np.arange(count)
-    a, b = (np.concatenate(side) for side in zip(*edges, strict=True))
-    while True:
-        before = labels
-        smallest = np.minimum(labels[a], labels[b])
-        labels = labels.copy()
-        np.minimum.at(labels, a, smallest)
-        np.minimum.at(labels, b, smallest)
-        labels = labels[labels]
-        if (labels == before).all():
-            return labels
-
-
-def _by_group(
-    groups: NDArray, marks: NDArray[np.uint64], fractions: dict[str, float]
+def _split_by_group(
+    groups: NDArray[np.int64], text_hashes: NDArray[np.uint64], fractions: dict[str, float]
 ) -> NDArray[np.uint8]:
-    names, first, members, sizes = np.unique(
+    """Return the split [N] of each example, equal within a group.
+
+    A group's position in [0, 1) is the hash of its first text: [0, test) is the test split, [test, test + val) the
+    validation split, the rest is trained on.
+    """
+    labels, first_members, group_of, sizes = np.unique(
         groups, return_index=True, return_inverse=True, return_counts=True
     )
-    place = (
-        splitmix64(marks[first]) / 2.0**64
-    )  # in [0, 1), the same for the same text in any corpus
-    place[sizes > max(50, 0.02 * len(groups))] = (
-        1.0  # a chain of boilerplate would swallow a held-out split
-    )
-    side = np.zeros(len(names), np.uint8)
-    low = 0.0
+    positions = splitmix64(text_hashes[first_members]) / 2.0**64
+    # A long chain of boilerplate would fill a held-out split: it is trained on.
+    positions[sizes > max(50, 0.02 * len(groups))] = 1.0
+    split_of_group = np.full(len(labels), TRAIN, np.uint8)
+    start = 0.0
     for name in ("test", "val"):
-        share = fractions.get(name, 0.0)
-        side[(place >= low) & (place < low + share)] = SPLITS.index(name)
-        if (
-            share and not (side == SPLITS.index(name)).any() and (side == 0).sum() > 1
-        ):  # a small corpus: at least one
-            rest = np.flatnonzero(side == 0)
-            side[rest[np.argmin(place[rest])]] = SPLITS.index(name)
-        low += share
-    return side[members]
+        split, fraction = SPLITS.index(name), fractions.get(name, 0.0)
+        split_of_group[(positions >= start) & (positions < start + fraction)] = split
+        is_empty = fraction > 0 and not (split_of_group == split).any()
+        in_train = np.flatnonzero(split_of_group == TRAIN)
+        if is_empty and len(in_train) > 1:  # a small corpus: at least one group
+            split_of_group[in_train[np.argmin(positions[in_train])]] = split
+        start += fraction
+    return split_of_group[group_of]
 
 
-def _warn(split: NDArray[np.uint8], fractions: dict[str, float], rule: str) -> None:
-    for name, share in fractions.items():
-        found, wanted = int((split == SPLITS.index(name)).sum()), share * len(split)
-        if wanted >= 20 and found < wanted / 2:
-            why = (
-                "most are near-duplicates of each other"
-                if rule == "near"
-                else "most are about the same text or picture"
-            )
-            hint = (
-                "; data.split=exact keeps together only what is about the same"
-                if rule == "near"
-                else ""
-            )
+def _split_by_position(
+    lengths: NDArray[np.int64], fractions: dict[str, float]
+) -> NDArray[np.uint8]:
+    """Return the split [N] of each example: the end of the corpus is the test split, before it the validation split."""
+    total = max(1, lengths.sum())
+    centers = np.cumsum(lengths) / total - lengths / total / 2
+    test_start = 1.0 - fractions.get("test", 0.0)
+    val_start = test_start - fractions.get("val", 0.0)
+    held_out = np.where(centers >= test_start, TEST, VAL)
+    return np.where(centers >= val_start, held_out, TRAIN).astype(np.uint8)
+
+
+def _warn_of_small_splits(
+    assigned: NDArray[np.uint8], fractions: dict[str, float], rule: str
+) -> None:
+    reason, hint = "most share their source, text or image", ""
+    if rule == "near":
+        reason = "most are near-duplicates of each other"
+        hint = "; data.split=exact keeps together only those with the same source, text or image"
+    for name, fraction in fractions.items():
+        count, expected = int((assigned == SPLITS.index(name)).sum()), fraction * len(assigned)
+        if expected >= MIN_EXPECTED_FOR_WARNING and count < expected / 2:
             print(
-                f"the {name} split has {found} examples instead of {wanted:.0f}: {why}{hint}",
+                f"the {name} split has {count} examples instead of {expected:.0f}: {reason}{hint}",
                 file=sys.stderr,
             )
-
-
-def _tail(lengths: NDArray[np.int64], fractions: dict[str, float]) -> NDArray[np.uint8]:
-    end = np.cumsum(lengths) / max(1, lengths.sum())
-    test_from = 1.0 - fractions.get("test", 0.0)
-    val_from = test_from - fractions.get("val", 0.0)
-    middle = end - lengths / max(1, lengths.sum()) / 2
-    return np.where(middle >= test_from, 2, np.where(middle >= val_from, 1, 0)).astype(np.uint8)

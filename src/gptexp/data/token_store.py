@@ -1,11 +1,11 @@
-"""The token cache: a corpus encoded once for one task and one tokenizer, memory-mapped from then on.
+"""The token store: a corpus encoded once for one task and one tokenizer, and memory-mapped from then on.
 
-A store is a folder named by a hash of corpus + split + tokenizer + task, and of the code that encodes (building.py).
+A store is a folder named by a hash of corpus, split rule, tokenizer, task and encoding code (see build_store.py).
 
-    store/<key>/meta.json  tokenizer.json  train.tokens  train.index  val.tokens  ...  val.jsonl  test.jsonl
+    store/KEY/meta.json  tokenizer.json  train.tokens  train.index  val.tokens  ...  val.jsonl  test.jsonl
 
-Of pictures and sound there are rows of features beside the tokens (train.features), and what is held out is kept as it
-was (test.media).
+Images and audio add feature rows (train.features). Held-out splits keep the raw fields (test.jsonl) and media
+(test.media), too.
 """
 
 import json
@@ -21,14 +21,14 @@ from gptexp.data.corpora import Example
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.files import loads_checked
 
-INDEX = np.dtype(
+INDEX_DTYPE = np.dtype(
     [
-        ("offset", "<i8"),
-        ("length", "<i4"),
+        ("offset", "<i8"),  # of the example's first token
+        ("length", "<i4"),  # in tokens
         ("prefix", "<i4"),
         ("targets", "<i4"),
-        ("row", "<i8"),
-        ("rows", "<i4"),
+        ("row", "<i8"),  # of the example's first feature row
+        ("rows", "<i4"),  # number of its feature rows
     ]
 )
 
@@ -38,30 +38,29 @@ class TokenizedExample:
     """One sequence as a task lays it out."""
 
     tokens: list[int]
-    prefix: int = 0  # leading tokens that are given: no loss on them unless the task says so
-    targets: int = 0  # positions that have a loss
-    features: NDArray[np.uint8] | None = (
-        None  # [rows, size] patches of a picture, or frames of a sound
-    )
+    prefix: int = 0  # number of leading prompt tokens
+    targets: int = 0  # number of positions with a loss
+    features: NDArray[np.uint8] | None = None  # [rows, size] image patches or audio frames
 
 
 class ExampleEncoder(Protocol):
-    """What the store asks of a task."""
+    """The part of a task that builds its store."""
 
     @property
-    def fields(self) -> tuple[str, ...]: ...
+    def fields(self) -> tuple[str, ...]:
+        """The fields of an example; the last one is the text to learn."""
 
     @property
     def stream(self) -> bool:
-        """True: sequences are windows of one long stream; False: one sequence an example."""
+        """Whether sequences are windows of one long token stream, not one sequence an example."""
 
     def encode(
         self, examples: list[Example], tokenizer: Tokenizer
     ) -> list[TokenizedExample | None]:
-        """None for an example that the task cannot use."""
+        """Encode each example; None where the task cannot use it."""
 
     def settings(self) -> dict[str, Any]:
-        """What `encode` depends on."""
+        """Return all settings that `encode` depends on."""
 
 
 class TokenStore:
@@ -74,43 +73,44 @@ class TokenStore:
 
     @property
     def fingerprint(self) -> str:
-        """Of the corpus, and of all that has come out of it for this task and tokenizer."""
+        """A hash of the corpus and of all sequences encoded from it."""
         return self.meta["fingerprint"]
 
     @property
     def content_fingerprint(self) -> str:
-        """Of corpus, split and task, whatever the tokenizer."""
+        """A hash of corpus, split and task, independent of the tokenizer."""
         return self.meta["content"]
 
     def has(self, split: str) -> bool:
         return self.meta["splits"][split]["sequences"] > 0
 
     def tokens(self, split: str) -> NDArray:
-        """[N] token numbers of a split, one example after the other."""
-        return _mapped(self.folder / f"{split}.tokens", np.dtype(self.meta["dtype"]))
+        """Return the token numbers [N] of a split, one example after the other."""
+        return _memory_map(self.folder / f"{split}.tokens", np.dtype(self.meta["dtype"]))
 
     def index(self, split: str) -> NDArray:
-        """[examples] records of INDEX: where each example's tokens are."""
-        return _mapped(self.folder / f"{split}.index", INDEX)
+        """Return the index [examples] of a split: a record of INDEX_DTYPE for each example."""
+        return _memory_map(self.folder / f"{split}.index", INDEX_DTYPE)
 
     def features(self, split: str) -> NDArray[np.uint8]:
-        """[rows, size] features of a split, one example after the other."""
-        rows = _mapped(self.folder / f"{split}.features", np.dtype(np.uint8))
+        """Return the feature rows [rows, size] of a split, one example after the other."""
+        rows = _memory_map(self.folder / f"{split}.features", np.dtype(np.uint8))
         return rows.reshape(-1, self.meta["feature_size"] or 1)
 
     def examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """The raw fields of a held-out split, for prompts and references; and its `media` as an array, if it has."""
-        media = self.folder / f"{split}.media"
+        """Yield the raw fields of a held-out split's examples; `media` is an array, if the task has features."""
         with (
             (self.folder / f"{split}.jsonl").open(encoding="utf8") as lines,
-            media.open("rb") as arrays,
+            (self.folder / f"{split}.media").open("rb") as arrays,
         ):
             for line in lines:
                 fields = json.loads(line)
-                yield fields | ({"media": np.load(arrays)} if self.meta["feature_size"] else {})
+                if self.meta["feature_size"]:
+                    fields["media"] = np.load(arrays)
+                yield fields
 
 
-def _mapped(path: Path, dtype: np.dtype) -> NDArray:
+def _memory_map(path: Path, dtype: np.dtype) -> NDArray:
     if path.stat().st_size == 0:
         return np.empty(0, dtype)
     return np.memmap(path, dtype, mode="r")

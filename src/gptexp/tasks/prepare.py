@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gptexp.config.compose import cache_folder
 from gptexp.config.schema import Config
-from gptexp.data.build_store import build
+from gptexp.data.build_store import build_store
 from gptexp.data.corpora import open_corpus
 from gptexp.data.splits import SPLITS
 from gptexp.data.token_store import TokenStore
@@ -32,7 +32,7 @@ def prepare(config: Config, tokenizer: Path | None = None) -> TaskData:
     cache = cache_folder(config)
     corpus = open_corpus(config.data, task.fields, cache)
     given = Tokenizer.load(tokenizer) if tokenizer and config.init_digest else None
-    store = build(corpus, task, config.data, config.tokenizer, cache, given)
+    store = build_store(corpus, task, config.data, config.tokenizer, cache, given)
     for split in SPLITS:  # refuses one that is too short, before anything is trained
         if store.has(split):
             task.sequences(store, split, config.seed if split == "train" else None)

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gptexp.data import spectra
 from gptexp.data.media import Sound
-from gptexp.data.progress import shown
+from gptexp.data.progress import track_progress
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.files import atomic_write
@@ -82,7 +82,7 @@ class Recognizer(nn.Module):
         optimizer = torch.optim.AdamW(self.parameters(), RATE, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS)
         draw = np.random.default_rng(0)
-        for _ in shown(range(STEPS), "training the recogniser", "steps", STEPS):
+        for _ in track_progress(range(STEPS), "training the recogniser", "steps", STEPS):
             sounds, texts = [], []
             for entry in index[draw.integers(len(index), size=BATCH)]:
                 rows = features[entry["row"] : entry["row"] + entry["rows"]].reshape(

@@ -5,7 +5,7 @@ import re
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
-from gptexp.data.splits import WORD
+from gptexp.data.duplicates import WORD
 from gptexp.tasks.entities import find_entities, words_of
 from gptexp.tasks.task import TextToText
 

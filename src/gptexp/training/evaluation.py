@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gptexp.data.batches import HeldOutDataset
-from gptexp.data.progress import shown
+from gptexp.data.progress import track_progress
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import autocast
@@ -144,7 +144,7 @@ def _shared(
     """compute(0), ... compute(count - 1), each on one rank, all of them known to every rank."""
     mine = range(world.rank, count, world.size)
     parts = world.gathered(
-        {number: compute(number) for number in shown(mine, doing, "batches", len(mine))}
+        {number: compute(number) for number in track_progress(mine, doing, "batches", len(mine))}
     )
     everything = {number: found for part in parts for number, found in part.items()}
     return [everything[number] for number in range(count)]

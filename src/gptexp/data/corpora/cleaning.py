@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from gptexp.data.splits import mark
+from gptexp.data.duplicates import normalized_hash
 
 OFTEN = 2  # times that a paragraph is let through: licences, notes on a shared base class
 FENCED = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$\n?", re.M | re.S)
@@ -27,7 +27,7 @@ class Cleaner:
                 r"\w\W+\w", paragraph
             ):  # an interactive session, a bare heading
                 continue
-            said = mark(paragraph)
+            said = normalized_hash(paragraph)
             self.said[said] += 1
             if self.said[said] <= OFTEN:
                 kept.append(paragraph.strip("\n"))

@@ -21,17 +21,18 @@ from packaging.requirements import Requirement
 
 from gptexp.config import schema
 from gptexp.config.run_id import source_fingerprint
-from gptexp.data import splits
 from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.data.corpora.docstrings import SHORTEST, docstrings_of
 from gptexp.data.corpora.keyterms import key_terms
-from gptexp.data.progress import shown
+from gptexp.data.duplicates import first_near_duplicates
+from gptexp.data.progress import track_progress
+from gptexp.data.splits import SPLITS, assign_splits
 from gptexp.errors import UserError, nearest
 from gptexp.files import atomic_write, cached_sha256, dumps_with_checksum, loads_checked, sha256
 
 SOURCE = source_fingerprint(
-    "data/corpora/pydocs.py", "data/corpora/docstrings.py", "data/splits.py"
+    "data/corpora/pydocs.py", "data/corpora/docstrings.py", "data/splits.py", "data/duplicates.py"
 )
 SECTION = re.compile(
     r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)",
@@ -126,12 +127,12 @@ class Pydocs(Corpus):
         documents: dict[str, str] = {}  # text -> package; the same text again is the same document
         found = docstrings_of([path for _, path in files])
         read = zip(files, found, strict=True)
-        for (name, _), texts in shown(read, "reading docstrings", "files", len(files)):
+        for (name, _), texts in track_progress(read, "reading docstrings", "files", len(files)):
             for text in texts:
                 documents.setdefault(text, name)
         fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
         if self.config.split == "near":
-            first = splits.near_duplicates(documents)
+            first = first_near_duplicates(documents)
             documents = {
                 text: name
                 for number, (text, name) in enumerate(documents.items())
@@ -141,13 +142,12 @@ class Pydocs(Corpus):
         rule = (
             "exact" if self.config.split == "near" else self.config.split
         )  # near-duplicates are gone
-        sides = splits.assign(zip(documents, documents, strict=True), rule, fractions, said)
+        sides = assign_splits(zip(documents, documents, said, strict=True), rule, fractions)
         with atomic_write(self.file) as temporary:
             with temporary.open("w", encoding="utf8") as out:
                 for (text, name), side in zip(documents.items(), sides, strict=True):
                     out.write(
-                        json.dumps({"package": name, "text": text, "split": splits.SPLITS[side]})
-                        + "\n"
+                        json.dumps({"package": name, "text": text, "split": SPLITS[side]}) + "\n"
                     )
             self.file.with_suffix(".json").write_text(
                 dumps_with_checksum({"sha256": sha256(temporary)})
