@@ -4,6 +4,7 @@ from models import KINDS, PROMPTS, a_model
 
 from gptexp.generation.generate import CpuDecoder, Sampling, generate, stream
 from gptexp.generation.mbr import minimum_bayes_risk
+from gptexp.model import SequenceLayout
 
 DRAWN = Sampling(0.9, top_k=20, top_p=0.9, min_p=0.01, seed=3)
 
@@ -16,7 +17,7 @@ def recomputed(model, prompt, count):
     memory = model.encode(given, length) if model.encoder is not None else None
     tokens = list(prompt if memory is None else prompt[-1:])
     for _ in range(count):
-        hidden = model(torch.tensor([tokens]), prefix=length, memory=memory)
+        hidden = model(torch.tensor([tokens]), SequenceLayout(prefix=length), memory=memory)
         tokens.append(int(model.head(hidden[0, -1]).argmax()))
     return tokens[-count:]
 

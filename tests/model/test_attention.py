@@ -3,6 +3,7 @@ import torch
 
 from gptexp.model import TransformerConfig, attention
 from gptexp.model.attention import Attention, AttentionContext, attend
+from gptexp.model.masks import AttentionMask
 
 
 def test_attention_is_the_formula():
@@ -20,7 +21,7 @@ def test_attention_is_the_formula():
         scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
         heads.append(scores.softmax(dim=-1) @ value)
     torch.testing.assert_close(
-        attention(x, AttentionContext(is_causal=True))[0],
+        attention(x, AttentionContext(AttentionMask(is_causal=True)))[0],
         attention.output(torch.cat(heads, dim=-1)),
     )
 
@@ -37,7 +38,7 @@ def test_single_steps_in_bf16_follow_the_fused_kernel(masked, monkeypatch):
     for limit in (attention.EAGER_ATTENTION_MAX_SCORES, 0):
         monkeypatch.setattr(attention, "EAGER_ATTENTION_MAX_SCORES", limit)
         leaves = [x.clone().requires_grad_() for x in inputs]
-        y = attend(*leaves, mask, is_causal=True)
+        y = attend(*leaves, AttentionMask(mask, is_causal=True))
         y.float().square().sum().backward()
         results.append([y, *(x.grad for x in leaves)])
     for ours, fused in zip(*results, strict=True):

@@ -3,6 +3,8 @@ import torch
 from models import GPT2, a_model
 from torch.nn import functional as F
 
+from gptexp.model import SequenceLayout
+
 MODELS = [{}, GPT2, {"feed_forward": "relu2", "tie_embeddings": False}]
 
 
@@ -23,7 +25,7 @@ def test_documents_of_a_window_do_not_see_each_other(switches):
     model = a_model(**{**switches, "position": "rotary"})  # rotary: positions count from anywhere
     first, second = torch.randint(50, (1, 5)), torch.randint(50, (1, 7))
     documents = torch.tensor([[0] * 5 + [1] * 7])
-    packed = model(torch.cat([first, second], dim=1), documents=documents)
+    packed = model(torch.cat([first, second], dim=1), SequenceLayout(documents=documents))
     torch.testing.assert_close(packed[:, :5], model(first), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(packed[:, 5:], model(second), atol=1e-5, rtol=1e-4)
 
@@ -34,10 +36,8 @@ def test_left_padding_and_the_cache_change_nothing(switches):
     whole = model(tokens)
     padded = F.pad(tokens, (3, 0), value=7)
     cache = model.new_cache(1, 12)
-    starts = torch.tensor([3])
-    parts = [
-        model(padded[:, a:b], cache=cache, starts=starts) for a, b in ((0, 6), (6, 7), (7, 12))
-    ]
+    layout = SequenceLayout(left_padding=torch.tensor([3]))
+    parts = [model(padded[:, a:b], layout, cache=cache) for a, b in ((0, 6), (6, 7), (7, 12))]
     torch.testing.assert_close(torch.cat(parts, dim=1)[:, 3:], whole, atol=1e-5, rtol=1e-4)
 
 
@@ -86,13 +86,13 @@ ARCHS = [
 def test_bidirectional_tokens_see_what_follows_and_no_padding(switches):
     model, tokens = a_model(**switches), torch.randint(50, (1, 9))
     known = torch.tensor([6])
-    given = {"prefix": known} if switches["arch"] == "prefix" else {"lengths": known}
+    layout = SequenceLayout(**{"prefix" if switches["arch"] == "prefix" else "lengths": known})
     changed = tokens.clone()
     changed[:, 5] = (tokens[:, 5] + 1) % 50
-    assert not torch.allclose(model(tokens, **given)[:, 0], model(changed, **given)[:, 0])
+    assert not torch.allclose(model(tokens, layout)[:, 0], model(changed, layout)[:, 0])
     changed = tokens.clone()
     changed[:, 6:] = 0
-    torch.testing.assert_close(model(tokens, **given)[:, :6], model(changed, **given)[:, :6])
+    torch.testing.assert_close(model(tokens, layout)[:, :6], model(changed, layout)[:, :6])
 
 
 @pytest.mark.parametrize("switches", [{}, {**GPT2, "position": "sinusoidal"}])
@@ -126,7 +126,7 @@ def test_labels_and_tags_have_heads_of_their_own():
     )
     sizes = {"prefix": torch.tensor([2, 3, 2, 4]), "lengths": torch.tensor([6, 5, 4, 6])}
     of_tags, of_labels, _ = model.loss(tokens, tags, labels=labels, **sizes)
-    hidden = model(tokens, lengths=sizes["lengths"])
+    hidden = model(tokens, SequenceLayout(lengths=sizes["lengths"]))
     torch.testing.assert_close(
         of_tags, F.cross_entropy(model.head(hidden).flatten(0, 1), tags.flatten(), reduction="sum")
     )

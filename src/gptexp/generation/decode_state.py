@@ -3,6 +3,7 @@
 Legend: B sequences, T tokens, V vocabulary.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gptexp.generation.cpu.decoder import CpuDecoder
+from gptexp.model.attention import EncoderMemory
+from gptexp.model.masks import SequenceLayout
 from gptexp.model.transformer import Transformer
 
 
@@ -50,7 +53,7 @@ class DecodeState:
         self.fast = CpuDecoder.of(model, weights, len(rows))
         device = model.embedding.weight.device
         self.model = model
-        self.memory: tuple[Tensor, Tensor] | None = None
+        self.memory: EncoderMemory | None = None
         if model.encoder is not None:
             lengths = torch.tensor([len(prompt) for prompt in prompts])
             source = torch.tensor(
@@ -63,12 +66,11 @@ class DecodeState:
             [[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=device
         )
         padding = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
-        self.starts = padding if bool(padding.any()) else None
+        self.layout = SequenceLayout(left_padding=padding if bool(padding.any()) else None)
         self.cache = model.new_cache(len(prompts), longest + max_new_tokens)
         hidden = model(
             tokens,
-            prefix=torch.full_like(padding, longest),
-            starts=self.starts,
+            replace(self.layout, prefix=torch.full_like(padding, longest)),
             cache=self.cache,
             memory=self.memory,
             features=None if features is None else _padded(features).to(device),
@@ -81,16 +83,12 @@ class DecodeState:
         """Read one token more of each sequence, [B], or a row of features [B, D] where they are negative."""
         if self.fast is not None:
             self.logits = self.fast.step(
-                tokens, self.cache, self.starts, self.memory and self.memory[1]
+                tokens, self.cache, self.layout, self.memory.mask if self.memory else None
             )
         else:
             rows = None if features is None else features[:, None]
             hidden = self.model(
-                tokens[:, None],
-                starts=self.starts,
-                cache=self.cache,
-                memory=self.memory,
-                features=rows,
+                tokens[:, None], self.layout, cache=self.cache, memory=self.memory, features=rows
             )
             self.logits = self.model.outputs(hidden[:, -1])
 
@@ -99,8 +97,8 @@ class DecodeState:
         places = torch.tensor(rows, device=self.logits.device)
         self.cache.select(places)
         self.logits = self.logits[places]
-        self.starts = self.starts if self.starts is None else self.starts[places]
-        self.memory = self.memory and (self.memory[0][places], self.memory[1][places])
+        self.layout = self.layout.select(places)
+        self.memory = self.memory and self.memory.select(places)
 
 
 def deduplicate_prompts(

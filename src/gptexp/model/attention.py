@@ -1,9 +1,9 @@
-"""Multi-head attention, softmax(Q K^T / sqrt(D)) V (Vaswani et al. 2017, arXiv 1706.03762), its masks and its cache.
+"""Multi-head attention, softmax(Q K^T / sqrt(D)) V (Vaswani et al. 2017, arXiv 1706.03762), and its KV cache.
 
 Legend: B sequences, T tokens, S tokens attended to, C width, H heads, G key/value heads, D size of a head.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptexp.model.config import TransformerConfig
+from gptexp.model.masks import AttentionMask
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import rotate
 
@@ -23,41 +24,47 @@ class KVCache:
 
     keys: Tensor  # [layers, B, G, S, D]
     values: Tensor  # [layers, B, G, S, D]
-    length: int = 0  # tokens seen so far
-    cross: dict[int, tuple[Tensor, Tensor]] = field(
-        default_factory=dict
-    )  # layer -> keys and values of the memory
+    length: int = 0  # tokens in the cache
+    cross: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # layer -> of the memory
 
     @classmethod
     def empty(cls, config: TransformerConfig, batch: int, longest: int, like: Tensor) -> Self:
         shape = (config.layers, batch, config.kv_heads, longest, config.head_dim)
         return cls(like.new_zeros(shape), like.new_zeros(shape))
 
-    def extend(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new tokens' [B, G, T, D] and give back all so far, [B, G, S, D]."""
+    def update(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Append keys and values [B, G, T, D] of new tokens, and return those of all tokens [B, G, S, D]."""
         end = self.length + key.shape[2]
         self.keys[layer, :, :, self.length : end] = key
         self.values[layer, :, :, self.length : end] = value
         return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
 
     def select(self, rows: Tensor) -> None:
-        """Sequence i goes on from what sequence rows[i] was (beam search)."""
+        """Keep the sequences rows [N], in this order; beam search repeats some of them."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
         self.cross = {layer: (key[rows], value[rows]) for layer, (key, value) in self.cross.items()}
 
 
-@dataclass
-class AttentionContext:
-    """What the tokens of one pass may look at."""
+@dataclass(frozen=True, eq=False)
+class EncoderMemory:
+    """Hidden states of an encoder, which the decoder beside it attends to."""
 
-    mask: Tensor | None = (
-        None  # [B or 1, 1, T, S], True where a token may look; None: see is_causal
-    )
-    is_causal: bool = False  # without a mask: all tokens before it, else simply all
+    states: Tensor  # [B, S, C]
+    mask: AttentionMask
+
+    def select(self, rows: Tensor) -> Self:
+        """The memory of the sequences rows [N]."""
+        return replace(self, states=self.states[rows], mask=self.mask.select(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionContext:
+    """The inputs of a layer's attention besides the hidden states."""
+
+    mask: AttentionMask
     rotary: tuple[Tensor, Tensor] | None = None  # cosines and sines of the tokens' positions
     cache: KVCache | None = None
-    memory: Tensor | None = None  # [B, S, C], what an encoder has made of the source
-    memory_mask: Tensor | None = None  # [B, 1, 1, S]
+    memory: EncoderMemory | None = None
 
 
 class Attention(nn.Module):
@@ -75,32 +82,31 @@ class Attention(nn.Module):
         self.query_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
         self.key_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
 
-    def forward(self, x: Tensor, sight: AttentionContext) -> Tensor:
+    def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
         """Self-attention: x [B, T, C] -> [B, T, C]."""
         query, (key, value) = self._queries(x), self._keys_and_values(x)
-        if sight.rotary is not None:
-            query, key = rotate(query, *sight.rotary), rotate(key, *sight.rotary)
-        if sight.cache is not None:
-            key, value = sight.cache.extend(self.layer, key, value)
-        return self._attend(query, key, value, sight.mask, sight.is_causal)
+        if context.rotary is not None:
+            query, key = rotate(query, *context.rotary), rotate(key, *context.rotary)
+        if context.cache is not None:
+            key, value = context.cache.update(self.layer, key, value)
+        return self._attend(query, key, value, context.mask)
 
-    def cross(self, x: Tensor, sight: AttentionContext) -> Tensor:
-        """Cross-attention: x [B, T, C] looks at sight.memory [B, S, C] -> [B, T, C]."""
-        cache = sight.cache
+    def cross(self, x: Tensor, context: AttentionContext) -> Tensor:
+        """Cross-attention to the encoder's memory [B, S, C]: x [B, T, C] -> [B, T, C]."""
+        cache, memory = context.cache, context.memory
+        assert memory is not None
         if cache is not None and self.layer in cache.cross:
             key, value = cache.cross[self.layer]
         else:
-            assert sight.memory is not None
-            key, value = self._keys_and_values(sight.memory)
+            key, value = self._keys_and_values(memory.states)
             if cache is not None:
                 cache.cross[self.layer] = key, value
-        return self._attend(self._queries(x), key, value, sight.memory_mask, is_causal=False)
+        return self._attend(self._queries(x), key, value, memory.mask)
 
     def _queries(self, x: Tensor) -> Tensor:
         query = self.query(x).view(*x.shape[:2], self.heads, self.head_dim)
-        return (query if self.query_norm is None else self.query_norm(query)).transpose(
-            1, 2
-        )  # [B, H, T, D]
+        query = query if self.query_norm is None else self.query_norm(query)
+        return query.transpose(1, 2)  # [B, H, T, D]
 
     def _keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         key = self.key(x).view(*x.shape[:2], self.kv_heads, self.head_dim)
@@ -108,100 +114,36 @@ class Attention(nn.Module):
         key = key if self.key_norm is None else self.key_norm(key)
         return key.transpose(1, 2), value.transpose(1, 2)  # [B, G, T, D] each
 
-    def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool
-    ) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
         key, value = key.to(query.dtype), value.to(query.dtype)
-        y = attend(
-            query, key, value, mask, is_causal, self.dropout if self.training else 0.0
-        )  # [B, H, T, D]
+        dropout = self.dropout if self.training else 0.0
+        y = attend(query, key, value, mask, dropout)  # [B, H, T, D]
         return self.output(y.transpose(1, 2).flatten(2))
 
 
 def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    is_causal: bool,
-    dropout: float = 0.0,
+    query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, dropout: float = 0.0
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(D)) V: query [B, H, T, D], key and value [B, G, S, D] -> [B, H, T, D].
-
-    mask [B or 1, 1, T, S], True where a token may look; without one, is_causal tells.
-    """
+    """softmax(Q K^T / sqrt(D)) V: query [B, H, T, D], key and value [B, G, S, D] -> [B, H, T, D]."""
     B, H, T, D = query.shape  # noqa: N806
     G, S = key.shape[1:3]  # noqa: N806
-    trains_on_cpu = (
+    allowed, is_causal = mask.allowed, mask.allowed is None and mask.is_causal and T > 1
+    trains_in_bf16_on_cpu = (
         query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad
     )
-    if not trains_on_cpu or T * S > EAGER_ATTENTION_MAX_SCORES:
+    if not trains_in_bf16_on_cpu or T * S > EAGER_ATTENTION_MAX_SCORES:
         return F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            mask,
-            dropout,
-            is_causal=is_causal and mask is None and T > 1,
-            enable_gqa=G != H,
+            query, key, value, allowed, dropout, is_causal=is_causal, enable_gqa=G != H
         )
-    # The same in single steps: in bf16 the fused kernel's backward pass takes four times as long on a CPU.
-    if mask is None:
-        mask = torch.ones(T, S, dtype=torch.bool)
-        mask = mask.tril(S - T) if is_causal else mask
-    bias = (
-        torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf).expand(B, H, T, S)
-    )
+    # The same in single operations: the fused kernel's backward pass in bf16 takes four times as long on a CPU.
+    if allowed is None:
+        allowed = torch.ones(T, S, dtype=torch.bool)
+        allowed = allowed.tril(S - T) if is_causal else allowed
+    bias = torch.zeros_like(allowed, dtype=query.dtype).masked_fill_(~allowed, -torch.inf)
+    bias = bias.expand(B, H, T, S)
     if G != H:
         key, value = (x.repeat_interleave(H // G, dim=1) for x in (key, value))
     query, key, value = (x.reshape(B * H, -1, D) for x in (query, key, value))
     scores = torch.baddbmm(bias.reshape(B * H, T, S), query, key.mT, alpha=D**-0.5)
     weights = F.dropout(scores.softmax(dim=-1), dropout)
     return (weights @ value).view(B, H, T, D)
-
-
-def attention_mask(
-    tokens: int,
-    past: int,
-    device: torch.device,
-    *,
-    is_causal: bool = True,
-    starts: Tensor | None = None,
-    documents: Tensor | None = None,
-    prefix: Tensor | None = None,
-    lengths: Tensor | None = None,
-) -> Tensor | None:
-    """Which of past + tokens positions each of the last `tokens` may look at: [B or 1, 1, T, S], or None for all
-    (before it, where is_causal).
-
-    Args:
-        starts: [B], first real position of a sequence that is padded on the left.
-        documents: [B, T], attention stays among equal numbers.
-        prefix: [B], tokens from the start of a sequence that all may look at.
-        lengths: [B], tokens of a sequence that is padded on the right; those of a causal one need no mask.
-    """
-    if is_causal:
-        lengths = None
-    if past > 0 and tokens == 1:  # generating: all that is cached is before it
-        prefix = None
-    if (
-        documents is None
-        and starts is None
-        and prefix is None
-        and lengths is None
-        and (past == 0 or tokens == 1)
-    ):
-        return None
-    rows = torch.arange(past, past + tokens, device=device)[:, None]  # [T, 1]
-    columns = torch.arange(past + tokens, device=device)[None]  # [1, S]
-    mask = (columns <= rows if is_causal else columns >= 0)[None, None].expand(1, 1, tokens, -1)
-    if prefix is not None:
-        mask = mask | (columns < prefix[:, None])[:, None, None]
-    if documents is not None:
-        mask = mask & (documents[:, None, :, None] == documents[:, None, None, :])
-    itself = (columns == rows)[None, None]  # padding sees itself, so that its softmax is not 0/0
-    if starts is not None:
-        mask = mask & (columns >= starts[:, None])[:, None, None] | itself
-    if lengths is not None:
-        mask = mask & (columns < lengths[:, None])[:, None, None] | itself
-    return mask

@@ -162,7 +162,7 @@ def memory(
         )
     elif optimizer != "adamw":
         raise ValueError(f"optimizer={optimizer}: not known. Allowed: muon, adamw")
-    masked = config.arch in ("prefix", "encoder") if masked is None else masked
+    masked = config.arch == "prefix" if masked is None else masked
     kept = ActivationMemory(config, batch, bf16, on_gpu)
     outputs = config.num_token_classes or config.vocab_size
     block = kept.largest_block(tokens, source, masked)

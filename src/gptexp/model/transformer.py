@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from gptexp.model.attention import Attention, AttentionContext, KVCache, attention_mask
+from gptexp.model.attention import Attention, AttentionContext, EncoderMemory, KVCache
 from gptexp.model.config import TransformerConfig
 from gptexp.model.features import GOES_ON, FeatureEmbedding, FeatureHead, unpad
 from gptexp.model.loss import LossSums
+from gptexp.model.masks import SequenceLayout
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
 
@@ -60,10 +61,10 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, sight: AttentionContext) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), sight))
+    def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), context))
         if self.cross_norm is not None and self.cross_attention is not None:
-            x = x + self.dropout(self.cross_attention.cross(self.cross_norm(x), sight))
+            x = x + self.dropout(self.cross_attention.cross(self.cross_norm(x), context))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
@@ -116,60 +117,49 @@ class Transformer(nn.Module):
     def forward(
         self,
         tokens: Tensor,
+        layout: SequenceLayout = SequenceLayout(),
         *,
-        documents: Tensor | None = None,
-        prefix: Tensor | None = None,
-        lengths: Tensor | None = None,
-        starts: Tensor | None = None,
         cache: KVCache | None = None,
-        memory: tuple[Tensor, Tensor] | None = None,
+        memory: EncoderMemory | None = None,
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states after the last norm, [B, T, C]; `outputs` makes logits of them.
+        """Hidden states after the last norm, [B, T, C]; `outputs` turns them into logits.
 
         Args:
             tokens: [B, T]; with a cache, the tokens that follow those in it.
+            layout: documents, prefixes and padding of the sequences.
+            cache: keys and values of the tokens before; those of `tokens` are added.
+            memory: the result of `encode`, for an encoder with decoder.
             features: [B, F, D], embedded at the negative tokens in their order.
             masked_rows: [B, F], True for rows whose embedding is replaced by a learned one.
-            documents: [B, T], attention stays among equal numbers.
-            prefix: [B], tokens that are given; all others may look at them where arch is prefix.
-            lengths: [B], tokens of sequences that are padded on the right.
-            starts: [B], first real position of sequences that are padded on the left.
-            memory: what `encode` gave, for an encoder with decoder.
 
         Raises:
             ValueError: more tokens than the context holds.
         """
         past = cache.length if cache is not None else 0
-        x, rotary = self._embed(tokens, past, starts, features, masked_rows)
-        is_causal = self.config.arch != "encoder"
-        given = prefix if self.config.arch == "prefix" else None
-        mask = attention_mask(
+        x, rotary = self._embed(tokens, past, layout.left_padding, features, masked_rows)
+        mask = layout.mask(
             tokens.shape[1],
             past,
-            tokens.device,
-            is_causal=is_causal,
-            starts=starts,
-            documents=documents,
-            prefix=given,
-            lengths=lengths,
+            device=tokens.device,
+            is_causal=self.config.arch != "encoder",
+            has_prefix=self.config.arch == "prefix",
         )
-        sight = AttentionContext(mask, is_causal, rotary, cache, *(memory or (None, None)))
-        x = self._run_blocks(self.blocks, x, sight)
+        x = self._run_blocks(self.blocks, x, AttentionContext(mask, rotary, cache, memory))
         if cache is not None:
             cache.length += tokens.shape[1]
         return self.norm(x)
 
-    def encode(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Memory [B, S, C] of sources [B, S] of these lengths [B], padded on the right, and its mask [B, 1, 1, S]."""
+    def encode(self, source: Tensor, lengths: Tensor) -> EncoderMemory:
+        """Encode sources [B, S] of these lengths [B], padded on the right."""
         assert self.encoder is not None
         x, rotary = self._embed(source)
-        mask = (torch.arange(source.shape[1], device=source.device)[None] < lengths[:, None])[
-            :, None, None
-        ]
-        x = self._run_blocks(self.encoder.blocks, x, AttentionContext(mask, rotary=rotary))
-        return self.encoder.norm(x), mask
+        mask = SequenceLayout(lengths=lengths).mask(
+            source.shape[1], device=source.device, is_causal=False
+        )
+        x = self._run_blocks(self.encoder.blocks, x, AttentionContext(mask, rotary))
+        return EncoderMemory(self.encoder.norm(x), mask)
 
     def loss(
         self,
@@ -194,14 +184,9 @@ class Transformer(nn.Module):
             source, tokens, targets = split_source_and_target(tokens, targets, prefix)
             memory = self.encode(source, prefix)
         # Not self(...): under FSDP `loss` is the method that is entered from outside.
+        layout = SequenceLayout(documents, prefix, lengths)
         states = self.forward(
-            tokens,
-            documents=documents,
-            prefix=prefix,
-            lengths=lengths,
-            memory=memory,
-            features=features,
-            masked_rows=masked_rows,
+            tokens, layout, memory=memory, features=features, masked_rows=masked_rows
         )
         valid = targets >= 0
         none = states.new_zeros((), dtype=torch.float32)
@@ -250,7 +235,7 @@ class Transformer(nn.Module):
         self,
         tokens: Tensor,
         past: int = 0,
-        starts: Tensor | None = None,
+        left_padding: Tensor | None = None,
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
@@ -261,8 +246,8 @@ class Transformer(nn.Module):
                 f"{past + T} tokens do not fit into a context of {self.config.context}"
             )
         positions = torch.arange(past, past + T, device=tokens.device)[None]  # [1, T]
-        if starts is not None:
-            positions = (positions - starts[:, None]).clamp(min=0)  # [B, T]
+        if left_padding is not None:
+            positions = (positions - left_padding[:, None]).clamp(min=0)  # [B, T]
         x = self.embedding(tokens.clamp(min=0))
         if features is not None:
             assert self.feature_embedding is not None
@@ -283,14 +268,14 @@ class Transformer(nn.Module):
             )
         return self.dropout(x), self.rotary(positions) if self.rotary is not None else None
 
-    def _run_blocks(self, blocks: nn.ModuleList, x: Tensor, sight: AttentionContext) -> Tensor:
+    def _run_blocks(self, blocks: nn.ModuleList, x: Tensor, context: AttentionContext) -> Tensor:
         for block in blocks:
             if (
                 self.activation_checkpointing and self.training
             ):  # Chen et al. 2016, arXiv 1604.06174
-                x = checkpoint(block, x, sight, use_reentrant=False)
+                x = checkpoint(block, x, context, use_reentrant=False)
             else:
-                x = block(x, sight)
+                x = block(x, context)
         return x
 
     @torch.no_grad()

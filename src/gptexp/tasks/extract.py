@@ -16,7 +16,7 @@ from gptexp.data.datasets.windows import SequenceDataset, TokenClassificationDat
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
-from gptexp.model import Transformer
+from gptexp.model import SequenceLayout, Transformer
 from gptexp.tasks.task import Task, TextToText
 
 OUTSIDE, FIRST, FURTHER = range(3)
@@ -102,7 +102,9 @@ class ExtractByTags(Extract):
         )
         device = model.embedding.weight.device
         tags = (
-            model.head(model(padded.to(device), lengths=lengths.to(device))).argmax(dim=-1).tolist()
+            model.head(model(padded.to(device), SequenceLayout(lengths=lengths.to(device))))
+            .argmax(dim=-1)
+            .tolist()
         )
         spans = (
             _spans(row[: len(places)], places)

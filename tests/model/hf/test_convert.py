@@ -10,7 +10,7 @@ from models import GPT2, a_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
-from gptexp.model import TransformerConfig
+from gptexp.model import SequenceLayout, TransformerConfig
 from gptexp.model.hf import convert
 
 SCALED = {
@@ -191,7 +191,7 @@ def test_padding_means_the_same_to_encoders(tmp_path):
     theirs = AutoModelForMaskedLM.from_pretrained(tmp_path)
     expected, found = (
         theirs(source, attention_mask=mask.long()).logits,
-        ours.head(ours(source, lengths=lengths)),
+        ours.head(ours(source, SequenceLayout(lengths=lengths))),
     )
     torch.testing.assert_close(found[mask], expected[mask], atol=1e-5, rtol=1e-5)
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from gptexp.generation.cpu import matmul
 from gptexp.model.attention import KVCache
+from gptexp.model.masks import AttentionMask, SequenceLayout
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import sinusoidal
 from gptexp.model.transformer import Block, Transformer
@@ -94,32 +95,30 @@ class CpuDecoder:
         self,
         tokens: Tensor,
         cache: KVCache,
-        starts: Tensor | None = None,
-        memory_mask: Tensor | None = None,
+        layout: SequenceLayout = SequenceLayout(),
+        memory_mask: AttentionMask | None = None,
     ) -> Tensor:
         """Logits [B, V] of what follows one token more of each sequence, [B]; the cache grows by it.
 
         Args:
-            starts: [B], first real position of sequences that are padded on the left.
-            memory_mask: [B, 1, 1, S], for an encoder with decoder, whose memory the cache has.
+            layout: padding of the sequences on the left.
+            memory_mask: of an encoder's memory, whose keys and values the cache has.
         """
         end = cache.length + 1
-        places = cache.length if starts is None else cache.length - starts  # one, or [B]
+        padding = layout.left_padding
+        places = cache.length if padding is None else cache.length - padding  # one, or [B]
         x = F.embedding(tokens, self.model.embedding.weight)  # [B, C]
         if self.table is not None:
             x = torch.add(self.table[places], x, alpha=self.scale)
         turn = self._turn(places, cache.keys.shape[3]) if self.model.rotary is not None else None
-        mask = None
-        if starts is not None:
-            mask = torch.zeros(len(tokens), 1, 1, end)
-            mask.masked_fill_((torch.arange(end) < starts[:, None])[:, None, None], -torch.inf)
+        mask = layout.mask(1, cache.length)
         keys, values = (
             side.narrow(3, 0, end).unbind() for side in (cache.keys, cache.values)
         )  # [B, G, S, D] each
         for number, layer in enumerate(self.layers):
             x = layer.attend(x, turn, keys[number], values[number], mask)
             if layer.cross is not None:
-                x = layer.attend_to_memory(x, *cache.cross[number], memory_mask)
+                x = layer.attend_to_memory(x, *cache.cross[number], memory_mask or AttentionMask())
             x = layer.feed_forward(x)
         cache.length = end
         return self.head(self.norm(x))
@@ -180,7 +179,7 @@ class _Layer:
         self.up, self.down = _Linear(pack, *up, left=left), _Linear(pack, feed_forward.down)
 
     def attend(
-        self, x: Tensor, turn: Tensor | None, keys: Tensor, values: Tensor, mask: Tensor | None
+        self, x: Tensor, turn: Tensor | None, keys: Tensor, values: Tensor, mask: AttentionMask
     ) -> Tensor:
         """keys and values [B, G, S, D] of all tokens up to this one, whose place is the last and still empty."""
         H, G, D = self.heads, self.kv_heads, self.head_dim  # noqa: N806
@@ -197,7 +196,7 @@ class _Layer:
         return self.output(_single_query_attention(query, keys, values, mask), x)
 
     def attend_to_memory(
-        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: AttentionMask
     ) -> Tensor:
         assert self.cross is not None
         query = self.cross_query(self.cross_norm(x)).view(-1, self.heads, self.head_dim)
@@ -246,12 +245,12 @@ def _norm(module: nn.Module | None) -> tuple[Callable[[Tensor], Tensor], Tensor 
 
 
 def _single_query_attention(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
+    query: Tensor, keys: Tensor, values: Tensor, mask: AttentionMask
 ) -> Tensor:
     """Attention of query [B, H, D] -> [B, H D]; heads that share keys are taken as several queries of one head."""
     B, H, D = query.shape  # noqa: N806
     query = query.view(B, keys.shape[1], -1, D)
-    return F.scaled_dot_product_attention(query, keys, values, mask).reshape(B, H * D)
+    return F.scaled_dot_product_attention(query, keys, values, mask.allowed).reshape(B, H * D)
 
 
 def _is_supported(model: Transformer) -> bool:

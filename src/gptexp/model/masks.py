@@ -1,0 +1,136 @@
+"""Attention masks: which positions a query may attend to, composed from predicates on (query, key) positions.
+
+The composition is that of FlexAttention (Dong et al. 2024, arXiv 2412.05496): a predicate maps positions to booleans,
+and_masks and or_masks combine predicates. SequenceLayout knows which of them a pass needs.
+
+Legend: B sequences, T queries, S keys. A query stands at the position of its token, and so does a key.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Self
+
+import torch
+from torch import Tensor
+
+# Positions of queries [1, 1, T, 1] and of keys [1, 1, 1, S] -> True where attention is allowed, broadcastable to
+# [B, 1, T, S].
+Predicate = Callable[[Tensor, Tensor], Tensor]
+
+
+def causal(query: Tensor, key: Tensor) -> Tensor:
+    return key <= query
+
+
+def same_position(query: Tensor, key: Tensor) -> Tensor:
+    return key == query
+
+
+def first_keys(lengths: Tensor) -> Predicate:
+    """The first lengths [B] keys: a prefix (Raffel et al. 2020, arXiv 1910.10683), or all before right padding."""
+    return lambda _, key: key < lengths[:, None, None, None]
+
+
+def after_left_padding(left_padding: Tensor) -> Predicate:
+    """All keys but the first left_padding [B]."""
+    return lambda _, key: key >= left_padding[:, None, None, None]
+
+
+def same_document(documents: Tensor) -> Predicate:
+    """Queries and keys with equal numbers in documents [B, S]."""
+
+    def allowed(query: Tensor, key: Tensor) -> Tensor:
+        of_queries, of_keys = documents[:, query.flatten()], documents[:, key.flatten()]
+        return of_queries[:, None, :, None] == of_keys[:, None, None, :]
+
+    return allowed
+
+
+def sliding_window(window: int) -> Predicate:
+    """The `window` nearest keys on a side, the query's own among them (Beltagy et al. 2020, arXiv 2004.05150)."""
+    return lambda query, key: (query - key).abs() < window
+
+
+def and_masks(*predicates: Predicate) -> Predicate:
+    return lambda query, key: reduce(torch.logical_and, (p(query, key) for p in predicates))
+
+
+def or_masks(*predicates: Predicate) -> Predicate:
+    return lambda query, key: reduce(torch.logical_or, (p(query, key) for p in predicates))
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMask:
+    """Which keys the queries of one layer may attend to.
+
+    allowed: [B or 1, 1, T or 1, S], True where attention is allowed. None: everywhere, or with `is_causal` at keys up
+    to the query's position.
+    """
+
+    allowed: Tensor | None = None
+    is_causal: bool = False
+
+    def select(self, rows: Tensor) -> Self:
+        """The mask of the sequences rows [N]."""
+        return self if self.allowed is None else replace(self, allowed=self.allowed[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceLayout:
+    """How the sequences of a pass are laid out.
+
+    documents: [B, S], numbers of documents; attention stays among equal numbers.
+    prefix: [B], tokens of the prompt, which every token may attend to where model.arch is prefix.
+    lengths: [B], tokens of sequences that are padded on the right.
+    left_padding: [B], tokens of padding on the left.
+    """
+
+    documents: Tensor | None = None
+    prefix: Tensor | None = None
+    lengths: Tensor | None = None
+    left_padding: Tensor | None = None
+
+    def select(self, rows: Tensor) -> Self:
+        """The layout of the sequences rows [N]."""
+        tensors = {name: x[rows] for name, x in vars(self).items() if x is not None}
+        return replace(self, **tensors)
+
+    def mask(
+        self,
+        queries: int,
+        past: int = 0,
+        *,
+        device: torch.device | None = None,
+        is_causal: bool = True,
+        has_prefix: bool = False,
+        window: int = 0,
+    ) -> AttentionMask:
+        """Build the mask of `queries` tokens that follow `past` tokens in a cache.
+
+        Args:
+            has_prefix: tokens of the prefix attend to each other in both directions.
+            window: keys that a query sees on a side, its own included; 0: all.
+        """
+        is_step = past > 0 and queries == 1  # one token after the cache: all keys are before it
+        order: list[Predicate] = [causal] if is_causal and not is_step else []
+        if has_prefix and self.prefix is not None and order:
+            order = [or_masks(causal, first_keys(self.prefix))]
+        if 0 < window < past + queries:
+            order.append(sliding_window(window))
+        if self.documents is not None:
+            order.append(same_document(self.documents))
+        padding: list[Predicate] = []
+        if self.left_padding is not None:
+            padding.append(after_left_padding(self.left_padding))
+        if self.lengths is not None and not is_causal:  # causal queries never see right padding
+            padding.append(first_keys(self.lengths))
+
+        if not padding and (not order or (order == [causal] and past == 0)):
+            return AttentionMask(is_causal=is_causal)
+        allowed = and_masks(*order, *padding)
+        if order and padding:  # so that no query of the padding is without a key
+            allowed = or_masks(allowed, same_position)
+        query = torch.arange(past, past + queries, device=device)[None, None, :, None]
+        key = torch.arange(past + queries, device=device)[None, None, None, :]
+        return AttentionMask(allowed(query, key), is_causal)
