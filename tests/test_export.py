@@ -205,7 +205,7 @@ def llama(folder, padding=0, **settings):
 def test_a_published_model_goes_on_as_in_transformers(padding, own_folder, verb):
     theirs, wrapped = llama(own_folder / "llama", padding)
     model, tokenizer = load(find_weights("llama"))
-    assert (tokenizer.end, tokenizer.eos, tokenizer.opening) == ("</s>", 1, [0])
+    assert (tokenizer.eos_token, tokenizer.eos, tokenizer.bos_ids) == ("</s>", 1, [0])
     assert (
         len(model.embedding.weight)
         == len(model.head.weight)
@@ -230,7 +230,7 @@ def test_a_published_model_is_trained_further_and_exported(own_folder, trained, 
     given = as_overrides(load(PretrainedFolder(own_folder / "llama"))[0].config)
     folder = trained(*given, "init=llama", "optim=adamw")
     assert folder.config().init_digest
-    assert Tokenizer.load(folder.tokenizer).end == "</s>"
+    assert Tokenizer.load(folder.tokenizer).eos_token == "</s>"
     assert json.loads(verb(export, "latest", "out", "--json"))["architecture"] == "LlamaForCausalLM"
     assert (
         transformers.AutoModelForCausalLM.from_pretrained("out").generation_config.eos_token_id == 1
@@ -264,7 +264,7 @@ def test_a_folder_of_gpt2_without_tokenizer_json_is_read(own_folder):
     assert (
         tokenizer.encode("the tree") == wrapped("the tree", add_special_tokens=False)["input_ids"]
     )
-    assert tokenizer.end == "</s>"
+    assert tokenizer.eos_token == "</s>"
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_model_in_the_local_cache_is_found_without_a_network(own_folder, monke
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("a" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(own_folder / "hub"))
-    assert load(find_weights("some/llama"))[1].end == "</s>"
+    assert load(find_weights("some/llama"))[1].eos_token == "</s>"
 
 
 def test_names_of_runs_come_first(trained):

@@ -126,7 +126,7 @@ class GPT:
         start, features = given, None
         if isinstance(prompt, str):
             asked = self.task.read(prompt, self.tokenizer)
-            start = self.tokenizer.opening + self.task.prompt(asked, self.tokenizer)
+            start = self.tokenizer.bos_ids + self.task.prompt(asked, self.tokenizer)
             given = given if self.task.continues else []
             features = self.task.features(asked)
         if max_new_tokens is None:

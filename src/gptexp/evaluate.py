@@ -36,7 +36,7 @@ def main() -> None:
 
     config = folder.config()
     prepared = prepare(config, folder.tokenizer)
-    if prepared.store.fingerprint != folder.read("data").get("fingerprint"):
+    if prepared.store.fingerprint != folder.read_record("data").get("fingerprint"):
         raise UserError(
             f"{folder.path}: its data has changed since it was trained; figures would not be comparable"
         )
@@ -53,7 +53,7 @@ def main() -> None:
             )
         )
     else:
-        print(tables.sample_lines(found.samples))
+        print(tables.samples_text(found.samples))
         print(tables.metrics_table(found.metrics))
 
 

@@ -17,7 +17,7 @@ from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.cli import parser_of
 from gptexp.config import schema
 from gptexp.errors import RunError, UserError, exits_cleanly
-from gptexp.runs.model_card import card
+from gptexp.runs.model_card import format_model_card
 from gptexp.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
             f"{count:,} parameters ({config.layers} layers, width {config.d_model}, "
             f"vocabulary {config.vocab_size:,})"
         )
-        text = card(
+        text = format_model_card(
             source.path,
             task,
             architecture.name,

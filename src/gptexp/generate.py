@@ -161,7 +161,7 @@ def _by_token(
         raise UserError(
             "--temperature 0 gives the same answer each time: raise it, ask for one sequence, or use --num-beams"
         )
-    prompt = tokenizer.opening + task.prompt(given, tokenizer)
+    prompt = tokenizer.bos_ids + task.prompt(given, tokenizer)
     features = None if (rows := task.features(given)) is None else [rows]
     most = task.max_new_tokens if asked.max_new_tokens is None else asked.max_new_tokens
     wishes = {name: getattr(asked, name) for name in SAMPLING} | (

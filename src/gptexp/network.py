@@ -1,4 +1,4 @@
-"""Whether a server answers, asked once and quickly: libraries retry for minutes where it does not."""
+"""Test quickly whether a server answers: without a network, the libraries retry for minutes."""
 
 import os
 import socket
@@ -7,29 +7,37 @@ from urllib.parse import urlsplit
 
 from gptexp.errors import UserError
 
-PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
+PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+TIMEOUT_SECONDS = 3.0
 
 
 @cache
-def hub_is_reachable(seconds: float = 3.0) -> bool:
+def hub_is_reachable() -> bool:
+    """Return whether the Hugging Face hub answers and HF_HUB_OFFLINE does not forbid it; tested once a process."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         return False
     from huggingface_hub import constants
 
-    return is_reachable(constants.ENDPOINT, seconds)
+    return is_reachable(constants.ENDPOINT)
 
 
-def is_reachable(url: str, seconds: float) -> bool:
+def is_reachable(url: str) -> bool:
+    """Return whether the server of a URL accepts a connection, or a proxy is configured.
+
+    Raises:
+        UserError: the URL names no server.
+    """
     address = urlsplit(url)
-    if any(
-        os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-    ):
-        return True  # a proxy resolves names for us: let the library try
-    port = address.port or PORTS.get(address.scheme)
+    if any(os.environ.get(name) for name in PROXY_VARIABLES):
+        return True  # the proxy resolves the name: let the library try
+    port = address.port or DEFAULT_PORTS.get(address.scheme)
     if port is None:
-        raise UserError(f"{url}: is no address of a server; it begins with https:// or http://")
+        raise UserError(
+            f"{url}: not the address of a server; it must begin with https:// or http://"
+        )
     try:
-        with socket.create_connection((address.hostname or "", port), timeout=seconds):
+        with socket.create_connection((address.hostname or "", port), timeout=TIMEOUT_SECONDS):
             return True
     except OSError:
         return False

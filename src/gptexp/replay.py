@@ -29,7 +29,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     folder = find_run(asked.run)
-    crash = folder.read("crash")
+    crash = folder.read_record("crash")
     if not crash:
         raise UserError(f"{folder.path}: has no crash.json, no step of it was stopped by a guard")
     if asked.skip or asked.lr_factor is not None:

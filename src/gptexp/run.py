@@ -81,7 +81,7 @@ def run(config: Config, suffix: str = "") -> RunFolder:
         if not begun.is_finished:
             if is_first:
                 folder.create(config)
-                folder.write("data", **prepared.store.meta)
+                folder.write_record("data", **prepared.store.meta)
                 prepared.store.tokenizer.save(folder.tokenizer)
             from gptexp.training import fit
 
@@ -129,7 +129,7 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
         raise UserError(
             f"outputs={config.outputs}: no folder to write to ({error.strerror})"
         ) from error
-    stack.enter_context(folder.locked())
+    stack.enter_context(folder.lock())
     is_requeued = (
         int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
     )  # the command comes again, to go on
@@ -147,7 +147,7 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
 
 
 def _same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None:
-    before = folder.read("data").get("fingerprint", fingerprint)
+    before = folder.read_record("data").get("fingerprint", fingerprint)
     if before != fingerprint and "data" not in accepted:
         raise UserError(
             f"{folder.path}: its data has changed since it was trained (fingerprint {before}, now {fingerprint}). "
@@ -228,7 +228,7 @@ def _main() -> None:
     ) as error:  # Hydra's own flags at odds, or a launcher without its cluster
         raise UserError(str(error)) from error
     finally:
-        jobs = log.take()
+        jobs = log.drain()
         if len(jobs) > 1:
             print(tables.sweep_table(jobs), file=sys.stderr)
     if codes := {job.code for job in jobs} - {0}:
@@ -254,7 +254,7 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
             if word.split("=")[0] in neutral
         )
         folder = run(config, suffix)
-        return Job(overrides, folder.name, tables.headline(folder.result()))
+        return Job(overrides, folder.name, tables.primary_metric_text(folder.result()))
     except (UserError, RunError) as error:
         print(f"gptexp: {error}", file=sys.stderr)
         return Job(overrides, None, str(error), error.code)

@@ -31,7 +31,7 @@ def test_a_hugging_face_folder_is_loaded_and_gets_the_tokens_it_lacks(tmp_path):
     plain.save(str(tmp_path / "tokenizer.json"))
     tokenizer = tokenizers.build(schema.HFTokenizerConfig(name=str(tmp_path)), [])
     assert tokenizer.encode("a b") == [0, 1]
-    assert tokenizer.vocab_size == 3 + len(tokenizers.SPECIAL)
+    assert tokenizer.vocab_size == 3 + len(tokenizers.SPECIAL_TOKENS)
 
 
 def test_a_tokenizer_that_is_not_there_is_a_clear_error():

@@ -152,7 +152,7 @@ def test_the_users_own_recordings(own_folder):
     words = [word for word in SMALL if not word.startswith("data.")]
     given = ["data=recordings", "data.path=table.csv"]
     folder = run(compose.compose_config([*words, *given, *TRAIN]))
-    assert folder.read("data")["corpus"]["voices"] == ["ann", "bob"]
+    assert folder.read_record("data")["corpus"]["voices"] == ["ann", "bob"]
     assert 0.25 < Sound.of(own_folder / "1.flac").seconds < 0.35
 
 

@@ -37,7 +37,7 @@ def test_a_nan_stops_before_the_update_and_replay_shows_it(
     assert said.count("step 6: the loss is not finite") == 1
     assert "Traceback" not in said
     folder = find_run("latest")
-    crash = folder.read("crash")
+    crash = folder.read_record("crash")
     assert crash["step"] == 6
     assert sum(map(len, crash["examples"])) == 8
     before = run(translation(*constant, "trainer.max_steps=6", "outputs=six", *more))
@@ -116,7 +116,7 @@ def test_a_rank_without_memory_starts_all_again_with_less(pairs_words, tmp_path)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "starting again from the last checkpoint with smaller micro-batches" in said
-    assert find_run("latest").read("micro_batch") == {"micro_batch_size": 2}
+    assert find_run("latest").read_record("micro_batch") == {"micro_batch_size": 2}
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_memory_did_to_one_rank_counts_before_what_the_others_say(codes, fi
 
 def test_replay_names_each_example_whose_gradient_alone_is_not_finite(translation, monkeypatch):
     folder = run(translation("trainer.max_steps=4"))
-    folder.write("crash", step=4)
+    folder.write_record("crash", step=4)
     plain = Transformer.loss
 
     def bad(self, **inputs):

@@ -26,7 +26,7 @@ def test_a_run_leaves_a_folder_that_tells_everything(translation):
     assert steps == [2, 4, 6, 8, 10, 12]
     assert all("val/loss" in row for row in folder.metrics() if row["step"] % 4 == 0)
     assert folder.samples()[0].keys() == {"input", "reference", "output"}
-    assert folder.read("data")["splits"]["train"]["sequences"] > 200
+    assert folder.read_record("data")["splits"]["train"]["sequences"] > 200
     assert (
         json.loads((folder.path / "environment.json").read_text())["versions"]["torch"]
         == torch.__version__
@@ -56,7 +56,7 @@ def test_a_damaged_best_checkpoint_can_be_got_past(translation):
     with pytest.raises(UserError, match=f"Delete .*{first.name}: then the last is used"):
         load_run(folder)
     shutil.rmtree(first)
-    assert folder.trained() == last
+    assert folder.best_checkpoint() == last
     load_run(folder)
 
 
@@ -70,7 +70,7 @@ def test_data_that_changed_since_is_refused(translation, pairs_file):
 def test_two_processes_do_not_train_one_run_at_once(translation):
     folder = run(translation("trainer.max_steps=1"))
     (folder.path / "result.json").unlink()
-    with folder.locked(), pytest.raises(UserError, match=f"trained by process {os.getpid()}"):
+    with folder.lock(), pytest.raises(UserError, match=f"trained by process {os.getpid()}"):
         run(translation("trainer.max_steps=1"))
 
 

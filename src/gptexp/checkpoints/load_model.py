@@ -91,7 +91,7 @@ def load_task_config(
     if isinstance(source, RunFolder):
         config = source.config()
         if isinstance(config.task, schema.SpeakConfig):
-            config.task.voices = source.read("data").get("corpus", {}).get("voices", [])
+            config.task.voices = source.read_record("data").get("corpus", {}).get("voices", [])
         return config.task, config.model
     task = source.task
     if task is None and model.config.arch != "decoder":
@@ -109,7 +109,7 @@ def load_run(folder: RunFolder, which: str | None = None) -> tuple[Transformer, 
     Raises:
         UserError: the run has no such checkpoint, or it is damaged.
     """
-    found = folder.checkpoint(which) if which else folder.trained()
+    found = folder.checkpoint(which) if which else folder.best_checkpoint()
     if found is None:
         raise UserError(
             f"{folder.path}: has no checkpoint {which or 'yet'}; its own command trains it"

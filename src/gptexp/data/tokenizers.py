@@ -1,4 +1,4 @@
-"""Text to token numbers and back: four kinds, one object, one file format (Hugging Face's tokenizer.json)."""
+"""Tokenizers: text to token numbers and back. One class, four ways to make one, one file format (tokenizer.json)."""
 
 import hashlib
 import json
@@ -14,48 +14,46 @@ from gptexp.errors import UserError
 from gptexp.network import hub_is_reachable
 
 EOS, PAD, SEP, MASK, UNK = "<|endoftext|>", "<|pad|>", "<|sep|>", "<|mask|>", "<|unk|>"
-SPECIAL = (EOS, PAD, SEP, MASK)
+SPECIAL_TOKENS = (EOS, PAD, SEP, MASK)
 
 
 class Tokenizer:
-    """A tokenizers.Tokenizer that has an end-of-text, a padding, a separator and a mask token.
+    """A tokenizers.Tokenizer with an end-of-text, a padding, a separator and a mask token; missing ones are added.
 
-    Those that are missing are added. What its template puts around a text is left out; `opening` is what it puts
-    before, Llama's <|begin_of_text|>. `end` is the end-of-text token of one that others have made.
+    Its post-processor is removed: `encode` adds no special tokens. The tokens that the post-processor puts before a
+    text, such as Llama's <|begin_of_text|>, are kept in `bos_ids`.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, end: str = EOS) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, eos_token: str = EOS) -> None:
         backend.no_padding()
         backend.no_truncation()
-        special = (end, *SPECIAL[1:])
-        missing = [token for token in special if backend.token_to_id(token) is None]
+        special_tokens = (eos_token, *SPECIAL_TOKENS[1:])
+        missing = [token for token in special_tokens if backend.token_to_id(token) is None]
         if missing:
             backend.add_special_tokens(missing)
-        numbers = backend.get_vocab(with_added_tokens=True)
-        self.eos, self.pad, self.sep, self.mask = (numbers[token] for token in special)
-        self.opening = [token for token in backend.encode("").ids if token != self.eos]
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.eos, self.pad, self.sep, self.mask = (vocabulary[token] for token in special_tokens)
+        self.bos_ids = [token for token in backend.encode("").ids if token != self.eos]
         backend.post_processor = None
-        backend.encode_special_tokens = True  # "<|sep|>" in somebody's text is text
-        self.backend, self.end = backend, end
+        backend.encode_special_tokens = True  # "<|sep|>" in a user's text is text
+        self.backend, self.eos_token = backend, eos_token
         self.unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or UNK)
-        self.vocab_size = max(numbers.values()) + 1
+        self.vocab_size = max(vocabulary.values()) + 1
 
     def encode(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        return [
-            encoding.ids
-            for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        ]
+        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Tokens, and for each the characters of `text` that it stands for."""
+        """Return the tokens, and for each the range of characters of `text` that it stands for."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def unknown_bytes(self, text: str, tokens: list[int]) -> int:
-        """UTF-8 bytes of `text` that its tokens do not tell, being unknown to the vocabulary."""
+        """Count the UTF-8 bytes of `text` that its tokens lose, because the vocabulary does not have them."""
         if self.unknown is None or self.unknown not in tokens:
             return 0
         encoding = self.backend.encode(text, add_special_tokens=False)
@@ -68,32 +66,33 @@ class Tokenizer:
         return self.backend.decode(list(tokens), skip_special_tokens=True)
 
     def fingerprint(self) -> str:
-        end = self.end if self.end != EOS else ""
-        return hashlib.sha256(f"{self.backend.to_str()}{end}".encode()).hexdigest()[:16]
+        eos_token = self.eos_token if self.eos_token != EOS else ""
+        text = f"{self.backend.to_str()}{eos_token}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
-        """tokenizer.json, and beside it the tokenizer_config.json that says what its special tokens are for."""
+        """Write tokenizer.json, and beside it the tokenizer_config.json that names the special tokens."""
         self.backend.save(str(path))
-        names = ("eos_token", "pad_token", "sep_token", "mask_token")
-        said = {
+        roles = ("eos_token", "pad_token", "sep_token", "mask_token")
+        config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
-            **dict(zip(names, (self.end, *SPECIAL[1:]), strict=True)),
+            **dict(zip(roles, (self.eos_token, *SPECIAL_TOKENS[1:]), strict=True)),
         }
-        path.with_name("tokenizer_config.json").write_text(json.dumps(said, indent=1) + "\n")
+        path.with_name("tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """The tokenizer.json of ours or of others, or what transformers makes of the older files beside its place.
+        """Load a tokenizer.json, ours or another's. Without that file, load the vocab.json beside it by transformers.
 
         Raises:
             UserError: it is missing or not of this format.
         """
         if not path.is_file() and (path.parent / "vocab.json").is_file():
-            return _of_transformers(str(path.parent), local=True)
+            return _load_by_transformers(str(path.parent), local=True)
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
-            return cls(backend, _end_of_text(path.parent, backend))
+            return cls(backend, _read_eos_token(path.parent, backend))
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"{path}: not a tokenizer file ({error})") from error
 
@@ -106,11 +105,11 @@ def build(config: schema.TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """
     match config:
         case schema.BpeConfig():
-            return _bpe(config.vocab_size, _first(texts, config.train_characters))
+            return _bpe(config.vocab_size, _take_characters(texts, config.train_characters))
         case schema.CharConfig():
-            return _char(_first(texts, config.train_characters))
+            return _char(_take_characters(texts, config.train_characters))
         case schema.ByteConfig():
-            return _bpe(256 + len(SPECIAL), [])
+            return _bpe(256 + len(SPECIAL_TOKENS), [])
         case schema.HFTokenizerConfig():
             return _hugging_face(config.name)
     raise UserError(f"tokenizer.kind={config.kind}: not known. Allowed: bpe, char, byte, hf")
@@ -123,7 +122,7 @@ def _bpe(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=list(SPECIAL),
+        special_tokens=list(SPECIAL_TOKENS),
         show_progress=False,
     )
     backend.train_from_iterator(texts, trainer)
@@ -132,11 +131,11 @@ def _bpe(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
 
 def _char(texts: Iterable[str]) -> Tokenizer:
     characters = sorted({character for text in texts for character in text})
-    vocabulary = {token: number for number, token in enumerate((*SPECIAL, UNK, *characters))}
+    vocabulary = {token: number for number, token in enumerate((*SPECIAL_TOKENS, UNK, *characters))}
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     backend.decoder = decoders.Fuse()
-    backend.add_special_tokens([*SPECIAL, UNK])
+    backend.add_special_tokens([*SPECIAL_TOKENS, UNK])
     return Tokenizer(backend)
 
 
@@ -145,48 +144,49 @@ def _hugging_face(name: str) -> Tokenizer:
     if (folder / "tokenizer.json").is_file():
         return Tokenizer.load(folder / "tokenizer.json")
     if folder.is_dir():
-        return _of_transformers(str(folder), local=True)
-    return _of_transformers(
-        name, local=not hub_is_reachable()
-    )  # without a network it would retry for minutes
+        return _load_by_transformers(str(folder), local=True)
+    # Without a network the library would retry for minutes.
+    return _load_by_transformers(name, local=not hub_is_reachable())
 
 
-def _of_transformers(name: str, local: bool) -> Tokenizer:
+def _load_by_transformers(name: str, local: bool) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
         loaded = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError) as error:
-        reason = (
-            "no network, and not in the local cache"
-            if local
-            else str(error).strip().splitlines()[0]
-        )
+        reason = str(error).strip().splitlines()[0]
+        if local:
+            reason = "no network, and not in the local cache"
         raise UserError(
-            f"tokenizer.name={name}: neither a folder with tokenizer files nor a name that the hub gives ({reason})"
+            f"tokenizer.name={name}: neither a folder with tokenizer files nor a tokenizer on the Hugging Face hub "
+            f"({reason})"
         ) from error
     return Tokenizer(loaded.backend_tokenizer, loaded.eos_token or EOS)
 
 
-def _end_of_text(folder: Path, backend: tokenizers.Tokenizer) -> str:
-    """The end-of-text token that the files beside a tokenizer.json name."""
+def _read_eos_token(folder: Path, backend: tokenizers.Tokenizer) -> str:
+    """Return the end-of-text token that the files beside a tokenizer.json name."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        found = _json(folder / name).get("eos_token")
-        token = found.get("content") if isinstance(found, dict) else found
+        token = _read_json(folder / name).get("eos_token")
+        if isinstance(token, dict):
+            token = token.get("content")
         if token:
             return token
-    number = _json(folder / "config.json").get("eos_token_id")
-    number = number[0] if isinstance(number, list) else number
-    return (backend.id_to_token(number) if number is not None else None) or EOS
+    token_id = _read_json(folder / "config.json").get("eos_token_id")
+    if isinstance(token_id, list):
+        token_id = token_id[0]
+    return (backend.id_to_token(token_id) if token_id is not None else None) or EOS
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text("utf8")) if path.is_file() else {}
 
 
-def _first(texts: Iterable[str], characters: int) -> Iterable[str]:
+def _take_characters(texts: Iterable[str], count: int) -> Iterable[str]:
+    """Yield the first `count` characters of the texts."""
     for text in texts:
-        yield text[:characters]
-        characters -= len(text)
-        if characters <= 0:
+        yield text[:count]
+        count -= len(text)
+        if count <= 0:
             return

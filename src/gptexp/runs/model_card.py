@@ -1,4 +1,4 @@
-"""The model card of an exported model: what it is, what it has seen, how good it is, how to load it, and its limits."""
+"""The model card (README.md) of an exported model: architecture, training, results, use and limits."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ from gptexp.config import schema
 from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder
 
+MAX_CURVE_ROWS = 12
 CARD = """\
 ---
 library_name: transformers
@@ -14,26 +15,26 @@ pipeline_tag: {pipeline}
 tags: [gptexp, {kind}]
 ---
 # {name}
-{architecture}, {sizes}, written by gptexp.
+{architecture}, {size}, written by gptexp.
 
 {training}
 ## Use
 ```python
 from transformers import {auto_class}, AutoTokenizer
 
-FOLDER = "."  # where this file is, or its name on the hub
+FOLDER = "."  # the folder of this file, or its name on the hub
 tokenizer, model = AutoTokenizer.from_pretrained(FOLDER), {auto_class}.from_pretrained(FOLDER)
 inputs = tokenizer({text}, return_tensors="pt")
 {use}
 ```
 
 ## Limits
-- It reads at most {context} tokens; `{kind}` is all that it was trained for.
-- It repeats the mistakes and the bias of its data: check what it says.
+- It reads at most {context} tokens, and it was trained for the task `{kind}` only.
+- It repeats the errors and the bias of its training data: check its output.
 {left_out}"""
 TRAINING = """\
 ## Training
-Task `{kind}`, from {begin}: {steps:,} steps, {tokens:,} tokens, seed {seed}. Data (fingerprint {fingerprint}):
+Task `{kind}`, from {start}: {steps:,} steps, {tokens:,} tokens, seed {seed}. Data (fingerprint {fingerprint}):
 
 {sources}
 
@@ -55,38 +56,51 @@ PIPELINES = {
     "AutoModelForSeq2SeqLM": "text2text-generation",
 }
 USES = {
-    "AutoModelForCausalLM": "said = model.generate(**inputs, max_new_tokens=50)[0, inputs.input_ids.shape[1] :]\n"
-    "print(tokenizer.decode(said, skip_special_tokens=True))",
-    "AutoModelForMaskedLM": "hidden = inputs.input_ids == tokenizer.mask_token_id\n"
-    "print(tokenizer.decode(model(**inputs).logits[hidden].argmax(dim=-1)))",
-    "AutoModelForSeq2SeqLM": "said = model.generate(**inputs, max_new_tokens=50)[0]\n"
-    "print(tokenizer.decode(said, skip_special_tokens=True))",
+    "AutoModelForCausalLM": (
+        "output = model.generate(**inputs, max_new_tokens=50)[0, inputs.input_ids.shape[1] :]\n"
+        "print(tokenizer.decode(output, skip_special_tokens=True))"
+    ),
+    "AutoModelForMaskedLM": (
+        "masked = inputs.input_ids == tokenizer.mask_token_id\n"
+        "print(tokenizer.decode(model(**inputs).logits[masked].argmax(dim=-1)))"
+    ),
+    "AutoModelForSeq2SeqLM": (
+        "output = model.generate(**inputs, max_new_tokens=50)[0]\n"
+        "print(tokenizer.decode(output, skip_special_tokens=True))"
+    ),
 }
 
 
-def card(
+def format_model_card(
     source: Path,
     task: schema.TaskConfig,
     architecture: str,
     auto_class: str,
-    sizes: str,
+    size: str,
     context: int,
     left_out: str | None,
 ) -> str:
-    """README.md of a model, with front matter; `source` is a run folder, or weights of others."""
+    """Return the text of a model card, with its front matter.
+
+    Args:
+        source: a run folder, or a folder of pretrained weights.
+        auto_class: the class of transformers that loads the model.
+        size: parameters, layers, width and vocabulary in words.
+        left_out: the part of the model that was not exported, and why.
+    """
     text = '"The sea"'
     if isinstance(task, schema.TextToTextConfig):
         text = '"The text" + tokenizer.sep_token'
     elif auto_class == "AutoModelForMaskedLM":
         text = '"The" + tokenizer.mask_token + " is"'
-    run = RunFolder(source)
+    is_run = (source / "config.yaml").is_file()
     return CARD.format(
         pipeline=PIPELINES[auto_class],
         kind=task.kind,
-        name=_name(source),
+        name=_model_name(source),
         architecture=architecture,
-        sizes=sizes,
-        training=_training(run) if (source / "config.yaml").is_file() else "",
+        size=size,
+        training=_training(RunFolder(source)) if is_run else "",
         auto_class=auto_class,
         text=text,
         use=USES[auto_class],
@@ -95,24 +109,25 @@ def card(
     )
 
 
-def _name(source: Path) -> str:
-    """Of a run's folder its name; of what the hub's cache has, OWNER/NAME."""
-    cached = next((part for part in source.parts if part.startswith("models--")), None)
-    return cached.removeprefix("models--").replace("--", "/") if cached else RunFolder(source).name
+def _model_name(source: Path) -> str:
+    """Return OWNER/NAME for a folder in the hub's cache, else the name of the folder."""
+    for part in source.parts:
+        if part.startswith("models--"):
+            return part.removeprefix("models--").replace("--", "/")
+    return source.resolve().name
 
 
 def _training(run: RunFolder) -> str:
-    config, result = run.config(), run.result()
+    config, result, data = run.config(), run.result(), run.read_record("data")
+    weights = config.init or config.resume
     return TRAINING.format(
         kind=config.task.kind,
-        begin=f"the weights of {_name(Path(start))}"
-        if (start := config.init or config.resume)
-        else "random weights",
+        start=f"the weights of {_model_name(Path(weights))}" if weights else "random weights",
         steps=result.get("steps", 0),
         tokens=result.get("tokens", 0),
         seed=config.seed,
-        fingerprint=run.read("data").get("fingerprint", "unknown"),
-        sources="\n".join(_sources(run.read("data").get("corpus", {}))),
+        fingerprint=data.get("fingerprint", "unknown"),
+        sources="\n".join(_sources(data.get("corpus", {}))),
         curve="\n".join(_curve(run.metrics())),
         metrics=tables.metrics_table(result.get("metrics", {})),
         remarks="\n".join(f"- {remark}" for remark in result.get("remarks", [])),
@@ -120,32 +135,29 @@ def _training(run: RunFolder) -> str:
 
 
 def _curve(rows: list[dict[str, Any]]) -> list[str]:
-    """Rows of a table: the losses wherever the validation split was passed over, at most about a dozen."""
-    passes = [row for row in rows if "val/loss" in row]
+    """Return table rows of the losses at validation steps, about MAX_CURVE_ROWS."""
+    validated = [row for row in rows if "val/loss" in row]
+    stride = max(1, -(-len(validated) // MAX_CURVE_ROWS))
     return [
-        f"| {row['step']} | {_shown(row.get('train/loss'))} | {_shown(row['val/loss'])} |"
-        for row in passes[:: -(-len(passes) // 12) or 1]
+        f"| {row['step']} | {_loss(row.get('train/loss'))} | {_loss(row['val/loss'])} |"
+        for row in validated[::stride]
     ]
 
 
-def _shown(loss: float | None) -> str:
+def _loss(loss: float | None) -> str:
     return "skipped" if loss is None else f"{loss:.3f}"
 
 
 def _sources(corpus: dict[str, Any]) -> list[str]:
-    """What data.json says was read, with versions and licences."""
-    rest = {
-        key: value
-        for key, value in corpus.items()
-        if key not in ("packages", "files", "parts") and value
-    }
-    lines = ["- " + ", ".join(f"{key} {value}" for key, value in rest.items())]
-    lines += [
-        f"- {name} {said['version']}, licence {said['licence']}"
-        for name, said in corpus.get("packages", {}).items()
+    """Return list items for the sources in data.json, with their versions and licences."""
+    listed_below = ("packages", "files", "parts")
+    general = [
+        f"{key} {value}" for key, value in corpus.items() if key not in listed_below and value
     ]
+    lines = ["- " + ", ".join(general)]
+    for name, package in corpus.get("packages", {}).items():
+        lines.append(f"- {name} {package['version']}, licence {package['licence']}")
     for split, files in corpus.get("files", {}).items():
-        lines += [
-            f"- {split}: {name}, sha256 {digest}, licence not stated" for name, digest in files
-        ]
+        for name, digest in files:
+            lines.append(f"- {split}: {name}, sha256 {digest}, licence not stated")
     return lines

@@ -1,12 +1,13 @@
-"""The run folder: what is in it, and the only code that reads or writes its records.
+"""The run folder: its files, and the only code that reads or writes its records.
 
 config.yaml       the resolved config
 environment.json  command, versions, commit, uncommitted changes, machine
 data.json         sources with versions and licences, counts, fingerprint
 metrics.jsonl     one object a logged step
-samples.jsonl     input, reference and output of a few held-out examples; their pictures and sound in samples/
+samples.jsonl     input, reference and output of a few held-out examples; their images and audio in samples/
 checkpoints/      step-000100/ ...
 crash.json        the step that a guard stopped
+micro_batch.json  the micro-batch size that fits into memory, where it is smaller than configured
 result.json       status, steps, tokens, speed, metrics
 """
 
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
@@ -30,7 +31,9 @@ from omegaconf import OmegaConf
 from gptexp.config import compose
 from gptexp.config.schema import Config
 from gptexp.errors import UserError, nearest
+from gptexp.files import atomic_folder, write_text
 
+RecordName = Literal["crash", "data", "environment", "micro_batch", "result"]
 LIBRARIES = (
     "gptexp",
     "torch",
@@ -42,6 +45,7 @@ LIBRARIES = (
     "wandb",
     "babel",
 )
+MAX_DIFF_CHARACTERS = 200_000
 
 
 class RunFolder:
@@ -57,75 +61,74 @@ class RunFolder:
         return self.path.resolve().name
 
     def create(self, config: Config) -> None:
+        """Create the folder with config.yaml and environment.json, or rewrite both in an existing folder."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         compose.save(config, self.path / "config.yaml")
-        _write_json(self.path / "environment.json", environment())
+        self.write_record("environment", **describe_environment())
 
     def copy_progress_from(self, other: Self) -> None:
-        """Begin with the checkpoints and the curve of another run."""
-        temporary = self.path.with_name(
-            f".{self.path.name}.tmp"
-        )  # a kill in between must not leave half of it
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name in ("checkpoints", "metrics.jsonl"):
-            source = other.path / name
-            if source.is_dir():
-                shutil.copytree(source, temporary / name)
-            elif source.is_file():
-                shutil.copy(source, temporary / name)
-        temporary.rename(self.path)
+        """Create the folder with the checkpoints and the metrics of another run."""
+        with atomic_folder(self.path) as temporary:
+            if other.checkpoints.is_dir():
+                shutil.copytree(other.checkpoints, temporary / other.checkpoints.name)
+            if other.metrics_file.is_file():
+                shutil.copy(other.metrics_file, temporary)
 
     def config(self) -> Config:
         return compose.load(self.path / "config.yaml")
 
-    def result(self) -> dict[str, Any]:
-        """result.json, or {} before anything was written."""
-        return self.read("result")
+    def config_values(self) -> dict[str, Any]:
+        """Return config.yaml as plain values, for dashboards."""
+        config = OmegaConf.load(self.path / "config.yaml")
+        return cast(dict[str, Any], OmegaConf.to_container(config))
 
-    def write_result(self, **values: Any) -> None:
-        self.write("result", **{**self.result(), **values})
+    def read_record(self, name: RecordName) -> dict[str, Any]:
+        """Return the content of NAME.json; {} if there is no such file.
 
-    def settings(self) -> dict[str, Any]:
-        """config.yaml as plain values, for dashboards."""
-        return cast(
-            dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.path / "config.yaml"))
-        )
-
-    def read(self, record: str) -> dict[str, Any]:
-        """What is in crash.json, data.json, result.json or micro_batch.json, or {}.
-
-        The last says what fits into memory, where that has turned out to be less than was asked for.
+        Raises:
+            UserError: the file is damaged.
         """
-        return _read_json(self.path / f"{record}.json")
+        return _read_json(self.path / f"{name}.json")
 
-    def write(self, record: str, /, **values: Any) -> None:
-        _write_json(self.path / f"{record}.json", values)
+    def write_record(self, name: RecordName, /, **values: Any) -> None:
+        """Write NAME.json in place of what it held."""
+        _write_json(self.path / f"{name}.json", values)
 
-    def log(self, row: dict[str, Any]) -> None:
+    def result(self) -> dict[str, Any]:
+        """Return the content of result.json; {} before anything was written."""
+        return self.read_record("result")
+
+    def update_result(self, **values: Any) -> None:
+        """Set entries of result.json and keep its others."""
+        self.write_record("result", **{**self.result(), **values})
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Append one logged step to metrics.jsonl."""
         with self.metrics_file.open("a") as out:
             out.write(json.dumps(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
+        """Return the rows of metrics.jsonl."""
         return _read_lines(self.metrics_file)
 
     def truncate_metrics(self, step: int) -> None:
-        """Drop what was logged after the checkpoint that training goes on from, and a line that was cut short."""
+        """Drop the rows of metrics.jsonl after `step`, and a last line that was cut short."""
         rows = [row for row in self.metrics() if row["step"] <= step]
-        _replace(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def write_samples(self, samples: list[dict[str, Any]]) -> None:
-        """Texts, and the names of the files that pictures and sound are written to."""
-        samples = [
-            {name: self._save_media(value, f"{number:02}-{name}") for name, value in sample.items()}
-            for number, sample in enumerate(samples, 1)
-        ]
-        _replace(
-            self.samples_file,
-            "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples),
-        )
+        """Write samples.jsonl. Images and audio go to files, and the samples name these."""
+        lines = []
+        for number, sample in enumerate(samples, 1):
+            saved = {
+                name: self._save_media(value, f"{number:02}-{name}")
+                for name, value in sample.items()
+            }
+            lines.append(json.dumps(saved, ensure_ascii=False) + "\n")
+        write_text(self.samples_file, "".join(lines))
 
     def _save_media(self, value: Any, name: str) -> str:
+        """Save an image or audio clip and return its file's name; return any other value as text."""
         if not hasattr(value, "save"):
             return str(value)
         file = self.path / "samples" / f"{name}{value.suffix}"
@@ -134,79 +137,76 @@ class RunFolder:
         return str(file.relative_to(self.path))
 
     def samples(self) -> list[dict[str, str]]:
+        """Return the rows of samples.jsonl."""
         return _read_lines(self.samples_file)
 
-    def checkpoint(self, which: str = "last") -> Path | None:
-        """The checkpoint that `last` or `best` names, or `step-NNNNNN`; None where there is none."""
-        pointer = self.checkpoints / which
-        found = (
-            self.checkpoints / pointer.read_text(errors="replace").strip()
-            if pointer.is_file()
-            else pointer
-        )
-        return found if found.is_dir() else None
+    def checkpoint(self, name: str = "last") -> Path | None:
+        """Return the checkpoint `last`, `best` or `step-NNNNNN`; None if there is none."""
+        path = self.checkpoints / name
+        if path.is_file():  # a pointer: a file that holds the name of a folder
+            path = self.checkpoints / path.read_text(errors="replace").strip()
+        return path if path.is_dir() else None
 
-    def trained(self) -> Path | None:
-        """The checkpoint to use: the best, or the last of a run without validation data."""
+    def best_checkpoint(self) -> Path | None:
+        """Return the best checkpoint, or the last one of a run without validation data."""
         return self.checkpoint("best") or self.checkpoint("last")
 
-    def weights_digest(self, which: str | None = None) -> str:
-        """What the weights of a checkpoint are: a hash that its manifest holds. None: the one to use.
+    def weights_digest(self, name: str | None = None) -> str:
+        """Return the step and a hash of a checkpoint's weights, by its manifest. None: the best checkpoint.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such checkpoint.
         """
-        found = self.checkpoint(which) if which else self.trained()
-        files = _read_json(found / "manifest.json").get("files", {}) if found else {}
-        hashes = sorted(files[name]["sha256"] for name in files if name.startswith("model"))
-        if not hashes or found is None:
+        checkpoint = self.checkpoint(name) if name else self.best_checkpoint()
+        files = _read_json(checkpoint / "manifest.json").get("files", {}) if checkpoint else {}
+        hashes = sorted(files[file]["sha256"] for file in files if file.startswith("model"))
+        if not hashes or checkpoint is None:
             raise UserError(f"{self.path}: has no checkpoint yet; its own command trains it")
-        return f"{found.name} {hashlib.sha256(''.join(hashes).encode()).hexdigest()[:16]}"
+        return f"{checkpoint.name} {hashlib.sha256(''.join(hashes).encode()).hexdigest()[:16]}"
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Held while a run is trained; the system lets go of it when the process ends, however it ends.
+    def lock(self) -> Iterator[None]:
+        """Hold the run's lock, so that one process trains it. The system frees the lock when the process ends.
 
-        The lock lies beside the folder, which may be put aside meanwhile.
+        The lock lies beside the folder, because `archive` renames the folder.
 
         Raises:
             UserError: another process holds it.
         """
         file = self.path.parent / ".locks" / f"{self.name}.lock"
-        holder = file.with_suffix(".json")
+        holder_file = file.with_suffix(".json")
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            said = _read_json(holder)
+            holder = _read_json(holder_file)
             raise UserError(
-                f"{self.path}: is being trained by process {said.get('process')} on {said.get('host')}. "
+                f"{self.path}: is being trained by process {holder.get('process')} on {holder.get('host')}. "
                 f"Wait for it, or stop it first"
             ) from error
         try:
-            _write_json(holder, {"process": os.getpid(), "host": platform.node()})
+            _write_json(holder_file, {"process": os.getpid(), "host": platform.node()})
             yield
         finally:
-            holder.unlink(missing_ok=True)
+            holder_file.unlink(missing_ok=True)
             lock.release()
 
     def archived_count(self) -> int:
-        """The number of the folder that `fresh=true` has put aside last; 0: none."""
-        others = self.path.parent.glob(f"{self.name}.*")
-        return max(
-            (int(path.suffix[1:]) for path in others if path.suffix[1:].isdigit()), default=0
-        )
+        """Return the number of the last archived folder, NAME.1, NAME.2, ...; 0 if there is none."""
+        archived = self.path.parent.glob(f"{self.name}.*")
+        numbers = [int(path.suffix[1:]) for path in archived if path.suffix[1:].isdigit()]
+        return max(numbers, default=0)
 
     def archive(self) -> Path:
-        """Rename the folder to NAME.1, NAME.2, ...: `fresh=true` loses nothing."""
-        aside = self.path.with_name(f"{self.path.name}.{self.archived_count() + 1}")
-        self.path.rename(aside)
-        return aside
+        """Rename the folder to NAME.1, NAME.2, ...: `fresh=true` deletes nothing."""
+        archived = self.path.with_name(f"{self.path.name}.{self.archived_count() + 1}")
+        self.path.rename(archived)
+        return archived
 
 
 def find_run(name: str, outputs: Path = Path("outputs")) -> RunFolder:
-    """A run folder by path, by name inside `outputs`, or `latest`.
+    """Find a run folder by path, by its name inside `outputs`, or as `latest`.
 
     Raises:
         UserError: there is none.
@@ -221,80 +221,73 @@ def find_run(name: str, outputs: Path = Path("outputs")) -> RunFolder:
     for path in (Path(name).expanduser(), outputs / name):
         if (path / "config.yaml").is_file():
             return RunFolder(path)
-    known = [str(run) for run in runs]
+    known = sorted(map(str, runs))
     raise UserError(
         f"{name}: not a run folder (it has no config.yaml).{nearest(name, known)} "
-        f"Runs here: {', '.join(sorted(known)) or 'none'}"
+        f"Runs here: {', '.join(known) or 'none'}"
     )
 
 
-def environment() -> dict[str, Any]:
-    here = Path(__file__).parent
+def describe_environment() -> dict[str, Any]:
+    """Return the command, library versions, commit with uncommitted changes, and machine of this process."""
+    package = Path(__file__).parent
     return {
         "command": [sys.executable, *sys.argv],
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in LIBRARIES},
-        "commit": _git(here, "rev-parse", "HEAD").strip() or None,
-        "uncommitted": _git(here, "diff", "HEAD")[:200_000] or None,
+        "commit": _git(package, "rev-parse", "HEAD").strip() or None,
+        "uncommitted": _git(package, "diff", "HEAD")[:MAX_DIFF_CHARACTERS] or None,
         "machine": {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
         "slurm": {key: value for key, value in os.environ.items() if key.startswith("SLURM_JOB")},
     }
 
 
-def _version(name: str) -> str | None:
+def _version(library: str) -> str | None:
     try:
-        return metadata.version(name)
+        return metadata.version(library)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _git(folder: Path, *words: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
+    """Return the output of a git command; "" if it fails."""
     try:
-        done = subprocess.run(
-            ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False
+        process = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout if done.returncode == 0 else ""
+    return process.stdout if process.returncode == 0 else ""
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """{} where there is no such file."""
+    """Return the JSON object in a file; {} if there is no such file."""
     try:
-        found = json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise UserError(
             f"{path}: is damaged ({error}). Delete it and run the run's command again"
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         raise UserError(
             f"{path}: is damaged (not a JSON object). Delete it and run the run's command again"
         )
-    return found
+    return values
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON object of each line, up to a line that was cut short when the process was killed."""
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
-            break  # the process was killed in the middle of this line, the last one
+            break
     return rows
-
-
-def _write_json(path: Path, value: Any) -> None:
-    _replace(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the new one, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)

@@ -1,4 +1,4 @@
-"""How the jobs of a sweep ended. A file, since a launcher may run them in other processes or on other machines."""
+"""The outcomes of a sweep's jobs, in a file: a launcher may run the jobs in other processes or on other machines."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from pathlib import Path
 @dataclass
 class Job:
     overrides: list[str]
-    folder: str | None  # None: it did not get so far
-    said: str  # the headline metric, or what went wrong
-    code: int = 0  # the exit code that it would have had by itself
+    folder: str | None  # None: the job failed
+    outcome: str  # the primary metric, or the error message
+    code: int = 0  # exit code of the job, had it run by itself
 
 
 class JobLog:
@@ -20,13 +20,12 @@ class JobLog:
 
     def add(self, job: Job) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open(
-            "a"
-        ) as out:  # one write of less than a page: jobs that end together do not mix
+        # One write of less than a page: lines of jobs that end together do not mix.
+        with self.file.open("a") as out:
             out.write(json.dumps(asdict(job)) + "\n")
 
-    def take(self) -> list[Job]:
-        """All jobs so far; the file is gone then."""
+    def drain(self) -> list[Job]:
+        """Return all jobs so far and delete the file."""
         if not self.file.is_file():
             return []
         jobs = [Job(**json.loads(line)) for line in self.file.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""What a run prints: its metrics next to the baseline, and its samples."""
+"""Text that a run prints: its metrics next to the baseline, its samples, and the table of a sweep."""
 
 import textwrap
 from collections.abc import Sequence
@@ -7,79 +7,80 @@ from typing import Any
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sweep_jobs import Job
 
-BESIDE = ("low", "high", "baseline")  # SPLIT/low/NAME stands beside SPLIT/NAME
+COMPANIONS = ("low", "high", "baseline")  # SPLIT/low/NAME is shown in the row of SPLIT/NAME
+SAMPLE_FIELDS = ("input", "reference", "output")
 
 
 def metrics_table(metrics: dict[str, float]) -> str:
-    """Rows of name, value, its interval and the naive baseline's value, as far as they are there."""
+    """Return a table of each metric's value, 95 % interval and naive baseline; the last two where known."""
     rows = [("metric", "model", "95 %", "baseline")]
     for name, value in metrics.items():
         split, _, leaf = name.rpartition("/")
-        if not split.endswith(BESIDE):
-            low, high, baseline = (metrics.get(f"{split}/{beside}/{leaf}") for beside in BESIDE)
-            between = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
-            rows.append(
-                (name, f"{value:.4g}", between, "" if baseline is None else f"{baseline:.4g}")
-            )
-    if not any(between for _, _, between, _ in rows[1:]):
+        if split.endswith(COMPANIONS):
+            continue
+        low, high, baseline = (metrics.get(f"{split}/{kind}/{leaf}") for kind in COMPANIONS)
+        interval = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+        rows.append((name, f"{value:.4g}", interval, "" if baseline is None else f"{baseline:.4g}"))
+    if not any(interval for _, _, interval, _ in rows[1:]):
         rows = [(name, value, "", baseline) for name, value, _, baseline in rows]
-    return _aligned(rows, "<>>>")
+    return _align(rows, "<>>>")
 
 
-def headline(result: dict[str, Any]) -> str:
-    """The task's main metric next to the baseline's."""
-    name = result["headline"]
-    if name not in result["metrics"]:
+def primary_metric_text(result: dict[str, Any]) -> str:
+    """Return the task's primary metric next to its baseline, or the run's status if it has none."""
+    name, metrics = result["primary_metric"], result["metrics"]
+    if name not in metrics:
         return result["status"]
     split, _, leaf = name.rpartition("/")
-    baseline = result["metrics"][f"{split}/baseline/{leaf}"]
-    return f"{name} {result['metrics'][name]:.4g} (baseline {baseline:.4g})"
+    baseline = metrics.get(f"{split}/baseline/{leaf}")
+    beside = "" if baseline is None else f" (baseline {baseline:.4g})"
+    return f"{name} {metrics[name]:.4g}{beside}"
 
 
 def sweep_table(jobs: list[Job]) -> str:
-    """A line a job: the overrides that set it apart, its folder, and its headline metric or what went wrong."""
+    """Return one line a job: the overrides that differ between jobs, the run's name, and the outcome."""
     shared = set.intersection(*(set(job.overrides) for job in jobs))
     rows = []
     for job in jobs:
-        own = " ".join(word for word in job.overrides if word not in shared)
-        rows.append((own, job.folder or "failed", job.said.splitlines()[0]))
-    return "sweep:\n" + _aligned(rows, "<<<")
+        differing = " ".join(override for override in job.overrides if override not in shared)
+        rows.append((differing, job.folder or "failed", job.outcome.splitlines()[0]))
+    return "sweep:\n" + _align(rows, "<<<")
 
 
-def _aligned(rows: Sequence[tuple[str, ...]], sides: str) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(sides))]
-    lines = [
-        "  ".join(
-            f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)
-        )
-        for row in rows
-    ]
-    return "\n".join(f"  {line}".rstrip() for line in lines)
-
-
-def sample_lines(samples: list[dict[str, Any]], width: int = 110) -> str:
-    shown = []
+def samples_text(samples: list[dict[str, Any]], width: int = 110) -> str:
+    """Return the samples as wrapped text; a long field is cut to two lines."""
+    lines = []
     for number, sample in enumerate(samples, 1):
-        for name in ("input", "reference", "output"):
+        for name in SAMPLE_FIELDS:
             text = textwrap.shorten(str(sample[name]), 2 * width, placeholder=" ...") or "(nothing)"
             label = f"{number}. {name}" if name == "input" else f"   {name}"
-            shown += textwrap.wrap(
+            lines += textwrap.wrap(
                 text, width, initial_indent=f"  {label:<14}", subsequent_indent=" " * 16
             )
-        shown.append("")
-    return "\n".join(shown)
+        lines.append("")
+    return "\n".join(lines)
 
 
 def result_text(folder: RunFolder) -> str:
-    """The result of a finished run as people read it."""
-    result: dict[str, Any] = folder.result()
+    """Return the samples, metrics and speed of a finished run."""
+    result = folder.result()
     lines = []
     if samples := folder.samples():
-        lines += ["samples:", sample_lines(samples)]
-    lines += [metrics_table(result["metrics"])]
-    lines += [f"  {line}" for line in result.get("remarks", [])]
-    lines += [
+        lines += ["samples:", samples_text(samples)]
+    lines.append(metrics_table(result["metrics"]))
+    lines += [f"  {remark}" for remark in result.get("remarks", [])]
+    lines.append(
         f"  {result['steps']} steps, {result['tokens']:,} tokens in {result['train_seconds']:.0f} s "
         f"({result['tokens_per_second']:,.0f} tokens/s), {result['parameters']:,} parameters"
-    ]
+    )
     return "\n".join(lines)
+
+
+def _align(rows: Sequence[tuple[str, ...]], alignments: str) -> str:
+    """Return the rows as lines of aligned columns; alignments: `<` or `>` for each column."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(alignments))]
+    lines = []
+    for row in rows:
+        columns = zip(row, alignments, widths, strict=True)
+        lines.append("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in columns))
+    return "\n".join(f"  {line}".rstrip() for line in lines)

@@ -1,6 +1,6 @@
-"""Curves beside metrics.jsonl: Weights & Biases, TensorBoard or a CSV file.
+"""Trackers: Weights & Biases, TensorBoard or a CSV file, beside metrics.jsonl.
 
-W&B never needs an account, a key, a prompt or the network: without them it writes offline and says so once.
+W&B needs no account, key, prompt or network: without a key or a network it writes offline and reports that once.
 """
 
 import csv
@@ -14,30 +14,24 @@ from gptexp.config.schema import Config
 from gptexp.errors import UserError
 from gptexp.network import is_reachable
 from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.tables import SAMPLE_FIELDS
 
 WANDB_SERVER = "https://api.wandb.ai"
-METRICS = (
-    "step",
-    "tokens",
-    "seconds",
-    "train/loss",
-    "train/lr",
-    "val/loss",
-)  # of a line of metrics.jsonl
-COLUMNS = ("input", "reference", "output")  # of the table of samples; and what else a task shows
+# Columns of metrics.csv: entries of a row of metrics.jsonl.
+CSV_COLUMNS = ("step", "tokens", "seconds", "train/loss", "train/lr", "val/loss")
 
 
 class Tracker:
-    """Where a run's curves go beside its own folder. This one keeps nothing."""
+    """Receives a run's metrics and samples. This base class ignores them."""
 
     def log(self, row: dict[str, Any]) -> None:
-        """One line of metrics.jsonl."""
+        """Log one row of metrics.jsonl."""
 
     def finish(self, metrics: dict[str, float], samples: list[dict[str, str]]) -> None:
-        """The final metrics, and the samples as a table."""
+        """Log the final metrics and the samples."""
 
     def close(self, failed: bool) -> None:
-        """Always called, also when the run failed."""
+        """Close the tracker. The run always calls it, also when it failed."""
 
 
 class Wandb(Tracker):
@@ -48,26 +42,28 @@ class Wandb(Tracker):
         self.folder = folder.path
         mode: Any = os.environ.get("WANDB_MODE") or options.mode
         if mode == "auto":
-            reason = _why_offline()
+            reason = _reason_to_stay_offline()
             mode = "offline" if reason else "online"
             if reason:
                 upload = f"wandb sync {folder.path / 'wandb'}/offline-run-*"
                 print(f"W&B: offline ({reason}); to upload later: {upload}", file=sys.stderr)
+        archived = folder.archived_count()
         self.run = wandb.init(
             project=options.project,
             entity=options.entity,
             group=options.group,
-            id=f"{folder.name}-{earlier}" if (earlier := folder.archived_count()) else folder.name,
+            id=f"{folder.name}-{archived}" if archived else folder.name,
             resume="allow",
             name=config.name or folder.name,
             tags=list(config.tags),
-            config=folder.settings(),
+            config=folder.config_values(),
             dir=folder.path,
             mode=mode,
             reinit="finish_previous",
             settings=wandb.Settings(silent=True, console="off"),
         )
-        self.run.define_metric("step")  # a resumed curve goes on where its checkpoint was
+        # With `step` as the axis, a resumed curve continues at its checkpoint.
+        self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
 
     def log(self, row: dict[str, Any]) -> None:
@@ -77,18 +73,16 @@ class Wandb(Tracker):
         import wandb
 
         self.run.summary.update(metrics)
-        columns = list(samples[0]) if samples else list(COLUMNS)
-        kinds = {".png": wandb.Image, ".gif": wandb.Video, ".wav": wandb.Audio}
+        media_classes = {".png": wandb.Image, ".gif": wandb.Video, ".wav": wandb.Audio}
 
-        def shown(value: str) -> Any:
-            file = self.folder / value if value.startswith("samples/") else None
-            return (
-                kinds[file.suffix](str(file))
-                if file and file.suffix in kinds and file.is_file()
-                else value
-            )
+        def to_wandb(value: str) -> Any:
+            file = self.folder / value
+            if not value.startswith("samples/") or file.suffix not in media_classes:
+                return value
+            return media_classes[file.suffix](str(file)) if file.is_file() else value
 
-        rows = [[shown(sample[name]) for name in columns] for sample in samples]
+        columns = list(samples[0]) if samples else list(SAMPLE_FIELDS)
+        rows = [[to_wandb(sample[name]) for name in columns] for sample in samples]
         self.run.log({"samples": wandb.Table(columns=columns, data=rows)})
 
     def close(self, failed: bool) -> None:
@@ -104,8 +98,8 @@ class TensorBoard(Tracker):
                 "logger=tensorboard needs its package: pip install 'gptexp[tensorboard]'"
             ) from error
         rows = folder.metrics()
-        goes_on_at = rows[-1]["step"] + 1 if rows else None
-        self.writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=goes_on_at)
+        next_step = rows[-1]["step"] + 1 if rows else None
+        self.writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=next_step)
 
     def log(self, row: dict[str, Any]) -> None:
         for name, value in row.items():
@@ -116,7 +110,8 @@ class TensorBoard(Tracker):
         for name, value in metrics.items():
             self.writer.add_scalar(name, value)
         text = "\n\n".join(
-            "  \n".join(f"**{name}** {sample[name]}" for name in COLUMNS) for sample in samples
+            "  \n".join(f"**{name}** {sample[name]}" for name in SAMPLE_FIELDS)
+            for sample in samples
         )
         self.writer.add_text("samples", text)
 
@@ -125,22 +120,22 @@ class TensorBoard(Tracker):
 
 
 class Csv(Tracker):
-    """metrics.jsonl as a table that a spreadsheet opens."""
+    """Writes metrics.csv, the main columns of metrics.jsonl for a spreadsheet."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.file = folder.path / "metrics.csv"
         with self.file.open("w", newline="") as out:
-            csv.writer(out).writerow(METRICS)
+            csv.writer(out).writerow(CSV_COLUMNS)
         for row in folder.metrics():
             self.log(row)
 
     def log(self, row: dict[str, Any]) -> None:
         with self.file.open("a", newline="") as out:
-            csv.writer(out).writerow([row.get(name) for name in METRICS])
+            csv.writer(out).writerow([row.get(name) for name in CSV_COLUMNS])
 
 
 def open_tracker(config: Config, folder: RunFolder) -> Tracker:
-    """The tracker that the config names.
+    """Open the tracker that the config names.
 
     Raises:
         UserError: its package is not installed.
@@ -155,19 +150,17 @@ def open_tracker(config: Config, folder: RunFolder) -> Tracker:
     return Tracker()
 
 
-def _why_offline() -> str | None:
+def _reason_to_stay_offline() -> str | None:
     server = os.environ.get("WANDB_BASE_URL", WANDB_SERVER)
-    if not (os.environ.get("WANDB_API_KEY") or _stored_key(server)):
+    if not (os.environ.get("WANDB_API_KEY") or _has_stored_key(server)):
         return "no API key"
-    return None if is_reachable(server, 3.0) else "no network"
+    return None if is_reachable(server) else "no network"
 
 
-def _stored_key(server: str) -> bool:
-    """Whether `wandb login` has left a key: it keeps them in the user's netrc file."""
+def _has_stored_key(server: str) -> bool:
+    """Return whether `wandb login` has stored a key, in the user's netrc file."""
+    host = urlsplit(server).hostname or ""
     try:
-        return (
-            netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(server).hostname or "")
-            is not None
-        )
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False

@@ -32,7 +32,7 @@ def record_crash(
     examples = batch.examples.tolist() if batch.examples is not None else []
     ranks = world.gathered(examples)
     if world.is_first:
-        folder.write(
+        folder.write_record(
             "crash",
             step=module.step,
             loss=str(error.loss),  # JSON has no NaN

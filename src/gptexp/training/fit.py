@@ -78,10 +78,10 @@ def fit(folder: RunFolder, config: Config, prepared: TaskData | None = None) -> 
             failed = False
         except BaseException as error:
             if isinstance(error, OutOfMemoryError):
-                folder.write("micro_batch", micro_batch_size=error.micro_batch_size)
+                folder.write_record("micro_batch", micro_batch_size=error.micro_batch_size)
             if world.is_first:
                 was_stopped = isinstance(error, Preempted | KeyboardInterrupt)
-                folder.write_result(
+                folder.update_result(
                     status="stopped" if was_stopped else "failed", error=f"{error!r}"
                 )
                 failed = not isinstance(error, Preempted)
@@ -208,7 +208,7 @@ def _report(
     model, _ = load_run(folder)
     model.to(device)
     splits = [name for name in ("val", "test") if prepared.store.has(name)]
-    best = folder.trained()
+    best = folder.best_checkpoint()
     assert best is not None
     metrics: dict[str, float] = {}
     if splits:
@@ -224,7 +224,7 @@ def _report(
         return
     if splits:
         folder.write_samples(found[0].samples)
-    folder.write_result(
+    folder.update_result(
         status="finished",
         error=None,
         **done,
@@ -232,7 +232,7 @@ def _report(
         parameters=sum(p.numel() for p in model.parameters()),
         precision=precision(config.trainer.precision, device),
         evaluated=best.name,
-        headline=f"{splits[-1] if splits else 'test'}/{prepared.task.headline}",
+        primary_metric=f"{splits[-1] if splits else 'test'}/{prepared.task.headline}",
         metrics=metrics,
         remarks=prepared.task.remarks(
             metrics, splits[-1], found[0].baseline, config.init or config.resume

@@ -111,7 +111,7 @@ class Recorder(L.Callback):
 
     def _write(self) -> None:
         if self.pending and self.world.is_first:
-            self.folder.log(self.pending)
+            self.folder.append_metrics(self.pending)
             self.tracker.log(self.pending)
         self.latest, self.pending = self.pending or self.latest, {}
 

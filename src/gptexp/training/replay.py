@@ -41,7 +41,7 @@ def replay(folder: RunFolder) -> Replay:
     Raises:
         UserError: there is no whole checkpoint.
     """
-    config, step = folder.config(), folder.read("crash")["step"]
+    config, step = folder.config(), folder.read_record("crash")["step"]
     prepared = prepare(config, folder.tokenizer)
     device = devices.pick_device(config.trainer.accelerator)
     model, _ = load_run(folder, f"step-{step:06d}")

@@ -48,10 +48,13 @@ def restore(module: Module, recorder: Recorder, found: Path | None) -> None:
     elif config.init:
         load_pretrained(module.model, config)
         adapt(module.model, config.optim)
-    sizes = (folder.read("micro_batch").get("micro_batch_size"), config.trainer.micro_batch_size)
+    sizes = (
+        folder.read_record("micro_batch").get("micro_batch_size"),
+        config.trainer.micro_batch_size,
+    )
     module.micro_batch_size = min((size for size in sizes if size), default=None)
     if world.is_first:
-        folder.write_result(status="running", error=None)
+        folder.update_result(status="running", error=None)
         if found is not None:
             print(f"resuming at step {module.step} of {config.trainer.max_steps}", file=sys.stderr)
 

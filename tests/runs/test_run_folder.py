@@ -1,0 +1,117 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gptexp.errors import UserError
+from gptexp.runs.run_folder import RunFolder, find_run
+
+
+@pytest.fixture
+def folder(tiny, own_folder):
+    folder = RunFolder(own_folder / "outputs" / "a-run")
+    folder.create(tiny("task=translate"))
+    return folder
+
+
+def test_a_new_folder_records_config_and_environment(folder):
+    assert folder.config().task.kind == "translate"
+    assert folder.config_values()["model"]["d_model"] == 32
+    environment = folder.read_record("environment")
+    assert environment["versions"]["torch"]
+    assert environment["machine"]["cpus"]
+
+
+def test_records_are_replaced_and_results_are_merged(folder):
+    assert folder.read_record("crash") == {}
+    folder.write_record("crash", step=1, loss="nan")
+    folder.write_record("crash", step=2)
+    assert folder.read_record("crash") == {"step": 2}
+    folder.update_result(status="running")
+    folder.update_result(steps=3)
+    assert folder.result() == {"status": "running", "steps": 3}
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_record_is_named(folder, content):
+    (folder.path / "result.json").write_text(content)
+    with pytest.raises(UserError, match=r"result\.json: is damaged"):
+        folder.result()
+
+
+def test_metrics_after_the_checkpoint_and_half_a_line_are_dropped(folder):
+    for step in range(5):
+        folder.append_metrics({"step": step})
+    with folder.metrics_file.open("a") as out:
+        out.write('{"step": 5, "los')
+    assert len(folder.metrics()) == 5
+    folder.truncate_metrics(2)
+    folder.append_metrics({"step": 3})
+    assert [row["step"] for row in folder.metrics()] == [0, 1, 2, 3]
+
+
+def test_samples_name_the_files_of_images(folder):
+    class Image:
+        suffix = ".png"
+
+        def save(self, file):
+            file.write_bytes(b"image")
+
+    folder.write_samples([{"input": Image(), "output": "größer"}])
+    assert folder.samples() == [{"input": "samples/01-input.png", "output": "größer"}]
+    assert (folder.path / "samples" / "01-input.png").read_bytes() == b"image"
+
+
+def test_checkpoints_are_found_by_pointer_and_by_name(folder):
+    assert folder.checkpoint() is folder.best_checkpoint() is None
+    for name in ("step-000001", "step-000002"):
+        (folder.checkpoints / name).mkdir()
+    (folder.checkpoints / "last").write_text("step-000002\n")
+    assert folder.best_checkpoint() == folder.checkpoints / "step-000002"
+    (folder.checkpoints / "best").write_text("step-000001\n")
+    assert folder.best_checkpoint() == folder.checkpoint("step-000001")
+    (folder.checkpoints / "best").write_text("step-000009\n")
+    assert folder.best_checkpoint() == folder.checkpoint("last")
+    with pytest.raises(UserError, match="has no checkpoint yet"):
+        folder.weights_digest()
+
+
+def test_a_resumed_copy_has_the_progress_of_the_other_run(folder):
+    (folder.checkpoints / "step-000001").mkdir()
+    folder.append_metrics({"step": 1})
+    folder.update_result(status="finished")
+    copy = RunFolder(folder.path.with_name("copy"))
+    copy.copy_progress_from(folder)
+    assert copy.metrics() == [{"step": 1}]
+    assert copy.checkpoint("step-000001")
+    assert not copy.result()
+
+
+def test_a_second_process_cannot_lock_a_run(folder):
+    lock = f"from gptexp.runs.run_folder import RunFolder\nwith RunFolder({str(folder.path)!r}).lock(): pass"
+    with folder.lock():
+        process = subprocess.run(
+            [sys.executable, "-c", lock], capture_output=True, text=True, check=False
+        )
+        assert f"is being trained by process {os.getpid()} on" in process.stderr
+    subprocess.run([sys.executable, "-c", lock], check=True)
+
+
+def test_archived_folders_are_numbered(tiny, folder):
+    assert folder.archived_count() == 0
+    for number in (1, 2):
+        assert folder.archive().name == f"a-run.{number}"
+        folder.create(tiny())
+    assert folder.archived_count() == 2
+
+
+def test_a_run_is_found_by_path_name_and_time(tiny, folder):
+    other = RunFolder(folder.path.with_name("b-run"))
+    other.create(tiny())
+    os.utime(other.path / "config.yaml", (0, 0))
+    assert find_run("latest").path.resolve() == folder.path
+    assert find_run("b-run").path.resolve() == other.path
+    assert find_run(str(other.path)).path == other.path
+    with pytest.raises(UserError, match=r"Did you mean 'outputs/a-run'\? Runs here: outputs/a-run"):
+        find_run("outputs/a-rum")

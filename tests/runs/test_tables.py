@@ -1,0 +1,48 @@
+from gptexp.runs.sweep_jobs import Job, JobLog
+from gptexp.runs.tables import metrics_table, primary_metric_text, samples_text, sweep_table
+
+
+def test_intervals_and_baselines_stand_beside_their_metric():
+    metrics = {
+        "test/loss": 1.5,
+        "test/f1": 0.5,
+        "test/low/f1": 0.4,
+        "test/high/f1": 0.6,
+        "test/baseline/f1": 0.1,
+    }
+    assert [line.split() for line in metrics_table(metrics).splitlines()] == [
+        ["metric", "model", "95", "%", "baseline"],
+        ["test/loss", "1.5"],
+        ["test/f1", "0.5", "0.4", "to", "0.6", "0.1"],
+    ]
+
+
+def test_the_primary_metric_needs_no_baseline():
+    result = {"primary_metric": "test/f1", "metrics": {"test/f1": 0.5}, "status": "finished"}
+    assert primary_metric_text(result) == "test/f1 0.5"
+    result["metrics"]["test/baseline/f1"] = 0.1
+    assert primary_metric_text(result) == "test/f1 0.5 (baseline 0.1)"
+    assert primary_metric_text(result | {"metrics": {}}) == "finished"
+
+
+def test_a_sweep_shows_the_overrides_that_differ(tmp_path):
+    log = JobLog(tmp_path)
+    assert log.drain() == []
+    log.add(Job(["task=x", "seed=1"], "run-1", "test/f1 0.5"))
+    log.add(Job(["task=x", "seed=2"], None, "no room\non the disk", 1))
+    jobs = log.drain()
+    assert jobs[1].code == 1
+    assert [line.split() for line in sweep_table(jobs).splitlines()] == [
+        ["sweep:"],
+        ["seed=1", "run-1", "test/f1", "0.5"],
+        ["seed=2", "failed", "no", "room"],
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def test_long_samples_are_cut_and_empty_ones_are_named():
+    text = samples_text([{"input": "word " * 200, "reference": "", "output": "a"}], width=40)
+    assert len(text.splitlines()) < 8
+    assert "1. input" in text
+    assert "..." in text
+    assert "(nothing)" in text

@@ -1,0 +1,30 @@
+import csv
+import sys
+
+import pytest
+
+from gptexp.errors import UserError
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.trackers import open_tracker
+
+
+def test_a_resumed_csv_has_the_rows_of_metrics_jsonl(tiny, own_folder):
+    config = tiny("logger=csv")
+    folder = RunFolder(own_folder / "run")
+    folder.create(config)
+    folder.append_metrics({"step": 1, "train/loss": 2.5})
+    tracker = open_tracker(config, folder)
+    tracker.log({"step": 2, "train/loss": 2.0, "val/loss": 2.1})
+    tracker.close(failed=False)
+    with (folder.path / "metrics.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["step"], row["train/loss"], row["val/loss"]) for row in rows] == [
+        ("1", "2.5", ""),
+        ("2", "2.0", "2.1"),
+    ]
+
+
+def test_a_missing_package_is_named_with_the_way_to_install_it(tiny, own_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match=r"pip install 'gptexp\[tensorboard\]'"):
+        open_tracker(tiny("logger=tensorboard"), RunFolder(own_folder))
