@@ -27,6 +27,7 @@ KINDS = [
     GPT2,
     {"feed_forward": "relu2", "tie_embeddings": False, "position": "sinusoidal"},
     {"arch": "prefix"},
+    {"window": 4, "window_pattern": "SL"},
     {"arch": "encoder_decoder"},
     {**GPT2, "arch": "encoder_decoder", "position": "sinusoidal"},
 ]

@@ -103,7 +103,7 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     task, settings = load_task_config(source, model)
     left_out = _without_class_head(model, task)
     try:
-        architecture = convert.architecture_of(model.config)
+        architecture = convert.architecture_of(model)
     except ValueError as error:
         raise UserError(f"{source.path}: cannot be exported: {error}") from error
     precision: torch.dtype = getattr(torch, dtype)

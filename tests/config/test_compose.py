@@ -32,6 +32,7 @@ from gptexp.errors import UserError
         ),
         ("experiment=shakespeare data.path=x optim=adamw", "adamw_lr"),
         ("model.heads=3", "multiple of model.heads=3"),
+        ("model.window=8 model.window_pattern=SX", "S (sliding window) and L"),
         ("trainer.devices=3", "multiple of trainer.devices"),
         ("data=files", "data.path must be given"),
         ("model.context=a b", "model.context"),

@@ -20,6 +20,17 @@ def test_a_token_depends_on_those_before_it_only(switches):
     assert not torch.allclose(order[:, -1], one[:, -1])  # positions matter
 
 
+@pytest.mark.parametrize(("pattern", "seen"), [("S", 5), ("SL", 12), ("L", 12)])
+def test_a_window_limits_how_far_a_layer_looks_back(pattern, seen):
+    model, tokens = a_model(window=3, window_pattern=pattern), torch.randint(50, (1, 12))
+    last = model(tokens)[0, -1]
+    for place in range(12):
+        changed = tokens.clone()
+        changed[0, place] = (tokens[0, place] + 1) % 50
+        is_seen = place >= 12 - seen  # each layer with a window reaches two tokens further back
+        assert is_seen != torch.equal(model(changed)[0, -1], last)
+
+
 @pytest.mark.parametrize("switches", MODELS)
 def test_documents_of_a_window_do_not_see_each_other(switches):
     model = a_model(**{**switches, "position": "rotary"})  # rotary: positions count from anywhere

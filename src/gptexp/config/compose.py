@@ -226,6 +226,11 @@ def _complete(config: Config) -> None:
         )
     if model.rope_scaling and set(model.rope_scaling) != ROPE_SCALING:
         raise UserError(f"model.rope_scaling: give {', '.join(sorted(ROPE_SCALING))}, all of them")
+    if not model.window_pattern or set(model.window_pattern) - {"S", "L"}:
+        raise UserError(
+            f"model.window_pattern={model.window_pattern}: must consist of S (sliding window) and L "
+            "(the whole sequence), for example SSSL"
+        )
     if model.preset == "gpt2" and model.kv_heads != model.heads:
         raise UserError(
             f"model.kv_heads={model.kv_heads}: GPT-2 has one per head; use model.preset=modern"

@@ -30,6 +30,8 @@ class TransformerConfig:
     tie_embeddings: bool = True
     rope_theta: float = 10000.0
     rope_scaling: tuple[tuple[str, float], ...] = ()  # of Llama 3, as sorted (name, value) pairs
+    window: int | None = None  # keys that a query sees in sliding-window layers, itself included
+    window_pattern: str = "S"  # repeated over the layers: S slides, L sees the whole sequence
     initialisation: str = "zero"  # gpt2 | zero
     num_sequence_classes: int = 0  # of a pair of texts: 2 for next-sentence prediction
     num_token_classes: int = (
@@ -44,6 +46,18 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         if not self.head_dim:
             object.__setattr__(self, "head_dim", self.d_model // self.heads)
+        if not self.window_pattern or set(self.window_pattern) - {"S", "L"}:
+            raise ValueError(
+                f"window_pattern={self.window_pattern}: must consist of the letters S (sliding) and L "
+                "(the whole sequence), for example SSSL"
+            )
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The window of each layer; 0: it sees the whole sequence."""
+        pattern, window = self.window_pattern, self.window or 0
+        letters = (pattern[layer % len(pattern)] for layer in range(self.layers))
+        return tuple(window if letter == "S" else 0 for letter in letters)
 
     @property
     def encoder_layers(self) -> int:

@@ -14,6 +14,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from gptexp.model.config import TransformerConfig
+
 # Positions of queries [1, 1, T, 1] and of keys [1, 1, 1, S] -> True where attention is allowed, broadcastable to
 # [B, 1, T, S].
 Predicate = Callable[[Tensor, Tensor], Tensor]
@@ -134,3 +136,30 @@ class SequenceLayout:
         query = torch.arange(past, past + queries, device=device)[None, None, :, None]
         key = torch.arange(past + queries, device=device)[None, None, None, :]
         return AttentionMask(allowed(query, key), is_causal)
+
+
+def layer_masks(
+    config: TransformerConfig,
+    layout: SequenceLayout,
+    queries: int,
+    past: int = 0,
+    device: torch.device | None = None,
+    is_causal: bool | None = None,
+) -> list[AttentionMask]:
+    """Build the mask of each layer for `queries` tokens after `past` tokens in a cache; equal masks are shared.
+
+    is_causal: None: as `arch` has it.
+    """
+    is_causal = config.arch != "encoder" if is_causal is None else is_causal
+    masks = {
+        window: layout.mask(
+            queries,
+            past,
+            device=device,
+            is_causal=is_causal,
+            has_prefix=config.arch == "prefix",
+            window=window,
+        )
+        for window in set(config.windows)
+    }
+    return [masks[window] for window in config.windows]

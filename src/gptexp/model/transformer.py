@@ -18,7 +18,7 @@ from gptexp.model.attention import Attention, AttentionContext, EncoderMemory, K
 from gptexp.model.config import TransformerConfig
 from gptexp.model.features import GOES_ON, FeatureEmbedding, FeatureHead, unpad
 from gptexp.model.loss import LossSums
-from gptexp.model.masks import SequenceLayout
+from gptexp.model.masks import SequenceLayout, layer_masks
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
 
@@ -46,19 +46,25 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Pre-norm residual block (arXiv 2002.04745): x + attention(norm(x)), then x + feed_forward(norm(x)).
 
-    A decoder's block that has an encoder beside it looks at the encoder's memory in between.
+    A decoder's block that has an encoder beside it attends to the encoder's memory in between.
     """
 
     def __init__(
-        self, config: TransformerConfig, layer: int, has_cross_attention: bool = False
+        self,
+        config: TransformerConfig,
+        layer: int,
+        *,
+        has_cross_attention: bool = False,
+        attention_class: type[Attention] = Attention,
+        feed_forward_class: type[FeedForward] = FeedForward,
     ) -> None:
         super().__init__()
         self.attention_norm = norm(config)
-        self.attention = Attention(config, layer)
+        self.attention = attention_class(config, layer)
         self.cross_norm = norm(config) if has_cross_attention else None
-        self.cross_attention = Attention(config, layer) if has_cross_attention else None
+        self.cross_attention = attention_class(config, layer) if has_cross_attention else None
         self.feed_forward_norm = norm(config)
-        self.feed_forward = FeedForward(config)
+        self.feed_forward = feed_forward_class(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
@@ -71,13 +77,19 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     """The blocks that read the source of an encoder with decoder; the embedding is shared with the decoder."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, blocks: nn.ModuleList) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.encoder_layers))
+        self.blocks = blocks
         self.norm = norm(config)
 
 
 class Transformer(nn.Module):
+    """A language model, an encoder, or both. A subclass may name other classes for its parts."""
+
+    block_class: type[Block] = Block
+    attention_class: type[Attention] = Attention
+    feed_forward_class: type[FeedForward] = FeedForward
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
@@ -92,11 +104,10 @@ class Transformer(nn.Module):
             else None
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.encoder = Encoder(config) if config.encoder_layers else None
-        self.blocks = nn.ModuleList(
-            Block(config, layer, has_cross_attention=self.encoder is not None)
-            for layer in range(config.layers)
-        )
+        self.encoder = None
+        if config.encoder_layers:
+            self.encoder = Encoder(config, self._new_blocks(config.encoder_layers))
+        self.blocks = self._new_blocks(config.layers, self.encoder is not None)
         self.norm = norm(config)
         self.head = nn.Linear(
             config.d_model, config.num_token_classes or config.vocab_size, bias=False
@@ -139,14 +150,9 @@ class Transformer(nn.Module):
         """
         past = cache.length if cache is not None else 0
         x, rotary = self._embed(tokens, past, layout.left_padding, features, masked_rows)
-        mask = layout.mask(
-            tokens.shape[1],
-            past,
-            device=tokens.device,
-            is_causal=self.config.arch != "encoder",
-            has_prefix=self.config.arch == "prefix",
-        )
-        x = self._run_blocks(self.blocks, x, AttentionContext(mask, rotary, cache, memory))
+        masks = layer_masks(self.config, layout, tokens.shape[1], past, tokens.device)
+        contexts = [AttentionContext(mask, rotary, cache, memory) for mask in masks]
+        x = self._run_blocks(self.blocks, x, contexts)
         if cache is not None:
             cache.length += tokens.shape[1]
         return self.norm(x)
@@ -155,11 +161,13 @@ class Transformer(nn.Module):
         """Encode sources [B, S] of these lengths [B], padded on the right."""
         assert self.encoder is not None
         x, rotary = self._embed(source)
-        mask = SequenceLayout(lengths=lengths).mask(
-            source.shape[1], device=source.device, is_causal=False
+        layout, size, device = SequenceLayout(lengths=lengths), source.shape[1], source.device
+        masks = layer_masks(self.config, layout, size, device=device, is_causal=False)
+        contexts = [AttentionContext(mask, rotary) for mask in masks]
+        x = self._run_blocks(self.encoder.blocks, x, contexts)
+        return EncoderMemory(
+            self.encoder.norm(x), layout.mask(size, device=device, is_causal=False)
         )
-        x = self._run_blocks(self.encoder.blocks, x, AttentionContext(mask, rotary))
-        return EncoderMemory(self.encoder.norm(x), mask)
 
     def loss(
         self,
@@ -231,6 +239,18 @@ class Transformer(nn.Module):
     def new_cache(self, batch: int, longest: int) -> KVCache:
         return KVCache.empty(self.config, batch, longest, self.embedding.weight)
 
+    def _new_blocks(self, count: int, has_cross_attention: bool = False) -> nn.ModuleList:
+        return nn.ModuleList(
+            self.block_class(
+                self.config,
+                layer,
+                has_cross_attention=has_cross_attention,
+                attention_class=self.attention_class,
+                feed_forward_class=self.feed_forward_class,
+            )
+            for layer in range(count)
+        )
+
     def _embed(
         self,
         tokens: Tensor,
@@ -268,8 +288,10 @@ class Transformer(nn.Module):
             )
         return self.dropout(x), self.rotary(positions) if self.rotary is not None else None
 
-    def _run_blocks(self, blocks: nn.ModuleList, x: Tensor, context: AttentionContext) -> Tensor:
-        for block in blocks:
+    def _run_blocks(
+        self, blocks: nn.ModuleList, x: Tensor, contexts: list[AttentionContext]
+    ) -> Tensor:
+        for block, context in zip(blocks, contexts, strict=True):
             if (
                 self.activation_checkpointing and self.training
             ):  # Chen et al. 2016, arXiv 1604.06174

@@ -2,15 +2,17 @@
 
 import json
 import logging
+from dataclasses import dataclass
 
 import pytest
 import torch
 import transformers
-from models import GPT2, a_model
+from models import GPT2, SHAPE, a_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
-from gptexp.model import SequenceLayout, TransformerConfig
+from gptexp.model import SequenceLayout, Transformer, TransformerConfig
+from gptexp.model.attention import Attention
 from gptexp.model.hf import convert
 
 SCALED = {
@@ -29,7 +31,7 @@ SHAPES = [
     (24, 2, 2, 3, 257, False),
     (64, 8, 2, 2, 97, True),
 ]
-KINDS = ["gpt2", "qwen3", "llama", "llama3"]
+KINDS = ["gpt2", "qwen3", "llama", "llama3", "mistral"]
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +74,10 @@ def published(kind, folder, shape=SHAPES[1], **more):
             model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(head_dim=16, **gated))
         case "llama":
             model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**gated))
+        case "mistral":
+            model = transformers.MistralForCausalLM(
+                transformers.MistralConfig(sliding_window=8, **gated)
+            )
         case "llama3":
             model = transformers.LlamaForCausalLM(
                 transformers.LlamaConfig(rope_parameters=SCALED, **gated)
@@ -129,6 +135,9 @@ OURS = {
             (key, SCALED[key]) for key in sorted(SCALED) if key not in ("rope_type", "rope_theta")
         ),
     },
+    "qwen3-window": {"window": 5, "window_pattern": "SL"},
+    "qwen3-windows": {"window": 5, "layers": 3, "window_pattern": "SLL", "context": 64},
+    "mistral": {"window": 5, "qk_norm": False},
     "eurobert": {"arch": "encoder", "qk_norm": False},
     "pegasus-untied": GPT2
     | {
@@ -242,20 +251,16 @@ def edit(folder, **changes):
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-SLIDING = {
-    "use_sliding_window": True,
-    "sliding_window": 8,
-    "layer_types": None,
-    "max_window_layers": 1,
-}
-
-
 @pytest.mark.parametrize(
     ("kind", "changes", "reason"),
     [
         ("gpt2", {"activation_function": "relu"}, "activation_function=relu"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
-        ("qwen3", SLIDING, "sliding_window=8"),
+        (
+            "qwen3",
+            {"use_sliding_window": True, "sliding_window": 8, "layer_types": ["chunked"] * 2},
+            "layer_types of chunked",
+        ),
         ("qwen3", {"attention_bias": True}, "attention_bias=True"),
         ("llama", {"mlp_bias": True}, "attention_bias=False with mlp_bias=True"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "type yarn"),
@@ -263,7 +268,7 @@ SLIDING = {
         (
             "llama",
             {"model_type": "mamba"},
-            "model_type=mamba.*Allowed: gpt2, qwen3, llama, eurobert, pegasus",
+            "model_type=mamba.*Allowed: gpt2, qwen3, llama, mistral, eurobert, pegasus",
         ),
         ("llama", {"hidden_size": 64}, "q_proj.weight is"),
         ("llama", {"num_hidden_layers": 1}, "layers.1.input_layernorm.weight has no place"),
@@ -276,11 +281,22 @@ def test_what_computes_something_else_is_refused(kind, changes, reason, tmp_path
         convert.load(tmp_path)
 
 
-def test_a_sliding_window_that_never_slides_is_none(tmp_path):
+@pytest.mark.parametrize(
+    ("more", "windows"),
+    [
+        ({"max_window_layers": 2}, (0, 0)),
+        ({"max_window_layers": 1}, (0, 8)),
+        ({"layer_types": ["sliding_attention", "full_attention"]}, (8, 0)),
+        ({"sliding_window": 64, "max_window_layers": 0}, (0, 0)),  # as long as the context
+    ],
+)
+def test_sliding_windows_of_some_layers_come_in(more, windows, tmp_path):
     theirs = published(
-        "qwen3", tmp_path, use_sliding_window=True, sliding_window=8, max_window_layers=2
+        "qwen3", tmp_path, **{"use_sliding_window": True, "sliding_window": 8, **more}
     )
-    assert_same(convert.load(tmp_path), theirs)
+    ours = convert.load(tmp_path)
+    assert ours.config.windows == windows
+    assert_same(ours, theirs)
 
 
 def test_pickled_and_damaged_weights_are_refused(tmp_path):
@@ -313,17 +329,36 @@ def test_pickled_and_damaged_weights_are_refused(tmp_path):
             "LlamaFor.*d_model=30 for heads=4",
         ),
         (GPT2 | {"kv_heads": 2}, "kv_heads=2"),
+        (GPT2 | {"window": 5}, "GPT2.*window=5 with window_pattern=S"),
+        (
+            {"qk_norm": False, "window": 5, "window_pattern": "SL"},
+            "window=5 with window_pattern=SL|qk_norm=False",
+        ),
     ],
 )
 def test_what_transformers_does_not_have_is_refused(switches, reason):
-    shape = {
-        "vocab_size": 50,
-        "layers": 2,
-        "d_model": 32,
-        "heads": 4,
-        "kv_heads": 4,
-        "d_ff": 48,
-        "context": 24,
-    }
     with pytest.raises(ValueError, match=reason):
-        convert.architecture_of(TransformerConfig(**{**shape, **switches}))
+        convert.architecture_of(a_model(**{"kv_heads": 4, **switches}))
+
+
+@dataclass(frozen=True)
+class NewConfig(TransformerConfig):
+    attention_sinks: int = 0
+
+
+class NewAttention(Attention):
+    pass
+
+
+class NewTransformer(Transformer):
+    attention_class = NewAttention
+
+
+def test_a_switch_or_a_class_that_no_exporter_knows_is_refused(tmp_path):
+    plain = Transformer(NewConfig(**SHAPE))
+    assert convert.architecture_of(plain).model_type == "qwen3"
+    with pytest.raises(ValueError, match="Qwen3ForCausalLM, does not have attention_sinks=4"):
+        convert.save(Transformer(NewConfig(**SHAPE, attention_sinks=4)), tmp_path)
+    with pytest.raises(ValueError, match="transformers has no NewAttention, NewTransformer"):
+        convert.save(NewTransformer(TransformerConfig(**SHAPE)), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -43,6 +43,14 @@ class ModelConfig:
     qk_norm: bool | None = option(None, "RMSNorm on queries and keys of each head")
     bias: bool | None = option(None, "biases in linear layers")
     tie_embeddings: bool | None = option(None, "output head shares the token embedding")
+    window: int | None = option(
+        None,
+        "tokens that a token attends to in sliding-window layers, itself included; null: all",
+        minimum=1,
+    )
+    window_pattern: str = option(
+        "S", "repeated over the layers: S has the window, L attends to everything, such as SSSL"
+    )
     initialisation: str | None = option(
         None,
         "gpt2: small normal weights; zero: blocks that start as the identity",

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from gptexp.generation.cpu import matmul
 from gptexp.model.attention import KVCache
-from gptexp.model.masks import AttentionMask, SequenceLayout
+from gptexp.model.masks import AttentionMask, SequenceLayout, layer_masks
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import sinusoidal
 from gptexp.model.transformer import Block, Transformer
@@ -111,12 +111,12 @@ class CpuDecoder:
         if self.table is not None:
             x = torch.add(self.table[places], x, alpha=self.scale)
         turn = self._turn(places, cache.keys.shape[3]) if self.model.rotary is not None else None
-        mask = layout.mask(1, cache.length)
+        masks = layer_masks(self.model.config, layout, 1, cache.length)
         keys, values = (
             side.narrow(3, 0, end).unbind() for side in (cache.keys, cache.values)
         )  # [B, G, S, D] each
         for number, layer in enumerate(self.layers):
-            x = layer.attend(x, turn, keys[number], values[number], mask)
+            x = layer.attend(x, turn, keys[number], values[number], masks[number])
             if layer.cross is not None:
                 x = layer.attend_to_memory(x, *cache.cross[number], memory_mask or AttentionMask())
             x = layer.feed_forward(x)

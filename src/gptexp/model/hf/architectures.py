@@ -1,30 +1,38 @@
-"""Architectures of transformers beside ours: how each calls our settings and modules, and what else it must say.
+"""Architectures of transformers beside ours: their names for our settings and modules, and what else they need.
 
 Names and defaults are those of transformers' own classes and files.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
 class Architecture:
-    name: str  # class in transformers
-    model_type: str  # in config.json
-    auto_class: str  # that loads it
-    switches: dict[str, Any]  # what it is in our terms
-    settings: dict[str, str]  # ours to theirs; where they say it several times, all must agree
-    modules: dict[
-        str, str
-    ]  # ours to theirs; * is a layer; those that share a name are one, row after row
-    required_hf_values: dict[str, tuple[Any, ...]] = field(
-        default_factory=dict
-    )  # values that compute the same; we write the first
-    silent: dict[str, Any] = field(
-        default_factory=dict
-    )  # what transformers takes where a config.json does not say
-    transposed: str = "$^"  # pattern of their modules whose weights are [in, out]
-    splits_width: bool = True  # transformers needs a width that is a multiple of the heads
+    """One class of transformers.
+
+    name: of the class. model_type: in config.json. auto_class: that loads it.
+    fixed_settings: settings of ours that it has no name for, with their only values.
+    settings: our name -> their names; where there are several, their values must be equal.
+    modules: our name -> theirs. A star stands for the layer. Modules that share a name of theirs are stacked by rows.
+    required_hf_values: settings of theirs, with the values that compute the same as ours; we write the first.
+    hf_defaults: values that transformers takes where config.json does not name a setting.
+    transposed: pattern of their modules whose weights are [in, out].
+    needs_whole_heads: transformers refuses a width that is no multiple of the number of heads.
+    windows: which layers can slide: none, all of them with one window, or those that `layer_types` names.
+    """
+
+    name: str
+    model_type: str
+    auto_class: str
+    fixed_settings: dict[str, Any]
+    settings: dict[str, str]
+    modules: dict[str, str]
+    required_hf_values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    hf_defaults: dict[str, Any] = field(default_factory=dict)
+    transposed: str = "$^"
+    needs_whole_heads: bool = True
+    windows: Literal["", "all layers", "by layer"] = ""
 
 
 DECODER = {"arch": "decoder", "num_token_classes": 0, "num_sequence_classes": 0, "feature_size": 0}
@@ -32,7 +40,7 @@ GPT2 = Architecture(
     "GPT2LMHeadModel",
     "gpt2",
     "AutoModelForCausalLM",
-    switches=DECODER
+    fixed_settings=DECODER
     | {
         "position": "learned",
         "norm": "layer",
@@ -70,7 +78,7 @@ GPT2 = Architecture(
         "scale_attn_by_inverse_layer_idx": (False,),
         "add_cross_attention": (False,),
     },
-    silent={"n_inner": None, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
+    hf_defaults={"n_inner": None, "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True},
     transposed=r"\.(attn|mlp)\.",
 )
 
@@ -101,7 +109,7 @@ GATED_MODULES = {
     "norm": "model.norm",
     "head": "lm_head",
 }
-SILENT = {
+HF_DEFAULTS = {
     "num_key_value_heads": None,
     "head_dim": None,
     "rms_norm_eps": 1e-6,
@@ -111,7 +119,7 @@ QWEN3 = Architecture(
     "Qwen3ForCausalLM",
     "qwen3",
     "AutoModelForCausalLM",
-    switches=DECODER | LLAMA_FAMILY | {"qk_norm": True, "bias": False},
+    fixed_settings=DECODER | LLAMA_FAMILY | {"qk_norm": True, "bias": False},
     settings=GATED_SETTINGS,
     modules=GATED_MODULES
     | {
@@ -119,24 +127,38 @@ QWEN3 = Architecture(
         "blocks.*.attention.key_norm": "model.layers.*.self_attn.k_norm",
     },
     required_hf_values={"hidden_act": ("silu", "swish"), "attention_bias": (False,)},
-    silent=SILENT | {"num_key_value_heads": 32, "head_dim": 128},
-    splits_width=False,
+    hf_defaults=HF_DEFAULTS
+    | {"num_key_value_heads": 32, "head_dim": 128, "max_window_layers": 28}
+    | {"use_sliding_window": False, "sliding_window": 4096},
+    needs_whole_heads=False,
+    windows="by layer",
 )
 LLAMA = Architecture(
     "LlamaForCausalLM",
     "llama",
     "AutoModelForCausalLM",
-    switches=DECODER | LLAMA_FAMILY | {"qk_norm": False},
+    fixed_settings=DECODER | LLAMA_FAMILY | {"qk_norm": False},
     settings=GATED_SETTINGS | {"bias": "attention_bias mlp_bias"},
     modules=GATED_MODULES,
     required_hf_values={"hidden_act": ("silu", "swish")},
-    silent=SILENT | {"attention_bias": False, "mlp_bias": False},
+    hf_defaults=HF_DEFAULTS | {"attention_bias": False, "mlp_bias": False},
+)
+MISTRAL = Architecture(
+    "MistralForCausalLM",
+    "mistral",
+    "AutoModelForCausalLM",
+    fixed_settings=DECODER | LLAMA_FAMILY | {"qk_norm": False, "bias": False},
+    settings=GATED_SETTINGS,
+    modules=GATED_MODULES,
+    required_hf_values={"hidden_act": ("silu", "swish")},
+    hf_defaults=HF_DEFAULTS | {"num_key_value_heads": 8, "sliding_window": 4096},
+    windows="all layers",
 )
 EUROBERT = Architecture(
     "EuroBertForMaskedLM",
     "eurobert",
     "AutoModelForMaskedLM",
-    switches=DECODER | LLAMA_FAMILY | {"arch": "encoder", "qk_norm": False, "bias": False},
+    fixed_settings=DECODER | LLAMA_FAMILY | {"arch": "encoder", "qk_norm": False, "bias": False},
     settings=GATED_SETTINGS,
     modules=GATED_MODULES,
     required_hf_values={
@@ -144,7 +166,7 @@ EUROBERT = Architecture(
         "attention_bias": (False,),
         "mlp_bias": (False,),
     },
-    silent=SILENT | {"rms_norm_eps": 1e-5},
+    hf_defaults=HF_DEFAULTS | {"rms_norm_eps": 1e-5},
 )
 
 ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}
@@ -161,7 +183,7 @@ PEGASUS = Architecture(
     "PegasusForConditionalGeneration",
     "pegasus",
     "AutoModelForSeq2SeqLM",
-    switches=GPT2.switches
+    fixed_settings=GPT2.fixed_settings
     | {"arch": "encoder_decoder", "position": "sinusoidal", "norm_eps": 1e-5},
     settings={
         "vocab_size": "vocab_size",
@@ -190,6 +212,10 @@ PEGASUS = Architecture(
         "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_fast"),
         "scale_embedding": (True,),
     },
-    silent={"activation_function": "gelu", "scale_embedding": False, "tie_word_embeddings": True},
+    hf_defaults={
+        "activation_function": "gelu",
+        "scale_embedding": False,
+        "tie_word_embeddings": True,
+    },
 )
-ARCHITECTURES = (GPT2, QWEN3, LLAMA, EUROBERT, PEGASUS)
+ARCHITECTURES = (GPT2, QWEN3, LLAMA, MISTRAL, EUROBERT, PEGASUS)

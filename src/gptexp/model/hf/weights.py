@@ -1,0 +1,158 @@
+"""Tensors of model.safetensors under the names of transformers, from our parameters and back."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gptexp.model.config import TransformerConfig
+from gptexp.model.hf.architectures import Architecture
+from gptexp.model.positions import sinusoidal
+from gptexp.model.transformer import Transformer
+
+# Tensors in files that are no parameters: causal masks, frequencies, and copies of a tied embedding.
+NOT_PARAMETERS = re.compile(r"\.attn\.(masked_)?bias$|rotary_emb\.inv_freq$")
+TIED = re.compile(r"^lm_head\.weight$|\.(en|de)coder\.embed_tokens\.weight$")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A parameter of ours, or the part of it that belongs to one expert."""
+
+    name: str
+    expert: int | None = None
+
+    def of(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        tensor = parameters[self.name]
+        return tensor if self.expert is None else tensor[self.expert]
+
+
+def hf_names(architecture: Architecture, model: Transformer) -> dict[str, list[Part]]:
+    """Map each name in their files to our parameters that it holds, row after row.
+
+    Raises:
+        ValueError: the architecture has no such parameter.
+    """
+    names: dict[str, list[Part]] = {}
+    for name, _ in model.named_parameters():
+        module, _, kind = name.rpartition(".")
+        layer = re.search(r"\.(\d+)\.", module)
+        template = architecture.modules.get(re.sub(r"\.\d+\.", ".*.", module))
+        if template is None:
+            raise ValueError(f"{architecture.name} has no parameter like {name}")
+        hf_name = f"{template.replace('*', layer[1] if layer else '')}.{kind}"
+        names.setdefault(hf_name, []).append(Part(name))
+    return names
+
+
+def to_hf_weights(
+    architecture: Architecture, model: Transformer, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Return all tensors of model.safetensors."""
+    parameters = {name: p.detach().cpu().to(dtype) for name, p in model.named_parameters()}
+    weights = _constants(model.config) | {
+        name: parameters["embedding.weight"].clone() for name in _embedding_copies(model.config)
+    }
+    for hf_name, parts in hf_names(architecture, model).items():
+        tensor = torch.cat([part.of(parameters) for part in parts])
+        weights[hf_name] = _maybe_transpose(architecture, hf_name, tensor).contiguous()
+    return weights
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read all tensors of model.safetensors, or of the files that model.safetensors.index.json names.
+
+    Raises:
+        ValueError: a file is damaged, or there are only pickled weights.
+        OSError: a file is missing or unreadable.
+    """
+    index = folder / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if index.is_file():
+        weight_map = json.loads(index.read_text())["weight_map"]
+        names = sorted({Path(name).name for name in weight_map.values()})
+    elif not (folder / names[0]).is_file() and (
+        pickled := sorted(path.name for path in folder.glob("*.bin"))
+    ):
+        raise ValueError(
+            f"{folder}: has its weights as {', '.join(pickled)} only, and loading such a file can run any code. Have "
+            f"transformers write them as safetensors: from_pretrained(...), then save_pretrained(...)"
+        )
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        try:
+            weights |= load_file(folder / name)
+        except SafetensorError as error:
+            raise ValueError(f"{folder / name}: damaged ({error})") from error
+    return weights
+
+
+def from_hf_weights(
+    architecture: Architecture, model: Transformer, weights: dict[str, Tensor], folder: Path
+) -> dict[str, Tensor]:
+    """Return the values of our parameters, in fp32.
+
+    Raises:
+        ValueError: a tensor is missing, of another shape, not known, or not the constant that we compute.
+    """
+    names = hf_names(architecture, model)
+    parameters = dict(model.named_parameters())
+    base = architecture.modules["embedding"].split(".")[0] + "."
+    if not any(name.startswith(base) for name in weights):  # saved without a head, as GPT-2 was
+        weights = {name if name in names else base + name: x for name, x in weights.items()}
+    ours, wrong = {}, []
+    for hf_name, parts in names.items():
+        shapes = [part.of(parameters).shape for part in parts]
+        rows = [shape[0] for shape in shapes]
+        tensor = weights.pop(hf_name, torch.empty(0))
+        tensor = _maybe_transpose(architecture, hf_name, tensor)
+        if tensor.shape != (sum(rows), *shapes[0][1:]):
+            wrong.append(f"{hf_name} is {list(tensor.shape) if tensor.numel() else 'missing'}")
+            continue
+        for part, piece in zip(parts, tensor.split(rows), strict=True):
+            ours[part] = piece.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    for name, value in _constants(model.config).items():
+        tensor = weights.pop(name, value)
+        if tensor.shape != value.shape or not torch.allclose(tensor.float(), value, atol=1e-2):
+            wrong.append(f"{name} is not what {architecture.name} computes")
+    for name in _embedding_copies(model.config):
+        tensor, embedding = weights.pop(name, torch.empty(0)), ours.get(Part("embedding.weight"))
+        if embedding is not None and not torch.equal(tensor.float(), embedding):
+            wrong.append(f"{name} is another embedding")
+    for name in weights:
+        if not (NOT_PARAMETERS.search(name) or (model.config.tie_embeddings and TIED.search(name))):
+            wrong.append(f"{name} has no place here")
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise ValueError(
+            f"{folder}: its weights are not those of its config.json: {'; '.join(wrong[:5])}{more}"
+        )
+    return {part.name: tensor for part, tensor in ours.items()}
+
+
+def _maybe_transpose(architecture: Architecture, hf_name: str, tensor: Tensor) -> Tensor:
+    is_transposed = tensor.ndim == 2 and re.search(architecture.transposed, hf_name)
+    return tensor.T if is_transposed else tensor
+
+
+def _constants(config: TransformerConfig) -> dict[str, Tensor]:
+    """Tensors in Pegasus' files that are no parameters."""
+    if config.position != "sinusoidal":
+        return {}
+    table = sinusoidal(torch.arange(config.context)[None], config.d_model)[0]
+    names = (f"model.{side}.embed_positions.weight" for side in ("encoder", "decoder"))
+    bias = torch.zeros(1, config.vocab_size)
+    return {name: table.clone() for name in names} | {"final_logits_bias": bias}
+
+
+def _embedding_copies(config: TransformerConfig) -> list[str]:
+    """Names under which Pegasus has the embedding again, if its head has one of its own."""
+    if config.arch != "encoder_decoder" or config.tie_embeddings:
+        return []
+    return [f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")]
