@@ -10,9 +10,10 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from conftest import same_weights
 from tokenizers import models, pre_tokenizers, processors, trainers
 
-from gptexp import evaluate, export, generate
+from gptexp import GPT, evaluate, export, generate
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.checkpoints.load_model import as_overrides, load, resize_token_embeddings
 from gptexp.data.tokenizers import Tokenizer
@@ -110,21 +111,23 @@ def test_an_exported_encoder_guesses_hidden_tokens_in_transformers(
     assert verb(export, "out", "again").endswith("again")  # what is exported can be exported
 
 
-def test_a_folder_with_something_in_it_is_left_alone_and_a_disagreement_leaves_nothing(
+def test_a_folder_of_others_is_left_alone_and_a_disagreement_leaves_nothing(
     trained, verb, monkeypatch
 ):
     folder = trained()
     (full := folder.path.parent / "full").mkdir()
     (full / "mine").write_text("mine")
-    assert verb(export, "latest", full) == (
-        2,
-        f"gptexp: {full}: exists and is not empty; give a folder that does not exist\n",
-    )
-    monkeypatch.setattr(export, "LIMIT", -1.0)
-    code, said = verb(export, "latest", "out")
+    code, message = verb(export, "latest", full)
+    assert code == 2
+    assert f"{full}: has files that an export does not write (mine)" in message
+    assert verb(export, "latest", full / "mine")[1].endswith("mine: is a file; name a folder\n")
+    before = set(Path().iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "MAX_DIFFERENCE", -1.0)
+        code, message = verb(export, "latest", "out")
     assert code == 1
-    assert "out is not written" in said
-    assert not list(folder.path.parent.parent.glob("*out.*"))
+    assert "out is not written" in message
+    assert set(Path().iterdir()) == before
     prefix = trained("model.arch=prefix")
     code, said = verb(export, prefix.path, "out")
     assert code == 2
@@ -201,41 +204,89 @@ def llama(folder, padding=0, **settings):
     return model, wrapped
 
 
+def test_an_export_replaces_an_earlier_one(trained, verb):
+    one, other = trained(), trained("seed=2")
+    assert verb(export, one.path, "out").endswith("out")
+    before = load(find_weights("out"))[0]
+    assert verb(export, other.path, "out").endswith("out")
+    after = load(find_weights("out"))[0]
+    assert same_weights(after, load(other)[0])
+    assert not same_weights(after, before)
+
+
 @pytest.mark.parametrize("padding", [0, 50])
 def test_a_published_model_goes_on_as_in_transformers(padding, own_folder, verb):
     theirs, wrapped = llama(own_folder / "llama", padding)
     model, tokenizer = load(find_weights("llama"))
     assert (tokenizer.eos_token, tokenizer.eos, tokenizer.bos_ids) == ("</s>", 1, [0])
-    assert (
-        len(model.embedding.weight)
-        == len(model.head.weight)
-        == tokenizer.vocab_size
-        == len(wrapped) + 3
-    )
-    grown = theirs.get_output_embeddings().weight[: tokenizer.vocab_size]
-    assert torch.equal(model.head.weight[: len(grown)], grown)
+    assert tokenizer.vocab_size == len(wrapped) + 3
+    rows = theirs.get_output_embeddings().weight
+    assert torch.equal(model.head.weight[: len(rows)], rows)
+    assert len(model.embedding.weight) == max(len(rows), tokenizer.vocab_size)
     tokens = wrapped("the river", return_tensors="pt").input_ids
-    nobody = (
-        list(range(tokenizer.vocab_size, theirs.config.vocab_size)) or None
-    )  # numbers that stand for nothing
-    expected = theirs.generate(tokens, max_new_tokens=20, do_sample=False, suppress_tokens=nobody)[
-        0, tokens.shape[1] :
-    ]
+    expected = theirs.generate(tokens, max_new_tokens=20, do_sample=False)[0, tokens.shape[1] :]
     said = verb(generate, "llama", "the river", "--max-new-tokens", 20, "--temperature", 0)
     assert said == "the river" + wrapped.decode(expected, skip_special_tokens=True)
 
 
+def test_padding_rows_of_a_vocabulary_come_back_on_export(own_folder, verb):
+    theirs, _ = llama(own_folder / "llama", padding=50)
+    verb(export, "llama", "out")
+    again = transformers.AutoModelForCausalLM.from_pretrained("out")
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
 def test_a_published_model_is_trained_further_and_exported(own_folder, trained, verb):
     llama(own_folder / "llama", 50)
-    given = as_overrides(load(PretrainedFolder(own_folder / "llama"))[0].config)
-    folder = trained(*given, "init=llama", "optim=adamw")
+    model, tokenizer = load(PretrainedFolder(own_folder / "llama"))
+    overrides = as_overrides(model.config, num_tokens=tokenizer.vocab_size)
+    assert f"model.vocab_size={len(model.embedding.weight)}" in overrides
+    folder = trained(*overrides, "init=llama", "optim=adamw")
     assert folder.config().init_digest
     assert Tokenizer.load(folder.tokenizer).eos_token == "</s>"
     assert json.loads(verb(export, "latest", "out", "--json"))["architecture"] == "LlamaForCausalLM"
-    assert (
-        transformers.AutoModelForCausalLM.from_pretrained("out").generation_config.eos_token_id == 1
-    )
+    exported = transformers.AutoModelForCausalLM.from_pretrained("out")
+    assert exported.generation_config.eos_token_id == 1
+    assert len(exported.get_input_embeddings().weight) == len(model.embedding.weight)
     assert load(find_weights("out"))[0].config == load(folder)[0].config
+    without_rows = [word for word in overrides if not word.startswith("model.vocab_size")]
+    with pytest.raises(UserError, match=r"model\.vocab_size=\d+, not None.*needs: .*vocab_size="):
+        trained(*without_rows, "init=llama")
+
+
+def test_more_rows_than_tokens_can_be_trained_but_not_fewer(trained):
+    assert len(load(trained("model.vocab_size=512"))[0].embedding.weight) == 512
+    with pytest.raises(UserError, match=r"model\.vocab_size=16: the tokenizer has \d+ tokens"):
+        trained("model.vocab_size=16")
+
+
+def test_a_folder_without_a_tokenizer_takes_token_numbers(own_folder, verb):
+    theirs, _ = llama(own_folder / "llama")
+    for file in (own_folder / "llama").glob("*token*"):
+        file.unlink()
+    tokenizer = load(find_weights("llama"))[1]
+    assert (tokenizer.eos, tokenizer.vocab_size) == (1, theirs.config.vocab_size)
+    tokens = theirs.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=9, do_sample=False)[0]
+    answer = tokens[3:].tolist()
+    answer = answer[: answer.index(1)] if 1 in answer else answer
+    assert answer
+    text = verb(generate, "llama", "5 6 7", "--max-new-tokens", 9, "--temperature", 0)
+    assert [int(number) for number in text.split()] == [5, 6, 7, *answer]
+    numbers = GPT.from_pretrained("llama").generate([5, 6, 7], max_new_tokens=9)
+    assert numbers == [[5, 6, 7, *answer]]
+    code, message = verb(generate, "llama", "the river")
+    assert code == 2
+    assert "has no tokenizer; give token numbers, such as '464 3290'" in message
+    assert "token numbers: not compared" in verb(export, "llama", "out")
+    assert not PretrainedFolder(Path("out")).has_tokenizer
+
+
+def test_an_unreadable_tokenizer_is_not_taken_for_none(own_folder):
+    llama(own_folder / "llama")
+    (own_folder / "llama" / "tokenizer.json").rename(own_folder / "llama" / "tokenizer.model")
+    with pytest.raises(UserError, match=r"tokenizer\.json: not a tokenizer file"):
+        load(find_weights("llama"))
 
 
 def test_new_rows_are_the_mean_of_the_others(own_folder):

@@ -80,7 +80,7 @@ class GPT:
         )  # of others' models it is very long
         given = [
             "model=small",
-            *as_overrides(self.model.config, free),
+            *as_overrides(self.model.config, free, self.tokenizer.vocab_size),
             f"init={compose.quoted(self.source)}",
         ]
         done = _train(dataset, given, overrides, self.task)

@@ -1,22 +1,21 @@
-"""Write a model as a folder that transformers loads, and prove that it computes the same there.
+"""Write a model as a folder that transformers loads, and prove that transformers computes the same from it.
 
 python -m gptexp.export latest exported
 python -m gptexp.export outputs/pretrain-small-1a2b3c4d exported --dtype bfloat16
 
-The folder has config.json, model.safetensors, tokenizer files and a model card. It appears when it is whole and proven.
+The folder has config.json, model.safetensors, tokenizer files and a model card. It appears once the proof succeeds.
 """
 
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.cli import parser_of
 from gptexp.config import schema
 from gptexp.errors import RunError, UserError, exits_cleanly
+from gptexp.files import atomic_folder
 from gptexp.runs.model_card import format_model_card
 from gptexp.runs.run_folder import RunFolder
 
@@ -24,9 +23,19 @@ if TYPE_CHECKING:
     from gptexp.data.tokenizers import Tokenizer
     from gptexp.model import Transformer
 
-LIMIT = 1e-4  # of a difference between logits in fp32
-GREEDY = 50  # tokens of text that are compared
-SPECIAL = {
+MAX_DIFFERENCE = 1e-4  # between logits in fp32
+GREEDY_TOKENS = 50  # length of the greedy texts that are compared
+MAX_SAMPLE_PROMPTS = 6
+RANDOM_PROMPT_LENGTHS = (2, 64)
+EXPORTED_FILES = {
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "README.md",
+}
+ROLES = {
     "bos_token_id": "eos",
     "eos_token_id": "eos",
     "pad_token_id": "pad",
@@ -35,59 +44,74 @@ SPECIAL = {
 }
 
 
-@dataclass
-class Report:
-    """What was written, and how far transformers agrees with us on it."""
+@dataclass(frozen=True)
+class Comparison:
+    """How far transformers agrees with gptexp on a model; None: not compared."""
 
-    folder: str
-    architecture: str
-    sequences: int
     largest_difference: float  # between logits
-    same_tokens: bool  # of the two tokenizers, and back to the same text
-    same_text: bool | None  # of greedy generation; None: it does not generate
-    left_out: str | None
+    same_tokens: (
+        bool | None
+    )  # the tokenizers agree, and decode to the same text; None: no tokenizer
+    same_text: bool | None  # greedy texts are equal; None: the model does not generate
 
     @property
     def agrees(self) -> bool:
-        return self.largest_difference <= LIMIT and self.same_tokens and self.same_text is not False
+        return (
+            self.largest_difference <= MAX_DIFFERENCE
+            and self.same_tokens is not False
+            and self.same_text is not False
+        )
+
+
+@dataclass(frozen=True)
+class Report(Comparison):
+    """What was exported, and the comparison that proves it."""
+
+    folder: str
+    architecture: str
+    sequences: int  # number of prompts that were compared
+    left_out: str | None  # the part of the model that was not exported, and why
 
     def __str__(self) -> str:
-        text, tokens = (
-            {True: "the same", False: "NOT the same", None: "not what it is for"}[same]
-            for same in (self.same_text, self.same_tokens)
-        )
+        words = {True: "the same", False: "NOT the same", None: "not compared"}
         lines = [
             f"loaded by transformers as {self.architecture}: logits of {self.sequences} sequences differ by at most "
             f"{self.largest_difference:.2g}",
-            f"greedy text of {GREEDY} tokens: {text}; token numbers: {tokens}",
+            f"greedy text of {GREEDY_TOKENS} tokens: {words[self.same_text]}; "
+            f"token numbers: {words[self.same_tokens]}",
         ]
-        return "\n".join([*lines, *([f"left out: {self.left_out}"] if self.left_out else [])])
+        if self.left_out:
+            lines.append(f"left out: {self.left_out}")
+        return "\n".join(lines)
 
 
 @exits_cleanly
 def main() -> None:
     parser = parser_of("export", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
-    parser.add_argument("to", help="the folder to write; it must not exist, or be empty")
+    parser.add_argument("to", help="the folder to write: a new or empty one, or an earlier export")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights"
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="format of the weights (default: float32)",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    asked = parser.parse_args()
-    report = export(asked.run, Path(asked.to), asked.dtype)
-    print(json.dumps(asdict(report)) if asked.json else f"{report}\n{report.folder}")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    args = parser.parse_args()
+    report = export(args.run, Path(args.to), args.dtype)
+    print(json.dumps(asdict(report)) if args.json else f"{report}\n{report.folder}")
 
 
 def export(run: str, to: Path, dtype: str = "float32") -> Report:
-    """Write the model that `run` names to the folder `to`, with weights in `dtype`.
+    """Write the model that `run` names to the folder `to`, with weights in `dtype`. An earlier export is replaced.
 
     Raises:
-        UserError: there is no such model, no architecture of transformers computes it, or `to` has something in it.
-        RunError: transformers computes something else from what was written; nothing is left of it.
+        UserError: there is no such model, no architecture of transformers computes it, or `to` has files that an export
+            does not write.
+        RunError: transformers computes something else from the files; `to` stays as it was.
     """
     to = to if to.name else to.resolve()
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to}: exists and is not empty; give a folder that does not exist")
+    _check_is_replaceable(to)
     source = find_weights(run)
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -96,72 +120,60 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
 
     import torch
 
-    from gptexp.checkpoints.load_model import load, load_task_config, model_settings
+    from gptexp.checkpoints.load_model import load, load_task_config
     from gptexp.model.hf import convert
 
     model, tokenizer = load(source)
     task, settings = load_task_config(source, model)
-    left_out = _without_class_head(model, task)
+    left_out = _drop_class_head(model, task)
     try:
         architecture = convert.architecture_of(model)
     except ValueError as error:
         raise UserError(f"{source.path}: cannot be exported: {error}") from error
     precision: torch.dtype = getattr(torch, dtype)
-    model.to(precision).float()  # what is compared is what is written
-    special = {name: getattr(tokenizer, role) for name, role in SPECIAL.items()}
-    if model.encoder is not None:
-        special["decoder_start_token_id"] = tokenizer.sep  # the last token of the source
-    temporary = to.with_name(f".{to.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
-        convert.save(
-            model,
-            temporary,
-            precision,
-            **special,
-            gptexp_task=asdict(task),
-            gptexp_model=model_settings(model.config),
+    model.to(precision).float()  # compare the rounded weights, those that are written
+    prompts = _comparison_prompts(source, task, settings, model, tokenizer)
+    with atomic_folder(to) as folder:
+        _write_files(folder, model, tokenizer, task, precision)
+        comparison = _compare(model, tokenizer, folder, architecture.auto_class, prompts)
+        report = Report(
+            folder=str(to),
+            architecture=architecture.name,
+            sequences=len(prompts),
+            left_out=left_out,
+            **vars(comparison),
         )
-        tokenizer.save(temporary / "tokenizer.json")
-        if model.config.arch != "encoder":
-            generation = {
-                name: special[name]
-                for name in special
-                if name not in ("sep_token_id", "mask_token_id")
-            }
-            (temporary / "generation_config.json").write_text(
-                json.dumps(generation, indent=2) + "\n"
-            )
-        prompts = _prompts(source, task, settings, model, tokenizer)
-        found = _compared(model, tokenizer, temporary, architecture.auto_class, prompts)
-        report = Report(str(to), architecture.name, len(prompts), *found, left_out)
         if not report.agrees:
             raise RunError(f"{report}\n{to} is not written")
-        config, count = model.config, sum(parameter.numel() for parameter in model.parameters())
-        sizes = (
-            f"{count:,} parameters ({config.layers} layers, width {config.d_model}, "
-            f"vocabulary {config.vocab_size:,})"
-        )
-        text = format_model_card(
+        card = format_model_card(
             source.path,
             task,
             architecture.name,
             architecture.auto_class,
-            sizes,
-            config.context,
+            _describe_size(model),
+            model.config.context,
             left_out,
         )
-        (temporary / "README.md").write_text(text, "utf8")
-        if to.exists():
-            to.rmdir()
-        temporary.rename(to)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        (folder / "README.md").write_text(card, "utf8")
     return report
 
 
-def _without_class_head(model: "Transformer", task: schema.TaskConfig) -> str | None:
-    """Take the class head, which no architecture of transformers has, off a model that is of use without it."""
+def _check_is_replaceable(folder: Path) -> None:
+    """Refuse a folder with files that are not an export's own: it would be replaced as a whole."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder}: is a file; name a folder")
+    others = sorted({path.name for path in folder.iterdir()} - EXPORTED_FILES)
+    if others:
+        raise UserError(
+            f"{folder}: has files that an export does not write ({', '.join(others[:3])}); name a new folder, "
+            f"or remove them"
+        )
+
+
+def _drop_class_head(model: "Transformer", task: schema.TaskConfig) -> str | None:
+    """Remove a masked language model's class head, which transformers has no place for; return what was removed."""
     if model.class_head is None or not isinstance(task, schema.MaskedLMConfig):
         return None
     model.class_head, model.config = None, replace(model.config, num_sequence_classes=0)
@@ -171,81 +183,140 @@ def _without_class_head(model: "Transformer", task: schema.TaskConfig) -> str | 
     )
 
 
-def _prompts(
+def _write_files(
+    folder: Path,
+    model: "Transformer",
+    tokenizer: "Tokenizer",
+    task: schema.TaskConfig,
+    precision: Any,
+) -> None:
+    """Write config, weights, tokenizer and generation config."""
+    from gptexp.checkpoints.load_model import model_settings
+    from gptexp.model.hf import convert
+
+    special_ids = {name: getattr(tokenizer, role) for name, role in ROLES.items()}
+    if model.encoder is not None:
+        special_ids["decoder_start_token_id"] = tokenizer.sep  # the last token of the source
+    special_ids = {name: token for name, token in special_ids.items() if token >= 0}
+    convert.save(
+        model,
+        folder,
+        precision,
+        **special_ids,
+        gptexp_task=asdict(task),
+        gptexp_model=model_settings(model.config, tokenizer.vocab_size),
+    )
+    tokenizer.save(folder / "tokenizer.json")
+    if model.config.arch != "encoder":
+        generation = {
+            name: token
+            for name, token in special_ids.items()
+            if name not in ("sep_token_id", "mask_token_id")
+        }
+        text = json.dumps(generation, indent=2) + "\n"
+        (folder / "generation_config.json").write_text(text)
+
+
+def _describe_size(model: "Transformer") -> str:
+    count = sum(parameter.numel() for parameter in model.parameters())
+    config = model.config
+    return (
+        f"{count:,} parameters ({config.layers} layers, width {config.d_model}, "
+        f"vocabulary {config.vocab_size:,})"
+    )
+
+
+def _comparison_prompts(
     source: RunFolder | PretrainedFolder,
     task: schema.TaskConfig,
     settings: schema.ModelConfig,
     model: "Transformer",
     tokenizer: "Tokenizer",
 ) -> list[list[int]]:
-    """Token sequences to compare on: what the run was asked for its samples, and two random ones."""
+    """Return the token sequences to compare on: the prompts of the run's samples, and two random ones."""
     import torch
 
     from gptexp.tasks import make_task
 
-    texts = (
-        [sample["input"] for sample in source.samples()][:6]
-        if isinstance(source, RunFolder)
-        else []
-    )
+    samples = source.samples()[:MAX_SAMPLE_PROMPTS] if isinstance(source, RunFolder) else []
+    texts = [sample["input"] for sample in samples]
     prompt = make_task(task, settings).prompt if model.config.arch != "encoder" else None
-    rows = [prompt(text, tokenizer) if prompt else tokenizer.encode(text) for text in texts]
+    prompts = [prompt(text, tokenizer) if prompt else tokenizer.encode(text) for text in texts]
     generator = torch.Generator().manual_seed(0)
-    rows += [
-        torch.randint(tokenizer.vocab_size, (size,), generator=generator).tolist()
-        for size in (2, 64)
+    prompts += [
+        torch.randint(tokenizer.vocab_size, (length,), generator=generator).tolist()
+        for length in RANDOM_PROMPT_LENGTHS
     ]
-    room = model.config.context - min(GREEDY, model.config.context // 2)
+    context = model.config.context
+    max_length = context - min(GREEDY_TOKENS, context // 2)
     if model.encoder is not None:
-        return [[*row[: room - 1], tokenizer.sep] for row in rows]
-    return [row[-room:] for row in rows if row]
+        return [[*tokens[: max_length - 1], tokenizer.sep] for tokens in prompts]
+    return [tokens[-max_length:] for tokens in prompts if tokens]
 
 
-def _compared(
+def _compare(
     model: "Transformer",
     tokenizer: "Tokenizer",
     folder: Path,
     auto_class: str,
     prompts: list[list[int]],
-) -> tuple[float, bool, bool | None]:
-    """Load the folder with transformers and compute the same with both.
-
-    Returns:
-        The largest difference between logits, whether the tokenizers agree, and whether greedy text does.
-    """
+) -> Comparison:
+    """Load the folder with transformers and compare logits, greedy text and tokens on each prompt."""
     import torch
     import transformers
-
-    from gptexp.generation.generate import generate
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     theirs = getattr(transformers, auto_class).from_pretrained(folder, dtype=torch.float32).eval()
-    their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    largest, same_text, same_tokens = 0.0, True, True
+    generates = model.config.arch != "encoder"
+    has_tokenizer = (folder / "tokenizer.json").is_file()
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
+    differences, same_tokens, same_text = [], True, True
     for prompt in prompts:
-        new = min(GREEDY, model.config.context - len(prompt))
-        tokens, given = torch.tensor([prompt]), len(prompt)
         with torch.inference_mode():
-            if model.encoder is not None:
-                said, given = torch.tensor([[tokenizer.sep, *prompt[: new - 1]]]), 1
-                hidden = model(said, memory=model.encode(tokens, torch.tensor([len(prompt)])))
-                logits = theirs(tokens, decoder_input_ids=said).logits
-            else:
-                hidden, logits = model(tokens), theirs(tokens).logits
-            largest = max(largest, float((model.head(hidden) - logits).abs().max()))
-        if model.config.arch != "encoder":
-            answer = theirs.generate(tokens, max_new_tokens=new, do_sample=False)[
-                0, given:
-            ].tolist()
-            answer = answer[: answer.index(tokenizer.eos)] if tokenizer.eos in answer else answer
-            same_text &= generate(model, [prompt], new, tokenizer.eos) == [answer]
-        text = tokenizer.decode(prompt)
-        same_tokens &= their_tokenizer(text, split_special_tokens=True)[
-            "input_ids"
-        ] == tokenizer.encode(text)
-        same_tokens &= their_tokenizer.decode(prompt, skip_special_tokens=True) == text
-    return largest, same_tokens, None if model.config.arch == "encoder" else same_text
+            differences.append(_logit_difference(model, theirs, prompt, tokenizer.sep))
+        if generates:
+            same_text &= _has_same_greedy_text(model, theirs, prompt, tokenizer.eos)
+        if their_tokenizer is not None:
+            text = tokenizer.decode(prompt)
+            tokens = their_tokenizer(text, split_special_tokens=True)["input_ids"]
+            same_tokens &= tokens == tokenizer.encode(text)
+            same_tokens &= their_tokenizer.decode(prompt, skip_special_tokens=True) == text
+    return Comparison(
+        max(differences), same_tokens if has_tokenizer else None, same_text if generates else None
+    )
+
+
+def _logit_difference(model: "Transformer", theirs: Any, prompt: list[int], sep: int) -> float:
+    """Return the largest difference between the logits of both models, [1, T, V]."""
+    import torch
+
+    tokens = torch.tensor([prompt])
+    if model.encoder is None:
+        hidden, their_logits = model(tokens), theirs(tokens).logits
+    else:
+        target = torch.tensor([[sep, *prompt[: _num_new_tokens(model, prompt) - 1]]])
+        hidden = model(target, memory=model.encode(tokens, torch.tensor([len(prompt)])))
+        their_logits = theirs(tokens, decoder_input_ids=target).logits
+    return float((model.head(hidden) - their_logits).abs().max())
+
+
+def _has_same_greedy_text(model: "Transformer", theirs: Any, prompt: list[int], eos: int) -> bool:
+    import torch
+
+    from gptexp.generation.generate import generate
+
+    new = _num_new_tokens(model, prompt)
+    output = theirs.generate(torch.tensor([prompt]), max_new_tokens=new, do_sample=False)[0]
+    # transformers returns the prompt, or the start token of the decoder, before the new tokens.
+    answer = output[len(prompt) if model.encoder is None else 1 :].tolist()
+    if eos in answer:
+        answer = answer[: answer.index(eos)]
+    return generate(model, [prompt], new, eos) == [answer]
+
+
+def _num_new_tokens(model: "Transformer", prompt: list[int]) -> int:
+    return min(GREEDY_TOKENS, model.config.context - len(prompt))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Weights by name, without torch: a run of ours, or what has been published in the layout of transformers."""
+"""Find weights by name: a run, or a model in the layout of transformers, in a folder or on the hub. No torch."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ CLOSED_MODELS = re.compile(
     r"|(anthropic/)?claude[\w.-]*|(google/)?gemini[\w.-]*",
     re.IGNORECASE,
 )
-KNOWN = (
+SUGGESTED_MODELS = (
     "gpt2",
     "gpt2-medium",
     "gpt2-large",
@@ -27,7 +27,7 @@ KNOWN = (
     "meta-llama/Llama-3.2-1B",
 )
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-FILES = [
+DOWNLOADED_FILES = [
     "config.json",
     "model*.safetensors",
     "model.safetensors.index.json",
@@ -37,6 +37,7 @@ FILES = [
     "special_tokens_map.json",
     "merges.txt",
 ]
+TOKENIZER_FILES = ("token*", "vocab*", "merges*", "special_tokens*", "*.model", "*.tiktoken")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,25 @@ class PretrainedFolder:
         return self.path / "tokenizer.json"
 
     @property
+    def has_tokenizer(self) -> bool:
+        """Whether there is any tokenizer file, also one that cannot be read."""
+        return any(any(self.path.glob(pattern)) for pattern in TOKENIZER_FILES)
+
+    def special_ids(self) -> dict[str, int]:
+        """Return the eos, pad, sep and mask tokens that config.json names."""
+        config = json.loads((self.path / "config.json").read_text("utf8"))
+        special_ids = {}
+        for role in ("eos", "pad", "sep", "mask"):
+            token = config.get(f"{role}_token_id")
+            if isinstance(token, list):  # several tokens end a text: use the first
+                token = token[0]
+            if token is not None:
+                special_ids[role] = token
+        return special_ids
+
+    @property
     def task(self) -> schema.TaskConfig | None:
-        """What a model that we have exported was trained for; None: others made it.
+        """The task that an exported model was trained for; None if gptexp did not export it.
 
         Raises:
             UserError: another version of gptexp exported it.
@@ -65,7 +83,7 @@ class PretrainedFolder:
             ) from error
 
     def weights_digest(self) -> str:
-        """What the weights are: a hash of config.json and the safetensors files.
+        """Return a hash of config.json and the safetensors files.
 
         Raises:
             UserError: there are none.
@@ -73,20 +91,21 @@ class PretrainedFolder:
         files = sorted(self.path.glob("model*.safetensors"))
         if not files:
             raise UserError(
-                f"{self.path}: has no model.safetensors, and other files of weights are not read"
+                f"{self.path}: has no model.safetensors; weights in other formats are not read"
             )
         hashes = "".join(sha256(file) for file in (self.path / "config.json", *files))
         return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
 
 def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | PretrainedFolder:
-    """`base`, which gptexp brings; a run by folder, name or `latest`; a folder in the layout of transformers; or a name
-    on the hub.
+    """Find weights by name.
 
-    What the hub gives is downloaded once; without a network, what has been downloaded earlier is used.
+    Args:
+        name: `base`, the weights that gptexp brings; a run by folder, name or `latest`; a folder in the layout of
+            transformers; or a name on the Hugging Face hub, which is downloaded once and kept in the hub's cache.
 
     Raises:
-        UserError: there is no such thing.
+        UserError: there are no such weights.
     """
     folder = base_weights.FOLDER if name == "base" else Path(name).expanduser()
     if (folder / "config.json").is_file():
@@ -96,8 +115,8 @@ def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | Pret
     except UserError as error:
         if CLOSED_MODELS.fullmatch(name):
             raise UserError(
-                f"{name}: its weights were never published, so nobody can load them. Published are {', '.join(KNOWN)} "
-                f"and more of these architectures; or give a run"
+                f"{name}: its weights were never published, so nobody can load them. Published are "
+                f"{', '.join(SUGGESTED_MODELS)} and more of these architectures; or give a run"
             ) from None
         if name == "latest" or folder.exists() or not HUB_NAME.fullmatch(name):
             raise
@@ -105,12 +124,15 @@ def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | Pret
 
 
 def _download(name: str, no_run: str) -> Path:
+    """Download a model from the hub. `no_run` says why the name is no run."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    local = not hub_is_reachable()  # the library would retry for minutes
+    local = not hub_is_reachable()  # without a network the library would retry for minutes
     try:
-        folder = Path(snapshot_download(name, allow_patterns=FILES, local_files_only=local))
+        folder = Path(
+            snapshot_download(name, allow_patterns=DOWNLOADED_FILES, local_files_only=local)
+        )
         if (folder / "config.json").is_file():
             return folder
         reason = "it has no config.json there"
@@ -119,5 +141,5 @@ def _download(name: str, no_run: str) -> Path:
     if local:
         reason = "no network, and not in the local cache"
     raise UserError(
-        f"{no_run}. Nor is it weights that the Hugging Face hub gives ({reason}).{nearest(name, KNOWN)}"
+        f"{no_run}. Nor is it a model on the Hugging Face hub ({reason}).{nearest(name, SUGGESTED_MODELS)}"
     )

@@ -1,4 +1,4 @@
-"""From a config to a model, and from a name to weights."""
+"""Build models from a config, and load trained ones from runs, exported folders and published folders."""
 
 import shlex
 from collections.abc import Set
@@ -12,81 +12,108 @@ from gptexp.checkpoints import checkpoint
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.config import schema
 from gptexp.config.base_weights import FREE
-from gptexp.data.tokenizers import Tokenizer
+from gptexp.data.tokenizers import NumericTokenizer, Tokenizer
 from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig, lora
 from gptexp.model.hf import convert
 from gptexp.runs.run_folder import RunFolder
 
-SETTINGS = [
+# Settings under `model` that are fields of TransformerConfig, too.
+SHARED_FIELDS = [
     field.name
     for field in fields(schema.ModelConfig)
     if field.name in TransformerConfig.__dataclass_fields__
 ]
 
 
-def build_model(config: schema.Config, vocab_size: int) -> Transformer:
+def build_model(config: schema.Config, num_tokens: int) -> Transformer:
+    """Build the model of a config with random weights.
+
+    Args:
+        num_tokens: tokens of the tokenizer; the embedding has as many rows unless model.vocab_size says more.
+
+    Raises:
+        UserError: model.vocab_size is smaller than the tokenizer.
+    """
     model, task = config.model, config.task
-    switches = {name: getattr(model, name) for name in SETTINGS}
-    switches["rope_scaling"] = tuple(sorted(model.rope_scaling.items()))
-    switches |= {
+    if model.vocab_size is not None and model.vocab_size < num_tokens:
+        raise UserError(
+            f"model.vocab_size={model.vocab_size}: the tokenizer has {num_tokens} tokens; give at least that many rows"
+        )
+    fields = {name: getattr(model, name) for name in SHARED_FIELDS}
+    fields |= {
+        "vocab_size": model.vocab_size or num_tokens,
+        "rope_scaling": tuple(sorted(model.rope_scaling.items())),
         "num_sequence_classes": task.num_sequence_classes,
         "num_token_classes": task.num_token_classes if model.arch == "encoder" else 0,
+        "feature_size": task.feature_size,
+        "feature_bins": task.feature_bins,
+        "predicts_features": task.predicts_features,
     }
-    switches |= {
-        name: getattr(task, name) for name in ("feature_size", "feature_bins", "predicts_features")
-    }
-    return Transformer(TransformerConfig(vocab_size=vocab_size, **switches))
+    return Transformer(TransformerConfig(**fields))
 
 
-def model_settings(config: TransformerConfig) -> dict[str, Any]:
-    """The settings under `model` that build a model of this config."""
-    found = {name: getattr(config, name) for name in SETTINGS}
-    return found | {"head_dim": config.head_dim, "rope_scaling": dict(config.rope_scaling)}
+def model_settings(config: TransformerConfig, num_tokens: int | None = None) -> dict[str, Any]:
+    """Return the settings under `model` that build a model of this config.
+
+    Args:
+        num_tokens: tokens of the model's tokenizer; where the embedding has no more rows, vocab_size is None.
+    """
+    settings = {name: getattr(config, name) for name in SHARED_FIELDS}
+    settings |= {"head_dim": config.head_dim, "rope_scaling": dict(config.rope_scaling)}
+    if config.vocab_size == num_tokens:
+        settings["vocab_size"] = None
+    return settings
 
 
-def as_overrides(config: TransformerConfig, free: Set[str] = frozenset()) -> list[str]:
-    """The same as words of a command, but for those in `free`."""
-    words = []
-    for name, value in model_settings(config).items():
+def as_overrides(
+    config: TransformerConfig, free: Set[str] = frozenset(), num_tokens: int | None = None
+) -> list[str]:
+    """Return `model_settings` as overrides of a command, without the settings in `free`."""
+    overrides = []
+    for name, value in model_settings(config, num_tokens).items():
+        if name in free or value is None or value == {}:
+            continue
+        key = f"model.{name}"
         if isinstance(value, dict):
-            value = (
-                f"{{{','.join(f'{key}:{number}' for key, number in value.items())}}}"
-                if value
-                else None
-            )
-        if name not in free and value is not None:
-            added = "+" * (name == "rope_scaling")  # Hydra: entries of a dictionary are new keys
-            words.append(
-                f"{added}model.{name}={str(value).lower() if isinstance(value, bool) else value}"
-            )
-    return words
+            key = f"+{key}"  # Hydra: the entries of a dictionary are new keys
+            value = f"{{{','.join(f'{entry}:{number}' for entry, number in value.items())}}}"
+        elif isinstance(value, bool):
+            value = str(value).lower()
+        overrides.append(f"{key}={value}")
+    return overrides
 
 
 def load(source: RunFolder | PretrainedFolder) -> tuple[Transformer, Tokenizer]:
-    """A trained model in eval mode, and its tokenizer. The vocabulary is the tokenizer's (see `fit_vocabulary`).
+    """Load a trained model, in eval mode, and its tokenizer.
+
+    The embedding keeps all its rows, also those that pad a published vocabulary to a round number. Special tokens that
+    a published tokenizer lacks are added, with new rows where there are too few.
 
     Raises:
-        UserError: there are no weights, or they are damaged or of an architecture that is not ours.
+        UserError: there are no weights, they are damaged, or their architecture is not supported.
     """
     if isinstance(source, RunFolder):
         return load_run(source)
-    tokenizer = Tokenizer.load(source.tokenizer)
+    tokenizer = Tokenizer.load(source.tokenizer) if source.has_tokenizer else None
     try:
         model = convert.load(source.path)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
-    resize_token_embeddings(model, tokenizer.vocab_size)
+    if tokenizer is None:
+        return model, NumericTokenizer(model.config.vocab_size, source.special_ids())
+    if tokenizer.vocab_size > model.config.vocab_size:
+        resize_token_embeddings(model, tokenizer.vocab_size)
     return model, tokenizer
 
 
 def load_task_config(
     source: RunFolder | PretrainedFolder, model: Transformer
 ) -> tuple[schema.TaskConfig, schema.ModelConfig]:
-    """What a model that `load` has given was trained for, and its settings; the models of others continue texts.
+    """Return the task that a loaded model was trained for, and its settings. Published decoders continue texts.
 
     Raises:
-        UserError: it is of others, and does not continue texts.
+        UserError: it is a published model of another kind, which has no task.
     """
     if isinstance(source, RunFolder):
         config = source.config()
@@ -96,105 +123,109 @@ def load_task_config(
     task = source.task
     if task is None and model.config.arch != "decoder":
         raise UserError(
-            f"{source.path}: an {model.config.arch} that gptexp has not exported: give it a task with init="
+            f"{source.path}: is an {model.config.arch} without a task; train it for one: "
+            f"python -m gptexp.run task=NAME init={source.path}"
         )
-    return task or schema.PretrainConfig(), schema.ModelConfig(
-        size=source.path.name, **model_settings(model.config)
-    )
+    settings = schema.ModelConfig(size=source.path.name, **model_settings(model.config))
+    return task or schema.PretrainConfig(), settings
 
 
-def load_run(folder: RunFolder, which: str | None = None) -> tuple[Transformer, Tokenizer]:
-    """A trained model in eval mode, and its tokenizer. `which` checkpoint: None for the best.
+def load_run(folder: RunFolder, name: str | None = None) -> tuple[Transformer, Tokenizer]:
+    """Load a run's model, in eval mode, and its tokenizer.
+
+    Args:
+        name: of the checkpoint: "last", "step-000100"; None: the best.
 
     Raises:
         UserError: the run has no such checkpoint, or it is damaged.
     """
-    found = folder.checkpoint(which) if which else folder.best_checkpoint()
-    if found is None:
+    path = folder.checkpoint(name) if name else folder.best_checkpoint()
+    if path is None:
         raise UserError(
-            f"{folder.path}: has no checkpoint {which or 'yet'}; its own command trains it"
+            f"{folder.path}: has no checkpoint {name or 'yet'}; its own command trains it"
         )
     try:
-        checkpoint.verify(found)
+        checkpoint.verify(path)
     except checkpoint.CorruptCheckpointError as error:
-        way_out = "The run's own command goes on from one before"
+        way_out = "The run's own command continues from the checkpoint before"
         if folder.result().get("status") == "finished":
             way_out = "fresh=true in the run's own command trains it again"
-        if which is None and found != folder.checkpoint("last"):
-            way_out = f"Delete {found}: then the last is used"
+        if name is None and path != folder.checkpoint("last"):
+            way_out = f"Delete {path} to use the last checkpoint"
         raise UserError(f"damaged checkpoint: {error}. {way_out}") from error
-    tokenizer = Tokenizer.load(folder.path / "tokenizer.json")
-    if tokenizer.fingerprint() != checkpoint.manifest(found)["belongs_to"]["tokenizer"]:
+    tokenizer = Tokenizer.load(folder.tokenizer)
+    if tokenizer.fingerprint() != checkpoint.manifest(path)["belongs_to"]["tokenizer"]:
         raise UserError(
-            f"{folder.path / 'tokenizer.json'}: is not the tokenizer that {found.name} was trained with"
+            f"{folder.tokenizer}: is not the tokenizer that {path.name} was trained with"
         )
     config = folder.config()
     model = build_model(config, tokenizer.vocab_size)
-    adapt(model, config.optim)
-    checkpoint.load_weights(found, model)
+    add_lora(model, config.optim)
+    checkpoint.load_weights(path, model)
     lora.merge(model)
     return model.eval(), tokenizer
 
 
-def adapt(model: Transformer, optim: schema.OptimConfig) -> None:
-    """Freeze all but low-rank factors and the heads that are new, where the settings ask for that."""
-    if optim.lora_rank:
-        heads = [
-            "class_head",
-            "feature_embedding",
-            "feature_head",
-            *(["head"] if model.config.num_token_classes else []),
-        ]
-        lora.add(model, optim.lora_rank, optim.lora_alpha, optim.lora_targets, trained=heads)
+def add_lora(model: Transformer, optim: schema.OptimConfig) -> None:
+    """Add low-rank adapters and freeze all other weights but new heads, if optim.lora_rank asks for it."""
+    if not optim.lora_rank:
+        return
+    trained = ["class_head", "feature_embedding", "feature_head"]
+    if model.config.num_token_classes:
+        trained.append("head")
+    lora.add(model, optim.lora_rank, optim.lora_alpha, optim.lora_targets, trained=trained)
 
 
 def resize_token_embeddings(model: Transformer, size: int) -> None:
-    """Give the model a row for each token of its tokenizer.
+    """Give the token embedding and the output head `size` rows.
 
-    Rows beyond them pad the vocabulary of a published model to a round number, and go. Tokens that we have added to
-    its tokenizer get the mean of the other rows: they begin as likely as an average token.
+    New rows are the mean of the others, so that a new token starts as likely as an average one.
     """
 
-    def fitted(rows: Tensor) -> nn.Parameter:
-        more = rows.mean(dim=0, keepdim=True).expand(max(0, size - len(rows)), -1)
-        return nn.Parameter(torch.cat((rows[:size], more)))
+    def resize(rows: Tensor) -> nn.Parameter:
+        new = rows.mean(dim=0, keepdim=True).expand(max(0, size - len(rows)), -1)
+        return nn.Parameter(torch.cat((rows[:size], new)))
 
-    if size == model.config.vocab_size:
-        return
     with torch.no_grad():
-        model.embedding.weight = fitted(model.embedding.weight)
-        model.head.weight = (
-            model.embedding.weight if model.config.tie_embeddings else fitted(model.head.weight)
-        )
+        model.embedding.weight = resize(model.embedding.weight)
+        if model.config.tie_embeddings:
+            model.head.weight = model.embedding.weight
+        else:
+            model.head.weight = resize(model.head.weight)
     model.config = replace(model.config, vocab_size=size)
     model.embedding.num_embeddings = model.head.out_features = size
 
 
 def load_pretrained(model: Transformer, config: schema.Config) -> None:
-    """Copy the weights that `init` names into `model`. Heads for another task begin as they are.
+    """Copy the weights that `init` names into `model`. Heads that these weights lack keep their random values.
 
     Raises:
-        UserError: they are of another shape; the message has all overrides that give this one.
+        UserError: the weights have another shape; the message has all overrides that fit.
     """
     assert config.init is not None
-    trained, _ = load(find_weights(config.init))
-    free = FREE - {"context"} if trained.config.position == "learned" else FREE
-    if "encoder_decoder" not in (trained.config.arch, model.config.arch):
-        free = free | {"arch"}  # what a token may look at changes no shape
-    theirs, ours = model_settings(trained.config), model_settings(model.config)
-    different = [name for name in SETTINGS if name not in free and theirs[name] != ours[name]]
+    pretrained, tokenizer = load(find_weights(config.init))
+    free = FREE - {"context"} if pretrained.config.position == "learned" else FREE
+    if "encoder_decoder" not in (pretrained.config.arch, model.config.arch):
+        free = free | {"arch"}  # the attention mask changes no shape
+    num_tokens = tokenizer.vocab_size
+    theirs, ours = (model_settings(m.config, num_tokens) for m in (pretrained, model))
+    different = [name for name in SHARED_FIELDS if name not in free and theirs[name] != ours[name]]
     if different:
-        said = ", ".join(f"model.{name}={theirs[name]}, not {ours[name]}" for name in different)
-        needed = " ".join(shlex.quote(word) for word in as_overrides(trained.config, free))
-        raise UserError(f"init={config.init}: has {said}. All that it needs: {needed}")
-    mine = model.state_dict()
+        differences = ", ".join(
+            f"model.{name}={theirs[name]}, not {ours[name]}" for name in different
+        )
+        overrides = as_overrides(pretrained.config, free, num_tokens)
+        raise UserError(
+            f"init={config.init}: has {differences}. All that it needs: {shlex.join(overrides)}"
+        )
+    own = model.state_dict()
     fitting = {
-        name: rows
-        for name, rows in trained.state_dict().items()
-        if name in mine and mine[name].shape == rows.shape
+        name: tensor
+        for name, tensor in pretrained.state_dict().items()
+        if name in own and own[name].shape == tensor.shape
     }
     assert all(
         name.startswith(("head.", "class_head.", "feature_"))
-        for name in mine.keys() - fitting.keys()
+        for name in own.keys() - fitting.keys()
     )
     model.load_state_dict(fitting, strict=False)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,46 @@ class Tokenizer:
             return cls(backend, _read_eos_token(path.parent, backend))
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"{path}: not a tokenizer file ({error})") from error
+
+
+class NumericTokenizer(Tokenizer):
+    """Takes the place of a tokenizer that a model's folder does not have: its texts are token numbers, "464 3290".
+
+    Args:
+        special_ids: the model's eos, pad, sep and mask tokens; those that it lacks become -1, which is no token.
+    """
+
+    def __init__(self, vocab_size: int, special_ids: dict[str, int]) -> None:
+        self.vocab_size = vocab_size
+        self.eos, self.pad, self.sep, self.mask = (
+            special_ids.get(role, -1) for role in ("eos", "pad", "sep", "mask")
+        )
+        self.bos_ids: list[int] = []
+        self.unknown = None
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_with_offsets(text)[0]
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        words = list(re.finditer(r"\S+", text))
+        if not all(word[0].isdecimal() for word in words):
+            raise UserError(
+                f"{text!r:.60}: the model has no tokenizer; give token numbers, such as '464 3290'"
+            )
+        return [int(word[0]) for word in words], [word.span() for word in words]
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        # Every number has a leading space, so that a prompt and its continuation can be joined.
+        return "".join(f" {token}" for token in tokens)
+
+    def fingerprint(self) -> str:
+        return f"numbers below {self.vocab_size}"
+
+    def save(self, path: Path) -> None:
+        """Write nothing: there is no tokenizer."""
 
 
 def build(config: schema.TokenizerConfig, texts: Iterable[str]) -> Tokenizer:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gptexp.checkpoints import checkpoint
-from gptexp.checkpoints.load_model import adapt, load_pretrained
+from gptexp.checkpoints.load_model import add_lora, load_pretrained
 from gptexp.config.keys import walk
 from gptexp.config.schema import Config
 from gptexp.errors import UserError
@@ -32,7 +32,7 @@ def restore(module: Module, recorder: Recorder, found: Path | None) -> None:
     if found is not None:
         theirs = checkpoint.manifest(found)["belongs_to"]
         _compare(theirs, recorder.fingerprint_of, found, config.allow_mismatch)
-        adapt(module.model, config.optim)
+        add_lora(module.model, config.optim)
         checkpoint.load_weights(found, module.model)
         state = checkpoint.read_state(found)
         module.step, module.tokens, module.seconds = (
@@ -47,7 +47,7 @@ def restore(module: Module, recorder: Recorder, found: Path | None) -> None:
             (folder.checkpoints / "best").unlink(missing_ok=True)
     elif config.init:
         load_pretrained(module.model, config)
-        adapt(module.model, config.optim)
+        add_lora(module.model, config.optim)
     sizes = (
         folder.read_record("micro_batch").get("micro_batch_size"),
         config.trainer.micro_batch_size,

@@ -28,6 +28,9 @@ class ModelConfig:
     d_ff: int | None = option(
         None, "inner width of the feed-forward; null: 4x (gelu) or 8/3x (swiglu)", minimum=1
     )
+    vocab_size: int | None = option(
+        None, "rows of the token embedding; null: as many as the tokenizer has tokens", minimum=1
+    )
     context: int = option(256, "longest sequence, in tokens", minimum=2)
     dropout: float = option(
         0.0, "dropout on embeddings, attention and residual branches", minimum=0, maximum=0.99
