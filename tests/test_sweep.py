@@ -10,7 +10,7 @@ import pytest
 from conftest import command
 from hydra import compose, initialize_config_dir
 
-from gptexp.config.compose import register_schemas
+from gptexp.config.compose import prepare_hydra
 from gptexp.config.package_data import conf_folder
 
 
@@ -50,7 +50,7 @@ def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
         "optim=adamw",
         "optim.lr=1e30,0.001",
         "optim.grad_clip=0",
-        "optim.warmup_steps=0",
+        "schedule.warmup_steps=0",
     )
     _, said = process.communicate()
     assert process.returncode == 1
@@ -90,7 +90,7 @@ def test_jobs_may_run_elsewhere(launcher, pairs_words):
 
 
 def test_the_slurm_preset_asks_for_what_the_run_needs():
-    register_schemas()
+    prepare_hydra([])
     with initialize_config_dir(conf_folder(), version_base="1.3"):
         words = [
             "hydra/launcher=slurm",

@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 
 from gptexp.cli import parser_of
-from gptexp.config.schema import RATES, Config
+from gptexp.config.schema import Config
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.runs.run_folder import RunFolder, find_run
 
@@ -68,7 +68,7 @@ def changed(config: Config, folder: RunFolder, skip: int | None, lr_factor: floa
     if skip is not None:
         config.trainer.skip_steps = [*config.trainer.skip_steps, skip]
     if lr_factor is not None:
-        for name in RATES[config.optim.kind]:
+        for name in config.optim.default_rates:
             setattr(config.optim, name, getattr(config.optim, name) * lr_factor)
     return config
 

@@ -121,7 +121,7 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
         config = replace(
             config, init_digest=source.weights_digest("last"), resume=str(source.path.resolve())
         )
-        compose.fill_rates(config, vars(source.config().optim))
+        config.optim.fill_rates(config, source.config().optim)
     folder = RunFolder(Path(config.outputs) / (run_id.folder_name(config) + suffix))
     try:
         folder.path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def _hint_previous_run(config: Config) -> None:
 
 def _settings_of(path: Path) -> str | None:
     try:
-        return run_id.settings_id(compose.load(path))
+        return run_id.settings_id(compose.load_config(path))
     except UserError:  # older code may have known other settings
         return None
 
@@ -206,7 +206,7 @@ def _main() -> None:
         "1"  # Hydra raises instead of printing and exiting: the message is ours
     )
     sys.argv[1:] = compose.preprocess_overrides(package_data.with_shipped_sweeps(sys.argv[1:]))
-    compose.register_schemas()
+    compose.prepare_hydra(get_args_parser().parse_known_args()[0].overrides)
     log = JobLog(Path.cwd() if os.access(".", os.W_OK) else Path(tempfile.gettempdir()))
     swept = compose.swept_keys(get_args_parser().parse_known_args()[0].overrides)
 
@@ -237,7 +237,6 @@ def _main() -> None:
 
 def run_job(cfg: DictConfig, swept: set[str]) -> Job:
     """One job. A sweep goes on with its other jobs when one fails; the worst exit code is the sweep's."""
-    compose.register_schemas()
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     swept |= {
@@ -246,7 +245,7 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
         if "," in str(values)
     }
     try:
-        config = compose.checked(cfg)
+        config = compose.validate(cfg)
         neutral = swept & compose.keys_without_effect(config)
         suffix = "".join(
             f"-{word.replace('trainer.', '').replace('=', '').replace('/', '_')}"

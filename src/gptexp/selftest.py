@@ -135,7 +135,7 @@ def not_finite() -> Measured:
     """A NaN in step 20: the weights of the checkpoint that is left are those of 20 steps without it."""
     from gptexp.model import Transformer
 
-    constant = "optim.schedule=constant"
+    constant = "schedule=constant"
     _run("twenty", constant, "trainer.max_steps=20")
     plain, steps = Transformer.loss, 0
 

@@ -92,8 +92,8 @@ def test_a_flavour_sets_the_switches_that_are_not_given():
 
 def test_a_saved_config_loads_as_it_was(tmp_path: Path):
     config = compose.compose_config(["task=translate", "data.tgt=fr", "tags=[a,b]", "optim=adamw"])
-    compose.save(config, tmp_path / "config.yaml")
-    assert compose.load(tmp_path / "config.yaml") == config
+    compose.save_config(config, tmp_path / "config.yaml")
+    assert compose.load_config(tmp_path / "config.yaml") == config
 
 
 @pytest.mark.parametrize(

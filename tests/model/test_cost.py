@@ -13,6 +13,7 @@ from gptexp.config import schema
 from gptexp.model import Transformer, TransformerConfig, attention
 from gptexp.model.cost import cache_bytes, flops, memory, parameters
 from gptexp.training import optimizers
+from gptexp.training.optimizers import build_optimizers
 
 BATCH, TOKENS, SOURCE = 3, 20, 12
 SHAPE = {
@@ -276,7 +277,7 @@ def test_the_total_is_the_measured_peak(step, monkeypatch):
             "adamw": schema.AdamWConfig(lr=0.001),
             "muon": schema.MuonConfig(lr=0.02, adamw_lr=0.005),
         }[kind]
-        built = optimizers.build(model, settings)
+        built = build_optimizers(model, settings)
 
         def train():
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

@@ -30,7 +30,7 @@ def test_a_nan_stops_before_the_update_and_replay_shows_it(
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(BROKEN)
     environment = {"PYTHONPATH": str(tmp_path / "site")}
-    constant = ["optim=adamw", "optim.schedule=constant", "optim.warmup_steps=0"]
+    constant = ["optim=adamw", "schedule=constant", "schedule.warmup_steps=0"]
     process = command(*pairs_words, *constant, *more, **environment)
     _, said = process.communicate()
     assert process.returncode == 1, said

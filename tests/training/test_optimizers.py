@@ -5,9 +5,10 @@ import torch
 
 from gptexp.checkpoints.load_model import build_model
 from gptexp.config import compose, schema
-from gptexp.training import muon, optimizers
+from gptexp.training import muon
 from gptexp.training.muon import Muon, newton_schulz
-from gptexp.training.schedule import lr_multiplier
+from gptexp.training.optimizers import build_optimizers
+from gptexp.training.schedule import Constant, Cosine, Linear
 
 
 @pytest.mark.parametrize("shape", [(2, 40, 8), (2, 8, 40), (1, 64, 24)])
@@ -45,7 +46,7 @@ def test_a_step_of_muon_does_not_depend_on_autocast_or_on_what_is_stacked(monkey
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
     model = build_model(compose.compose_config(["model=nano"]), vocab_size=50)
-    hidden_ones, adamw = optimizers.build(model, schema.MuonConfig(lr=0.02, adamw_lr=0.005))
+    hidden_ones, adamw = build_optimizers(model, schema.MuonConfig(lr=0.02, adamw_lr=0.005))
     hidden = {p for p in model.blocks.parameters() if p.ndim == 2}
     assert {p for group in hidden_ones.param_groups for p in group["params"]} == hidden
     rest = [p for group in adamw.param_groups for p in group["params"]]
@@ -54,13 +55,14 @@ def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
 
 
 def test_the_rate_warms_up_stays_and_decays():
-    config = schema.AdamWConfig(warmup_steps=10, decay_fraction=0.5, final_lr_fraction=0.1)
-    shares = [lr_multiplier(config, step, 100) for step in range(100)]
+    settings = {"warmup_steps": 10, "decay_fraction": 0.5, "final_lr_fraction": 0.1}
+    linear = Linear(schema.LinearConfig(**settings))
+    shares = [linear.multiplier(step, 100) for step in range(100)]
     assert shares[0] == pytest.approx(1 / 11)
     assert shares[10:50] == [1.0] * 40
     assert all(a > b for a, b in pairwise(shares[49:]))
     assert shares[-1] == pytest.approx(0.1, abs=0.03)
-    config.schedule = "cosine"
-    assert lr_multiplier(config, 74, 100) == pytest.approx(0.55, abs=0.02)
-    config.schedule = "constant"
-    assert lr_multiplier(config, 99, 100) == 1.0
+    cosine = Cosine(schema.CosineConfig(**settings))
+    assert cosine.multiplier(74, 100) == pytest.approx(0.55, abs=0.02)
+    constant = Constant(schema.ConstantConfig(warmup_steps=10))
+    assert [constant.multiplier(step, 100) for step in (0, 10, 99)] == [1 / 11, 1.0, 1.0]

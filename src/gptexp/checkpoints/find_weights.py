@@ -5,9 +5,10 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from gptexp.config import base_weights, schema
-from gptexp.config.keys import SCHEMAS
+from gptexp.config import base_weights, registry, schema
+from gptexp.config.plugins import import_installed_plugins
 from gptexp.errors import UserError, nearest
 from gptexp.files import sha256
 from gptexp.network import hub_is_reachable
@@ -76,7 +77,10 @@ class PretrainedFolder:
         """
         try:
             settings = json.loads((self.path / "config.json").read_text("utf8")).get("gptexp_task")
-            return SCHEMAS["task"][f"base_{settings['kind']}"](**settings) if settings else None
+            if not settings:
+                return None
+            import_installed_plugins()
+            return cast(schema.TaskConfig, registry.schemas("task")[settings["kind"]](**settings))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.path / 'config.json'}: damaged, or of another version of gptexp ({error})"

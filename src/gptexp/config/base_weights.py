@@ -1,43 +1,73 @@
-"""The weights that gptexp brings, `base`, and which configs start from them unless they say otherwise.
+"""The weights that gptexp brings, `base`, and the configs that start from them by default.
 
-What base was trained on must not be tested on: with data=pydocs, what is held out must be what was held out then.
+A run must not be tested on texts that base was trained on: with data=pydocs, the same texts have to be held out.
 """
 
 import json
-from dataclasses import asdict
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gptexp.config.schema import BpeConfig, Config, PydocsConfig
+from gptexp.errors import UserError
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights" / "base"
 FREE = {
     "context",
     "dropout",
     "initialisation",
-}  # may differ between weights and what starts from them
+}  # settings that may differ from those of the weights
 
 
-def base_saw_test_data(config: Config) -> str | None:
-    """The setting by which texts that base was trained on are held out, to test on; None: there is none."""
-    if not isinstance(config.data, PydocsConfig):
+def default_init(config: "Config") -> str | None:
+    """Return the weights that a run starts from: `init`, or `base` where it fits the task, model and tokenizer.
+
+    Raises:
+        UserError: init=base, and the data would be tested on texts that base was trained on.
+    """
+    if config.init == "scratch":
         return None
-    mine, its = config.data, PydocsConfig()
-    if not set(mine.unseen) <= set(its.unseen):
-        return f"data.unseen=[{','.join(mine.unseen)}]"
-    if mine.split != its.split:
-        return f"data.split={mine.split}"
-    if (
-        mine.val_fraction + mine.test_fraction > its.val_fraction + its.test_fraction
-    ):  # shares of one order of texts
-        return f"data.val_fraction={mine.val_fraction}, data.test_fraction={mine.test_fraction}"
+    fits_base = config.init is None and starts_from_base(config)
+    if config.init != "base" and not fits_base:
+        return config.init
+    differing = base_saw_test_data(config)
+    if differing and config.init == "base":
+        raise UserError(
+            f"{differing}: would test on texts that base was trained on. Leave it as it is, or start with init=scratch"
+        )
+    if differing:
+        print(
+            f"from random weights: base was trained on texts that {differing} holds out",
+            file=sys.stderr,
+        )
+        return None
+    return "base"
+
+
+def base_saw_test_data(config: "Config") -> str | None:
+    """Return the setting that holds out texts that base was trained on, or None."""
+    data = config.data
+    if data.kind != "pydocs":
+        return None
+    default = type(data)()  # how the data of base was split
+    if not set(vars(data)["unseen"]) <= set(vars(default)["unseen"]):
+        return f"data.unseen=[{','.join(vars(data)['unseen'])}]"
+    if data.split != default.split:
+        return f"data.split={data.split}"
+    if data.val_fraction + data.test_fraction > default.val_fraction + default.test_fraction:
+        return f"data.val_fraction={data.val_fraction}, data.test_fraction={data.test_fraction}"
     return None
 
 
-def starts_from_base(config: Config) -> bool:
-    """Whether the task begins with base and nothing in the config is at odds with its shape or its tokenizer."""
+def starts_from_base(config: "Config") -> bool:
+    """Return whether the task starts from base by default and the model and tokenizer fit it."""
     if not config.task.starts_from_base or config.resume or config.model.arch == "encoder_decoder":
         return False
-    if asdict(config.tokenizer) != asdict(BpeConfig()):
+    if config.tokenizer.kind != "bpe" or config.tokenizer != type(config.tokenizer)():
+        return False
+    if config.model.kind != "transformer":
         return False
     shape = json.loads((FOLDER / "config.json").read_text("utf8"))["gptexp_model"]
     return all(

@@ -5,7 +5,7 @@ import re
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from gptexp.config.keys import SCHEMAS, known_fields, known_keys
+from gptexp.config.keys import known_fields, known_keys, schemas
 from gptexp.config.package_data import GROUPS, sweep_names
 from gptexp.errors import UserError, nearest, unknown
 
@@ -79,7 +79,7 @@ def _not_here(key: str) -> str:
     group, _, name = _strip_user_key(key).partition(".")
     owners = [
         f"{group}={base.removeprefix('base_')}"
-        for base, schema in SCHEMAS.get(group, {}).items()
+        for base, schema in schemas(group).items()
         if name in known_fields(schema)
     ]
     hint = (

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from gptexp.config.keys import SCHEMAS
+from gptexp.config.keys import group_names
 
-GROUPS = (*SCHEMAS, "experiment")
+GROUPS = (*group_names(), "experiment")
 
 
 def conf_folder() -> str:

@@ -6,7 +6,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from gptexp.config.keys import walk
+from gptexp.config.keys import result_settings
 from gptexp.config.schema import Config
 
 COMPUTING = ("checkpoints", "data", "distributed", "generation", "model", "tasks", "training")
@@ -23,12 +23,7 @@ def run_id(config: Config) -> str:
 
 def settings_id(config: Config) -> str:
     """The same without the source: equal for runs of one config under different versions of the code."""
-    settings = {
-        key: value
-        for key, field, value in walk(config)
-        if field.metadata.get("affects_result", True)
-    }
-    return _digest(json.dumps(settings, sort_keys=True, default=str))[:8]
+    return _digest(json.dumps(result_settings(config), sort_keys=True, default=str))[:8]
 
 
 def folder_name(config: Config) -> str:

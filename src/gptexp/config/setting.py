@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import Any
 
 
-def option(
+def setting(
     default: Any,
     doc: str,
     *,
@@ -13,6 +13,14 @@ def option(
     maximum: float | None = None,
     affects_result: bool = True,
 ) -> Any:
+    """Declare a field of a settings class.
+
+    Args:
+        default: its value where nothing else is given; omegaconf.MISSING where the user must give it.
+        doc: one line of documentation for users.
+        choices: the allowed values, of a list the allowed items.
+        affects_result: False where it cannot change what a run computes, and so has no part in the run's id.
+    """
     metadata = {
         "doc": doc,
         "choices": choices,

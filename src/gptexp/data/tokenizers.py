@@ -10,7 +10,7 @@ from typing import Any
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from gptexp.config import schema
+from gptexp.config import schema, targets
 from gptexp.errors import UserError
 from gptexp.network import hub_is_reachable
 
@@ -144,16 +144,23 @@ def build(config: schema.TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     Raises:
         UserError: a named tokenizer cannot be found.
     """
-    match config:
-        case schema.BpeConfig():
-            return _bpe(config.vocab_size, _take_characters(texts, config.train_characters))
-        case schema.CharConfig():
-            return _char(_take_characters(texts, config.train_characters))
-        case schema.ByteConfig():
-            return _bpe(256 + len(SPECIAL_TOKENS), [])
-        case schema.HFTokenizerConfig():
-            return _hugging_face(config.name)
-    raise UserError(f"tokenizer.kind={config.kind}: not known. Allowed: bpe, char, byte, hf")
+    return targets.build(config, texts)
+
+
+def train_bpe(config: schema.BpeConfig, texts: Iterable[str]) -> Tokenizer:
+    return _bpe(config.vocab_size, _take_characters(texts, config.train_characters))
+
+
+def train_char(config: schema.CharConfig, texts: Iterable[str]) -> Tokenizer:
+    return _char(_take_characters(texts, config.train_characters))
+
+
+def build_byte(_config: schema.ByteConfig, _texts: Iterable[str]) -> Tokenizer:
+    return _bpe(256 + len(SPECIAL_TOKENS), [])
+
+
+def load_hugging_face(config: schema.HFTokenizerConfig, _texts: Iterable[str]) -> Tokenizer:
+    return _hugging_face(config.name)
 
 
 def _bpe(vocab_size: int, texts: Iterable[str]) -> Tokenizer:

@@ -63,7 +63,7 @@ class RunFolder:
     def create(self, config: Config) -> None:
         """Create the folder with config.yaml and environment.json, or rewrite both in an existing folder."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        compose.save(config, self.path / "config.yaml")
+        compose.save_config(config, self.path / "config.yaml")
         self.write_record("environment", **describe_environment())
 
     def copy_progress_from(self, other: Self) -> None:
@@ -75,7 +75,7 @@ class RunFolder:
                 shutil.copy(other.metrics_file, temporary)
 
     def config(self) -> Config:
-        return compose.load(self.path / "config.yaml")
+        return compose.load_config(self.path / "config.yaml")
 
     def config_values(self) -> dict[str, Any]:
         """Return config.yaml as plain values, for dashboards."""

@@ -10,7 +10,8 @@ import sys
 from typing import Any
 from urllib.parse import urlsplit
 
-from gptexp.config.schema import Config
+from gptexp.config.schema import Config, WandbConfig
+from gptexp.config.targets import resolve
 from gptexp.errors import UserError
 from gptexp.network import is_reachable
 from gptexp.runs.run_folder import RunFolder
@@ -34,11 +35,19 @@ class Tracker:
         """Close the tracker. The run always calls it, also when it failed."""
 
 
+class NoTracker(Tracker):
+    """For runs that only keep metrics.jsonl."""
+
+    def __init__(self, config: Config, folder: RunFolder) -> None:
+        pass
+
+
 class Wandb(Tracker):
     def __init__(self, config: Config, folder: RunFolder) -> None:
         import wandb
 
         options = config.logger
+        assert isinstance(options, WandbConfig)
         self.folder = folder.path
         mode: Any = os.environ.get("WANDB_MODE") or options.mode
         if mode == "auto":
@@ -90,7 +99,7 @@ class Wandb(Tracker):
 
 
 class TensorBoard(Tracker):
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, config: Config, folder: RunFolder) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
@@ -122,7 +131,7 @@ class TensorBoard(Tracker):
 class Csv(Tracker):
     """Writes metrics.csv, the main columns of metrics.jsonl for a spreadsheet."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, config: Config, folder: RunFolder) -> None:
         self.file = folder.path / "metrics.csv"
         with self.file.open("w", newline="") as out:
             csv.writer(out).writerow(CSV_COLUMNS)
@@ -140,14 +149,7 @@ def open_tracker(config: Config, folder: RunFolder) -> Tracker:
     Raises:
         UserError: its package is not installed.
     """
-    match config.logger.kind:
-        case "wandb":
-            return Wandb(config, folder)
-        case "tensorboard":
-            return TensorBoard(folder)
-        case "csv":
-            return Csv(folder)
-    return Tracker()
+    return resolve(config.logger.target)(config, folder)
 
 
 def _reason_to_stay_offline() -> str | None:

@@ -25,9 +25,9 @@ from gptexp.distributed.signals import StopSignals
 from gptexp.distributed.strategies import shard
 from gptexp.errors import OutOfMemoryError, RunError
 from gptexp.model import Transformer
-from gptexp.training import optimizers
 from gptexp.training.crash import NotFiniteError, is_out_of_memory
-from gptexp.training.schedule import lr_multiplier
+from gptexp.training.optimizers import build_optimizers
+from gptexp.training.schedule import build_schedule
 
 
 class Module(L.LightningModule):
@@ -38,6 +38,7 @@ class Module(L.LightningModule):
         self.automatic_optimization = False
         self.model, self.config, self.world, self.signals = model, config, world, signals
         self.is_sharded = False
+        self.schedule = build_schedule(config.schedule)
         self.micro_batch_size = config.trainer.micro_batch_size
         self.step, self.tokens, self.seconds = 0, 0, 0.0  # done so far, restored from a checkpoint
         self.loss: float | None = (
@@ -57,7 +58,7 @@ class Module(L.LightningModule):
             self.is_sharded = True
 
     def configure_optimizers(self) -> Any:
-        return optimizers.build(self.model, self.config.optim)
+        return build_optimizers(self.model, self.config.optim)
 
     def training_step(self, batch: Batch, _: int) -> None:
         optimizers = self._optimizers()
@@ -173,10 +174,10 @@ class Module(L.LightningModule):
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
     def _set_learning_rate(self, optimizers: list[Any]) -> None:
-        share = lr_multiplier(self.config.optim, self.step, self.config.trainer.max_steps)
+        multiplier = self.schedule.multiplier(self.step, self.config.trainer.max_steps)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * share
+                group["lr"] = group["peak_lr"] * multiplier
         self.learning_rate = optimizers[0].param_groups[0]["lr"]
 
 

@@ -5,37 +5,54 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gptexp.config import schema
+from gptexp.config.targets import build
 from gptexp.distributed.devices import has_fast_bf16
-from gptexp.errors import UserError
 from gptexp.training.muon import Muon
 
+NamedParameters = list[tuple[str, nn.Parameter]]
 
-def build(model: nn.Module, config: schema.OptimConfig) -> list[Optimizer]:
-    """Optimizers over all parameters of `model`; each group remembers its peak rate as `peak_lr`."""
-    assert config.lr is not None
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    match config:
-        case schema.MuonConfig():
-            assert config.adamw_lr is not None
-            # Embeddings and the head are matrices too, but of one-hot inputs or outputs: AdamW suits them better
-            # (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks").
-            hidden = [p for name, p in trained if p.ndim == 2 and "blocks." in name]
-            rest = [p for name, p in trained if not (p.ndim == 2 and "blocks." in name)]
-            dtype = torch.bfloat16 if has_fast_bf16(hidden[0].device) else torch.float32
-            muon = Muon(hidden, config.lr, config.momentum, config.weight_decay, dtype)
-            optimizers: list[Optimizer] = [muon, _adamw(rest, config, config.adamw_lr)]
-        case schema.AdamWConfig():
-            optimizers = [_adamw([p for _, p in trained], config, config.lr)]
-        case _:
-            raise UserError(f"optim.kind={config.kind}: not known. Allowed: muon, adamw")
+
+def build_optimizers(model: nn.Module, config: schema.OptimConfig) -> list[Optimizer]:
+    """Build the optimizers that the config names, over all trained parameters of `model`.
+
+    Each of their groups has its peak learning rate as `peak_lr`.
+    """
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    optimizers: list[Optimizer] = build(config, named, named[0][1].device)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
 
 
-def _adamw(parameters: list[nn.Parameter], config: schema.OptimConfig, lr: float) -> Optimizer:
-    """Weight decay for matrices only: norms and biases have no scale to lose."""
+def build_muon(
+    config: schema.MuonConfig, named: NamedParameters, device: torch.device
+) -> list[Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for everything else.
+
+    The embedding and the head are matrices too, but of one-hot inputs or outputs: AdamW suits them better
+    (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks").
+    """
+    assert config.lr is not None
+    assert config.adamw_lr is not None
+    hidden = [p for name, p in named if p.ndim == 2 and "blocks." in name]
+    rest = [p for name, p in named if not (p.ndim == 2 and "blocks." in name)]
+    dtype = torch.bfloat16 if has_fast_bf16(device) else torch.float32
+    muon = Muon(hidden, config.lr, config.momentum, config.weight_decay, dtype)
+    return [muon, _adamw(rest, config, config.adamw_lr)]
+
+
+def build_adamw(
+    config: schema.AdamWConfig, named: NamedParameters, _device: torch.device
+) -> list[Optimizer]:
+    assert config.lr is not None
+    return [_adamw([p for _, p in named], config, config.lr)]
+
+
+def _adamw(
+    parameters: list[nn.Parameter], config: schema.MuonConfig | schema.AdamWConfig, lr: float
+) -> Optimizer:
+    """AdamW with weight decay for matrices only: norms and biases have no scale to lose."""
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

@@ -6,7 +6,7 @@ from typing import Any
 
 from gptexp.checkpoints import checkpoint
 from gptexp.checkpoints.load_model import add_lora, load_pretrained
-from gptexp.config.keys import walk
+from gptexp.config.keys import iter_settings
 from gptexp.config.schema import Config
 from gptexp.errors import UserError
 from gptexp.tasks.prepare import TaskData
@@ -16,7 +16,11 @@ from gptexp.training.recorder import Recorder
 
 def fingerprint_of(config: Config, prepared: TaskData) -> dict[str, Any]:
     """What a checkpoint has to agree with to go on from it."""
-    model = {key: value for key, _, value in walk(config.model) if key not in ("size", "dropout")}
+    model = {
+        key: value
+        for key, _, value in iter_settings(config.model)
+        if key not in ("size", "dropout")
+    }
     store = prepared.store
     return {
         "model": {**model, "vocab_size": store.tokenizer.vocab_size},

@@ -1,22 +1,54 @@
-"""The learning rate as a share of its peak, a function of the step alone."""
+"""Learning-rate schedules: the multiplier of the peak learning rate as a function of the step alone."""
 
 import math
+from typing import Protocol
 
-from gptexp.config.schema import OptimConfig
+from gptexp.config import schema
+from gptexp.config.targets import build
 
 
-def lr_multiplier(config: OptimConfig, step: int, steps: int) -> float:
-    """Warm-up over the first `warmup` steps, then constant, then decay over the last `decay` share of the steps.
+class Schedule(Protocol):
+    def multiplier(self, step: int, steps: int) -> float:
+        """Return what the peak learning rate is multiplied by in step `step` of `steps`."""
 
-    Linear decay after a constant stretch is the warm-up-stable-decay of arXiv 2404.06395; cosine is arXiv 1608.03983.
-    """
-    warmup = min(config.warmup_steps, steps // 2)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    length = min(round(config.decay_fraction * steps), steps - warmup)
-    done = step - (steps - length)  # steps into the decay
-    if config.schedule == "constant" or done < 0 or length == 0:
-        return 1.0
-    progress = (done + 1) / (length + 1)
-    fall = progress if config.schedule == "linear" else (1 - math.cos(math.pi * progress)) / 2
-    return 1.0 - (1.0 - config.final_lr_fraction) * fall
+
+class Constant:
+    """Linear warm-up, then the peak."""
+
+    def __init__(self, config: schema.ConstantConfig) -> None:
+        self.warmup_steps = config.warmup_steps
+
+    def multiplier(self, step: int, steps: int) -> float:
+        warmup = min(self.warmup_steps, steps // 2)
+        return (step + 1) / (warmup + 1) if step < warmup else 1.0
+
+
+class Linear(Constant):
+    """Linear warm-up, the peak, then a linear decay: warm-up-stable-decay (arXiv 2404.06395)."""
+
+    def __init__(self, config: schema.LinearConfig) -> None:
+        super().__init__(config)
+        self.decay_fraction, self.final = config.decay_fraction, config.final_lr_fraction
+
+    def multiplier(self, step: int, steps: int) -> float:
+        length = min(round(self.decay_fraction * steps), steps - min(self.warmup_steps, steps // 2))
+        decayed = step - (steps - length)  # steps into the decay
+        if decayed < 0 or length == 0:
+            return super().multiplier(step, steps)
+        return 1.0 - (1.0 - self.final) * self.fall((decayed + 1) / (length + 1))
+
+    def fall(self, progress: float) -> float:
+        """Return the part of the way down, from 0 to 1, at this progress of the decay."""
+        return progress
+
+
+class Cosine(Linear):
+    """Linear warm-up, the peak, then a cosine decay (arXiv 1608.03983)."""
+
+    def fall(self, progress: float) -> float:
+        return (1 - math.cos(math.pi * progress)) / 2
+
+
+def build_schedule(config: schema.ScheduleConfig) -> Schedule:
+    """Build the schedule that the config names."""
+    return build(config)

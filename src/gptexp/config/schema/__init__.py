@@ -1,19 +1,17 @@
 """Every setting of a run: type, default, allowed values and one line of documentation.
 
-The YAML files under conf/ state only differences from these defaults. `option(..., affects_result=False)`
-marks what cannot change what a run computes: it is left out of the run's id (see identity.py).
+The YAML files under conf/ state only differences from these defaults. The rules of one group are methods of its
+settings class; the rules of Config involve several groups.
 """
 
 from dataclasses import dataclass, field
 
+from gptexp.config.base_weights import default_init
+from gptexp.config.group import GroupConfig
 from gptexp.config.schema.data import (
-    BpeConfig,
-    ByteConfig,
-    CharConfig,
     CldrConfig,
     DataConfig,
     FilesConfig,
-    HFTokenizerConfig,
     HubConfig,
     ImagesConfig,
     MediaTableConfig,
@@ -21,9 +19,17 @@ from gptexp.config.schema.data import (
     RecordingsConfig,
     ScenesConfig,
     SpokenConfig,
-    TokenizerConfig,
+)
+from gptexp.config.schema.logger import (
+    CsvConfig,
+    LoggerConfig,
+    NoLoggerConfig,
+    TensorBoardConfig,
+    WandbConfig,
 )
 from gptexp.config.schema.model import ModelConfig
+from gptexp.config.schema.optim import AdamWConfig, MuonConfig, OptimConfig
+from gptexp.config.schema.schedule import ConstantConfig, CosineConfig, LinearConfig, ScheduleConfig
 from gptexp.config.schema.task import (
     BertConfig,
     CaptionConfig,
@@ -38,18 +44,18 @@ from gptexp.config.schema.task import (
     TextToTextConfig,
     TranslateConfig,
 )
-from gptexp.config.schema.training import (
-    RATES,
-    AdamWConfig,
-    LoggerConfig,
-    MuonConfig,
-    OptimConfig,
-    TrainerConfig,
+from gptexp.config.schema.tokenizer import (
+    BpeConfig,
+    ByteConfig,
+    CharConfig,
+    HFTokenizerConfig,
+    TokenizerConfig,
 )
-from gptexp.config.setting import option
+from gptexp.config.schema.trainer import TrainerConfig
+from gptexp.config.setting import setting
+from gptexp.errors import UserError
 
 __all__ = [
-    "RATES",
     "AdamWConfig",
     "BertConfig",
     "BpeConfig",
@@ -58,32 +64,41 @@ __all__ = [
     "CharConfig",
     "CldrConfig",
     "Config",
+    "ConstantConfig",
+    "CosineConfig",
+    "CsvConfig",
     "DataConfig",
     "ExtractConfig",
     "FilesConfig",
+    "GroupConfig",
     "HFTokenizerConfig",
     "HubConfig",
     "ImagesConfig",
+    "LinearConfig",
     "LoggerConfig",
     "MaskedLMConfig",
     "MediaTableConfig",
     "MlmConfig",
     "ModelConfig",
     "MuonConfig",
+    "NoLoggerConfig",
     "NspConfig",
     "OptimConfig",
     "PretrainConfig",
     "PydocsConfig",
     "RecordingsConfig",
     "ScenesConfig",
+    "ScheduleConfig",
     "SpeakConfig",
     "SpokenConfig",
     "SummarizeConfig",
     "TaskConfig",
+    "TensorBoardConfig",
     "TextToTextConfig",
     "TokenizerConfig",
     "TrainerConfig",
     "TranslateConfig",
+    "WandbConfig",
 ]
 
 
@@ -94,36 +109,66 @@ class Config:
     task: TaskConfig = field(default_factory=TaskConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    seed: int = option(1, "everything random follows from it", minimum=0, maximum=2**63 - 1)
-    init: str | None = option(
+    seed: int = setting(1, "seed of everything random", minimum=0, maximum=2**63 - 1)
+    init: str | None = setting(
         None,
-        "start from a run, an exported folder, a hub name, base (ours) or scratch",
+        "weights to start from: a run, an exported folder, a hub name, base (ours), or scratch for none",
         affects_result=False,
     )
-    resume: str | None = option(
+    resume: str | None = setting(
         None,
-        "go on from the last checkpoint of this run folder, in a folder of its own",
+        "run whose last checkpoint to continue from, in a new run folder",
         affects_result=False,
     )
-    init_digest: str | None = option(
-        None, "filled in: what the weights that init or resume names are, as a hash"
+    init_digest: str | None = setting(
+        None, "filled in: hash of the weights that init or resume names"
     )
-    allow_mismatch: list[str] = option(
+    allow_mismatch: list[str] = setting(
         [],
         "differences to a checkpoint that are accepted: [data]",
         choices=("data",),
         affects_result=False,
     )
-    fresh: bool = option(
-        False, "put an earlier run of this config aside and start again", affects_result=False
+    fresh: bool = setting(
+        False, "archive an earlier run of this config and start again", affects_result=False
     )
-    name: str | None = option(None, "display name; null: the folder's", affects_result=False)
-    tags: list[str] = option([], "tags in the dashboards", affects_result=False)
-    outputs: str = option("outputs", "where run folders go", affects_result=False)
-    cache: str | None = option(
+    plugins: list[str] = setting(
+        [], "modules to import, which register settings classes of their own", affects_result=False
+    )
+    name: str | None = setting(
+        None, "display name; null: the name of the run folder", affects_result=False
+    )
+    tags: list[str] = setting([], "tags in the dashboards", affects_result=False)
+    outputs: str = setting("outputs", "folder of the run folders", affects_result=False)
+    cache: str | None = setting(
         None,
-        "where prepared data goes; null: $GPTEXP_CACHE or ~/.cache/gptexp",
+        "folder of prepared data; null: $GPTEXP_CACHE or ~/.cache/gptexp",
         affects_result=False,
     )
+
+    def resolve(self) -> None:
+        """Fill in the settings that follow from others."""
+        for group in self.groups():
+            if group is self.optim:
+                self.init = default_init(self)  # depends on the model; learning rates depend on it
+            group.resolve(self)
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            UserError: two settings contradict each other.
+        """
+        for group in self.groups():
+            group.check(self)
+        if self.init and self.resume:
+            raise UserError(
+                "init= starts a new training from weights, resume= goes on with an old one: give one of them"
+            )
+
+    def groups(self) -> list[GroupConfig]:
+        """Return the settings of each group."""
+        return [value for value in vars(self).values() if isinstance(value, GroupConfig)]

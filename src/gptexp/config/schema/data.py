@@ -1,155 +1,181 @@
-"""Settings of the sources of examples, and of tokenizers."""
+"""Settings of the sources of examples."""
 
+import os
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import MISSING
 
-from gptexp.config.setting import option
+from gptexp.config.group import GroupConfig
+from gptexp.config.registry import register
+from gptexp.config.setting import setting
+from gptexp.errors import UserError
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
 
 
 @dataclass
-class DataConfig:
-    kind: str = option(MISSING, "which source: the data group's name")
-    target: ClassVar[str]  # MODULE:CLASS that reads it
-    split: str = option(
+class DataConfig(GroupConfig):
+    """Settings of every source. `target` is a Corpus, built with (config, fields, cache)."""
+
+    config_group: ClassVar[str] = "data"
+    kind: str = setting(MISSING, "which source: the data group's name")
+    split: str = setting(
         "near",
-        "near: near-duplicates stay on one side; exact: equal texts; tail: the end is held out",
+        "near: near-duplicates stay on one side; exact: equal texts do; tail: the end is held out",
         choices=("near", "exact", "tail"),
     )
-    val_fraction: float = option(0.05, "share held out for validation", minimum=0, maximum=1)
-    test_fraction: float = option(0.05, "share held out for the test", minimum=0, maximum=1)
-    limit: int | None = option(None, "read at most this many examples to train on", minimum=1)
+    val_fraction: float = setting(0.05, "fraction held out for validation", minimum=0, maximum=1)
+    test_fraction: float = setting(0.05, "fraction held out for the test", minimum=0, maximum=1)
+    limit: int | None = setting(None, "train on at most this many examples", minimum=1)
+
+    def check(self, config: "Config") -> None:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise UserError(
+                "data.val_fraction + data.test_fraction must leave something to train on"
+            )
 
 
+@register
 @dataclass
 class PydocsConfig(DataConfig):
     kind: str = "pydocs"
     target = "gptexp.data.corpora.pydocs:Pydocs"
-    packages: list[str] = option(
-        ["all"], "'stdlib', names of packages, or 'all': stdlib and every dependency"
+    packages: list[str] = setting(
+        ["all"], "names of packages, 'stdlib', or 'all': stdlib and every dependency of gptexp"
     )
-    unseen: list[str] = option(
-        ["fsspec", "networkx", "wandb"], "packages never trained on, for a test on what is new"
+    unseen: list[str] = setting(
+        ["fsspec", "networkx", "wandb"], "packages that are never trained on and tested apart"
     )
 
 
 @dataclass
 class GeneratedConfig(DataConfig):
-    """Of examples that are made, none are near-duplicates by accident."""
+    """Settings of sources that generate their examples, where a near-duplicate is no accident."""
 
-    split: str = option(
+    split: str = setting(
         "exact",
         "exact: equal texts stay on one side; tail: the end is held out",
         choices=("exact", "tail"),
     )
 
 
+@register
 @dataclass
 class CldrConfig(GeneratedConfig):
     kind: str = "cldr"
     target = "gptexp.data.corpora.cldr:Cldr"
-    src: str = option("en", "source locale, any that Babel knows")
-    tgt: str = option("de", "target locale, any that Babel knows")
-    examples: int = option(20000, "distinct phrases to draw", minimum=10)
+    src: str = setting("en", "source locale, any that Babel knows")
+    tgt: str = setting("de", "target locale, any that Babel knows")
+    examples: int = setting(20000, "number of distinct phrases", minimum=10)
 
 
+@register
 @dataclass
 class FilesConfig(DataConfig):
     kind: str = "files"
     target = "gptexp.data.corpora.files:Files"
-    path: Any = option(
-        MISSING, "file, folder or glob; [source, target] for two parallel line files"
+    path: Any = setting(
+        MISSING, "file, folder or glob; [source,target] for two parallel line files"
     )
-    val_path: Any = option(None, "the same for validation; null: a share of path")
-    test_path: Any = option(None, "the same for the test; null: a share of path")
-    fields: dict[str, str] = option(
-        {}, "our name of a field to the file's name of it, {source: article}"
+    val_path: Any = setting(None, "files for validation; null: a fraction of path")
+    test_path: Any = setting(None, "files for the test; null: a fraction of path")
+    fields: dict[str, str] = setting(
+        {}, "our name of a field to its name in the file: {source: article}"
     )
-    encoding: str = option("utf-8", "character encoding of text files")
+    encoding: str = setting("utf-8", "character encoding of text files")
+
+    def resolve(self, config: "Config") -> None:
+        """Make the paths absolute, so that the run's config means the same from any folder."""
+        self.path = absolute_path(self.path, "data.path")
+        self.val_path = absolute_path(self.val_path, "data.val_path")
+        self.test_path = absolute_path(self.test_path, "data.test_path")
 
 
+@register
 @dataclass
 class HubConfig(DataConfig):
     kind: str = "hub"
     target = "gptexp.data.corpora.hub:Hub"
-    name: str = option(MISSING, "data set name on the hub, or a folder written by save_to_disk")
-    config: str | None = option(None, "configuration of that data set")
-    fields: dict[str, str] = option({}, "our name of a field to the data set's name of it")
+    name: str = setting(MISSING, "data set name on the hub, or a folder written by save_to_disk")
+    config: str | None = setting(None, "configuration of that data set")
+    fields: dict[str, str] = setting({}, "our name of a field to its name in the data set")
 
 
+@register
 @dataclass
 class ScenesConfig(GeneratedConfig):
     kind: str = "scenes"
     target = "gptexp.data.corpora.scenes:Scenes"
-    level: str = option(
+    level: str = setting(
         "one",
-        "one: a thing and its place; mixed: also relations and numbers; video: clips",
+        "one: an object and its position; mixed: also relations and numbers; video: clips",
         choices=("one", "mixed", "video"),
     )
-    examples: int = option(12000, "pictures to draw, the unseen pairs included", minimum=100)
+    examples: int = setting(12000, "number of pictures, the unseen pairs included", minimum=100)
 
 
+@register
 @dataclass
 class SpokenConfig(GeneratedConfig):
     kind: str = "spoken"
     target = "gptexp.data.corpora.spoken:Spoken"
-    content: str = option("numbers", "what is spoken", choices=("numbers", "dates"))
-    voices: list[str] = option(["en-us", "en-us+f2", "en+m3"], "voices of espeak-ng, in turns")
-    examples: int = option(4000, "texts to speak, each once", minimum=100)
+    content: str = setting("numbers", "what is spoken", choices=("numbers", "dates"))
+    voices: list[str] = setting(
+        ["en-us", "en-us+f2", "en+m3"], "voices of espeak-ng, used in turns"
+    )
+    examples: int = setting(4000, "number of texts, each spoken once", minimum=100)
+
+    def check(self, config: "Config") -> None:
+        super().check(config)
+        if not self.voices:
+            raise UserError(
+                "data.voices=[]: name a voice of espeak-ng, for example data.voices=[en-us,en+m3]"
+            )
 
 
 @dataclass
 class MediaTableConfig(DataConfig):
-    """Files of media with a table of their texts."""
+    """Settings of media files with a table of their texts."""
 
-    path: str = option(
+    path: str = setting(
         MISSING, "table of files and texts (csv, jsonl, parquet), or the folder that it is in"
     )
-    fields: dict[str, str] = option({}, "our name of a field to the table's name of it")
-    encoding: str = option("utf-8", "character encoding of the table")
+    fields: dict[str, str] = setting({}, "our name of a field to its name in the table")
+    encoding: str = setting("utf-8", "character encoding of the table")
+
+    def resolve(self, config: "Config") -> None:
+        self.path = absolute_path(self.path, "data.path")
 
 
+@register
 @dataclass
 class ImagesConfig(MediaTableConfig):
     kind: str = "images"
     target = "gptexp.data.corpora.images:Images"
 
 
+@register
 @dataclass
 class RecordingsConfig(MediaTableConfig):
     kind: str = "recordings"
     target = "gptexp.data.corpora.recordings:Recordings"
 
 
-@dataclass
-class TokenizerConfig:
-    kind: str = option(MISSING, "which tokenizer: the tokenizer group's name")
+def absolute_path(path: Any, key: str) -> Any:
+    """Return a path, or a pair of parallel paths, as absolute paths; None stays None.
 
-
-@dataclass
-class BpeConfig(TokenizerConfig):
-    kind: str = "bpe"
-    vocab_size: int = option(4096, "entries, special tokens included", minimum=262)
-    train_characters: int = option(
-        20_000_000, "characters of the training split it is trained on", minimum=1
+    Raises:
+        UserError: it is neither.
+    """
+    match path:
+        case None:
+            return None
+        case str() if path:
+            return os.path.abspath(os.path.expanduser(path))
+        case [str() as source, str() as target]:
+            return [absolute_path(source, key), absolute_path(target, key)]
+    raise UserError(
+        f"{key}={path}: give a file, a folder or a pattern, or [source,target] for two parallel files"
     )
-
-
-@dataclass
-class CharConfig(TokenizerConfig):
-    kind: str = "char"
-    train_characters: int = option(
-        50_000_000, "characters of the training split it is read off", minimum=1
-    )
-
-
-@dataclass
-class ByteConfig(TokenizerConfig):
-    kind: str = "byte"
-
-
-@dataclass
-class HFTokenizerConfig(TokenizerConfig):
-    kind: str = "hf"
-    name: str = option("gpt2", "hub name, or a folder with tokenizer files")

@@ -1,65 +1,132 @@
 """Settings of the model."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from omegaconf import MISSING
 
-from gptexp.config.setting import option
+from gptexp.config.group import GroupConfig
+from gptexp.config.presets import OF_ARCH, PRESETS
+from gptexp.config.registry import register
+from gptexp.config.setting import setting
+from gptexp.errors import UserError
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
+
+ROPE_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
 
 
+@register
 @dataclass
-class ModelConfig:
-    size: str = option(MISSING, "name of the size; part of the run folder's name")
-    arch: str = option(
+class ModelConfig(GroupConfig):
+    """Settings of the Transformer.
+
+    `target` is a Transformer, built with (TransformerConfig). The fields that a subclass adds are passed to it by name.
+    """
+
+    config_group: ClassVar[str] = "model"
+    target = "gptexp.model.transformer:Transformer"
+    kind: str = setting("transformer", "which class of models")
+    size: str = setting(MISSING, "name of the size; part of the run folder's name")
+    arch: str = setting(
         "decoder",
-        "prefix: a decoder that sees all of the given text; encoder: sees everything",
+        "decoder: causal; prefix: a decoder that sees the whole prompt at once; encoder: sees everything; "
+        "encoder_decoder: both",
         choices=("decoder", "prefix", "encoder", "encoder_decoder"),
     )
-    preset: str = option(
+    preset: str = setting(
         "modern", "sets every switch below that is null", choices=("modern", "gpt2")
     )
-    layers: int = option(MISSING, "Transformer blocks", minimum=1)
-    d_model: int = option(MISSING, "width of the residual stream (d_model, n_embd)", minimum=1)
-    heads: int = option(MISSING, "attention heads", minimum=1)
-    kv_heads: int | None = option(
-        None, "key and value heads; fewer than heads is grouped attention", minimum=1
+    layers: int = setting(MISSING, "number of Transformer blocks", minimum=1)
+    d_model: int = setting(MISSING, "width of the residual stream", minimum=1)
+    heads: int = setting(MISSING, "number of attention heads", minimum=1)
+    kv_heads: int | None = setting(
+        None, "number of key and value heads; null: as many as heads", minimum=1
     )
-    head_dim: int = option(0, "size of a head; 0: width / heads", minimum=0)
-    d_ff: int | None = option(
-        None, "inner width of the feed-forward; null: 4x (gelu) or 8/3x (swiglu)", minimum=1
+    head_dim: int = setting(0, "width of a head; 0: d_model / heads", minimum=0)
+    d_ff: int | None = setting(
+        None,
+        "inner width of the feed-forward layer; null: 4x d_model, or 8/3x for swiglu",
+        minimum=1,
     )
-    vocab_size: int | None = option(
+    vocab_size: int | None = setting(
         None, "rows of the token embedding; null: as many as the tokenizer has tokens", minimum=1
     )
-    context: int = option(256, "longest sequence, in tokens", minimum=2)
-    dropout: float = option(
+    context: int = setting(256, "longest sequence in tokens", minimum=2)
+    dropout: float = setting(
         0.0, "dropout on embeddings, attention and residual branches", minimum=0, maximum=0.99
     )
-    position: str | None = option(
-        None, "how positions enter", choices=("learned", "rotary", "sinusoidal")
+    position: str | None = setting(
+        None, "position embedding", choices=("learned", "rotary", "sinusoidal")
     )
-    norm: str | None = option(None, "normalisation", choices=("layer", "rms"))
-    norm_eps: float | None = option(
-        None, "what keeps the normalisation from dividing by zero", minimum=0
+    norm: str | None = setting(None, "LayerNorm or RMSNorm", choices=("layer", "rms"))
+    norm_eps: float | None = setting(None, "epsilon of the normalisation", minimum=0)
+    feed_forward: str | None = setting(
+        None, "activation of the feed-forward layer", choices=("gelu", "swiglu", "relu2")
     )
-    feed_forward: str | None = option(None, "feed-forward", choices=("gelu", "swiglu", "relu2"))
-    qk_norm: bool | None = option(None, "RMSNorm on queries and keys of each head")
-    bias: bool | None = option(None, "biases in linear layers")
-    tie_embeddings: bool | None = option(None, "output head shares the token embedding")
-    window: int | None = option(
+    qk_norm: bool | None = setting(None, "RMSNorm on the queries and keys of each head")
+    bias: bool | None = setting(None, "biases in linear layers")
+    tie_embeddings: bool | None = setting(None, "the output head shares the token embedding")
+    window: int | None = setting(
         None,
         "tokens that a token attends to in sliding-window layers, itself included; null: all",
         minimum=1,
     )
-    window_pattern: str = option(
+    window_pattern: str = setting(
         "S", "repeated over the layers: S has the window, L attends to everything, such as SSSL"
     )
-    initialisation: str | None = option(
+    initialisation: str | None = setting(
         None,
-        "gpt2: small normal weights; zero: blocks that start as the identity",
+        "gpt2: small normal weights; zero: each block starts as the identity",
         choices=("gpt2", "zero"),
     )
-    rope_theta: float = option(10000.0, "base of the rotary frequencies", minimum=1)
-    rope_scaling: dict[str, float] = option(
-        {}, "Llama 3's scaling of the rotary frequencies, for longer contexts"
+    rope_theta: float = setting(10000.0, "base of the rotary frequencies", minimum=1)
+    rope_scaling: dict[str, float] = setting(
+        {}, "Llama 3's scaling of the rotary frequencies for longer contexts"
     )
+
+    def resolve(self, config: "Config") -> None:
+        # A tag head exists in no architecture of transformers: an encoder with one keeps the decoder's shape, so that
+        # it can start from a decoder's weights.
+        of_arch = {} if config.task.num_token_classes else OF_ARCH.get((self.preset, self.arch), {})
+        for name, value in (PRESETS[self.preset] | of_arch).items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        self.kv_heads = self.kv_heads or self.heads
+        if self.d_ff is None and self.feed_forward == "swiglu":
+            # 8/3 keeps SwiGLU's three matrices at the size of GELU's two (arXiv 2002.05202).
+            self.d_ff = -(-8 * self.d_model // 3 // 16) * 16
+        elif self.d_ff is None:
+            self.d_ff = 4 * self.d_model
+        if not self.head_dim:
+            if self.d_model % self.heads:
+                raise UserError(
+                    f"model.d_model={self.d_model} must be a multiple of model.heads={self.heads}"
+                )
+            self.head_dim = self.d_model // self.heads
+
+    def check(self, config: "Config") -> None:
+        assert self.kv_heads is not None
+        if self.heads % self.kv_heads:
+            raise UserError(
+                f"model.heads={self.heads} must be a multiple of model.kv_heads={self.kv_heads}"
+            )
+        if self.position == "rotary" and self.head_dim % 2:
+            raise UserError(
+                f"model.head_dim={self.head_dim}: rotary positions need an even one "
+                f"(its default is model.d_model / model.heads)"
+            )
+        if self.rope_scaling and set(self.rope_scaling) != ROPE_SCALING:
+            raise UserError(
+                f"model.rope_scaling: give {', '.join(sorted(ROPE_SCALING))}, all of them"
+            )
+        if not self.window_pattern or set(self.window_pattern) - {"S", "L"}:
+            raise UserError(
+                f"model.window_pattern={self.window_pattern}: must consist of S (sliding window) and L "
+                f"(the whole sequence), for example SSSL"
+            )
+        if self.preset == "gpt2" and self.kv_heads != self.heads:
+            raise UserError(
+                f"model.kv_heads={self.kv_heads}: GPT-2 has one per head; use model.preset=modern"
+            )

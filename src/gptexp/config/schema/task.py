@@ -1,84 +1,101 @@
 """Settings of the tasks."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from omegaconf import MISSING
 
-from gptexp.config.setting import option
+from gptexp.config.group import GroupConfig
+from gptexp.config.registry import register
+from gptexp.config.schema.data import SpokenConfig
+from gptexp.config.setting import setting
+from gptexp.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
 
 
 @dataclass
-class TaskConfig:
-    kind: str = option(MISSING, "which task: the task group's name")
-    test_examples: int = option(
-        400, "examples of a split that are generated and scored; 0: all", minimum=0
+class TaskConfig(GroupConfig):
+    """Settings of every task. `target` is a Task, built with (config, context)."""
+
+    config_group: ClassVar[str] = "task"
+    kind: str = setting(MISSING, "which task: the task group's name")
+    test_examples: int = setting(
+        400, "number of examples of a split that are answered and scored; 0: all", minimum=0
     )
-    samples: int = option(
-        8, "generated samples that are printed and kept", minimum=0, affects_result=False
+    samples: int = setting(
+        8, "number of answers that are printed and kept", minimum=0, affects_result=False
     )
-    target: ClassVar[str]  # MODULE:CLASS that does it
-    archs: ClassVar[tuple[str, ...]] = (
-        "decoder",
-        "prefix",
-        "encoder_decoder",
-    )  # values of model.arch that it works on
-    starts_from_base: ClassVar[bool] = (
-        False  # where the model's shape fits the weights that gptexp brings
-    )
-    num_sequence_classes: ClassVar[int] = (
-        0  # of a whole sequence that are told apart, by a head of its own
-    )
-    num_token_classes: ClassVar[int] = (
-        0  # of a token that are told apart by an encoder, instead of the vocabulary
-    )
-    feature_size: ClassVar[int] = 0  # channels of a row of what is no text, a patch or a frame
+
+    archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # it works on
+    starts_from_base: ClassVar[bool] = False  # where the model has the shape of base
+    num_sequence_classes: ClassVar[int] = 0  # of the classification head
+    num_token_classes: ClassVar[int] = 0  # of the tag head, in place of the vocabulary's
+    feature_size: ClassVar[int] = 0  # channels of a feature row: a patch of pixels, an audio frame
     feature_bins: ClassVar[int] = 256  # values of a channel
-    predicts_features: ClassVar[bool] = False  # such rows are the answer
+    predicts_features: ClassVar[bool] = False  # the answer consists of feature rows
+
+    def check(self, config: "Config") -> None:
+        if config.model.arch not in self.archs:
+            raise UserError(
+                f"model.arch={config.model.arch}: task={self.kind} does not work on it. "
+                f"Allowed: {', '.join(self.archs)}"
+            )
 
 
+@register
 @dataclass
 class PretrainConfig(TaskConfig):
     kind: str = "pretrain"
     target = "gptexp.tasks.pretrain:Pretrain"
     archs = ("decoder", "prefix")
-    document_mask: bool = option(False, "attention stays inside one document of a packed window")
-    lead_last_fraction: float = option(
+    document_mask: bool = setting(False, "attention stays inside one document of a packed window")
+    lead_last_fraction: float = setting(
         0.0,
-        "share of the documents, of those trained on, whose first sentence comes last, "
-        "after a separator, as a summary does",
+        "fraction of the training documents whose first sentence is moved to the end, behind a "
+        "separator, where a summary would be",
         minimum=0,
         maximum=1,
     )
-    renamed: float = option(
-        0.0, "share of those whose names are exchanged, to be copied", minimum=0, maximum=1
+    renamed: float = setting(
+        0.0, "fraction of those documents in which entity names are swapped", minimum=0, maximum=1
     )
-    max_new_tokens: int = option(64, "length of the samples", minimum=1)
+    max_new_tokens: int = setting(64, "length of the samples in tokens", minimum=1)
 
 
 @dataclass
 class TextToTextConfig(TaskConfig):
     """Settings that summarize, translate and extract share."""
 
-    loss_on_prompt: bool = option(False, "learn to predict the source text too")
-    max_target_tokens: int = option(
-        64, "longest answer in tokens; the source is cut to what the context leaves", minimum=1
+    loss_on_prompt: bool = setting(False, "learn to predict the source text as well")
+    max_target_tokens: int = setting(
+        64, "longest answer in tokens; the source is cut to the rest of the context", minimum=1
     )
-    num_beams: int = option(1, "answers that are followed side by side; 1: greedy", minimum=1)
-    length_penalty: float = option(
-        1.0, "of beams: above 0 prefers long answers, below 0 short ones"
+    num_beams: int = setting(1, "number of beams; 1: greedy decoding", minimum=1)
+    length_penalty: float = setting(
+        1.0, "of beam search: above 0 prefers long answers, below 0 short ones"
     )
-    mbr_samples: int = option(
-        1, "answers that are drawn, of which the one that most others resemble is given", minimum=1
+    mbr_samples: int = setting(
+        1, "minimum Bayes risk decoding over this many samples; 1: none", minimum=1
     )
-    temperature: float = option(
-        0.6, "at which candidates are drawn, where there are several", minimum=0.01
+    temperature: float = setting(
+        0.6, "temperature of the samples of minimum Bayes risk decoding", minimum=0.01
     )
-    no_repeat_ngram: int = option(
-        0, "no n tokens in a row stand twice in an answer; 0: they may", minimum=0
+    no_repeat_ngram: int = setting(
+        0, "an answer repeats no n-gram of this length; 0: it may", minimum=0
     )
 
+    def check(self, config: "Config") -> None:
+        super().check(config)
+        if self.loss_on_prompt and config.model.arch != "decoder":
+            raise UserError(
+                f"task.loss_on_prompt=true needs model.arch=decoder: {config.model.arch} sees the "
+                f"whole prompt at once"
+            )
 
+
+@register
 @dataclass
 class SummarizeConfig(TextToTextConfig):
     kind: str = "summarize"
@@ -86,13 +103,15 @@ class SummarizeConfig(TextToTextConfig):
     starts_from_base = True
 
 
+@register
 @dataclass
 class TranslateConfig(TextToTextConfig):
     kind: str = "translate"
     target = "gptexp.tasks.translate:Translate"
-    max_target_tokens: int = option(120, "longest answer in tokens", minimum=1)
+    max_target_tokens: int = setting(120, "longest answer in tokens", minimum=1)
 
 
+@register
 @dataclass
 class ExtractConfig(TextToTextConfig):
     kind: str = "extract"
@@ -106,19 +125,21 @@ class ExtractConfig(TextToTextConfig):
 class MaskedLMConfig(TaskConfig):
     """Settings that mlm and bert share."""
 
-    mask_fraction: float = option(
-        0.15, "share of the tokens that are to be predicted", minimum=0.01, maximum=0.9
-    )
-    whole_words: bool = option(False, "mask all tokens of a word together")
     archs = ("encoder",)
+    mask_fraction: float = setting(
+        0.15, "fraction of the tokens that are masked and predicted", minimum=0.01, maximum=0.9
+    )
+    whole_words: bool = setting(False, "mask all tokens of a word together")
 
 
+@register
 @dataclass
 class MlmConfig(MaskedLMConfig):
     kind: str = "mlm"
     target = "gptexp.tasks.mlm:Mlm"
 
 
+@register
 @dataclass
 class NspConfig(TaskConfig):
     kind: str = "nsp"
@@ -127,6 +148,7 @@ class NspConfig(TaskConfig):
     archs = ("encoder",)
 
 
+@register
 @dataclass
 class BertConfig(MaskedLMConfig):
     kind: str = "bert"
@@ -134,24 +156,26 @@ class BertConfig(MaskedLMConfig):
     num_sequence_classes = 2
 
 
+@register
 @dataclass
 class CaptionConfig(TaskConfig):
     kind: str = "caption"
     target = "gptexp.tasks.caption:Caption"
     archs = ("prefix", "decoder")
-    image_size: int = option(32, "pixels that a picture is scaled to, each way", minimum=4)
-    patch_size: int = option(
-        8, "pixels of a patch, each way: one position of the sequence", minimum=1
+    image_size: int = setting(32, "height and width to which a picture is scaled", minimum=4)
+    patch_size: int = setting(
+        8, "height and width of a patch, which is one position of the sequence", minimum=1
     )
-    frames: int = option(1, "frames of a clip, at equal distances of time", minimum=1)
-    frames_per_patch: int = option(1, "frames that a patch goes through", minimum=1)
-    max_target_tokens: int = option(24, "longest caption in tokens", minimum=1)
+    frames: int = setting(1, "frames of a clip, at equal distances in time", minimum=1)
+    frames_per_patch: int = setting(1, "frames that one patch spans", minimum=1)
+    max_target_tokens: int = setting(24, "longest caption in tokens", minimum=1)
 
     @property
     def feature_size(self) -> int:  # type: ignore[override]
         return 3 * self.patch_size**2 * self.frames_per_patch
 
 
+@register
 @dataclass
 class SpeakConfig(TaskConfig):
     kind: str = "speak"
@@ -159,16 +183,24 @@ class SpeakConfig(TaskConfig):
     archs = ("prefix", "decoder")
     predicts_features = True
     feature_bins = 16  # of dMel
-    voice: str | None = option(
-        None, "voice of texts that name none; null: the first of the data's", affects_result=False
+    voice: str | None = setting(
+        None, "voice of texts that name none; null: the first of the data", affects_result=False
     )
-    voices: list[str] = option(
-        [], "filled in where a trained model is loaded: those of its data", affects_result=False
+    voices: list[str] = setting(
+        [],
+        "filled in where a trained model is loaded: the voices of its data",
+        affects_result=False,
     )
-    frames_per_step: int = option(
+    frames_per_step: int = setting(
         4, "frames of 12.5 ms that are one position of the sequence", minimum=1
     )
 
     @property
     def feature_size(self) -> int:  # type: ignore[override]
         return 40 * self.frames_per_step
+
+    def check(self, config: "Config") -> None:
+        super().check(config)
+        data = config.data
+        if isinstance(data, SpokenConfig) and self.voice and self.voice not in data.voices:
+            raise unknown("task.voice", self.voice, data.voices)

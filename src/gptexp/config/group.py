@@ -1,0 +1,35 @@
+"""The base class of the settings of every group."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
+
+
+@dataclass
+class GroupConfig:
+    """Settings of one choice of a group, such as `data=files`.
+
+    The base class of a group sets `config_group`. Each choice is a subclass that sets `kind` and `target`, and that
+    `register` makes known.
+    """
+
+    config_group: ClassVar[str]  # the field of Config, and the folder under conf/
+    affects_result: ClassVar[bool] = (
+        True  # False: no setting of the group has a part in the run's id
+    )
+    target: ClassVar[str]  # MODULE:NAME of the implementation
+
+    def resolve(self, config: "Config") -> None:
+        """Fill in the settings that follow from others.
+
+        Groups are resolved in the order in which Config declares them.
+        """
+
+    def check(self, config: "Config") -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            UserError: two settings contradict each other.
+        """

@@ -1,0 +1,110 @@
+"""Settings of the optimizers."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from omegaconf import MISSING
+
+from gptexp.config.group import GroupConfig
+from gptexp.config.registry import register
+from gptexp.config.setting import setting
+from gptexp.errors import UserError
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
+
+
+@dataclass
+class OptimConfig(GroupConfig):
+    """Settings of every optimizer.
+
+    `target` is called with (config, named_parameters, device) and returns a list of optimizers.
+    """
+
+    config_group: ClassVar[str] = "optim"
+    default_rates: ClassVar[dict[str, float]] = {}  # peak learning rates where the setting is null
+    kind: str = setting(MISSING, "which optimizer: the optim group's name")
+    grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no clipping", minimum=0)
+    lora_rank: int = setting(
+        0, "rank of a low-rank adaptation of the weights of init; 0: train all weights", minimum=0
+    )
+    lora_alpha: float = setting(16.0, "scale of the adaptation, divided by its rank", minimum=0)
+    lora_targets: list[str] = setting(
+        ["query", "key", "value", "output"],
+        "linear layers that are adapted",
+        choices=("query", "key", "value", "output", "gate", "up", "down"),
+    )
+
+    def resolve(self, config: "Config") -> None:
+        if not config.resume:  # a resumed run keeps the rates of the run that it names
+            self.fill_rates(config)
+
+    def fill_rates(self, config: "Config", earlier: "OptimConfig | None" = None) -> None:
+        """Set the learning rates that are null to those of an earlier run, or to their defaults.
+
+        A run that starts from trained weights takes a tenth of the defaults. Low-rank factors start from nothing,
+        whatever they are added to.
+        """
+        scale = 0.1 if config.init and not self.lora_rank else 1.0
+        for name, rate in self.default_rates.items():
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(earlier, name, scale * rate))
+
+    def check(self, config: "Config") -> None:
+        if not self.lora_rank:
+            return
+        if not (config.init or config.resume):
+            raise UserError(
+                f"optim.lora_rank={self.lora_rank}: adapts trained weights; name them with init=..."
+            )
+        if not self.lora_targets:
+            raise UserError(
+                "optim.lora_targets=[]: name the layers that are adapted, for example [query,value]"
+            )
+        if "gate" in self.lora_targets and config.model.feed_forward != "swiglu":
+            raise UserError(
+                f"optim.lora_targets: feed_forward={config.model.feed_forward} has no gate, only up "
+                f"and down"
+            )
+
+
+@register
+@dataclass
+class MuonConfig(OptimConfig):
+    kind: str = "muon"
+    target = "gptexp.training.optimizers:build_muon"
+    default_rates: ClassVar[dict[str, float]] = {"lr": 0.02, "adamw_lr": 0.005}
+    lr: float | None = setting(
+        None,
+        "peak learning rate of the blocks' matrices; null: 0.02, or 0.002 from trained weights",
+        minimum=0,
+    )
+    weight_decay: float = setting(0.0, "decoupled weight decay of matrices", minimum=0)
+    momentum: float = setting(0.95, "momentum of Muon", minimum=0, maximum=0.99999)
+    adamw_lr: float | None = setting(
+        None,
+        "peak learning rate of AdamW for all other weights; null: 0.005, or 0.0005 from trained weights",
+        minimum=0,
+    )
+    beta1: float = setting(0.8, "AdamW: decay of the first moment", minimum=0, maximum=0.99999)
+    beta2: float = setting(0.95, "AdamW: decay of the second moment", minimum=0, maximum=0.99999)
+
+    def check(self, config: "Config") -> None:
+        if self.lora_rank:
+            raise UserError(
+                f"optim.lora_rank={self.lora_rank}: needs optim=adamw; Muon is for whole matrices"
+            )
+
+
+@register
+@dataclass
+class AdamWConfig(OptimConfig):
+    kind: str = "adamw"
+    target = "gptexp.training.optimizers:build_adamw"
+    default_rates: ClassVar[dict[str, float]] = {"lr": 0.001}
+    lr: float | None = setting(
+        None, "peak learning rate; null: 0.001, or 0.0001 from trained weights", minimum=0
+    )
+    weight_decay: float = setting(0.1, "decoupled weight decay of matrices", minimum=0)
+    beta1: float = setting(0.9, "decay of the first moment", minimum=0, maximum=0.99999)
+    beta2: float = setting(0.95, "decay of the second moment", minimum=0, maximum=0.99999)

@@ -1,0 +1,91 @@
+"""Settings of training: steps, batches, devices, checkpoints."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from gptexp.config.group import GroupConfig
+from gptexp.config.setting import setting
+from gptexp.errors import UserError
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
+
+
+@dataclass
+class TrainerConfig(GroupConfig):
+    """Settings of training. The one group without kinds."""
+
+    config_group: ClassVar[str] = "trainer"
+    max_steps: int = setting(1000, "number of optimizer steps", minimum=1)
+    global_batch_size: int = setting(
+        16, "sequences of one optimizer step, over all devices", minimum=1
+    )
+    micro_batch_size: int | None = setting(
+        None,
+        "sequences that a device computes at once; null: its whole part of the batch",
+        minimum=1,
+        affects_result=False,
+    )
+    devices: int = setting(
+        1, "processes on this machine, one per device", minimum=1, affects_result=False
+    )
+    nodes: int = setting(1, "number of machines", minimum=1, affects_result=False)
+    strategy: str = setting(
+        "auto",
+        "auto: ddp on several devices; fsdp: FSDP2, which shards the weights",
+        choices=("auto", "ddp", "fsdp"),
+        affects_result=False,
+    )
+    accelerator: str = setting(
+        "auto",
+        "auto: a GPU where there is one",
+        choices=("auto", "cpu", "gpu"),
+        affects_result=False,
+    )
+    precision: str = setting(
+        "auto", "auto: bf16 where the hardware computes it natively", choices=("auto", "32", "bf16")
+    )
+    compile: bool = setting(False, "torch.compile the blocks", affects_result=False)
+    activation_checkpointing: bool = setting(
+        False,
+        "recompute activations in the backward pass: slower, less memory",
+        affects_result=False,
+    )
+    deterministic: bool = setting(
+        False,
+        "use only deterministic kernels: exact repeats on a GPU as well, slower",
+        affects_result=False,
+    )
+    skip_steps: list[int] = setting(
+        [], "steps whose update is skipped, for a batch that breaks the run"
+    )
+    val_every: int = setting(100, "steps between two validations", minimum=1)
+    log_every: int = setting(
+        10, "steps between two lines of metrics.jsonl", minimum=1, affects_result=False
+    )
+    checkpoint_every: int = setting(
+        100, "steps between two checkpoints", minimum=1, affects_result=False
+    )
+    keep_checkpoints: int = setting(
+        2, "number of newest checkpoints to keep, beside the best", minimum=1, affects_result=False
+    )
+    sharded_checkpoints: bool = setting(
+        False, "fsdp: each rank writes its own shard", affects_result=False
+    )
+    num_workers: int = setting(
+        0,
+        "processes that prepare batches; 0: the training process",
+        minimum=0,
+        affects_result=False,
+    )
+    progress: bool = setting(
+        True, "progress bar, or plain lines outside of a terminal", affects_result=False
+    )
+
+    def check(self, config: "Config") -> None:
+        world = self.devices * self.nodes
+        if self.global_batch_size % world:
+            raise UserError(
+                f"trainer.global_batch_size={self.global_batch_size} must be a multiple of "
+                f"trainer.devices x trainer.nodes = {world}"
+            )
