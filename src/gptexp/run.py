@@ -66,10 +66,10 @@ def run(config: Config, suffix: str = "") -> RunFolder:
             from gptexp.distributed.devices import pick_device
             from gptexp.distributed.process_group import ProcessGroup
 
-            world = ProcessGroup.found()
-            world.join(pick_device(config.trainer.accelerator))
+            world = ProcessGroup.from_env()
+            world.init(pick_device(config.trainer.accelerator))
             begun = world.broadcast_from_rank_zero(lambda: _open_run(config, suffix, stack))
-            is_first = world.is_first
+            is_first = world.is_rank_zero
         else:
             begun, is_first = _open_run(config, suffix, stack), True
         config, folder = begun.config, begun.folder
@@ -187,7 +187,7 @@ def main() -> None:
     if is_launched() and code in (0, Preempted.code):
         from gptexp.distributed.process_group import ProcessGroup
 
-        ProcessGroup.end(code)
+        ProcessGroup.exit(code)
     sys.exit(code)
 
 

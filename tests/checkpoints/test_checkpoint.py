@@ -144,7 +144,7 @@ def test_another_model_is_refused_with_the_difference(saved):
 def test_shards_of_any_number_of_ranks_are_put_together(tmp_path):
     whole = torch.arange(35.0).view(7, 5)
     for rank, (start, end) in enumerate([(0, 3), (3, 6), (6, 7)]):
-        places = {"w": {"shape": [7, 5], "offset": [start, 0]}}
+        positions = {"w": {"shape": [7, 5], "offset": [start, 0]}}
         pieces = {
             "w": whole[start:end].contiguous(),
             **({"step": torch.tensor(3.0)} if rank == 0 else {}),
@@ -152,8 +152,8 @@ def test_shards_of_any_number_of_ranks_are_put_together(tmp_path):
         save_file(
             pieces,
             tmp_path / f"model-{rank + 1:05d}-of-00003.safetensors",
-            {"places": json.dumps(places)},
+            {"positions": json.dumps(positions)},
         )
-    found = sharding.load(tmp_path, "model")
+    found = sharding.load_tensors(tmp_path, "model")
     assert torch.equal(found["w"], whole)
     assert found["step"] == 3

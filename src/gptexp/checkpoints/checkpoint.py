@@ -40,7 +40,7 @@ def save(
     model: nn.Module,
     optimizers: list[Optimizer],
     state: dict[str, Any],
-    world: ProcessGroup,
+    process_group: ProcessGroup,
     *,
     fingerprint_of: dict[str, Any],
     is_best: bool = False,
@@ -54,11 +54,11 @@ def save(
     """
     name = _name(state["step"])
     temporary = folder / f".{name}.tmp"
-    if world.is_first:
+    if process_group.is_rank_zero:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    world.barrier()
-    sharding.settle(model)
+    process_group.barrier()
+    sharding.reshard(model)
     try:
         # Parameters come under the names of the plain Transformer; one that is shared, a tied head, comes once.
         for kind, tensors in (
@@ -66,24 +66,26 @@ def save(
             ("optimizer", _states(model, optimizers)),
         ):
             if sharded:
-                sharding.save_shard(tensors, temporary, kind, world.rank, world.size)
+                sharding.save_shard(
+                    tensors, temporary, kind, process_group.rank, process_group.size
+                )
             else:
                 whole = {
                     key: value
                     for key, tensor in tensors
-                    if (value := _full(tensor, world.is_first)) is not None
+                    if (value := _full(tensor, process_group.is_rank_zero)) is not None
                 }
-                if world.is_first:
+                if process_group.is_rank_zero:
                     _require_room(temporary, sum(tensor.nbytes for tensor in whole.values()))
                     save_file(whole, temporary / f"{kind}.safetensors")
-        world.barrier()
-        if world.is_first:
+        process_group.barrier()
+        if process_group.is_rank_zero:
             _finish(temporary, folder / name, state, fingerprint_of)
             _point(folder, "last", name)
             if is_best:
                 _point(folder, "best", name)
             _remove_old(folder, keep)
-        world.barrier()  # the others may read what the pointers name
+        process_group.barrier()  # the others may read what the pointers name
     except (OSError, SafetensorError) as error:
         if not _is_full(error):
             raise
@@ -153,7 +155,7 @@ def load_weights(checkpoint: Path, model: nn.Module) -> None:
     Raises:
         UserError: they are weights of another model.
     """
-    weights = sharding.load(checkpoint, "model")
+    weights = sharding.load_tensors(checkpoint, "model")
     ours = dict(model.named_parameters())
     for name in sorted({*ours, *weights}):
         mine, theirs = (tuple(t[name].shape) if name in t else "missing" for t in (ours, weights))
@@ -168,10 +170,10 @@ def load_weights(checkpoint: Path, model: nn.Module) -> None:
 
 def load_optimizers(checkpoint: Path, model: nn.Module, optimizers: list[Optimizer]) -> None:
     """Give each parameter its state back, sharded as the parameter is. The checkpoint has been verified."""
-    moments = sharding.load(checkpoint, "optimizer")
+    moments = sharding.load_tensors(checkpoint, "optimizer")
     for name, parameter, state in _named_states(model, optimizers):
         for key in [key for key in moments if key.rpartition("/")[0] == name]:
-            state[key.rpartition("/")[2]] = sharding.placed(moments[key], parameter)
+            state[key.rpartition("/")[2]] = sharding.shard_like(moments[key], parameter)
 
 
 def _states(model: nn.Module, optimizers: list[Optimizer]) -> Iterator[tuple[str, Tensor]]:
@@ -197,7 +199,7 @@ def _name(step: int) -> str:
 
 def _full(tensor: Tensor, keep: bool) -> Tensor | None:
     """Every rank takes part in putting a sharded tensor together; who does not keep it, gives it up at once."""
-    full = sharding.whole(tensor.detach())
+    full = sharding.full_tensor(tensor.detach())
     return full.cpu().contiguous() if keep else None
 
 

@@ -1,1 +1,1 @@
-"""Processes: environment, process group, launcher, signals, strategies, devices."""
+"""Distributed runtime: the launcher, the process group, signals, strategies, sharding and devices."""

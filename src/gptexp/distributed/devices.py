@@ -1,4 +1,4 @@
-"""What this machine computes well."""
+"""Devices of this machine: which one to use, and the precision that is fast on it."""
 
 from contextlib import AbstractContextManager
 
@@ -8,40 +8,41 @@ from gptexp.errors import UserError
 
 
 def pick_device(accelerator: str = "auto") -> torch.device:
-    """A CUDA device or the CPU; others, such as Apple's, lack what the code needs (float64, for one).
+    """Return a CUDA device or the CPU. Other devices, such as Apple's, lack float64, which the code needs.
 
     Raises:
-        UserError: a GPU is asked for, and there is none.
+        UserError: the setting demands a GPU, and torch finds none.
     """
     if accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError(
-            "trainer.accelerator=gpu: torch finds no CUDA device here; auto takes the CPU then"
+            "trainer.accelerator=gpu: torch finds no CUDA device on this machine; "
+            "use trainer.accelerator=auto or cpu"
         )
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 products run in hardware: elsewhere they are up to ten times slower than fp32."""
+    """Return whether the hardware multiplies in bf16; emulated, bf16 is up to ten times slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
 
 
-def precision(wanted: str, device: torch.device) -> str:
-    """Lightning's name of the precision; `auto` is bf16 where it is fast."""
-    if wanted == "auto":
-        wanted = "bf16" if has_fast_bf16(device) else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed"}[wanted]
+def lightning_precision(setting: str, device: torch.device) -> str:
+    """Translate trainer.precision into Lightning's name; `auto` is bf16 where the device computes it natively."""
+    if setting == "auto":
+        setting = "bf16" if has_fast_bf16(device) else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed"}[setting]
 
 
-def autocast(wanted: str, device: torch.device) -> AbstractContextManager[None]:
-    """What Lightning puts around a training step, for passes outside of it: the same precision, the same figures."""
+def autocast(setting: str, device: torch.device) -> AbstractContextManager[None]:
+    """Return the autocast that Lightning puts around a training step, for forward passes outside of one."""
     return torch.autocast(
-        device.type, torch.bfloat16, enabled=precision(wanted, device) == "bf16-mixed"
+        device.type, torch.bfloat16, enabled=lightning_precision(setting, device) == "bf16-mixed"
     )
 
 
 def micro_batch_tokens(device: torch.device) -> int | None:
-    """Tokens that are worth computing at once: beyond that a CPU gains nothing, and padding costs more."""
+    """Return the tokens of a micro-batch beyond which a CPU gets no faster and pays for padding; None: no limit."""
     return 2048 if device.type == "cpu" else None

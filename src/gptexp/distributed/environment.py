@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as torchrun, SLURM or our own parent say in the environment."""
+"""Rank and size of this process, read from the environment of torchrun, SLURM or our own launcher."""
 
 import os
 from dataclasses import dataclass
@@ -15,13 +15,18 @@ class ProcessInfo:
     local_size: int = 1
 
     @classmethod
-    def found(cls) -> Self:
-        """One process, where nobody says otherwise."""
+    def from_env(cls) -> Self:
+        """Read RANK and its companions, or SLURM's variables; without either, this is the only process.
+
+        Raises:
+            UserError: RANK is set without WORLD_SIZE or LOCAL_RANK.
+        """
         env = os.environ
         if "RANK" in env:
             if missing := {"WORLD_SIZE", "LOCAL_RANK"} - set(env):
                 raise UserError(
-                    f"RANK is in the environment without {' and '.join(sorted(missing))}: start with torchrun"
+                    f"the environment has RANK without {' and '.join(sorted(missing))}: "
+                    f"start the command with torchrun, or unset RANK"
                 )
             size = int(env["WORLD_SIZE"])
             return cls(
@@ -36,7 +41,7 @@ class ProcessInfo:
         return cls()
 
     @property
-    def is_first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         return self.rank == 0
 
     @property
@@ -45,9 +50,10 @@ class ProcessInfo:
 
 
 def is_under_slurm() -> bool:
-    """Whether srun has started this process as one of several; a batch script's own shell is not meant."""
+    """Return whether srun started this process as one of several; the shell of a batch script does not count."""
     return "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def is_launched() -> bool:
+    """Return whether a launcher (ours, torchrun or srun) started this process as one rank."""
     return "RANK" in os.environ or is_under_slurm()

@@ -1,4 +1,4 @@
-"""The processes of a run, and what they tell each other."""
+"""The process group of a run: collectives that work on one process, too."""
 
 import os
 import sys
@@ -17,14 +17,14 @@ from gptexp.distributed.environment import ProcessInfo
 from gptexp.errors import RunError, UserError
 
 Value = TypeVar("Value")
-TIMEOUT = timedelta(minutes=30)  # a rank that says nothing for so long counts as lost
-GRACE = 20.0  # seconds that a rank which was stopped waits for the others
+TIMEOUT = timedelta(minutes=30)  # of a collective, after which a silent rank counts as lost
+EXIT_SECONDS = 20.0  # that a rank which stops waits for the others
 
 
 @dataclass(frozen=True)
 class ProcessGroup(ProcessInfo):
-    def join(self, device: torch.device) -> None:
-        """Meet the other processes; does nothing where there are none."""
+    def init(self, device: torch.device) -> None:
+        """Initialise torch.distributed; a single process, or one that is initialised, does nothing."""
         if self.size == 1 or dist.is_initialized():
             return
         if "RANK" not in os.environ:
@@ -39,14 +39,14 @@ class ProcessGroup(ProcessInfo):
         dist.init_process_group(backend, rank=self.rank, world_size=self.size, timeout=TIMEOUT)
 
     @staticmethod
-    def end(code: int = 0) -> None:
-        """End this process, whose work is done and written, together with the others; returns where it is alone.
+    def exit(code: int = 0) -> None:
+        """End this process together with the other ranks; return where it is the only one. All work is written.
 
-        Without the interpreter's own exit: gloo's threads may abort the process in it, and it then counts as failed.
+        It skips the interpreter's own exit, in which gloo's threads may abort the process with a failure code.
         """
         if dist.is_initialized():
-            if code:  # the others may wait for something else, and never come to this barrier
-                threading.Timer(GRACE, os._exit, (code,)).start()
+            if code:  # the other ranks may wait in another collective and never reach this barrier
+                threading.Timer(EXIT_SECONDS, os._exit, (code,)).start()
             dist.barrier()
             sys.stdout.flush()
             sys.stderr.flush()
@@ -56,12 +56,12 @@ class ProcessGroup(ProcessInfo):
         if self.size > 1:
             dist.barrier()
 
-    def broadcast_from_rank_zero(self, work: Callable[[], Value]) -> Value:
-        """What the first rank's `work()` gives, on every rank; or the error that it raises, on every rank."""
+    def broadcast_from_rank_zero(self, function: Callable[[], Value]) -> Value:
+        """Call `function` on rank zero; return its value, or raise its UserError or RunError, on every rank."""
         box: list[Any] = [None]
-        if self.is_first:
+        if self.is_rank_zero:
             try:
-                box = [work()]
+                box = [function()]
             except (UserError, RunError) as error:
                 box = [error]
         if self.size > 1:
@@ -70,15 +70,16 @@ class ProcessGroup(ProcessInfo):
             raise box[0]
         return box[0]
 
-    def gathered(self, value: Value) -> list[Value]:
-        """The values of all ranks, in their order."""
+    def all_gather(self, value: Value) -> list[Value]:
+        """Return the values of all ranks, in the order of the ranks."""
         if self.size == 1:
             return [value]
-        boxes: list[Any] = [None] * self.size
-        dist.all_gather_object(boxes, value)
-        return boxes
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
-    def summed(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Sum a tensor over all ranks, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor

@@ -1,7 +1,7 @@
-"""Signals that ask a run to stop: the step in progress is finished and saved, then the process ends with code 75.
+"""Signals that stop a run: it finishes and saves the step in progress, then the process ends with code 75.
 
-SIGTERM comes from schedulers and `kill`, SIGINT from Ctrl-C, SIGUSR1 from SLURM (`--signal=USR1@120`) before a job's
-time is over. A second Ctrl-C stops at once.
+SIGTERM comes from schedulers and `kill`, SIGINT from Ctrl-C, and SIGUSR1 from SLURM (`--signal=USR1@120`) before the
+time of a job is over. A second Ctrl-C stops at once.
 """
 
 import os
@@ -16,71 +16,76 @@ from typing import Any
 
 from gptexp.errors import Preempted
 
-WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopSignals:
-    """Raises Stopped where nothing has to be saved; inside `deferred`, not before its end."""
+    """Raises Preempted as soon as a signal arrives, or, inside `delay_stop`, at the end of it."""
 
     def __init__(self) -> None:
-        self.asked: signal.Signals | None = None
-        self._is_deferred = False
+        self.received: signal.Signals | None = None
+        self._is_delayed = False
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        before = {number: signal.getsignal(number) for number in WATCHED}
-        self.watch()
+    def handle(self) -> Iterator[None]:
+        """Handle signals inside the context, and restore the earlier handlers after it."""
+        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        self.install()
         try:
             yield
         finally:
-            if _may_handle():
+            if _is_main_thread():
                 for number, handler in before.items():
                     signal.signal(number, handler)
 
-    def watch(self) -> None:
-        if _may_handle():
-            for number in WATCHED:
-                signal.signal(number, self._handle)
+    def install(self) -> None:
+        """Install the handlers; only the main thread can."""
+        if _is_main_thread():
+            for number in STOP_SIGNALS:
+                signal.signal(number, self._receive)
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
-        self._is_deferred = True
+    def delay_stop(self) -> Iterator[None]:
+        """Only note signals inside the context; raise Preempted after it if one has arrived."""
+        self._is_delayed = True
         try:
             yield
         finally:
-            self._is_deferred = False
-        if self.asked is not None:
-            raise Preempted(self.asked.name)
+            self._is_delayed = False
+        if self.received is not None:
+            raise Preempted(self.received.name)
 
-    def _handle(self, number: int, _: Any) -> None:
-        if self.asked is not None and number == signal.SIGINT:
+    def _receive(self, number: int, _: Any) -> None:
+        if self.received is not None and number == signal.SIGINT:
             os._exit(130)
-        self.asked = signal.Signals(number)
-        if not self._is_deferred:
-            raise Preempted(self.asked.name)
+        self.received = signal.Signals(number)
+        if not self._is_delayed:
+            raise Preempted(self.received.name)
         if number == signal.SIGINT:
-            print(
-                "finishing the step, then saving; Ctrl-C again stops at once",
-                file=sys.stderr,
-                flush=True,
-            )
+            print_first_interrupt()
 
 
-def _may_handle() -> bool:
+def print_first_interrupt() -> None:
+    print(
+        "finishing and saving the current step; press Ctrl-C again to stop at once",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def requeue() -> None:
-    """Put this SLURM job back into the queue: its command goes on where it was saved."""
+def requeue_slurm_job() -> None:
+    """Put this SLURM job back into the queue, where its command resumes; outside of SLURM, do nothing."""
     job = os.environ.get("SLURM_JOB_ID", "")
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     if not re.fullmatch(r"\d+(_\d+)?", job):
         return
     done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-    said = (
-        f"requeued as SLURM job {job}"
-        if done.returncode == 0
-        else f"scontrol requeue {job}: {done.stderr.strip()}"
-    )
-    print(said, file=sys.stderr)
+    if done.returncode == 0:
+        print(f"SLURM job {job} is back in the queue", file=sys.stderr)
+    else:
+        print(f"scontrol requeue {job} failed: {done.stderr.strip()}", file=sys.stderr)

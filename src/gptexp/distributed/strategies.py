@@ -1,45 +1,45 @@
-"""How ranks share the work: each a whole copy (DDP), or each a part of every matrix (FSDP2)."""
+"""Data-parallel strategies: DDP (each rank has a full copy) and FSDP2 (each holds a part of every matrix)."""
 
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from gptexp.config import schema
-from gptexp.distributed import devices
+from gptexp.distributed.devices import lightning_precision
 from gptexp.distributed.process_group import ProcessGroup
 
 
-def strategy(settings: schema.TrainerConfig, world: ProcessGroup) -> Any:
-    """Lightning's strategy for the config."""
-    if settings.strategy == "fsdp":
-        from lightning.pytorch.strategies import ModelParallelStrategy
-
-        return ModelParallelStrategy(data_parallel_size=world.size, tensor_parallel_size=1)
-    if world.size == 1:
+def lightning_strategy(config: schema.TrainerConfig, process_group: ProcessGroup) -> Any:
+    """Return the strategy object, or the name, that Lightning's Trainer takes."""
+    if config.strategy == "fsdp":
+        return ModelParallelStrategy(data_parallel_size=process_group.size, tensor_parallel_size=1)
+    if process_group.size == 1:
         return "auto"
-    from lightning.pytorch.strategies import DDPStrategy
-
     return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
 
 
-def shard(model: Any, mesh: Any, settings: schema.TrainerConfig) -> None:
-    """FSDP2 (arXiv 2304.11277; torch.distributed.fsdp.fully_shard): each block, then what is left.
+def shard_model(model: Any, mesh: DeviceMesh, config: schema.TrainerConfig) -> None:
+    """Shard a Transformer with FSDP2 (arXiv 2304.11277): each block, then the remaining parameters.
 
-    On a GPU in bf16 the blocks' parameters are gathered in bf16 and their gradients summed in fp32. What goes from
-    block to block stays in fp32, as without sharding: autocast alone says what is computed in bf16.
+    On a GPU in bf16, the parameters of blocks are gathered in bf16 and their gradients reduced in fp32. Activations
+    between blocks stay in fp32, as without sharding: autocast alone decides what is computed in bf16.
     """
     dimension = mesh["data_parallel"]
-    on_gpu = dimension.device_type == "cuda"
-    bf16 = on_gpu and devices.precision(settings.precision, torch.device("cuda")) == "bf16-mixed"
+    in_bf16 = (
+        dimension.device_type == "cuda"
+        and lightning_precision(config.precision, torch.device("cuda")) == "bf16-mixed"
+    )
     plain = MixedPrecisionPolicy(cast_forward_inputs=False)
     policy = (
         MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-        if bf16
+        if in_bf16
         else plain
     )
     for block in (*(model.encoder.blocks if model.encoder else ()), *model.blocks):
         fully_shard(block, mesh=dimension, mp_policy=policy)
     fully_shard(model, mesh=dimension, mp_policy=plain)
-    # Validation and training call `loss`, which reaches the root's own parameters without its forward.
+    # Training and validation call `loss` instead of `forward`: it has to gather the root's own parameters, too.
     torch.distributed.fsdp.register_fsdp_forward_method(model, "loss")

@@ -25,20 +25,20 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def record_crash(
-    folder: RunFolder, module: Any, world: ProcessGroup, error: NotFiniteError
+    folder: RunFolder, module: Any, process_group: ProcessGroup, error: NotFiniteError
 ) -> RunError:
     """Write crash.json (first rank; all ranks call it) and give back what to tell the user."""
     batch = error.batch
     examples = batch.examples.tolist() if batch.examples is not None else []
-    ranks = world.gathered(examples)
-    if world.is_first:
+    ranks = process_group.all_gather(examples)
+    if process_group.is_rank_zero:
         folder.write_record(
             "crash",
             step=module.step,
             loss=str(error.loss),  # JSON has no NaN
             gradient_norm=str(error.norm),
             examples=ranks,
-            ranks=world.size,
+            ranks=process_group.size,
             strategy=module.config.trainer.strategy,
             precision=str(module.trainer.precision),
             learning_rate=module.learning_rate,

@@ -46,19 +46,19 @@ def evaluate(
     store: TokenStore,
     split: str,
     precision: str = "32",
-    world: ProcessGroup = ALONE,
+    process_group: ProcessGroup = ALONE,
 ) -> Evaluation:
     """Metrics of `split` ("val", "test", "unseen") and a few samples; the loss in the precision that training has.
 
     Ranks share the batches, which are the same however many ranks there are: so are the figures, to the bit.
     """
-    losses = _losses(model, task, store, split, precision, world)
+    losses = _losses(model, task, store, split, precision, process_group)
     metrics = task.loss_metrics(store, split, *losses)
     count = task.config.test_examples if task.answers_are_scored else task.config.samples
     examples = list(task.held_out(store, split, count)) if count or task.answers_are_scored else []
     metrics |= task.judge(store, examples) if task.answers_are_scored else {}
     outputs = answers(
-        model, task, store.tokenizer, [example["source"] for example in examples], world
+        model, task, store.tokenizer, [example["source"] for example in examples], process_group
     )
     baseline = task.baseline_name
     if task.answers_are_scored:
@@ -94,7 +94,7 @@ def answers(
     task: Task,
     tokenizer: Tokenizer,
     texts: list[Any],
-    world: ProcessGroup = ALONE,
+    process_group: ProcessGroup = ALONE,
 ) -> list[Any]:
     """What the model says to each; texts of similar length are computed together."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
@@ -106,7 +106,7 @@ def answers(
 
     found = {
         i: text
-        for group in _shared(len(groups), said, "answering", world)
+        for group in _shared(len(groups), said, "answering", process_group)
         for i, text in group.items()
     }
     return [found[i] for i in range(len(texts))]
@@ -119,7 +119,7 @@ def _losses(
     store: TokenStore,
     split: str,
     precision: str,
-    world: ProcessGroup,
+    process_group: ProcessGroup,
 ) -> tuple[LossSums, LossCounts]:
     """Losses summed over a split in float64, and the counts to divide them by."""
     device = model.embedding.weight.device
@@ -132,18 +132,18 @@ def _losses(
             sums = model.loss(**batch.inputs())
         return LossSums(*(part.double().cpu() for part in sums)), batch.counts
 
-    parts = _shared(len(batches), losses, f"{split} loss", world)
+    parts = _shared(len(batches), losses, f"{split} loss", process_group)
     return reduce(LossSums.plus, (sums for sums, _ in parts)), reduce(
         LossCounts.plus, (counts for _, counts in parts)
     )
 
 
 def _shared(
-    count: int, compute: Callable[[int], Found], doing: str, world: ProcessGroup
+    count: int, compute: Callable[[int], Found], doing: str, process_group: ProcessGroup
 ) -> list[Found]:
     """compute(0), ... compute(count - 1), each on one rank, all of them known to every rank."""
-    mine = range(world.rank, count, world.size)
-    parts = world.gathered(
+    mine = range(process_group.rank, count, process_group.size)
+    parts = process_group.all_gather(
         {number: compute(number) for number in track_progress(mine, doing, "batches", len(mine))}
     )
     everything = {number: found for part in parts for number, found in part.items()}

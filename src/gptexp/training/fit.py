@@ -25,11 +25,11 @@ from gptexp.config import schema
 from gptexp.config.schema import Config
 from gptexp.data.datamodule import DataModule
 from gptexp.distributed import launcher
-from gptexp.distributed.devices import pick_device, precision
+from gptexp.distributed.devices import lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched, is_under_slurm
 from gptexp.distributed.process_group import ProcessGroup
-from gptexp.distributed.signals import StopSignals, requeue
-from gptexp.distributed.strategies import strategy
+from gptexp.distributed.signals import StopSignals, requeue_slurm_job
+from gptexp.distributed.strategies import lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, RunError, UserError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.trackers import Tracker, open_tracker
@@ -62,42 +62,44 @@ def start(folder: RunFolder, config: Config, prepared: TaskData) -> None:
 def fit(folder: RunFolder, config: Config, prepared: TaskData | None = None) -> None:
     """Train and score, as the rank that the environment says this process is."""
     silence_lightning()
-    world, stop = ProcessGroup.found(), StopSignals()
-    check_batch(config.trainer, world)
-    with stop.watched():
-        world.join(pick_device(config.trainer.accelerator))
+    process_group, stop = ProcessGroup.from_env(), StopSignals()
+    check_batch(config.trainer, process_group)
+    with stop.handle():
+        process_group.init(pick_device(config.trainer.accelerator))
         prepared = prepared or prepare(config, folder.tokenizer)
-        found = world.broadcast_from_rank_zero(lambda: checkpoint.latest_valid(folder.checkpoints))
-        if world.is_first:
+        found = process_group.broadcast_from_rank_zero(
+            lambda: checkpoint.latest_valid(folder.checkpoints)
+        )
+        if process_group.is_rank_zero:
             folder.truncate_metrics(checkpoint.read_state(found)["step"] if found else 0)
-        tracker = open_tracker(config, folder) if world.is_first else Tracker()
+        tracker = open_tracker(config, folder) if process_group.is_rank_zero else Tracker()
         failed = True
         try:
-            done = _train(folder, config, prepared, world, stop, tracker, found)
-            _report(folder, config, prepared, done, world, tracker)
+            done = _train(folder, config, prepared, process_group, stop, tracker, found)
+            _report(folder, config, prepared, done, process_group, tracker)
             failed = False
         except BaseException as error:
             if isinstance(error, OutOfMemoryError):
                 folder.write_record("micro_batch", micro_batch_size=error.micro_batch_size)
-            if world.is_first:
+            if process_group.is_rank_zero:
                 was_stopped = isinstance(error, Preempted | KeyboardInterrupt)
                 folder.update_result(
                     status="stopped" if was_stopped else "failed", error=f"{error!r}"
                 )
                 failed = not isinstance(error, Preempted)
-                if not failed and stop.asked == signal.SIGUSR1:
-                    requeue()
+                if not failed and stop.received == signal.SIGUSR1:
+                    requeue_slurm_job()
             raise
         finally:
             tracker.close(failed)
-    world.barrier()  # the first rank has written the result, which the others may read
+    process_group.barrier()  # the first rank has written the result, which the others may read
 
 
 def _train(
     folder: RunFolder,
     config: Config,
     prepared: TaskData,
-    world: ProcessGroup,
+    process_group: ProcessGroup,
     stop: StopSignals,
     tracker: Tracker,
     found: Path | None,
@@ -106,8 +108,8 @@ def _train(
     torch.manual_seed(config.seed)
     model = build_model(config, prepared.store.tokenizer.vocab_size)
     model.activation_checkpointing = config.trainer.activation_checkpointing
-    module = Module(model, config, world, stop)
-    recorder = Recorder(config, folder, tracker, world, fingerprint_of(config, prepared))
+    module = Module(model, config, process_group, stop)
+    recorder = Recorder(config, folder, tracker, process_group, fingerprint_of(config, prepared))
     restore(module, recorder, found)
     if module.step < config.trainer.max_steps:
         if config.trainer.compile:
@@ -122,12 +124,12 @@ def _train(
             lambda: module.step,
             lambda: held_out_batch(module),
         )
-        trainer = _trainer(config, recorder, world, validates=val is not None)
+        trainer = _trainer(config, recorder, process_group, validates=val is not None)
         try:
-            with stop.deferred():
+            with stop.delay_stop():
                 trainer.fit(module, data)
         except NotFiniteError as error:
-            raise record_crash(folder, module, world, error) from None
+            raise record_crash(folder, module, process_group, error) from None
     return {
         "steps": module.step,
         "tokens": module.tokens,
@@ -145,11 +147,11 @@ def silence_lightning() -> None:
     )  # inside Lightning
 
 
-def check_batch(settings: schema.TrainerConfig, world: ProcessGroup) -> None:
-    if settings.global_batch_size % world.size:
+def check_batch(settings: schema.TrainerConfig, process_group: ProcessGroup) -> None:
+    if settings.global_batch_size % process_group.size:
         raise UserError(
             f"trainer.global_batch_size={settings.global_batch_size} must be a multiple of the "
-            f"number of processes, {world.size}"
+            f"number of processes, {process_group.size}"
         )
 
 
@@ -167,16 +169,18 @@ def _sequences(config: Config, prepared: TaskData) -> tuple[Any, Any]:
     )
 
 
-def _trainer(config: Config, recorder: Recorder, world: ProcessGroup, validates: bool) -> L.Trainer:
+def _trainer(
+    config: Config, recorder: Recorder, process_group: ProcessGroup, validates: bool
+) -> L.Trainer:
     settings = config.trainer
     device = pick_device(settings.accelerator)
-    shows = settings.progress and world.is_first
+    shows = settings.progress and process_group.is_rank_zero
     return L.Trainer(
         accelerator=device.type,
-        devices=world.local_size,
-        num_nodes=world.nodes,
-        strategy=strategy(settings, world),
-        precision=precision(settings.precision, device),
+        devices=process_group.local_size,
+        num_nodes=process_group.nodes,
+        strategy=lightning_strategy(settings, process_group),
+        precision=lightning_precision(settings.precision, device),
         deterministic=settings.deterministic,
         max_epochs=-1,
         max_steps=-1,
@@ -200,7 +204,7 @@ def _report(
     config: Config,
     prepared: TaskData,
     done: dict[str, Any],
-    world: ProcessGroup,
+    process_group: ProcessGroup,
     tracker: Tracker,
 ) -> None:
     """Evaluate the best checkpoint on the test split (validation where there is no test) and write the result."""
@@ -214,13 +218,15 @@ def _report(
     if splits:
         metrics |= checkpoint.read_state(best)["metrics"]
         found = [
-            evaluate(model, prepared.task, prepared.store, split, config.trainer.precision, world)
+            evaluate(
+                model, prepared.task, prepared.store, split, config.trainer.precision, process_group
+            )
             for split in [splits[-1], *["unseen"] * prepared.store.has("unseen")]
         ]
         metrics |= {
             name: value for evaluation in found for name, value in evaluation.metrics.items()
         }
-    if not world.is_first:
+    if not process_group.is_rank_zero:
         return
     if splits:
         folder.write_samples(found[0].samples)
@@ -230,7 +236,7 @@ def _report(
         **done,
         tokens_per_second=round(done["tokens"] / max(1e-9, done["train_seconds"]), 1),
         parameters=sum(p.numel() for p in model.parameters()),
-        precision=precision(config.trainer.precision, device),
+        precision=lightning_precision(config.trainer.precision, device),
         evaluated=best.name,
         primary_metric=f"{splits[-1] if splits else 'test'}/{prepared.task.headline}",
         metrics=metrics,
@@ -246,12 +252,12 @@ def _report(
 def _main(path: Path) -> None:
     """A rank that our own parent has started: it ends with the parent, and tells it in a file why it failed."""
     _end_with(int(os.environ[launcher.PARENT]))
-    rank = ProcessGroup.found().rank
+    rank = ProcessGroup.from_env().rank
     try:
         fit(RunFolder(path), RunFolder(path).config())
-        ProcessGroup.end()
+        ProcessGroup.exit()
     except Preempted:
-        ProcessGroup.end(Preempted.code)
+        ProcessGroup.exit(Preempted.code)
         os._exit(Preempted.code)  # before the ranks had met
     except OutOfMemoryError:
         os._exit(OutOfMemoryError.code)

@@ -20,9 +20,9 @@ from gptexp.data.batch import Batch
 from gptexp.data.permutation import splitmix64
 from gptexp.distributed.devices import micro_batch_tokens
 from gptexp.distributed.process_group import ProcessGroup
-from gptexp.distributed.sharding import whole
+from gptexp.distributed.sharding import full_tensor
 from gptexp.distributed.signals import StopSignals
-from gptexp.distributed.strategies import shard
+from gptexp.distributed.strategies import shard_model
 from gptexp.errors import OutOfMemoryError, RunError
 from gptexp.model import Transformer
 from gptexp.training.crash import NotFiniteError, is_out_of_memory
@@ -32,11 +32,16 @@ from gptexp.training.schedule import build_schedule
 
 class Module(L.LightningModule):
     def __init__(
-        self, model: Transformer, config: Config, world: ProcessGroup, signals: StopSignals
+        self, model: Transformer, config: Config, process_group: ProcessGroup, signals: StopSignals
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.model, self.config, self.world, self.signals = model, config, world, signals
+        self.model, self.config, self.process_group, self.signals = (
+            model,
+            config,
+            process_group,
+            signals,
+        )
         self.is_sharded = False
         self.schedule = build_schedule(config.schedule)
         self.micro_batch_size = config.trainer.micro_batch_size
@@ -54,7 +59,7 @@ class Module(L.LightningModule):
         if (
             self.config.trainer.strategy == "fsdp" and not self.is_sharded
         ):  # Lightning may call this twice
-            shard(self.model, self.device_mesh, self.config.trainer)
+            shard_model(self.model, self.device_mesh, self.config.trainer)
             self.is_sharded = True
 
     def configure_optimizers(self) -> Any:
@@ -63,7 +68,7 @@ class Module(L.LightningModule):
     def training_step(self, batch: Batch, _: int) -> None:
         optimizers = self._optimizers()
         self._set_learning_rate(optimizers)
-        seed_step(self.config.seed, self.step, self.world.rank)
+        seed_step(self.config.seed, self.step, self.process_group.rank)
 
         if self.step in self.config.trainer.skip_steps:
             nothing = torch.zeros((), device=self.device)
@@ -97,14 +102,14 @@ class Module(L.LightningModule):
                 )
             self.micro_batch_size = rows // 2
             if (
-                self.world.size > 1
+                self.process_group.size > 1
             ):  # the others wait for gradients that will not come: start again from the checkpoint
                 raise OutOfMemoryError(self.micro_batch_size)
             said = f"out of memory with {rows} sequences at once; now {self.micro_batch_size}, the global batch stays"
             print(said, file=sys.stderr)
             self.zero_grad()
             torch.cuda.empty_cache()
-            seed_step(self.config.seed, self.step, self.world.rank)
+            seed_step(self.config.seed, self.step, self.process_group.rank)
 
     def _backward_once(self, batch: Batch) -> Tensor:
         loss = torch.zeros((), device=self.device)
@@ -115,7 +120,7 @@ class Module(L.LightningModule):
             share = self.model.loss(**micro.inputs()).mean(batch.counts)
             with nullcontext() if micro is micro_batches[-1] else self._gradients_stay_here():
                 self.manual_backward(
-                    share * self.world.size
+                    share * self.process_group.size
                 )  # strategies average gradients over ranks
             loss += share.detach()
         return loss
@@ -129,14 +134,16 @@ class Module(L.LightningModule):
 
     def _clipped_norm(self) -> Tensor:
         largest = self.config.optim.grad_clip or torch.inf
-        return whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)).detach()
+        return full_tensor(
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
+        ).detach()
 
     def _agree(self, loss: Tensor, norm: Tensor) -> float:
         """One exchange a step: the loss over all ranks, the gradient's norm, and whether somebody is asked to stop."""
-        asked = float(self.signals.asked is not None)
+        asked = float(self.signals.received is not None)
         figures = torch.stack([loss, norm.to(loss.device), torch.tensor(asked, device=loss.device)])
-        self.loss, norms, asked = self.world.summed(figures).tolist()
-        self.norm, self.stop_requested = norms / self.world.size, asked > 0
+        self.loss, norms, asked = self.process_group.all_reduce(figures).tolist()
+        self.norm, self.stop_requested = norms / self.process_group.size, asked > 0
         return self.loss
 
     def validation_step(self, batch: Batch, _: int) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gptexp.distributed.sharding import placed, whole
+from gptexp.distributed.sharding import full_tensor, shard_like
 from gptexp.model.cost import MAX_STACKED_ELEMENTS
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from the same source
@@ -63,13 +63,13 @@ class Muon(Optimizer):
             buffer, gradient = state["momentum_buffer"], parameter.grad
             assert gradient is not None
             buffer.lerp_(gradient, 1 - momentum)
-            directions.append(whole(gradient.lerp(buffer, momentum)))
+            directions.append(full_tensor(gradient.lerp(buffer, momentum)))
         updates = newton_schulz(torch.stack(directions), self.dtype)  # [matrices, rows, columns]
         rows, columns = updates.shape[1:]
         scale = max(1.0, rows / columns) ** 0.5
         for parameter, update in zip(parameters, updates, strict=True):
             parameter.mul_(1 - lr * weight_decay)
-            parameter.add_(placed(update.to(parameter.dtype), parameter), alpha=-lr * scale)
+            parameter.add_(shard_like(update.to(parameter.dtype), parameter), alpha=-lr * scale)
 
 
 def newton_schulz(matrices: Tensor, dtype: torch.dtype) -> Tensor:

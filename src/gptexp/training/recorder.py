@@ -28,10 +28,15 @@ class Recorder(L.Callback):
         config: Config,
         folder: RunFolder,
         tracker: Tracker,
-        world: ProcessGroup,
+        process_group: ProcessGroup,
         fingerprint_of: dict[str, Any],
     ) -> None:
-        self.config, self.folder, self.tracker, self.world = config, folder, tracker, world
+        self.config, self.folder, self.tracker, self.process_group = (
+            config,
+            folder,
+            tracker,
+            process_group,
+        )
         self.fingerprint_of = fingerprint_of
         self.resumed_from: Path | None = None
         self.best: float | None = None
@@ -43,7 +48,7 @@ class Recorder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: Module) -> None:
         if self.resumed_from is not None:
             checkpoint.load_optimizers(self.resumed_from, module.model, trainer.optimizers)
-        module.signals.watch()  # Lightning has put its own handlers in place
+        module.signals.install()  # Lightning has put its own handlers in place
         self.last_time = time.perf_counter()
 
     def on_train_epoch_start(self, *_: Any) -> None:
@@ -101,7 +106,7 @@ class Recorder(L.Callback):
     def _stop_where_asked(self, module: Module) -> None:
         """All ranks stop at the same step. An exception, since Lightning's own way out would validate first."""
         if module.stop_requested:
-            name = module.signals.asked.name if module.signals.asked else "a signal"
+            name = module.signals.received.name if module.signals.received else "a signal"
             raise Preempted(f"{name} after step {module.step}, which is saved")
 
     def _validates(self, trainer: L.Trainer, module: Module) -> bool:
@@ -110,7 +115,7 @@ class Recorder(L.Callback):
         return due and bool(trainer.limit_val_batches)
 
     def _write(self) -> None:
-        if self.pending and self.world.is_first:
+        if self.pending and self.process_group.is_rank_zero:
             self.folder.append_metrics(self.pending)
             self.tracker.log(self.pending)
         self.latest, self.pending = self.pending or self.latest, {}
@@ -136,7 +141,7 @@ class Recorder(L.Callback):
             module.model,
             trainer.optimizers,
             state,
-            self.world,
+            self.process_group,
             fingerprint_of=self.fingerprint_of,
             is_best=is_best,
             keep=settings.keep_checkpoints,

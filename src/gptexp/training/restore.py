@@ -32,7 +32,7 @@ def fingerprint_of(config: Config, prepared: TaskData) -> dict[str, Any]:
 
 def restore(module: Module, recorder: Recorder, found: Path | None) -> None:
     """Go on from a checkpoint, or begin with what `init` names, or with the seed."""
-    config, world, folder = module.config, module.world, recorder.folder
+    config, process_group, folder = module.config, module.process_group, recorder.folder
     if found is not None:
         theirs = checkpoint.manifest(found)["belongs_to"]
         _compare(theirs, recorder.fingerprint_of, found, config.allow_mismatch)
@@ -47,7 +47,7 @@ def restore(module: Module, recorder: Recorder, found: Path | None) -> None:
         recorder.resumed_from, recorder.saved = found, module.step
         if theirs["data"] == recorder.fingerprint_of["data"]:
             recorder.best = state["best"]
-        elif world.is_first:  # what was best on other data is not
+        elif process_group.is_rank_zero:  # what was best on other data is not
             (folder.checkpoints / "best").unlink(missing_ok=True)
     elif config.init:
         load_pretrained(module.model, config)
@@ -57,7 +57,7 @@ def restore(module: Module, recorder: Recorder, found: Path | None) -> None:
         config.trainer.micro_batch_size,
     )
     module.micro_batch_size = min((size for size in sizes if size), default=None)
-    if world.is_first:
+    if process_group.is_rank_zero:
         folder.update_result(status="running", error=None)
         if found is not None:
             print(f"resuming at step {module.step} of {config.trainer.max_steps}", file=sys.stderr)
