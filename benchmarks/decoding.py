@@ -25,7 +25,9 @@ from torch.nn import functional as F
 from gptexp.checkpoints.load_model import load_run
 from gptexp.config import compose
 from gptexp.data.batches import HeldOutDataset
-from gptexp.generation.generate import CpuDecoder, generate
+from gptexp.generation.cpu.decoder import CpuDecoder
+from gptexp.generation.generator import Generator
+from gptexp.generation.prompt import Prompt
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.model.hf import convert
 from gptexp.run import run
@@ -89,9 +91,12 @@ def speeds(
         torch.set_num_threads(number)
         for batch in batches:
             given = torch.randint(ours.config.vocab_size, (batch, PROMPT))
+            prompts = [Prompt(tuple(row)) for row in given.tolist()]
             started = time.perf_counter()
-            packed = {name: CpuDecoder(ours, name, rows=batch) for name in FORMATS}
-            packing = (time.perf_counter() - started) / len(packed)
+            for name in FORMATS:
+                CpuDecoder(ours, name, rows=batch)
+            packing = (time.perf_counter() - started) / len(FORMATS)
+            generators = {name: Generator(ours, eos=-1, weights=name) for name in FORMATS}
             ways: dict[str, Callable[[], Any]] = {
                 "transformers": lambda given=given: theirs.generate(
                     given,
@@ -100,10 +105,10 @@ def speeds(
                     do_sample=False,
                 )[:, PROMPT:].tolist(),
                 **{
-                    name: lambda fast=fast, given=given: generate(
-                        ours, given.tolist(), new, -1, weights=fast
+                    name: lambda generator=generator, prompts=prompts: generator.generate(
+                        prompts, new
                     )
-                    for name, fast in packed.items()
+                    for name, generator in generators.items()
                 },
             }
             said = {name: way() for name, way in ways.items()}  # and warm

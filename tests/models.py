@@ -2,6 +2,8 @@
 
 import torch
 
+from gptexp.generation.generator import GREEDY, Generator
+from gptexp.generation.prompt import Prompt
 from gptexp.model import Transformer, TransformerConfig
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14]]
@@ -39,3 +41,12 @@ def a_model(**switches) -> Transformer:
     for parameter in model.parameters():  # zero-initialised outputs would hide mistakes
         torch.nn.init.normal_(parameter, std=0.2)
     return model.eval()
+
+
+def generate(
+    model, prompts, max_new_tokens, eos=-1, sampling=GREEDY, weights="float32", **options
+) -> list[list[int]]:
+    """Answers to lists of token numbers."""
+    prompts = [Prompt(tuple(prompt)) for prompt in prompts]
+    generator = Generator(model, eos, weights)
+    return generator.generate(prompts, max_new_tokens, sampling, **options)

@@ -20,7 +20,8 @@ from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import pick_device
 from gptexp.errors import UserError
 from gptexp.files import atomic_write
-from gptexp.generation.generate import generate
+from gptexp.generation.generator import Generator
+from gptexp.generation.prompt import Prompt
 from gptexp.model import Transformer
 from gptexp.run import run
 from gptexp.tasks import Task, make_task
@@ -109,7 +110,7 @@ class GPT:
             max_length: tokens in all, those of the prompt included; or give max_new_tokens without them.
             temperature: 0 takes the likeliest token each time; default 0, 0.8 for several sequences, and that of the
                 task where it draws candidates.
-            sampling: other fields of gptexp.generation.generate.Sampling: top_k, top_p, candidates, seed, ...
+            sampling: other options of gptexp.sampling.Sampling: top_k, top_p, mbr_samples, seed, ...
 
         Raises:
             UserError: a value is out of its range, or the model does not generate.
@@ -122,13 +123,13 @@ class GPT:
             raise UserError(
                 f"{prompt!r:.60}: a prompt is a text, a picture's file name, or a list of token numbers"
             )
-        given = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        start, features = given, None
+        echoed = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
         if isinstance(prompt, str):
-            asked = self.task.read(prompt, self.tokenizer)
-            start = self.tokenizer.bos_ids + self.task.prompt(asked, self.tokenizer)
-            given = given if self.task.continues else []
-            features = self.task.features(asked)
+            task_prompt = self.task.prompt(self.task.read(prompt, self.tokenizer), self.tokenizer)
+            start = task_prompt.prepend(self.tokenizer.bos_ids)
+            echoed = echoed if self.task.continues else []
+        else:
+            start = Prompt(tuple(prompt))
         if max_new_tokens is None:
             room = self.model.config.context - len(start)
             most = self.task.max_new_tokens if isinstance(prompt, str) else 64
@@ -137,17 +138,15 @@ class GPT:
         if temperature is None and num_return_sequences == mbr_samples == 1:
             temperature = 0.0
         try:
-            chosen = self.task.sampling.changed(
+            chosen = self.task.sampling.with_overrides(
                 num_return_sequences, temperature=temperature, **sampling
             )
-            given_rows = None if features is None else [features] * num_return_sequences
-            starts = [start] * num_return_sequences
-            rows = generate(
-                self.model, starts, max_new_tokens, self.tokenizer.eos, chosen, features=given_rows
+            rows = Generator(self.model, self.tokenizer.eos).generate(
+                [start] * num_return_sequences, max_new_tokens, chosen
             )
         except (TypeError, ValueError) as error:
             raise UserError(f"generate: {error}") from error
-        found = [given + row for row in rows]
+        found = [echoed + row for row in rows]
         return [self.decode(row) for row in found] if isinstance(prompt, str) else found
 
     def summarize(self, text: Texts) -> Texts:

@@ -241,7 +241,9 @@ def _comparison_prompts(
     samples = source.samples()[:MAX_SAMPLE_PROMPTS] if isinstance(source, RunFolder) else []
     texts = [sample["input"] for sample in samples]
     prompt = make_task(task, settings).prompt if model.config.arch != "encoder" else None
-    prompts = [prompt(text, tokenizer) if prompt else tokenizer.encode(text) for text in texts]
+    prompts = [
+        list(prompt(text, tokenizer).tokens) if prompt else tokenizer.encode(text) for text in texts
+    ]
     generator = torch.Generator().manual_seed(0)
     prompts += [
         torch.randint(tokenizer.vocab_size, (length,), generator=generator).tolist()
@@ -304,7 +306,8 @@ def _logit_difference(model: "Transformer", theirs: Any, prompt: list[int], sep:
 def _has_same_greedy_text(model: "Transformer", theirs: Any, prompt: list[int], eos: int) -> bool:
     import torch
 
-    from gptexp.generation.generate import generate
+    from gptexp.generation.generator import Generator
+    from gptexp.generation.prompt import Prompt
 
     new = _num_new_tokens(model, prompt)
     output = theirs.generate(torch.tensor([prompt]), max_new_tokens=new, do_sample=False)[0]
@@ -312,7 +315,7 @@ def _has_same_greedy_text(model: "Transformer", theirs: Any, prompt: list[int], 
     answer = output[len(prompt) if model.encoder is None else 1 :].tolist()
     if eos in answer:
         answer = answer[: answer.index(eos)]
-    return generate(model, [prompt], new, eos) == [answer]
+    return Generator(model, eos).generate([Prompt(tuple(prompt))], new) == [answer]
 
 
 def _num_new_tokens(model: "Transformer", prompt: list[int]) -> int:

@@ -10,33 +10,22 @@ python -m gptexp.generate Qwen/Qwen3-0.6B-Base "The sea is"
 import argparse
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.cli import parser_of
 from gptexp.errors import UserError, exits_cleanly
+from gptexp.sampling import Sampling
 
 if TYPE_CHECKING:
     from gptexp.data.tokenizers import Tokenizer
-    from gptexp.model import Transformer
+    from gptexp.generation.generator import Generator
+    from gptexp.generation.prompt import Prompt
     from gptexp.tasks import Task
 
-SAMPLING: dict[str, tuple[type, str]] = {
-    "temperature": (
-        float,
-        "0: the likeliest token each time; default: as the task does, or 0.8 for several answers",
-    ),
-    "top_k": (int, "draw from the N likeliest tokens; 0: from all"),
-    "top_p": (float, "draw from the likeliest that sum to N"),
-    "min_p": (float, "draw from those at least N times as likely as the first"),
-    "repetition_penalty": (float, "above 1: less of what was said already"),
-    "no_repeat_ngram": (int, "no N tokens in a row said twice"),
-    "num_beams": (int, "search the likeliest answer with N beams; default: as the task does"),
-    "length_penalty": (float, "of beams: above 0 prefers long answers, below 0 short ones"),
-    "mbr_samples": (int, "draw N answers and give the one that most others resemble"),
-    "seed": (int, "of what is drawn; default: 0"),
-}
+SEPARATOR = "\n---\n"  # between several answers
 
 
 def _arguments() -> argparse.Namespace:
@@ -46,25 +35,31 @@ def _arguments() -> argparse.Namespace:
         "prompt",
         nargs="?",
         default="-",
-        help="the text to answer, or a picture's file; '-' or nothing: read from stdin",
+        help="text to answer, or an image file; '-' (the default) reads the text from stdin",
     )
     parser.add_argument("--num-return-sequences", type=int, default=1, metavar="N")
-    parser.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help="default: what the task needs"
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="default: that of the task")
+    sampling = parser.add_argument_group(
+        "sampling", "defaults: those of the task; several answers are sampled at temperature 0.8"
     )
-    for name, (kind, what) in SAMPLING.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N", help=what)
+    for option in fields(Sampling):
+        sampling.add_argument(
+            f"--{option.name.replace('_', '-')}",
+            type=type(option.default),
+            metavar="N",
+            help=option.metadata["doc"],
+        )
     parser.add_argument(
         "--stop",
         action="append",
         default=[],
         metavar="TEXT",
-        help="ends an answer; can be repeated",
+        help="text that ends an answer; can be repeated",
     )
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="show each answer while it comes, without beams or candidates",
+        help="print each answer while it is generated; without beams and mbr-samples",
     )
     parser.add_argument(
         "--weights",
@@ -73,143 +68,158 @@ def _arguments() -> argparse.Namespace:
         help="format of the weights on a CPU; auto: the fastest here (default: float32)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="where sound is written; default: speech.wav"
+        "--out", type=Path, metavar="FILE", help="file for sound (default: speech.wav)"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    asked = parser.parse_args()
-    asked.given = [name for name in vars(asked) if getattr(asked, name) != parser.get_default(name)]
-    return asked
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    args.explicit = [name for name in vars(args) if getattr(args, name) != parser.get_default(name)]
+    return args
 
 
 @exits_cleanly
 def main() -> None:
-    asked = _arguments()
-    source = find_weights(asked.run)
-    text = _prompt(asked)
+    args = _arguments()
+    source = find_weights(args.run)
+    text = _read_prompt(args)
 
     from gptexp.checkpoints.load_model import load, load_task_config
     from gptexp.distributed.devices import pick_device
+    from gptexp.generation.generator import Generator
     from gptexp.tasks import make_task  # imports torch
 
     model, tokenizer = load(source)
-    model.to(
-        pick_device("auto" if asked.weights == "float32" else "cpu")
-    )  # the other formats are a CPU's
+    # Formats other than float32 exist on CPUs only.
+    model.to(pick_device("auto" if args.weights == "float32" else "cpu"))
     task = make_task(*load_task_config(source, model))
-    given = task.read(text, tokenizer)
+    task_input = task.read(text, tokenizer)
     if model.config.arch == "encoder" or model.config.predicts_features:
-        _check_whole(asked, task.config.kind, model.config.predicts_features)
-        answers = task.answers(model, tokenizer, [given])
-        _show(
-            asked,
-            source.path,
-            text,
-            [said if isinstance(said, str) else _written(said, asked) for said in answers],
-        )
+        _refuse_token_options(args, task.config.kind, model.config.predicts_features)
+        outputs = task.answers(model, tokenizer, [task_input])
+        texts = [x if isinstance(x, str) else _save_sound(x, args) for x in outputs]
+        _print_answers(args, source.path, text, texts)
         return
-    before = text if task.continues else ""
+    _check_token_options(args)
+    generator = Generator(model, tokenizer.eos, args.weights)
+    prompt = task.prompt(task_input, tokenizer).prepend(tokenizer.bos_ids)
+    echo = text if task.continues else ""
     try:
-        if answers := _by_token(asked, model, tokenizer, task, given, before):
-            _show(asked, source.path, text, answers, before)
+        if args.stream:
+            _stream(args, generator, tokenizer, task, prompt, echo)
+        else:
+            answers = _generate(args, generator, tokenizer, task, prompt)
+            _print_answers(args, source.path, text, answers, echo)
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def _prompt(asked: argparse.Namespace) -> str:
-    if asked.stream and (asked.json or max(asked.num_beams or 1, asked.mbr_samples or 1) > 1):
+def _read_prompt(args: argparse.Namespace) -> str:
+    if args.stream and (args.json or max(args.num_beams or 1, args.mbr_samples or 1) > 1):
         raise UserError(
-            "--stream: shows tokens as they are chosen, which --json, --num-beams and --mbr-samples do not"
+            "--stream: prints tokens as they are chosen, which --json, --num-beams and --mbr-samples "
+            "do not allow"
         )
-    if "" in asked.stop:
+    if "" in args.stop:
         raise UserError("--stop '': must be a text that an answer can end with")
     try:
-        text = sys.stdin.read().strip("\n") if asked.prompt == "-" else asked.prompt
+        text = sys.stdin.read().strip("\n") if args.prompt == "-" else args.prompt
         text.encode("utf8")
     except UnicodeError as error:
         raise UserError(f"the prompt is not UTF-8 text ({error})") from error
     return text
 
 
-def _check_whole(asked: argparse.Namespace, kind: str, is_sound: bool) -> None:
-    """Refuse what is for answers that are chosen token by token, where they are not."""
-    allowed = {"run", "prompt", "json", *(["out"] if is_sound else [])}
-    if chosen := [name for name in asked.given if name not in allowed]:
-        option = chosen[0].replace("_", "-")
-        raise UserError(f"--{option}: has no effect with task={kind}, which does not choose tokens")
-    if asked.out and not asked.out.resolve().parent.is_dir():
-        raise UserError(f"--out {asked.out}: there is no folder {asked.out.parent}")
+def _refuse_token_options(args: argparse.Namespace, kind: str, predicts_features: bool) -> None:
+    """Refuse options of token-by-token generation for a task that answers in another way."""
+    allowed = {"run", "prompt", "json"} | ({"out"} if predicts_features else set())
+    for name in args.explicit:
+        if name not in allowed:
+            option = name.replace("_", "-")
+            raise UserError(
+                f"--{option}: has no effect with task={kind}, which does not choose tokens"
+            )
+    if args.out and not args.out.resolve().parent.is_dir():
+        raise UserError(f"--out {args.out}: there is no folder {args.out.parent}")
 
 
-def _by_token(
-    asked: argparse.Namespace,
-    model: "Transformer",
-    tokenizer: "Tokenizer",
-    task: "Task",
-    given: Any,
-    before: str,
-) -> list[str]:
-    """Answers that are chosen token by token; none where they were shown at once."""
-    from gptexp.generation.generate import generate, stream
-    from gptexp.generation.stream_text import find_stop, pieces
-
-    count = asked.num_return_sequences
-    if asked.out:
-        raise UserError(f"--out {asked.out}: is for sound; a text can be redirected: > {asked.out}")
+def _check_token_options(args: argparse.Namespace) -> None:
+    count = args.num_return_sequences
+    if args.out:
+        raise UserError(f"--out {args.out}: is for sound; redirect a text: > {args.out}")
     if count < 1:
         raise UserError(f"--num-return-sequences {count}: must be at least 1")
-    if count > 1 and asked.temperature == 0 and (asked.num_beams or 1) == 1:
+    if count > 1 and args.temperature == 0 and (args.num_beams or 1) == 1:
         raise UserError(
             "--temperature 0 gives the same answer each time: raise it, ask for one sequence, or use --num-beams"
         )
-    prompt = tokenizer.bos_ids + task.prompt(given, tokenizer)
-    features = None if (rows := task.features(given)) is None else [rows]
-    most = task.max_new_tokens if asked.max_new_tokens is None else asked.max_new_tokens
-    wishes = {name: getattr(asked, name) for name in SAMPLING} | (
-        {"num_beams": 1, "mbr_samples": 1} if asked.stream else {}
-    )
-    sampling = task.sampling.changed(count, **wishes)
-    if asked.stream:
-        for number, seed in enumerate(sampling.seeds(count)):
-            how: dict[str, Any] = {"seeds": [seed], "weights": asked.weights, "features": features}
-            steps = stream(model, [prompt], most, tokenizer.eos, sampling, **how)
-            print("\n---\n" * (number > 0) + before, end="", flush=True)
-            for piece in pieces(
-                (token for [token] in steps if token is not None), tokenizer.decode, asked.stop
-            ):
-                print(piece, end="", flush=True)
-        print()
-        return []
-    said = generate(
-        model,
-        [prompt] * count,
-        most,
-        tokenizer.eos,
-        sampling,
-        until=(lambda row: find_stop(tokenizer.decode(row), asked.stop) is not None)
-        if asked.stop
-        else None,
-        weights=asked.weights,
-        features=features and features * count,
-    )
-    answers = [tokenizer.decode(row) for row in said]
-    return [answer[: find_stop(answer, asked.stop)] for answer in answers]
 
 
-def _written(sound: Any, asked: argparse.Namespace) -> str:
-    path = asked.out or Path("speech.wav")
+def _sampling(args: argparse.Namespace, task: "Task") -> Sampling:
+    overrides = {option.name: getattr(args, option.name) for option in fields(Sampling)}
+    if args.stream:
+        overrides |= {"num_beams": 1, "mbr_samples": 1}
+    return task.sampling.with_overrides(args.num_return_sequences, **overrides)
+
+
+def _max_new_tokens(args: argparse.Namespace, task: "Task") -> int:
+    return task.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
+
+
+def _generate(
+    args: argparse.Namespace,
+    generator: "Generator",
+    tokenizer: "Tokenizer",
+    task: "Task",
+    prompt: "Prompt",
+) -> list[str]:
+    from gptexp.generation.stream_text import find_stop
+
+    def contains_stop(tokens: list[int]) -> bool:
+        return find_stop(tokenizer.decode(tokens), args.stop) is not None
+
+    rows = generator.generate(
+        [prompt] * args.num_return_sequences,
+        _max_new_tokens(args, task),
+        _sampling(args, task),
+        stopping_criteria=contains_stop if args.stop else None,
+    )
+    answers = [tokenizer.decode(row) for row in rows]
+    return [answer[: find_stop(answer, args.stop)] for answer in answers]
+
+
+def _stream(
+    args: argparse.Namespace,
+    generator: "Generator",
+    tokenizer: "Tokenizer",
+    task: "Task",
+    prompt: "Prompt",
+    echo: str,
+) -> None:
+    from gptexp.generation.stream_text import stream_text
+
+    sampling = _sampling(args, task)
+    for number, seed in enumerate(sampling.seeds(args.num_return_sequences)):
+        steps = generator.stream([prompt], _max_new_tokens(args, task), sampling, seeds=[seed])
+        tokens = (token for [token] in steps if token is not None)
+        print(SEPARATOR + echo if number else echo, end="", flush=True)
+        for piece in stream_text(tokens, tokenizer.decode, args.stop):
+            print(piece, end="", flush=True)
+    print()
+
+
+def _save_sound(sound: Any, args: argparse.Namespace) -> str:
+    path = args.out or Path("speech.wav")
     sound.save(path)
     return str(path)
 
 
-def _show(
-    asked: argparse.Namespace, run: Path, prompt: str, answers: list[str], before: str = ""
+def _print_answers(
+    args: argparse.Namespace, run: Path, prompt: str, answers: list[str], echo: str = ""
 ) -> None:
-    if asked.json:
-        print(
-            json.dumps({"run": str(run), "prompt": prompt, "outputs": answers}, ensure_ascii=False)
-        )
+    if args.json:
+        output = {"run": str(run), "prompt": prompt, "outputs": answers}
+        print(json.dumps(output, ensure_ascii=False))
     else:
-        print("\n---\n".join(before + answer for answer in answers))
+        print(SEPARATOR.join(echo + answer for answer in answers))
 
 
 if __name__ == "__main__":

@@ -166,14 +166,16 @@ def generation() -> Measured:
     import torch
 
     from gptexp.checkpoints.load_model import load_run
-    from gptexp.generation.generate import generate
+    from gptexp.generation.generator import Generator
+    from gptexp.generation.prompt import Prompt
 
     model, tokenizer = load_run(_run("whole"))
     prompts = [tokenizer.encode(text) for text in ("12 euros", "March 3", "in 5 hours and a half")]
-    together = generate(model, prompts, 16, stop=-1)
+    generator = Generator(model, eos=-1)
+    together = generator.generate([Prompt(tuple(prompt)) for prompt in prompts], 16)
     wrong = 0
     for prompt, said in zip(prompts, together, strict=True):
-        alone = generate(model, [prompt], 16, stop=-1)[0]
+        [alone] = generator.generate([Prompt(tuple(prompt))], 16)
         slow = list(prompt)
         for _ in range(16):
             slow.append(int(model.head(model(torch.tensor([slow])))[0, -1].argmax()))

@@ -6,11 +6,10 @@ import logging
 import pytest
 import torch
 import transformers
-from models import GPT2, a_model
+from models import GPT2, a_model, generate
 
-from gptexp.generation.beam_search import beam_search
-from gptexp.generation.generate import Sampling, generate
 from gptexp.model.hf import convert
+from gptexp.sampling import Sampling
 
 PROMPTS = [[5, 6, 7, 9], [8, 9, 3, 9], [11, 12, 13, 9]]
 SEPARATOR = 9
@@ -50,8 +49,8 @@ def test_the_answers_are_those_of_transformers(kind, num_beams, length_penalty, 
     )[:, 1 if more else given.shape[1] :].tolist()
     rows = [row[: row.index(stop)] if stop in row else row for row in found]
     sampling = Sampling(num_beams=num_beams, length_penalty=length_penalty)
-    ours = beam_search(model, PROMPTS, 12, stop, sampling)
-    assert [answer for answers in ours for answer in answers] == rows
+    copies = [prompt for prompt in PROMPTS for _ in range(num_beams)]
+    assert generate(model, copies, 12, stop, sampling) == rows
     assert (
         len({len(row) for row in rows}) > 1 or length_penalty > 1
     )  # they do not all run to the end
@@ -71,9 +70,21 @@ def test_as_many_beams_as_answers_find_the_likeliest():
     ]
 
 
-def test_until_ends_answers_of_beams():
-    model = a_model()
-    for answers in beam_search(
-        model, PROMPTS, 12, -1, Sampling(num_beams=3), until=lambda row: len(row) == 4
-    ):
-        assert [len(answer) for answer in answers] == [4, 4, 4]
+def test_stopping_criteria_end_beams():
+    answers = generate(
+        a_model(),
+        PROMPTS * 3,
+        12,
+        -1,
+        Sampling(num_beams=3),
+        stopping_criteria=lambda t: len(t) == 4,
+    )
+    assert [len(answer) for answer in answers] == [4] * 9
+
+
+def test_copies_of_a_prompt_get_the_best_answers_wherever_they_stand():
+    model, sampling = a_model(), Sampling(num_beams=3)
+    first, second, *_ = PROMPTS
+    [one, two] = generate(model, [first, first], 8, -1, sampling)
+    assert one != two
+    assert generate(model, [first, second, first], 8, -1, sampling)[::2] == [one, two]

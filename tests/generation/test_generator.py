@@ -1,10 +1,13 @@
 import pytest
 import torch
-from models import KINDS, PROMPTS, a_model
+from models import KINDS, PROMPTS, a_model, generate
 
-from gptexp.generation.generate import CpuDecoder, Sampling, generate, stream
-from gptexp.generation.mbr import minimum_bayes_risk
+from gptexp.generation.cpu.decoder import CpuDecoder
+from gptexp.generation.generator import Generator
+from gptexp.generation.mbr import select_minimum_bayes_risk
+from gptexp.generation.prompt import Prompt
 from gptexp.model import SequenceLayout
+from gptexp.sampling import Sampling
 
 DRAWN = Sampling(0.9, top_k=20, top_p=0.9, min_p=0.01, seed=3)
 
@@ -26,11 +29,11 @@ def recomputed(model, prompt, count):
 @pytest.mark.parametrize("kind", KINDS)
 def test_cached_and_in_batches_is_recomputed_and_one_by_one(kind, fast, monkeypatch):
     if not fast:
-        monkeypatch.setattr(CpuDecoder, "of", lambda *_: None)
+        monkeypatch.setattr(CpuDecoder, "for_model", lambda *_: None)
     model = a_model(**kind)
     expected = [recomputed(model, prompt, 12) for prompt in PROMPTS]
-    assert generate(model, PROMPTS, 12, stop=-1) == expected
-    assert [generate(model, [prompt], 12, stop=-1)[0] for prompt in PROMPTS] == expected
+    assert generate(model, PROMPTS, 12, -1) == expected
+    assert [generate(model, [prompt], 12, -1)[0] for prompt in PROMPTS] == expected
     stop = expected[1][5]  # the batch shrinks where answers end
     ended = [row[: row.index(stop)] if stop in row else row for row in expected]
     assert generate(model, PROMPTS, 12, stop) == ended
@@ -57,22 +60,22 @@ def test_what_is_said_depends_on_the_prompt_and_its_seed_only(kind, sampling):
 
 
 def test_of_candidates_the_one_that_most_others_resemble_is_given():
-    assert minimum_bayes_risk([[1, 2, 3], [4, 5], [2, 3, 9], [2, 3, 1, 8]]) == [1, 2, 3]
-    assert minimum_bayes_risk([[], [7]]) == []
-    assert minimum_bayes_risk([[7], [], []]) == []
+    assert select_minimum_bayes_risk([[1, 2, 3], [4, 5], [2, 3, 9], [2, 3, 1, 8]]) == [1, 2, 3]
+    assert select_minimum_bayes_risk([[], [7]]) == []
+    assert select_minimum_bayes_risk([[7], [], []]) == []
     model = a_model()
     drawn = generate(
         model, [PROMPTS[0]] * 9, 10, -1, Sampling(0.9), seeds=Sampling(seed=7).seeds(9)
     )
     assert generate(model, PROMPTS[:1], 10, -1, Sampling(0.9, mbr_samples=9), seeds=[7]) == [
-        minimum_bayes_risk(drawn)
+        select_minimum_bayes_risk(drawn)
     ]
 
 
 def test_candidates_are_drawn_a_few_at_a_time(monkeypatch):
     model, sampling = a_model(), Sampling(0.9, mbr_samples=5)
     expected = generate(model, PROMPTS, 10, -1, sampling)
-    monkeypatch.setattr("gptexp.generation.generate.ROWS", 3)
+    monkeypatch.setattr("gptexp.generation.generator.MAX_BATCH_ROWS", 3)
     assert generate(model, PROMPTS, 10, -1, sampling) == expected
 
 
@@ -86,18 +89,26 @@ def test_copies_of_a_prompt_get_answers_of_their_own():
 
 def test_a_stream_is_the_same_step_by_step():
     model = a_model()
-    said = generate(model, PROMPTS, 10, stop=-1)
-    assert [list(row) for row in zip(*stream(model, PROMPTS, 10, stop=-1), strict=True)] == said
-    stop = said[0][2]
-    steps = list(stream(model, PROMPTS[:1], 10, stop))
-    assert steps == [[token] for token in said[0][: said[0].index(stop)]] + [[None]]
+    answers = generate(model, PROMPTS, 10, -1)
+    prompts = [Prompt(tuple(prompt)) for prompt in PROMPTS]
+    steps = Generator(model, eos=-1).stream(prompts, 10)
+    assert [list(row) for row in zip(*steps, strict=True)] == answers
+    eos = answers[0][2]
+    steps = Generator(model, eos).stream(prompts[:1], 10)
+    assert list(steps) == [[token] for token in answers[0][: answers[0].index(eos)]] + [[None]]
 
 
-def test_generation_ends_where_until_says_and_leaves_the_mode_alone():
+@pytest.mark.parametrize("sampling", [Sampling(num_beams=2), Sampling(0.5, mbr_samples=2)])
+def test_a_stream_of_answers_that_are_known_only_at_the_end_is_refused(sampling):
+    with pytest.raises(ValueError, match="num_beams and mbr_samples must be 1"):
+        next(Generator(a_model(), eos=-1).stream([Prompt((1,))], 5, sampling))
+
+
+def test_stopping_criteria_end_an_answer_and_generation_leaves_the_mode_alone():
     model = a_model().train()
-    free = generate(model, PROMPTS, 10, stop=-1)
+    free = generate(model, PROMPTS, 10, -1)
     ended = generate(
-        model, PROMPTS, 10, stop=-1, until=lambda row: row[-1] == free[0][4] or len(row) == 7
+        model, PROMPTS, 10, stopping_criteria=lambda row: row[-1] == free[0][4] or len(row) == 7
     )
     assert ended[0] == free[0][: free[0].index(free[0][4]) + 1]
     assert all(

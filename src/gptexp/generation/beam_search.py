@@ -1,90 +1,111 @@
-"""Beam search: the likeliest answers, found by following several side by side.
+"""Beam search: keep the most likely unfinished answers of each prompt, and extend all of them by a token at a time.
 
 Legend: B prompts, N beams of each, V vocabulary.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
-from gptexp.generation.cpu.decoder import CpuDecoder
-from gptexp.generation.decode_state import DecodeState, picked
-from gptexp.generation.sampling import Sampling, apply_repetition_penalties
-from gptexp.model.transformer import Transformer
+from gptexp.generation.decode_state import DecodeState
+from gptexp.generation.next_token import apply_repetition_penalties
+from gptexp.sampling import Sampling
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Hypothesis:
+    """An answer that the search considers."""
+
+    score: float  # its log-probability; once finished, divided by length ** length_penalty
+    row: int  # row of the batch with the KV cache of all its tokens but the last
+    tokens: list[int]
+
+
 def beam_search(
-    model: Transformer,
-    prompts: list[list[int]],
+    state: DecodeState,
+    prompts: int,
     max_new_tokens: int,
-    stop: int,
+    eos: int,
     sampling: Sampling,
-    until: Callable[[list[int]], bool] | None = None,
-    weights: str | CpuDecoder = "float32",
-    features: list[NDArray[np.uint8]] | None = None,
+    stopping_criteria: Callable[[list[int]], bool] | None = None,
 ) -> list[list[list[int]]]:
-    """The sampling.beams best answers to each prompt, best first.
+    """Return the `num_beams` best answers to each prompt, best first.
 
-    The score of an answer is the logarithm of its probability divided by its length to the power of length_penalty,
-    the stop token counted. A prompt is done when it has as many answers as beams and, at the length so far, no beam
-    scores better than the worst of them; these are the rules of transformers.
+    The score of an answer is its log-probability divided by its length to the power of length_penalty; the
+    end-of-text token counts. The search for a prompt ends when `num_beams` answers are finished and no beam, divided by
+    the current length, scores better than the worst of them. These are the rules of transformers.
 
-    Args and errors: see `decoding.generate`.
+    Args:
+        state: `num_beams` copies of each prompt, one prompt after the other.
+        prompts: number of different prompts.
     """
     N = sampling.num_beams  # noqa: N806
-    copies = [number for number in range(len(prompts)) for _ in range(N)]
-    each, given = picked(copies, prompts, features)
-    reading = DecodeState(model, each, max_new_tokens, weights, given)
-    scores = torch.tensor([0.0] + [-math.inf] * (N - 1)).repeat(
-        len(prompts), 1
-    )  # [B, N]: at first all are the same
-    said: list[list[int]] = [[] for _ in range(len(prompts) * N)]
-    found: list[list[tuple[float, list[int]]]] = [[] for _ in prompts]
-    open_prompts = set(range(len(prompts)))
+    beams = [
+        [Hypothesis(-math.inf if beam else 0.0, number * N + beam, []) for beam in range(N)]
+        for number in range(prompts)
+    ]  # at first all beams of a prompt are equal: one is enough
+    finished: list[list[Hypothesis]] = [[] for _ in range(prompts)]
+    unfinished_prompts = set(range(prompts))
     for length in range(1, max_new_tokens + 1):
-        likely = apply_repetition_penalties(
-            reading.logits.float().log_softmax(dim=-1), said, sampling
-        )  # [B * N, V]
-        vocabulary = likely.shape[-1]
-        likely = likely.view(len(prompts), N, vocabulary) + scores.to(likely.device)[:, :, None]
-        best, places = likely.flatten(1).topk(min(2 * N, N * vocabulary))
-        going: list[
-            tuple[float, int, list[int]]
-        ] = []  # score, row that it goes on from, tokens; N for each prompt
-        for number, candidates in enumerate(zip(best.tolist(), places.tolist(), strict=True)):
-            on = []
-            for rank, (score, place) in enumerate(zip(*candidates, strict=True)):
-                row = number * N + place // vocabulary
-                answer = [*said[row], place % vocabulary]
-                if not (
-                    length == max_new_tokens
-                    or answer[-1] == stop
-                    or (until is not None and until(answer))
-                ):
-                    on.append((score, row, answer))
-                elif rank < N and score > -math.inf and number in open_prompts:
-                    found[number].append((score / length**sampling.length_penalty, answer))
-            found[number] = sorted(found[number], key=lambda pair: -pair[0])[:N]
-            on = (on + [(-math.inf, number * N, said[number * N] + [0])] * N)[
-                :N
-            ]  # where `until` has ended the rest
-            if (
-                len(found[number]) == N
-                and on[0][0] / length**sampling.length_penalty <= found[number][-1][0]
-            ):
-                open_prompts.discard(number)
-            going += on
-        if length == max_new_tokens or not open_prompts:
+        answers = [beam.tokens for row in beams for beam in row]
+        log_probabilities = apply_repetition_penalties(
+            state.logits.float().log_softmax(dim=-1), answers, sampling
+        )
+        normaliser = length**sampling.length_penalty
+        for number, candidates in enumerate(_expand(beams, log_probabilities)):
+            ended = [
+                length == max_new_tokens
+                or candidate.tokens[-1] == eos
+                or (stopping_criteria is not None and stopping_criteria(candidate.tokens))
+                for candidate in candidates
+            ]
+            if number in unfinished_prompts:
+                finished[number] += [
+                    Hypothesis(candidate.score / normaliser, candidate.row, candidate.tokens)
+                    for candidate, has_ended in zip(candidates[:N], ended, strict=False)
+                    if has_ended and candidate.score > -math.inf
+                ]
+                finished[number] = sorted(finished[number], key=lambda h: -h.score)[:N]
+            first = beams[number][0]  # takes the place of beams that are missing, with no chance
+            impossible = Hypothesis(-math.inf, number * N, [*first.tokens, 0])
+            going_on = [c for c, has_ended in zip(candidates, ended, strict=True) if not has_ended]
+            beams[number] = (going_on + [impossible] * N)[:N]
+            best = beams[number][0].score / normaliser
+            if len(finished[number]) == N and best <= finished[number][-1].score:
+                unfinished_prompts.discard(number)
+        if length == max_new_tokens or not unfinished_prompts:
             break
-        scores = torch.tensor([score for score, _, _ in going]).view(len(prompts), N)
-        said = [answer for _, _, answer in going]
-        reading.select([row for _, row, _ in going])
-        reading.step(torch.tensor([answer[-1] for answer in said], device=likely.device))
+        state.select([beam.row for row in beams for beam in row])
+        last = [beam.tokens[-1] for row in beams for beam in row]
+        state.step(torch.tensor(last, device=state.logits.device))
+    return [[_without_eos(answer.tokens, eos) for answer in answers] for answers in finished]
+
+
+def _expand(beams: list[list[Hypothesis]], log_probabilities: Tensor) -> list[list[Hypothesis]]:
+    """The 2 N most likely continuations of each prompt's beams by one token, best first.
+
+    Twice as many as beams, so that N go on even if N of them end.
+
+    Args:
+        log_probabilities: [B * N, V], of the next token of each beam.
+    """
+    B, N, V = len(beams), len(beams[0]), log_probabilities.shape[-1]  # noqa: N806
+    scores = torch.tensor([[beam.score for beam in row] for row in beams])  # [B, N]
+    totals = log_probabilities.view(B, N, V) + scores.to(log_probabilities.device)[:, :, None]
+    best, indices = totals.flatten(1).topk(min(2 * N, N * V))
     return [
-        [answer[:-1] if answer[-1] == stop else answer for _, answer in answers]
-        for answers in found
+        [
+            Hypothesis(score, number * N + index // V, [*row[index // V].tokens, index % V])
+            for score, index in zip(*candidates, strict=True)
+        ]
+        for number, (row, *candidates) in enumerate(
+            zip(beams, best.tolist(), indices.tolist(), strict=True)
+        )
     ]
+
+
+def _without_eos(tokens: list[int], eos: int) -> list[int]:
+    return tokens[:-1] if tokens[-1] == eos else tokens

@@ -1,21 +1,25 @@
-"""Generation where a step is a row of features and not a token: the frames of a sound."""
+"""Generate rows of features instead of tokens, for example the frames of a sound."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from gptexp.generation.decode_state import DecodeState
+from gptexp.generation.prompt import Prompt
 from gptexp.model.transformer import Transformer
 
 
 @torch.inference_mode()
 def generate_features(
-    model: Transformer, prompts: list[list[int]], most: int
+    model: Transformer, prompts: Sequence[Prompt], max_new_rows: int
 ) -> list[NDArray[np.uint8]]:
-    """The likeliest rows [F, D] that follow each prompt, up to the end that the model says, and at most `most`.
+    """Return the most likely rows [F, D] that follow each prompt, until the model predicts the end.
 
     Raises:
-        ValueError: a prompt is empty, `most` does not fit into the context, or the model does not predict features.
+        ValueError: the model does not predict features, a prompt is empty, or max_new_rows does not fit into the
+            context.
     """
     if model.feature_head is None:
         raise ValueError("predicts_features=False: this model predicts no features")
@@ -24,24 +28,22 @@ def generate_features(
     was_training = model.training
     model.eval()
     try:
-        reading = DecodeState(model, prompts, most)
-        said: list[list[NDArray[np.uint8]]] = [[] for _ in prompts]
-        batch = list(range(len(prompts)))  # the prompt that each sequence of the batch goes on from
-        for step in range(most):
-            rows, has_ended = model.feature_head.chosen(reading.logits)
-            going = [place for place, ended in enumerate(has_ended.tolist()) if not ended]
-            if not going:
+        state = DecodeState(model, prompts, max_new_rows)
+        answers: list[list[NDArray[np.uint8]]] = [[] for _ in prompts]
+        batch = list(range(len(prompts)))  # number of the prompt in each row of the batch
+        for step in range(max_new_rows):
+            rows, has_ended = model.feature_head.chosen(state.logits)
+            unfinished = [row for row, ended in enumerate(has_ended.tolist()) if not ended]
+            if not unfinished:
                 break
-            if len(going) < len(batch):
-                reading.select(going)
-                rows, batch = rows[going], [batch[place] for place in going]
+            if len(unfinished) < len(batch):
+                state.select(unfinished)
+                rows, batch = rows[unfinished], [batch[row] for row in unfinished]
             for number, row in zip(batch, rows.cpu().numpy(), strict=True):
-                said[number].append(row)
-            if step < most - 1:
-                reading.step(torch.full((len(batch),), -1, device=rows.device), rows)
-        return [
-            np.stack(rows) if rows else np.zeros((0, model.config.feature_size), np.uint8)
-            for rows in said
-        ]
+                answers[number].append(row)
+            if step < max_new_rows - 1:
+                state.step(torch.full((len(batch),), -1, device=rows.device), rows)
+        empty = np.zeros((0, model.config.feature_size), np.uint8)
+        return [np.stack(rows) if rows else empty for rows in answers]
     finally:
         model.train(was_training)

@@ -1,36 +1,42 @@
-"""Text from tokens that come one at a time, and strings that end it."""
+"""Text from tokens that arrive one at a time, and strings that end it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-Decode = Callable[[list[int]], str]
 
+def stream_text(
+    tokens: Iterable[int], decode: Callable[[list[int]], str], stop_strings: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the text of the tokens as soon as it is certain, up to the first stop string.
 
-def pieces(tokens: Iterable[int], decode: Decode, stops: Sequence[str] = ()) -> Iterator[str]:
-    """The text of the tokens, as soon as it is certain: no half characters, and nothing from a stop string on.
-
-    What may be the beginning of a stop string waits for the next tokens.
+    Incomplete characters, and text that may be the beginning of a stop string, wait for the next tokens.
     """
-    said: list[int] = []
-    text, shown = "", 0
+    seen: list[int] = []
+    text, yielded = "", 0
     for token in tokens:
-        said.append(token)
-        text = decode(said)
-        end = find_stop(text, stops)
+        seen.append(token)
+        text = decode(seen)
+        end = find_stop(text, stop_strings)
         if end is not None:
-            yield text[shown:end]
+            yield text[yielded:end]
             return
-        certain = text.rstrip(
-            "\N{REPLACEMENT CHARACTER}"
-        )  # what bytes of half a character are decoded to
-        begun = [n for stop in stops for n in range(1, len(stop)) if certain.endswith(stop[:n])]
-        end = len(certain) - max(begun, default=0)
-        if end > shown:
-            yield text[shown:end]
-            shown = end
-    if shown < len(text):
-        yield text[shown:]
+        # The bytes of an incomplete character are decoded to the replacement character.
+        certain = text.rstrip("\N{REPLACEMENT CHARACTER}")
+        end = len(certain) - _longest_partial_stop(certain, stop_strings)
+        if end > yielded:
+            yield text[yielded:end]
+            yielded = end
+    if yielded < len(text):
+        yield text[yielded:]
 
 
-def find_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first of the stop strings begins, None where there is none."""
-    return min((place for stop in stops if (place := text.find(stop)) >= 0), default=None)
+def find_stop(text: str, stop_strings: Sequence[str]) -> int | None:
+    """Return the index of the first stop string in the text, or None."""
+    return min((i for stop in stop_strings if (i := text.find(stop)) >= 0), default=None)
+
+
+def _longest_partial_stop(text: str, stop_strings: Sequence[str]) -> int:
+    """Return how many characters at the end of the text may begin a stop string."""
+    return max(
+        (n for stop in stop_strings for n in range(1, len(stop)) if text.endswith(stop[:n])),
+        default=0,
+    )

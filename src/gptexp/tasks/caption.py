@@ -22,6 +22,7 @@ from gptexp.data.media import Picture
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
+from gptexp.generation.prompt import Prompt
 from gptexp.tasks.task import Task, sample_examples
 
 
@@ -97,8 +98,8 @@ class Caption(Task):
         cut = frames.reshape(-1, deep, across, size, across, size, 3).transpose(0, 2, 4, 1, 3, 5, 6)
         return np.ascontiguousarray(cut).reshape(self.patches, self.config.feature_size)
 
-    def prompt(self, asked: Picture, tokenizer: Tokenizer) -> list[int]:
-        return [FEATURE] * self.patches + [tokenizer.sep]
+    def prompt(self, asked: Picture, tokenizer: Tokenizer) -> Prompt:
+        return Prompt((FEATURE,) * self.patches + (tokenizer.sep,), self.features(asked))
 
     def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return Examples(store, split)

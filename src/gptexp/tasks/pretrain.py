@@ -18,8 +18,9 @@ from gptexp.data.corpora import Example
 from gptexp.data.datasets.windows import SequenceDataset, Windows
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.generation.generate import Sampling
+from gptexp.generation.prompt import Prompt
 from gptexp.model.loss import LossCounts, LossSums
+from gptexp.sampling import Sampling
 from gptexp.tasks.entities import exchanged, find_entities
 from gptexp.tasks.task import Task
 
@@ -101,8 +102,8 @@ class Pretrain(Task):
     def max_new_tokens(self) -> int:
         return min(self.config.max_new_tokens, self.context // 2)
 
-    def prompt(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        return tokenizer.encode(text) or [tokenizer.eos]
+    def prompt(self, text: str, tokenizer: Tokenizer) -> Prompt:
+        return Prompt(tuple(tokenizer.encode(text) or [tokenizer.eos]))
 
     def held_out(self, store: TokenStore, split: str, count: int) -> Iterator[dict[str, str]]:
         """Beginnings from evenly spaced places, with how the text goes on."""

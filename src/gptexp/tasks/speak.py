@@ -23,6 +23,7 @@ from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError, unknown
 from gptexp.generation.feature_decoding import generate_features
+from gptexp.generation.prompt import Prompt
 from gptexp.model import Transformer
 from gptexp.tasks.recognizer import Recognizer
 from gptexp.tasks.task import Task, sample_examples
@@ -75,7 +76,7 @@ class Speak(Task):
             raise UserError(
                 f"a recording has no text (voice '{line.voice}'): fill it in, or leave the recording out"
             )
-        given = self.prompt(line, tokenizer)
+        given = self._tokens(line, tokenizer)
         assert example.media is not None
         rows = self._rows(spectra.levels(spectra.log_mel(Sound(example.media()))))
         if len(given) + len(rows) > self.context:
@@ -119,11 +120,13 @@ class Speak(Task):
             )
         return Line(voice, text)
 
-    def prompt(self, asked: Line, tokenizer: Tokenizer) -> list[int]:
-        before = (
-            [*tokenizer.encode(asked.voice.strip()), tokenizer.sep] if asked.voice.strip() else []
-        )
-        return [*before, *tokenizer.encode(asked.text.strip()), tokenizer.sep]
+    def prompt(self, asked: Line, tokenizer: Tokenizer) -> Prompt:
+        return Prompt(tuple(self._tokens(asked, tokenizer)))
+
+    def _tokens(self, line: Line, tokenizer: Tokenizer) -> list[int]:
+        voice, text = line.voice.strip(), line.text.strip()
+        before = [*tokenizer.encode(voice), tokenizer.sep] if voice else []
+        return [*before, *tokenizer.encode(text), tokenizer.sep]
 
     def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return Speech(store, split, seed)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.config.targets import resolve
@@ -16,10 +15,11 @@ from gptexp.data.permutation import feistel_permutation
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
-from gptexp.generation.decode_state import deduplicate_prompts, picked
-from gptexp.generation.generate import Sampling, generate
+from gptexp.generation.generator import Generator
+from gptexp.generation.prompt import Prompt
 from gptexp.model import Transformer
 from gptexp.model.loss import LossCounts, LossSums
+from gptexp.sampling import Sampling
 
 
 class Task(ABC):
@@ -73,13 +73,9 @@ class Task(ABC):
         """
         return given
 
-    def prompt(self, asked: Any, tokenizer: Tokenizer) -> list[int]:
-        """What the model is given to go on from, to answer what `read` gave; FEATURE for each row of `features`."""
+    def prompt(self, asked: Any, tokenizer: Tokenizer) -> Prompt:
+        """Return the prompt that makes the model answer what `read` returned."""
         raise NotImplementedError
-
-    def features(self, asked: Any) -> NDArray[np.uint8] | None:
-        """Rows that a prompt has beside its tokens."""
-        return None
 
     @abstractmethod
     def held_out(self, store: TokenStore, split: str, count: int) -> Iterator[dict[str, Any]]:
@@ -98,24 +94,13 @@ class Task(ABC):
     def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[Any]) -> list[Any]:
         """What the model says to each."""
         prompts = [self.prompt(text, tokenizer) for text in texts]
-        features = [rows for text in texts if (rows := self.features(text)) is not None] or None
-        first, which = deduplicate_prompts(
-            prompts, features
-        )  # of copies, generate would give different answers
-        each, given = picked(first, prompts, features)
-        seeds = self.sampling.seeds(1) * len(
-            each
-        )  # an answer does not depend on what is asked beside it
-        said = generate(
-            model,
-            each,
-            self.max_new_tokens,
-            tokenizer.eos,
-            self.sampling,
-            seeds=seeds,
-            features=given,
+        distinct = list(dict.fromkeys(prompts))  # copies of a prompt would get different answers
+        seeds = self.sampling.seeds(1) * len(distinct)  # an answer depends on its prompt alone
+        rows = Generator(model, tokenizer.eos).generate(
+            distinct, self.max_new_tokens, self.sampling, seeds=seeds
         )
-        return [tokenizer.decode(said[place]) for place in which]
+        answers = dict(zip(distinct, map(tokenizer.decode, rows), strict=True))
+        return [answers[prompt] for prompt in prompts]
 
     def sample(self, example: dict[str, Any], output: Any) -> dict[str, Any]:
         """What is shown of an answer: texts, and media."""
@@ -226,8 +211,8 @@ class TextToText(Task):
     def _given(self, source: list[int], tokenizer: Tokenizer) -> list[int]:
         return [*source[: self.source_room], tokenizer.sep]
 
-    def prompt(self, text: str, tokenizer: Tokenizer) -> list[int]:
-        return self._given(tokenizer.encode(text), tokenizer)
+    def prompt(self, text: str, tokenizer: Tokenizer) -> Prompt:
+        return Prompt(tuple(self._given(tokenizer.encode(text), tokenizer)))
 
     def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return Examples(store, split, self.config.loss_on_prompt)

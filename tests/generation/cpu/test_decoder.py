@@ -1,17 +1,19 @@
 import pytest
 import torch
-from models import KINDS, PROMPTS, a_model
+from models import KINDS, PROMPTS, a_model, generate
 
 from gptexp.generation.cpu import matmul
+from gptexp.generation.cpu.decoder import CpuDecoder
 from gptexp.generation.decode_state import DecodeState
-from gptexp.generation.generate import CpuDecoder, generate
+from gptexp.generation.generator import Generator
+from gptexp.generation.prompt import Prompt
 from gptexp.model import lora
 
 
 def differences(model, fast, prompts=PROMPTS):
     """Largest differences to the model's own logits over some steps, relative to the largest logit."""
+    prompts = [Prompt(tuple(prompt)) for prompt in prompts]
     ours, theirs = DecodeState(model, prompts, 10, fast), DecodeState(model, prompts, 10)
-    theirs.fast = None
     worst = 0.0
     with torch.inference_mode():
         for _ in range(8):
@@ -80,8 +82,10 @@ def test_other_processors_and_builds_have_other_kernels(monkeypatch):
 def test_packed_weights_can_be_used_again_and_the_fastest_chosen():
     model = a_model()
     expected = generate(model, PROMPTS, 10, -1)
-    assert generate(model, PROMPTS, 10, -1, weights=CpuDecoder(model)) == expected
-    chosen = CpuDecoder.of(model, "auto", rows=3)
+    generator = Generator(model, eos=-1)
+    prompts = [Prompt(tuple(prompt)) for prompt in PROMPTS]
+    assert [generator.generate(prompts, 10) for _ in range(2)] == [expected] * 2
+    chosen = CpuDecoder.for_model(model, "auto", rows=3)
     assert chosen.weights in ("float32", "bfloat16", "int8")
 
 

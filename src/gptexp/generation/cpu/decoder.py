@@ -72,16 +72,12 @@ class CpuDecoder:
         )  # x @ turned = (-right, left)
 
     @classmethod
-    def of(cls, model: Transformer, weights: str | Self, rows: int) -> Self | None:
-        """In this format, with "auto" in the fastest; None where float32 is best left to the model itself.
-
-        One that is there already stays as it is.
+    def for_model(cls, model: Transformer, weights: str, rows: int) -> Self | None:
+        """Return a decoder in this format ("auto": the fastest), or None where only the model itself can do the steps.
 
         Raises:
             ValueError: there is no such format, or not for this model.
         """
-        if isinstance(weights, CpuDecoder):
-            return weights
         if weights in ("float32", "auto") and not _is_supported(model):
             return None
         if weights != "auto":

@@ -1,70 +1,6 @@
 import pytest
-import torch
 
-from gptexp.generation.sampling import Sampling, apply_repetition_penalties, choose, filter_logits
-
-LOGITS = torch.tensor([[0.1, 0.5, 0.15, 0.25]]).log()
-
-
-@pytest.mark.parametrize(
-    ("top_k", "top_p", "min_p", "kept"),
-    [
-        (0, 1.0, 0.0, {0, 1, 2, 3}),
-        (2, 1.0, 0.0, {1, 3}),
-        (9, 1.0, 0.0, {0, 1, 2, 3}),
-        (0, 0.7, 0.0, {1, 3}),
-        (0, 0.01, 0.0, {1}),
-        (0, 1.0, 0.25, {1, 2, 3}),
-        (0, 1.0, 1.0, {1}),
-        (3, 0.8, 0.0, {1, 3}),  # the nucleus of what top-k has left
-        (0, 0.95, 0.4, {1, 3}),
-    ],
-)
-def test_the_likeliest_are_kept(top_k, top_p, min_p, kept):
-    logits, tokens = filter_logits(LOGITS, top_k, top_p, min_p)
-    assert {
-        int(token) for value, token in zip(logits[0], tokens[0], strict=True) if value > -torch.inf
-    } == kept
-
-
-@pytest.mark.parametrize(("top_k", "expected"), [(0, [0.6, 0.3, 0.1]), (2, [2 / 3, 1 / 3, 0])])
-def test_drawing_follows_the_distribution(top_k, expected):
-    logits = torch.tensor([[0.6, 0.3, 0.1]]).sqrt().log()  # what a temperature of 1/2 squares
-    uniform = (torch.arange(1000) + 0.5) / 1000
-    drawn = (
-        choose(logits.expand(1000, 3), Sampling(0.5, top_k=top_k), uniform).bincount(minlength=3)
-        / 1000
-    )
-    torch.testing.assert_close(drawn, torch.tensor(expected), atol=1e-3, rtol=0)
-
-
-def test_no_number_draws_what_is_excluded():
-    logits = torch.full((2, 5000), -torch.inf)
-    logits[:, 17] = 0.0
-    ends = torch.tensor([0.0, 1 - 2**-24])
-    assert choose(logits, Sampling(1.0), ends).tolist() == [17, 17]
-
-
-def test_repetition_makes_what_was_said_less_likely_whatever_its_sign():
-    scores = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
-    changed = apply_repetition_penalties(scores, [[0, 1, 0]], Sampling(repetition_penalty=2.0))
-    assert changed.tolist() == [[1.0, -4.0, 2.0, -2.0]]
-    assert apply_repetition_penalties(scores, [[]], Sampling(repetition_penalty=2.0)) is scores
-
-
-@pytest.mark.parametrize(
-    ("n", "said", "forbidden"),
-    [
-        (1, [3, 1], {1, 3}),
-        (2, [1, 2, 1], {2}),
-        (3, [1, 2, 3, 1, 2], {3}),
-        (3, [1, 2], set()),
-        (2, [4, 4], {4}),
-    ],
-)
-def test_no_n_tokens_stand_in_an_answer_twice(n, said, forbidden):
-    scores = apply_repetition_penalties(torch.zeros(1, 5), [said], Sampling(no_repeat_ngram=n))
-    assert {token for token, score in enumerate(scores[0]) if score == -torch.inf} == forbidden
+from gptexp.sampling import Sampling
 
 
 @pytest.mark.parametrize(
@@ -85,9 +21,9 @@ def test_no_n_tokens_stand_in_an_answer_twice(n, said, forbidden):
         ({"mbr_samples": 4}, "temperature must be above 0"),
         (
             {"mbr_samples": 4, "num_beams": 2, "temperature": 0.5},
-            "num_beams=2 searches, mbr_samples=4 draws: one of them must",
+            "num_beams=2 searches, mbr_samples=4 samples: one of them must",
         ),
-        ({"length_penalty": 2.0}, "beams must be above 1"),
+        ({"length_penalty": 2.0}, "num_beams must be above 1"),
     ],
 )
 def test_settings_out_of_range_or_without_effect_are_refused(wrong, message):
@@ -96,7 +32,7 @@ def test_settings_out_of_range_or_without_effect_are_refused(wrong, message):
 
 
 @pytest.mark.parametrize(
-    ("of_task", "answers", "given", "found"),
+    ("of_task", "answers", "overrides", "expected"),
     [
         (
             Sampling(num_beams=4, length_penalty=2.0),
@@ -128,5 +64,5 @@ def test_settings_out_of_range_or_without_effect_are_refused(wrong, message):
         (Sampling(num_beams=4), 1, {"mbr_samples": 4}, Sampling(0.8, mbr_samples=4)),
     ],
 )
-def test_what_is_asked_for_takes_the_place_of_what_the_task_does(of_task, answers, given, found):
-    assert of_task.changed(answers, **given, repetition_penalty=None) == found
+def test_overrides_take_the_place_of_the_options_of_the_task(of_task, answers, overrides, expected):
+    assert of_task.with_overrides(answers, **overrides, repetition_penalty=None) == expected

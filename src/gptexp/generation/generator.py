@@ -1,0 +1,225 @@
+"""Generate answers to prompts, token by token, in batches, with a KV cache.
+
+One object serves the command line, Python and evaluation: greedy decoding, sampling, beam search (beam_search.py),
+minimum Bayes risk decoding (mbr.py) and streaming.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from gptexp.generation.beam_search import beam_search
+from gptexp.generation.cpu.decoder import CpuDecoder
+from gptexp.generation.decode_state import DecodeState
+from gptexp.generation.mbr import select_minimum_bayes_risk
+from gptexp.generation.next_token import apply_repetition_penalties, sample_next_token
+from gptexp.generation.prompt import Prompt
+from gptexp.model.transformer import Transformer
+from gptexp.sampling import Sampling
+
+StoppingCriteria = Callable[[list[int]], bool]  # tokens of an answer -> whether it ends here
+
+GREEDY = Sampling()
+MAX_BATCH_ROWS, MAX_BATCH_TOKENS = 128, 32_768  # of the samples of minimum Bayes risk decoding
+
+
+class Generator:
+    """Generates with one model; after the model has been trained further, make a new one.
+
+    Args:
+        eos: token that ends an answer and is not part of it; -1: none.
+        weights: format of the weights for single-token steps: "float32", or on a CPU also "bfloat16", "int8" and
+            "auto" (the fastest of them). Less precise formats read fewer bytes, and the answers differ a little.
+    """
+
+    def __init__(self, model: Transformer, eos: int, weights: str = "float32") -> None:
+        self.model, self.eos, self.weights = model, eos, weights
+        self._decoder: CpuDecoder | None = None
+        self._decoder_rows = 0  # batch size that it is packed for
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+        *,
+        seeds: Sequence[int] | None = None,
+        stopping_criteria: StoppingCriteria | None = None,
+    ) -> list[list[int]]:
+        """Return the new tokens of each prompt, without the end-of-text token.
+
+        Repeat a prompt to get several answers to it: samples, or with beam search the best, the second best and so on.
+
+        Args:
+            seeds: one for each prompt; default: derived from sampling.seed and the position in `prompts`. An answer
+                depends on its prompt and its seed, not on the rest of the batch.
+            stopping_criteria: called with the tokens of an answer after each new one; the answer ends, with this token,
+                where it returns True.
+
+        Raises:
+            ValueError: the model does not generate tokens, a prompt is empty or has unknown tokens, max_new_tokens does
+                not fit into the context, or a prompt is repeated more often than there are beams.
+        """
+        if not prompts:
+            return []
+        seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
+        with self._prepared_model():
+            if sampling.num_beams > 1:
+                return self._beam_search(prompts, max_new_tokens, sampling, stopping_criteria)
+            if sampling.mbr_samples > 1:
+                return self._minimum_bayes_risk(
+                    prompts, max_new_tokens, sampling, seeds, stopping_criteria
+                )
+            state = self._prefill(prompts, max_new_tokens, len(prompts))
+            steps = self._decode(state, max_new_tokens, sampling, seeds, stopping_criteria)
+            return _join_steps(steps, len(prompts))
+
+    def stream(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        sampling: Sampling = GREEDY,
+        *,
+        seeds: Sequence[int] | None = None,
+        stopping_criteria: StoppingCriteria | None = None,
+    ) -> Iterator[list[int | None]]:
+        """Yield the next token of each answer, step by step, and None for answers that have ended.
+
+        Args: see `generate`.
+
+        Raises:
+            ValueError: see `generate`; or num_beams or mbr_samples is above 1: such answers are known only at the end.
+        """
+        if sampling.num_beams > 1 or sampling.mbr_samples > 1:
+            raise ValueError(
+                "num_beams and mbr_samples must be 1: their answers cannot be streamed"
+            )
+        seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
+        with self._prepared_model():
+            state = self._prefill(prompts, max_new_tokens, len(prompts))
+            yield from self._decode(state, max_new_tokens, sampling, seeds, stopping_criteria)
+
+    @contextmanager
+    def _prepared_model(self) -> Iterator[None]:
+        """Refuse a model that generates no tokens, and switch dropout off."""
+        if self.model.config.predicts_features:
+            raise ValueError("this model generates sound, not tokens: use generate_features")
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(was_training)
+
+    @torch.inference_mode()
+    def _prefill(self, prompts: Sequence[Prompt], max_new_tokens: int, rows: int) -> DecodeState:
+        """Args: rows: batch size that the CPU decoder's weights are packed for."""
+        if rows != self._decoder_rows:
+            self._decoder = CpuDecoder.for_model(self.model, self.weights, rows)
+            self._decoder_rows = rows
+        return DecodeState(self.model, prompts, max_new_tokens, self._decoder)
+
+    @torch.inference_mode()
+    def _decode(
+        self,
+        state: DecodeState,
+        max_new_tokens: int,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        stopping_criteria: StoppingCriteria | None,
+    ) -> Iterator[list[int | None]]:
+        """Greedy decoding or sampling, as `stream` describes it."""
+        uniform = torch.stack(
+            [
+                torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(seed))
+                for seed in seeds
+            ]
+        )  # [B, max_new_tokens], on the CPU
+        answers: list[list[int]] = [[] for _ in seeds]
+        batch = list(range(len(seeds)))  # number of the prompt in each row of the batch
+        unfinished = set(batch)
+        for step in range(max_new_tokens):
+            logits = apply_repetition_penalties(
+                state.logits.float(), [answers[number] for number in batch], sampling
+            )
+            tokens = sample_next_token(logits, sampling, uniform[:, step])
+            new: list[int | None] = [None] * len(answers)
+            for number, token in zip(batch, tokens.tolist(), strict=True):
+                answers[number].append(token)
+                if number not in unfinished:
+                    continue
+                if token != self.eos:
+                    new[number] = token
+                if token == self.eos or (
+                    stopping_criteria is not None and stopping_criteria(answers[number])
+                ):
+                    unfinished.discard(number)
+            yield new
+            if not unfinished or step == max_new_tokens - 1:
+                return
+            if 2 * len(unfinished) <= len(batch):  # drop finished rows when they are half of it
+                rows = [row for row, number in enumerate(batch) if number in unfinished]
+                state.select(rows)
+                tokens, uniform, batch = tokens[rows], uniform[rows], [batch[row] for row in rows]
+            state.step(tokens)
+
+    @torch.inference_mode()
+    def _beam_search(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        sampling: Sampling,
+        stopping_criteria: StoppingCriteria | None,
+    ) -> list[list[int]]:
+        copies = Counter(prompts)
+        most = max(copies.values())
+        if most > sampling.num_beams:
+            raise ValueError(
+                f"{most} answers to one prompt: num_beams={sampling.num_beams} must be at least as many"
+            )
+        beams = [prompt for prompt in copies for _ in range(sampling.num_beams)]
+        state = self._prefill(beams, max_new_tokens, len(beams))
+        found = beam_search(
+            state, len(copies), max_new_tokens, self.eos, sampling, stopping_criteria
+        )
+        next_best = {prompt: iter(answers) for prompt, answers in zip(copies, found, strict=True)}
+        return [next(next_best[prompt]) for prompt in prompts]
+
+    def _minimum_bayes_risk(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        sampling: Sampling,
+        seeds: Sequence[int],
+        stopping_criteria: StoppingCriteria | None,
+    ) -> list[list[int]]:
+        """Sample several answers to each prompt, in batches of limited size, and select one of them."""
+        count = sampling.mbr_samples
+        copies = [prompt for prompt in prompts for _ in range(count)]
+        copy_seeds = [seed for own in seeds for seed in replace(sampling, seed=own).seeds(count)]
+        longest = min(max(map(len, prompts)) + max_new_tokens, self.model.config.context)
+        rows = max(1, min(MAX_BATCH_ROWS, MAX_BATCH_TOKENS // longest, len(copies)))
+        samples: list[list[int]] = []
+        for start in range(0, len(copies), rows):
+            batch = copies[start : start + rows]
+            state = self._prefill(batch, max_new_tokens, rows)
+            steps = self._decode(
+                state, max_new_tokens, sampling, copy_seeds[start : start + rows], stopping_criteria
+            )
+            samples += _join_steps(steps, len(batch))
+        return [
+            select_minimum_bayes_risk(samples[start : start + count])
+            for start in range(0, len(samples), count)
+        ]
+
+
+def _join_steps(steps: Iterator[list[int | None]], answers: int) -> list[list[int]]:
+    rows: list[list[int]] = [[] for _ in range(answers)]
+    for tokens in steps:
+        for row, token in zip(rows, tokens, strict=True):
+            if token is not None:
+                row.append(token)
+    return rows
