@@ -42,7 +42,7 @@ def trained(translation):
 
 @pytest.fixture
 def verb(monkeypatch, capsys):
-    """Run a verb as a command; what it prints, or its exit code and message."""
+    """Run a verb as a command; return its output, or its exit code and message."""
 
     def called(module, *words):
         monkeypatch.setattr("sys.argv", [module.__name__, *map(str, words)])
@@ -57,9 +57,9 @@ def verb(monkeypatch, capsys):
 
 
 def snippet(folder):
-    """What the model card says, to be run from here."""
-    found = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
-    return found[1].replace('"."', repr(str(folder)))
+    """Return the code of the model card, to be run from here."""
+    code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    return code[1].replace('"."', repr(str(folder)))
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_an_exported_encoder_guesses_hidden_tokens_in_transformers(
             *FAST,
         )
     )
-    said = verb(export, "latest", "out")
-    assert "EuroBertForMaskedLM" in said
-    assert "left out: the head for 2 classes of task=bert" in said
+    output = verb(export, "latest", "out")
+    assert "EuroBertForMaskedLM" in output
+    assert "left out: the head for 2 classes of task=bert" in output
     exec(snippet(own_folder / "out"), {})
     assert capsys.readouterr().out
-    assert verb(export, "out", "again").endswith("again")  # what is exported can be exported
+    assert verb(export, "out", "again").endswith("again")  # an export can be exported
 
 
 def test_a_folder_of_others_is_left_alone_and_a_disagreement_leaves_nothing(
@@ -129,9 +129,9 @@ def test_a_folder_of_others_is_left_alone_and_a_disagreement_leaves_nothing(
     assert "out is not written" in message
     assert set(Path().iterdir()) == before
     prefix = trained("model.arch=prefix")
-    code, said = verb(export, prefix.path, "out")
+    code, message = verb(export, prefix.path, "out")
     assert code == 2
-    assert "causal mask gives other logits" in said
+    assert "causal mask gives other logits" in message
 
 
 def test_a_run_starts_from_an_exported_folder(trained, verb):
@@ -155,7 +155,7 @@ def test_a_run_starts_from_an_exported_folder(trained, verb):
 
 
 def llama(folder, padding=0, **settings):
-    """What somebody else may have published: Llama with its scaling, its own special tokens, a padded vocabulary."""
+    """Write a model as others publish it: Llama with its scaling, its own special tokens, a padded vocabulary."""
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = tokenizers.decoders.ByteLevel()
@@ -225,8 +225,8 @@ def test_a_published_model_goes_on_as_in_transformers(padding, own_folder, verb)
     assert len(model.embedding.weight) == max(len(rows), tokenizer.vocab_size)
     tokens = wrapped("the river", return_tensors="pt").input_ids
     expected = theirs.generate(tokens, max_new_tokens=20, do_sample=False)[0, tokens.shape[1] :]
-    said = verb(generate, "llama", "the river", "--max-new-tokens", 20, "--temperature", 0)
-    assert said == "the river" + wrapped.decode(expected, skip_special_tokens=True)
+    output = verb(generate, "llama", "the river", "--max-new-tokens", 20, "--temperature", 0)
+    assert output == "the river" + wrapped.decode(expected, skip_special_tokens=True)
 
 
 def test_padding_rows_of_a_vocabulary_come_back_on_export(own_folder, verb):
@@ -321,21 +321,21 @@ def test_a_folder_of_gpt2_without_tokenizer_json_is_read(own_folder):
 @pytest.mark.parametrize(
     "name", ["gpt-4", "gpt-3.5-turbo", "davinci", "text-davinci-003", "openai/gpt-4o"]
 )
-def test_weights_that_were_never_published_are_told_at_once(name):
+def test_weights_that_were_never_published_are_refused_at_once(name):
     with pytest.raises(UserError, match=r"never published.*gpt2.*Qwen/Qwen3-0.6B-Base"):
         find_weights(name)
 
 
-def test_a_name_that_nobody_has_is_told_at_once_without_a_network(verb):
+def test_an_unknown_name_is_refused_at_once_without_a_network(verb):
     start = time.monotonic()
     with pytest.raises(
         UserError, match=r"not a run folder.*Nor .* \(no network, and not in the local cache\)"
     ):
         find_weights("Qwen/Qwen3-0.6B-Base")
     assert time.monotonic() - start < 5
-    code, said = verb(evaluate, "gpt2")
+    code, message = verb(evaluate, "gpt2")
     assert code == 2
-    assert "init=gpt2" in said
+    assert "init=gpt2" in message
 
 
 def test_a_model_in_the_local_cache_is_found_without_a_network(own_folder, monkeypatch):

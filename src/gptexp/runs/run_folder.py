@@ -104,7 +104,7 @@ class RunFolder:
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Append one logged step to metrics.jsonl."""
-        with self.metrics_file.open("a") as out:
+        with self.metrics_file.open("a", encoding="utf8") as out:
             out.write(json.dumps(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -264,7 +264,7 @@ def _git(folder: Path, *arguments: str) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; {} if there is no such file."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text("utf8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
@@ -285,7 +285,7 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the JSON object of each line, up to a line that was cut short when the process was killed."""
     rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in path.read_text("utf8").splitlines() if path.is_file() else []:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
