@@ -139,7 +139,7 @@ class NumericTokenizer(Tokenizer):
 
 
 def build(config: schema.TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """Train or load the tokenizer that the config asks for; `texts` is the training split.
+    """Build the tokenizer of a config, where it needs training from `texts`, the training split.
 
     Raises:
         UserError: a named tokenizer cannot be found.
@@ -148,22 +148,40 @@ def build(config: schema.TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
 
 
 def train_bpe(config: schema.BpeConfig, texts: Iterable[str]) -> Tokenizer:
-    return _bpe(config.vocab_size, _take_characters(texts, config.train_characters))
-
-
-def train_char(config: schema.CharConfig, texts: Iterable[str]) -> Tokenizer:
-    return _char(_take_characters(texts, config.train_characters))
+    """Train byte-level BPE on the first characters of the texts."""
+    return _train_byte_level(config.vocab_size, _take_characters(texts, config.train_characters))
 
 
 def build_byte(_config: schema.ByteConfig, _texts: Iterable[str]) -> Tokenizer:
-    return _bpe(256 + len(SPECIAL_TOKENS), [])
+    """Build a tokenizer with one token a byte; it needs no training."""
+    return _train_byte_level(256 + len(SPECIAL_TOKENS), [])
+
+
+def train_char(config: schema.CharConfig, texts: Iterable[str]) -> Tokenizer:
+    """Build a tokenizer with one token for each character that occurs in the first characters of the texts."""
+    texts = _take_characters(texts, config.train_characters)
+    characters = sorted({character for text in texts for character in text})
+    tokens = (*SPECIAL_TOKENS, UNK, *characters)
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    backend.decoder = decoders.Fuse()
+    backend.add_special_tokens([*SPECIAL_TOKENS, UNK])
+    return Tokenizer(backend)
 
 
 def load_hugging_face(config: schema.HFTokenizerConfig, _texts: Iterable[str]) -> Tokenizer:
-    return _hugging_face(config.name)
+    """Load a tokenizer from a folder, from the hub, or without a network from the hub's cache."""
+    folder = Path(config.name).expanduser()
+    if (folder / "tokenizer.json").is_file():
+        return Tokenizer.load(folder / "tokenizer.json")
+    if folder.is_dir():
+        return _load_by_transformers(str(folder), local=True)
+    # Without a network the library would retry for minutes.
+    return _load_by_transformers(config.name, local=not hub_is_reachable())
 
 
-def _bpe(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
+def _train_byte_level(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -175,26 +193,6 @@ def _bpe(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
     )
     backend.train_from_iterator(texts, trainer)
     return Tokenizer(backend)
-
-
-def _char(texts: Iterable[str]) -> Tokenizer:
-    characters = sorted({character for text in texts for character in text})
-    vocabulary = {token: number for number, token in enumerate((*SPECIAL_TOKENS, UNK, *characters))}
-    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-    backend.decoder = decoders.Fuse()
-    backend.add_special_tokens([*SPECIAL_TOKENS, UNK])
-    return Tokenizer(backend)
-
-
-def _hugging_face(name: str) -> Tokenizer:
-    folder = Path(name).expanduser()
-    if (folder / "tokenizer.json").is_file():
-        return Tokenizer.load(folder / "tokenizer.json")
-    if folder.is_dir():
-        return _load_by_transformers(str(folder), local=True)
-    # Without a network the library would retry for minutes.
-    return _load_by_transformers(name, local=not hub_is_reachable())
 
 
 def _load_by_transformers(name: str, local: bool) -> Tokenizer:
