@@ -7,9 +7,9 @@ python benchmarks/captions.py latest --split unseen
 import argparse
 
 from gptexp.checkpoints.load_model import load_run
-from gptexp.data.corpora.scenes import COLOURS, MOTIONS, NUMBERS, RELATIONS, SHAPES, SIZES
 from gptexp.runs.run_folder import find_run
 from gptexp.tasks.prepare import prepare
+from gptexp.tasks.vision.scenes import COLOURS, MOTIONS, NUMBERS, RELATIONS, SHAPES, SIZES
 from gptexp.training.evaluation import answers
 
 THINGS = {"colour": COLOURS, "shape": [*SHAPES, *(f"{shape}s" for shape in SHAPES)], "size": SIZES}
@@ -34,8 +34,10 @@ def main() -> None:
     config = folder.config()
     prepared = prepare(config, folder.tokenizer)
     model, tokenizer = load_run(folder)
-    examples = list(prepared.task.held_out(prepared.store, asked.split, config.task.test_examples))
-    said = answers(model, prepared.task, tokenizer, [example["source"] for example in examples])
+    examples = list(
+        prepared.task.layout.eval_examples(prepared.store, asked.split, config.task.test_examples)
+    )
+    said = answers(model, prepared.task, tokenizer, [example.input for example in examples])
     print(
         f"{'words':10} right, of {len(examples)} captions of the {asked.split} split that have such words"
     )
@@ -43,7 +45,7 @@ def main() -> None:
         pairs = [
             (
                 [word for word in text.split() if word in words]
-                for text in (output, example["target"])
+                for text in (output, example.reference)
             )
             for output, example in zip(said, examples, strict=True)
         ]

@@ -167,7 +167,7 @@ def losses(name: str | None) -> None:
     folder = find_run(name) if name else run(compose.compose_config(TRAINED))
     model, _ = load_run(folder)
     prepared = prepare(folder.config(), folder.tokenizer)
-    batch = HeldOutDataset(prepared.task.sequences(prepared.store, "val", None), WINDOWS)[0]
+    batch = HeldOutDataset(prepared.task.layout.dataset(prepared.store, "val", None), WINDOWS)[0]
     B, T = batch.tokens.shape  # noqa: N806
     found = {}
     for form in FORMATS:

@@ -15,7 +15,6 @@ from typing import Any, Self, TypeVar
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.checkpoints.load_model import as_overrides, load, load_task_config
 from gptexp.config import compose
-from gptexp.data.media import Picture, Sound
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import pick_device
 from gptexp.errors import UserError
@@ -24,7 +23,8 @@ from gptexp.generation.generator import Generator
 from gptexp.generation.prompt import Prompt
 from gptexp.model import Transformer
 from gptexp.run import run
-from gptexp.tasks import Task, make_task
+from gptexp.tasks.answerer import GenerateText
+from gptexp.tasks.task import Task, make_task
 from gptexp.training.evaluation import answers
 
 FEW = 50  # examples, of which none can be spared to validate
@@ -123,22 +123,24 @@ class GPT:
             raise UserError(
                 f"{prompt!r:.60}: a prompt is a text, a picture's file name, or a list of token numbers"
             )
+        layout, answerer = self.task.layout, self.task.answerer
+        assert isinstance(answerer, GenerateText)
         echoed = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
         if isinstance(prompt, str):
-            task_prompt = self.task.prompt(self.task.read(prompt, self.tokenizer), self.tokenizer)
-            start = task_prompt.prepend(self.tokenizer.bos_ids)
-            echoed = echoed if self.task.continues else []
+            task_input = layout.parse_prompt(prompt, self.tokenizer)
+            start = layout.prompt(task_input, self.tokenizer).prepend(self.tokenizer.bos_ids)
+            echoed = echoed if layout.stream else []
         else:
             start = Prompt(tuple(prompt))
         if max_new_tokens is None:
             room = self.model.config.context - len(start)
-            most = self.task.max_new_tokens if isinstance(prompt, str) else 64
+            most = answerer.max_new_tokens if isinstance(prompt, str) else 64
             max_new_tokens = min(room, most) if max_length is None else max_length - len(start)
-        mbr_samples = sampling.get("mbr_samples") or self.task.sampling.mbr_samples
+        mbr_samples = sampling.get("mbr_samples") or answerer.sampling.mbr_samples
         if temperature is None and num_return_sequences == mbr_samples == 1:
             temperature = 0.0
         try:
-            chosen = self.task.sampling.with_overrides(
+            chosen = answerer.sampling.with_overrides(
                 num_return_sequences, temperature=temperature, **sampling
             )
             rows = Generator(self.model, self.tokenizer.eos).generate(
@@ -164,9 +166,11 @@ class GPT:
     def caption(self, image: Any) -> str:
         """The caption of a picture or clip: a file, an image of Pillow's, or bytes [H, W, 3] or [F, H, W, 3]."""
         self._check("caption")
-        return self.task.answers(self.model, self.tokenizer, [Picture.of(image)])[0]
+        return self.task.answerer.answer(
+            self.model, self.tokenizer, [self.task.layout.parse_prompt(image, self.tokenizer)]
+        )[0]
 
-    def speak(self, text: str, voice: str | None = None) -> Sound:
+    def speak(self, text: str, voice: str | None = None) -> Any:
         """A text as sound, to be played or saved: `.save("x.wav")`, `.samples` [N] at 16,000 a second.
 
         Raises:
@@ -175,8 +179,8 @@ class GPT:
         self._check("speak")
         if not isinstance(text, str):
             raise UserError(f"{text!r:.60}: give a text to speak, one at a time")
-        line = self.task.line(text, voice, self.tokenizer)  # type: ignore[attr-defined]
-        return self.task.answers(self.model, self.tokenizer, [line])[0]
+        line = self.task.layout.voice_text(text, voice, self.tokenizer)  # type: ignore[attr-defined]
+        return self.task.answerer.answer(self.model, self.tokenizer, [line])[0]
 
     def _check(self, kind: str) -> None:
         if self.task.config.kind != kind:
@@ -193,7 +197,7 @@ class GPT:
     def _answer(self, text: Texts, kind: str) -> Texts:
         self._check(kind)
         if isinstance(text, str):
-            return self.task.answers(self.model, self.tokenizer, [text])[0]
+            return self.task.answerer.answer(self.model, self.tokenizer, [text])[0]
         return answers(self.model, self.task, self.tokenizer, text)
 
     def save_pretrained(self, path: str | Path) -> None:
@@ -220,7 +224,7 @@ def _train(
         )
     words = [word for word in overrides if not word.startswith("task=")]
     chosen = [word for word in overrides if word.startswith("task=")]
-    own = task.config.kind if task and task.fields[-1] == kinds[0] else "summarize"
+    own = task.config.kind if task and task.layout.fields[-1] == kinds[0] else "summarize"
     kind = {"text": "pretrain", "terms": "extract", "target": own}[kinds[0]]
     if len(rows) < FEW:
         given = [*given, "data.val_fraction=0", "data.test_fraction=0"]

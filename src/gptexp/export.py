@@ -236,11 +236,11 @@ def _comparison_prompts(
     """Return the token sequences to compare on: the prompts of the run's samples, and two random ones."""
     import torch
 
-    from gptexp.tasks import make_task
+    from gptexp.tasks.task import make_task
 
     samples = source.samples()[:MAX_SAMPLE_PROMPTS] if isinstance(source, RunFolder) else []
     texts = [sample["input"] for sample in samples]
-    prompt = make_task(task, settings).prompt if model.config.arch != "encoder" else None
+    prompt = make_task(task, settings).layout.prompt if model.config.arch != "encoder" else None
     prompts = [
         list(prompt(text, tokenizer).tokens) if prompt else tokenizer.encode(text) for text in texts
     ]

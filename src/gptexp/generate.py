@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gptexp.data.tokenizers import Tokenizer
     from gptexp.generation.generator import Generator
     from gptexp.generation.prompt import Prompt
-    from gptexp.tasks import Task
+    from gptexp.tasks.answerer import GenerateText
 
 SEPARATOR = "\n---\n"  # between several answers
 
@@ -85,28 +85,30 @@ def main() -> None:
     from gptexp.checkpoints.load_model import load, load_task_config
     from gptexp.distributed.devices import pick_device
     from gptexp.generation.generator import Generator
-    from gptexp.tasks import make_task  # imports torch
+    from gptexp.tasks.answerer import GenerateText
+    from gptexp.tasks.task import make_task  # imports torch
 
     model, tokenizer = load(source)
     # Formats other than float32 exist on CPUs only.
     model.to(pick_device("auto" if args.weights == "float32" else "cpu"))
     task = make_task(*load_task_config(source, model))
-    task_input = task.read(text, tokenizer)
+    task_input = task.layout.parse_prompt(text, tokenizer)
     if model.config.arch == "encoder" or model.config.predicts_features:
         _refuse_token_options(args, task.config.kind, model.config.predicts_features)
-        outputs = task.answers(model, tokenizer, [task_input])
+        outputs = task.answerer.answer(model, tokenizer, [task_input])
         texts = [x if isinstance(x, str) else _save_sound(x, args) for x in outputs]
         _print_answers(args, source.path, text, texts)
         return
     _check_token_options(args)
+    assert isinstance(task.answerer, GenerateText)
     generator = Generator(model, tokenizer.eos, args.weights)
-    prompt = task.prompt(task_input, tokenizer).prepend(tokenizer.bos_ids)
-    echo = text if task.continues else ""
+    prompt = task.layout.prompt(task_input, tokenizer).prepend(tokenizer.bos_ids)
+    echo = text if task.layout.stream else ""
     try:
         if args.stream:
-            _stream(args, generator, tokenizer, task, prompt, echo)
+            _stream(args, generator, tokenizer, task.answerer, prompt, echo)
         else:
-            answers = _generate(args, generator, tokenizer, task, prompt)
+            answers = _generate(args, generator, tokenizer, task.answerer, prompt)
             _print_answers(args, source.path, text, answers, echo)
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -153,22 +155,22 @@ def _check_token_options(args: argparse.Namespace) -> None:
         )
 
 
-def _sampling(args: argparse.Namespace, task: "Task") -> Sampling:
+def _sampling(args: argparse.Namespace, answerer: "GenerateText") -> Sampling:
     overrides = {option.name: getattr(args, option.name) for option in fields(Sampling)}
     if args.stream:
         overrides |= {"num_beams": 1, "mbr_samples": 1}
-    return task.sampling.with_overrides(args.num_return_sequences, **overrides)
+    return answerer.sampling.with_overrides(args.num_return_sequences, **overrides)
 
 
-def _max_new_tokens(args: argparse.Namespace, task: "Task") -> int:
-    return task.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
+def _max_new_tokens(args: argparse.Namespace, answerer: "GenerateText") -> int:
+    return answerer.max_new_tokens if args.max_new_tokens is None else args.max_new_tokens
 
 
 def _generate(
     args: argparse.Namespace,
     generator: "Generator",
     tokenizer: "Tokenizer",
-    task: "Task",
+    answerer: "GenerateText",
     prompt: "Prompt",
 ) -> list[str]:
     from gptexp.generation.stream_text import find_stop
@@ -178,8 +180,8 @@ def _generate(
 
     rows = generator.generate(
         [prompt] * args.num_return_sequences,
-        _max_new_tokens(args, task),
-        _sampling(args, task),
+        _max_new_tokens(args, answerer),
+        _sampling(args, answerer),
         stopping_criteria=contains_stop if args.stop else None,
     )
     answers = [tokenizer.decode(row) for row in rows]
@@ -190,15 +192,15 @@ def _stream(
     args: argparse.Namespace,
     generator: "Generator",
     tokenizer: "Tokenizer",
-    task: "Task",
+    answerer: "GenerateText",
     prompt: "Prompt",
     echo: str,
 ) -> None:
     from gptexp.generation.stream_text import stream_text
 
-    sampling = _sampling(args, task)
+    sampling = _sampling(args, answerer)
     for number, seed in enumerate(sampling.seeds(args.num_return_sequences)):
-        steps = generator.stream([prompt], _max_new_tokens(args, task), sampling, seeds=[seed])
+        steps = generator.stream([prompt], _max_new_tokens(args, answerer), sampling, seeds=[seed])
         tokens = (token for [token] in steps if token is not None)
         print(SEPARATOR + echo if number else echo, end="", flush=True)
         for piece in stream_text(tokens, tokenizer.decode, args.stop):

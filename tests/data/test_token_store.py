@@ -44,7 +44,7 @@ def test_no_source_is_in_two_splits(tiny, pairs_file, capsys):
     assert sources["val"]
     assert sources["test"]
     assert not sources["val"] & sources["test"]
-    train = task.sequences(store, "train", 1)
+    train = task.layout.dataset(store, "train", 1)
     index = store.index("train")
     texts = {
         store.tokenizer.decode(store.tokens("train")[o : o + p - 1].tolist())
@@ -196,7 +196,7 @@ def test_too_little_text_is_refused_with_numbers(tiny, text):
 
 def test_windows_of_a_held_out_pass_count_every_target_once(tiny, text_file):
     prepared = prepare(tiny("task=pretrain", "data=files", f"data.path={text_file}"))
-    windows = prepared.task.sequences(prepared.store, "val", None)
+    windows = prepared.task.layout.dataset(prepared.store, "val", None)
     tokens = prepared.store.tokens("val")
     seen = [windows.batch(np.array([i]), 0, np.array([i])).targets for i in range(len(windows))]
     assert [int(t) for row in seen for t in row[row >= 0]] == tokens[1:].tolist()
@@ -204,7 +204,7 @@ def test_windows_of_a_held_out_pass_count_every_target_once(tiny, text_file):
 
 def test_training_windows_move_from_epoch_to_epoch(tiny, text_file):
     prepared = prepare(tiny("task=pretrain", "data=files", f"data.path={text_file}"))
-    windows = prepared.task.sequences(prepared.store, "train", 1)
+    windows = prepared.task.layout.dataset(prepared.store, "train", 1)
     one, two = (windows.batch(np.arange(4), epoch, np.arange(4)) for epoch in (0, 1))
     assert not (one.tokens == two.tokens).all()
     assert (one.tokens[:, 1:] == one.targets[:, :-1]).all()

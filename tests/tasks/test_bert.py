@@ -35,13 +35,13 @@ def test_an_encoder_is_pretrained_on_one_process_as_on_two(task, tiny, text_file
     model = GPT.from_pretrained(one.path)
     if task == "mlm":
         assert all(EOS not in sample["reference"] for sample in one.samples())
-        [text] = model.task.answers(model.model, model.tokenizer, ["The <|mask|>ird falls"])
+        [text] = model.task.answerer.answer(model.model, model.tokenizer, ["The <|mask|>ird falls"])
         assert text.startswith("The ")
         assert len(model.encode(text)) == len(model.encode("The bird falls"))
     else:
-        [answer] = model.task.answers(
+        [answer] = model.task.answerer.answer(
             model.model, model.tokenizer, ["The bird falls. <|sep|> The river runs."]
         )
         assert answer in ("next", "elsewhere")
         with pytest.raises(UserError, match="FIRST"):
-            model.task.answers(model.model, model.tokenizer, ["One text alone."])
+            model.task.answerer.answer(model.model, model.tokenizer, ["One text alone."])

@@ -5,7 +5,7 @@ import pytest
 
 from gptexp.data.corpora.keyterms import key_terms
 from gptexp.run import run
-from gptexp.tasks.extract import occurrences
+from gptexp.tasks.term_tags import occurrences
 
 MARKED = (
     "Give ``read_csv`` a path, or a :class:`~pandas.io.Buffer`, and it returns the "

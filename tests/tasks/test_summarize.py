@@ -1,21 +1,21 @@
 import json
 import random
-import re
 
 import pytest
 from conftest import TRAIN, sentence
 
 from gptexp.checkpoints.load_model import build_model
 from gptexp.config import compose, schema
-from gptexp.data.tokenizers import EOS, build
+from gptexp.data.tokenizers import build
 from gptexp.errors import UserError
 from gptexp.run import run
-from gptexp.tasks import make_task
+from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.prepare import prepare
-from gptexp.tasks.summarize import names_copied
+from gptexp.tasks.summarize import NameRecall
+from gptexp.tasks.task import make_task
 
 TEXT = "Open a file. Then read_all of it with GZipFile, version 3, for the sake of a long text that has many words."
-EXAMPLES = [{"source": TEXT, "target": "Read a GZipFile with read_all."}] * 4
+EXAMPLES = [EvalExample(TEXT, "Read a GZipFile with read_all.")] * 4
 
 
 def test_the_stronger_of_two_baselines_counts_and_names_are_looked_for(tiny):
@@ -31,10 +31,12 @@ def test_the_stronger_of_two_baselines_counts_and_names_are_looked_for(tiny):
         scores["first 12 words of the text"]["rouge1"]
         > scores["first sentence of the text"]["rouge1"]
     )
-    assert names_copied(["It has a GZipFile, and reread_alls."] * 4, EXAMPLES) == 0.5
-    assert names_copied(["Nothing."], [{"source": "A text.", "target": "All plain words."}]) == 0
+    recall = NameRecall()
+    assert recall.score_all(["It has a GZipFile, and reread_alls."] * 4, EXAMPLES)["names"] == 0.5
+    plain = EvalExample("A text.", "All plain words.")
+    assert recall.score_all(["Nothing."], [plain])["names"] == 0
     for text in ("Москва 2024", "東京の天気"):  # other letters than those of Latin are words too
-        target = [{"source": text, "target": text}]
+        target = [EvalExample(text, text)]
         assert task.score([text], target)["rouge1"] == 100
         assert task.score(["2025"], target)["rouge1"] == 0
 
@@ -63,8 +65,8 @@ def test_an_answer_does_not_depend_on_what_is_asked_beside_it(tiny):
     tokenizer = build(schema.ByteConfig(), [])
     model, task = build_model(config, tokenizer.vocab_size), make_task(config.task, config.model)
     texts = [TEXT, "A bird falls.", TEXT[:40]]
-    assert task.answers(model, tokenizer, texts) == [
-        task.answers(model, tokenizer, [text])[0] for text in texts
+    assert task.answerer.answer(model, tokenizer, texts) == [
+        task.answerer.answer(model, tokenizer, [text])[0] for text in texts
     ]
     with pytest.raises(
         UserError,
@@ -99,31 +101,6 @@ def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_fo
         sum(f"Its end is {i:04}" in text for i in range(200))
         == store.meta["splits"]["train"]["sequences"]
     )
-
-
-def test_names_that_are_exchanged_can_only_be_copied(tiny, own_folder):
-    rest = " ".join(["words that stand in between"] * 5)
-    rows = [{"text": f"Open file_{i:03} now. {rest} open file_{i:03} again."} for i in range(200)]
-    (own_folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    store = prepare(
-        tiny(
-            "task=pretrain",
-            "data=files",
-            "data.path=texts.jsonl",
-            "tokenizer=byte",
-            "data.split=exact",
-            "model.context=256",
-            "task.lead_last_fraction=1",
-            "task.renamed=0.5",
-        )
-    ).store
-    told = store.tokenizer.backend.decode(store.tokens("train"), skip_special_tokens=False).split(
-        EOS
-    )[:-1]
-    names = [re.findall(r"file_\d+", text) for text in told]
-    assert all(first == second for first, second in names)
-    twice = len(names) - len({first for first, _ in names})
-    assert 0.1 < twice / len(names) < 0.5  # of half of them another document has the name
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_the_commands_work_from_a_shell(pairs_file):
 
 @pytest.mark.parametrize("task", ["caption", "speak"])
 def test_pictures_and_speech_go_on_and_train_on_two_processes(task, monkeypatch):
-    from gptexp.tasks import recognizer
+    from gptexp.tasks.speech import recognizer
 
     monkeypatch.setattr(recognizer, "STEPS", 5)
     words = [

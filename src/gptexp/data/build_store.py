@@ -53,7 +53,7 @@ def build_store(
         tokenizer = tokenizers.build(tokenizer_config, [])
     content = {
         "corpus": corpus.describe(),
-        "task": encoder.settings(),
+        "task": encoder.fingerprint(),
         "split": [data.split, data.val_fraction, data.test_fraction, data.limit],
     }
     key = {

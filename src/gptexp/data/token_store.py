@@ -44,7 +44,7 @@ class TokenizedExample:
 
 
 class ExampleEncoder(Protocol):
-    """The part of a task that builds its store."""
+    """The part of a task that builds its store: its layout."""
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class ExampleEncoder(Protocol):
     ) -> list[TokenizedExample | None]:
         """Encode each example; None where the task cannot use it."""
 
-    def settings(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """Return all settings that `encode` depends on."""
 
 

@@ -1,5 +1,1 @@
-"""One task a file: how an example becomes a sequence, how an answer is scored, what the naive baseline is."""
-
-from gptexp.tasks.task import Task, make_task
-
-__all__ = ["Task", "make_task"]
+"""One task a file: its layout, its answerer and its metrics. speech/ and vision/ are packages of tasks and data."""

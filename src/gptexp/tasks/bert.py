@@ -1,4 +1,4 @@
-"""BERT's pretraining (Devlin et al. 2018): hidden tokens and next-sentence prediction, on the same pairs of texts."""
+"""BERT's pretraining (Devlin et al. 2018): masked tokens and next-sentence prediction on the same pairs of texts."""
 
 import math
 
@@ -7,21 +7,28 @@ from gptexp.data.datasets.masked_lm import Masked
 from gptexp.data.datasets.windows import SequenceDataset
 from gptexp.data.token_store import TokenStore
 from gptexp.model.loss import LossCounts, LossSums
-from gptexp.tasks.nsp import Nsp
+from gptexp.tasks.nsp import Nsp, SentencePair
+
+
+class MaskedPair(SentencePair):
+    def __init__(self, context: int, config: schema.MaskedLMConfig) -> None:
+        super().__init__(context)
+        self.config = config
+
+    def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
+        return Masked(super().dataset(store, split, seed), store.tokenizer, self.config, seed)
 
 
 class Bert(Nsp):
-    config: schema.BertConfig
-
-    def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
-        return Masked(super().sequences(store, split, seed), store.tokenizer, self.config, seed)
+    def __init__(self, config: schema.BertConfig, model: schema.ModelConfig) -> None:
+        super().__init__(config, model, MaskedPair(model.context, config))
 
     def loss_metrics(
         self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
     ) -> dict[str, float]:
-        of_tokens = float(losses.targets) / max(1, counts.targets)
+        mask_loss = float(losses.targets) / max(1, counts.targets)
         return {
             "loss": float(losses.mean(counts)),
-            "mask_loss": of_tokens,
-            "mask_perplexity": math.exp(min(of_tokens, 700.0)),
+            "mask_loss": mask_loss,
+            "mask_perplexity": math.exp(min(mask_loss, 700.0)),
         }

@@ -1,6 +1,5 @@
-"""Names in a text: what no dictionary has, and a summary can only copy."""
+"""Names in a text, which no dictionary has and a summary has to copy."""
 
-import random
 import re
 
 # With an underscore, a digit or a capital inside, or capital within a sentence.
@@ -10,26 +9,9 @@ NAME = re.compile(
 
 
 def find_entities(text: str) -> list[str]:
-    """Each name once, in the order of their first places."""
+    """Return each name once, in the order of first occurrence."""
     return list(dict.fromkeys(NAME.findall(text)))
 
 
 def words_of(text: str) -> set[str]:
     return set(re.findall(r"\w+", text))
-
-
-def exchanged(sentence: str, text: str, others: list[str], key: str) -> tuple[str, str]:
-    """Both, with the names that they share exchanged for `others`, the same in both; drawn by `key`.
-
-    What a name is then does not follow from what was seen before: it has to be copied.
-    """
-    words = words_of(text)
-    shared = [name for name in find_entities(sentence) if name in words]
-    if not shared or not others:
-        return sentence, text
-    draw = random.Random(key)
-    new = {name: draw.choice(others) for name in shared}
-    word = re.compile(r"\w+")
-    return tuple(
-        word.sub(lambda found: new.get(found[0], found[0]), part) for part in (sentence, text)
-    )  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Masked language modelling (Devlin et al. 2018): hidden tokens from those on both sides, over windows of a stream."""
+"""Masked language modelling (Devlin et al. 2018): predict masked tokens from both sides, over windows of a stream."""
 
 import math
 from collections.abc import Iterator
@@ -14,47 +14,67 @@ from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import MASK, Tokenizer
 from gptexp.model import Transformer
 from gptexp.model.loss import LossCounts, LossSums
-from gptexp.tasks.pretrain import Pretrain, unigram_loss
+from gptexp.tasks.answerer import Answerer
+from gptexp.tasks.layout import EvalExample
+from gptexp.tasks.pretrain import TextStream, unigram_loss
+from gptexp.tasks.task import Task
+
+SAMPLE_TOKENS = 48  # of a window, in a sample
 
 
-class Mlm(Pretrain):
-    continues = False
-    headline = "loss"
-    lead_last_fraction = 0.0
-    config: schema.MlmConfig  # type: ignore[assignment]
+class MaskedStream(TextStream):
+    """Windows of a stream of documents, with some of their tokens masked."""
 
-    def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
+    def __init__(self, context: int, config: schema.MaskedLMConfig) -> None:
+        super().__init__(context, max_new_tokens=0)
+        self.config = config
+
+    def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         windows = Windows(store, split, self.context, seed, document_mask=False)
         return Masked(windows, store.tokenizer, self.config, seed)
 
-    def held_out(self, store: TokenStore, split: str, count: int) -> Iterator[dict[str, str]]:
-        """The beginnings of windows from all over the split, with and without their hidden tokens."""
-        sequences = self.sequences(store, split, None)
-        for index in np.linspace(
-            0, len(sequences) - 1, num=min(count, len(sequences)), dtype=np.int64
-        ):
-            batch = sequences.batch(index[None], 0, index[None])
-            given, hidden = batch.tokens[0, :48], batch.targets[0, :48]
-            whole = torch.where(hidden == IGNORE, given, hidden)
-            rows = (
-                row[whole != store.tokenizer.eos] for row in (given, whole)
-            )  # where a document ends says no text
+    def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
+        """Yield the beginnings of evenly spaced windows, with masks and with the tokens behind them."""
+        dataset, tokenizer = self.dataset(store, split, None), store.tokenizer
+        count = min(count, len(dataset))
+        for index in np.linspace(0, len(dataset) - 1, num=count, dtype=np.int64):
+            batch = dataset.batch(index[None], 0, index[None])
+            masked, targets = batch.tokens[0, :SAMPLE_TOKENS], batch.targets[0, :SAMPLE_TOKENS]
+            complete = torch.where(targets == IGNORE, masked, targets)
             texts = (
-                store.tokenizer.backend.decode(row.tolist(), skip_special_tokens=False)
-                for row in rows
+                tokenizer.backend.decode(
+                    row[complete != tokenizer.eos].tolist(), skip_special_tokens=False
+                )
+                for row in (masked, complete)
             )
-            yield dict(zip(("source", "target"), texts, strict=True))
+            yield EvalExample(*texts)
+
+
+class FillMasks(Answerer):
+    """Replace each <|mask|> of a text by its likeliest token."""
+
+    def __init__(self, context: int) -> None:
+        self.context = context
 
     @torch.inference_mode()
-    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[str]) -> list[str]:
-        """Each text with the likeliest token in each place of <|mask|>."""
-        found, device = [], model.embedding.weight.device
-        for text in texts:
+    def answer(self, model: Transformer, tokenizer: Tokenizer, inputs: list[str]) -> list[str]:
+        outputs, device = [], model.embedding.weight.device
+        for text in inputs:
             tokens = torch.tensor([masked_tokens(text, tokenizer)[: self.context]], device=device)
-            hidden = tokens == tokenizer.mask
-            tokens[hidden] = model.head(model(tokens)[hidden]).argmax(dim=-1)
-            found.append(tokenizer.decode(tokens[0].tolist()))
-        return found
+            is_masked = tokens == tokenizer.mask
+            tokens[is_masked] = model.head(model(tokens)[is_masked]).argmax(dim=-1)
+            outputs.append(tokenizer.decode(tokens[0].tolist()))
+        return outputs
+
+
+class Mlm(Task):
+    primary_metric = "loss"
+    higher_is_better = False
+    loss_baseline = "unigram model"
+
+    def __init__(self, config: schema.MlmConfig, model: schema.ModelConfig) -> None:
+        layout = MaskedStream(model.context, config)
+        super().__init__(config, model, layout, FillMasks(model.context))
 
     def loss_metrics(
         self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
@@ -70,12 +90,12 @@ class Mlm(Pretrain):
 
 
 def masked_tokens(text: str, tokenizer: Tokenizer) -> list[int]:
-    """Tokens of a text in which <|mask|> stands for what is to be guessed, a leading space of it included."""
-    carries_space = len(tokenizer.encode(" a")) == 1
+    """Encode a text with <|mask|> in it; a mask stands for a token with its leading space, if tokens have one."""
+    has_leading_space = len(tokenizer.encode(" a")) == 1
     tokens: list[int] = []
     for number, piece in enumerate(text.split(MASK)):
         if number:
-            if carries_space and tokens and tokens[-1:] == tokenizer.encode(" "):
+            if has_leading_space and tokens and tokens[-1:] == tokenizer.encode(" "):
                 tokens.pop()
             tokens.append(tokenizer.mask)
         tokens += tokenizer.encode(piece)

@@ -10,7 +10,7 @@ from gptexp.data.corpora import open_corpus
 from gptexp.data.splits import SPLITS
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.tasks import Task, make_task
+from gptexp.tasks.task import Task, make_task
 
 
 @dataclass
@@ -30,10 +30,10 @@ def prepare(config: Config, tokenizer: Path | None = None) -> TaskData:
     """
     task = make_task(config.task, config.model)
     cache = cache_folder(config)
-    corpus = open_corpus(config.data, task.fields, cache)
+    corpus = open_corpus(config.data, task.layout.fields, cache)
     given = Tokenizer.load(tokenizer) if tokenizer and config.init_digest else None
-    store = build_store(corpus, task, config.data, config.tokenizer, cache, given)
+    store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, given)
     for split in SPLITS:  # refuses one that is too short, before anything is trained
         if store.has(split):
-            task.sequences(store, split, config.seed if split == "train" else None)
+            task.layout.dataset(store, split, config.seed if split == "train" else None)
     return TaskData(task, store)

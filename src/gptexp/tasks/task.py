@@ -1,242 +1,113 @@
-"""The interface of a task. A new task is one file here, one dataclass in the schema and one YAML under conf/task."""
+"""A task is a layout, an answerer and metrics. Adding one: a file here, a settings class, a YAML file in conf/task."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, ClassVar
-
-import numpy as np
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from gptexp.config import schema
 from gptexp.config.targets import resolve
-from gptexp.data.corpora import Example
-from gptexp.data.datasets.prompt_completion import Examples
-from gptexp.data.datasets.windows import SequenceDataset
-from gptexp.data.permutation import feistel_permutation
-from gptexp.data.token_store import TokenizedExample, TokenStore
-from gptexp.data.tokenizers import Tokenizer
-from gptexp.errors import UserError
-from gptexp.generation.generator import Generator
-from gptexp.generation.prompt import Prompt
-from gptexp.model import Transformer
+from gptexp.data.token_store import TokenStore
 from gptexp.model.loss import LossCounts, LossSums
-from gptexp.sampling import Sampling
+from gptexp.tasks.answerer import Answerer
+from gptexp.tasks.layout import EvalExample, Layout
+from gptexp.tasks.metrics import Metric
+
+Value = TypeVar("Value")
 
 
-class Task(ABC):
-    """Encodes examples for the store, and scores what a model says."""
+class Task:
+    """A subclass is called with the settings of the task and of the model, and builds its layout and its answerer.
 
-    fields: ClassVar[
-        tuple[str, ...]
-    ]  # what it needs of an example; the last one is what is learned
-    stream: ClassVar[bool] = (
-        False  # True: windows of one long stream; False: one sequence an example
-    )
-    answers_are_scored: ClassVar[bool] = True  # False: its loss alone is
-    continues: ClassVar[bool] = False  # True: an answer goes on from its text
-    sampling: Sampling = Sampling()  # how an answer is chosen, where nothing else is said
-    headline: ClassVar[str]  # the metric that a table shows first
-    higher_is_better: ClassVar[bool] = True
-    baseline_name: ClassVar[str] = ""  # of what loss_metrics gives as baseline, in words
+    Without metrics, only the loss is measured, and outputs are computed for the samples alone.
+    """
 
-    def __init__(self, config: schema.TaskConfig, context: int) -> None:
-        self.config, self.context = config, context
+    metrics: tuple[Metric, ...] = ()
+    primary_metric: str = ""  # what tables show first; "": the first metric
+    higher_is_better: bool = True  # whether that holds for the primary metric
+    loss_baseline: str = ""  # describes the baseline that `loss_metrics` reports
 
-    @classmethod
-    def on(cls, model: schema.ModelConfig) -> "type[Task]":  # noqa: ARG003
-        """The class that does the task on this kind of model."""
-        return cls
-
-    @abstractmethod
-    def encode(
-        self, examples: list[Example], tokenizer: Tokenizer
-    ) -> list[TokenizedExample | None]:
-        """Token sequences of at most context + 1 tokens (of any length for a stream); None: of no use."""
-
-    @abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """What `encode` depends on: part of the store's fingerprint."""
-
-    @abstractmethod
-    def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
-        """The sequences of a split; `seed` where it is trained on, None for a fixed pass."""
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Longest answer of a task whose answers are generated."""
-        raise NotImplementedError
-
-    def read(self, given: str, tokenizer: Tokenizer) -> Any:
-        """What a command line's words ask: the text itself, or the file that they name.
-
-        Raises:
-            UserError: it is nothing that the task can answer.
-        """
-        return given
-
-    def prompt(self, asked: Any, tokenizer: Tokenizer) -> Prompt:
-        """Return the prompt that makes the model answer what `read` returned."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def held_out(self, store: TokenStore, split: str, count: int) -> Iterator[dict[str, Any]]:
-        """Up to `count` held-out examples as {"source", "target"}; 0: all. Both are texts, or media."""
-
-    def judge(self, store: TokenStore, examples: list[dict[str, Any]]) -> dict[str, float]:
-        """Prepare what the scores of held-out examples need beside the answers, and measure that itself."""
-        return {}
+    def __init__(
+        self,
+        config: schema.TaskConfig,
+        model: schema.ModelConfig,
+        layout: Layout,
+        answerer: Answerer,
+    ) -> None:
+        self.config, self.context = config, model.context
+        self.layout, self.answerer = layout, answerer
+        if not self.primary_metric:
+            self.primary_metric = self.metrics[0].name
+            self.higher_is_better = self.metrics[0].higher_is_better
 
     def loss_metrics(
         self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
     ) -> dict[str, float]:
-        """Metrics that follow from the losses over all of a split."""
+        """Return the metrics that follow from the losses over a whole split."""
         return {"loss": float(losses.mean(counts))}
 
-    def answers(self, model: Transformer, tokenizer: Tokenizer, texts: list[Any]) -> list[Any]:
-        """What the model says to each."""
-        prompts = [self.prompt(text, tokenizer) for text in texts]
-        distinct = list(dict.fromkeys(prompts))  # copies of a prompt would get different answers
-        seeds = self.sampling.seeds(1) * len(distinct)  # an answer depends on its prompt alone
-        rows = Generator(model, tokenizer.eos).generate(
-            distinct, self.max_new_tokens, self.sampling, seeds=seeds
-        )
-        answers = dict(zip(distinct, map(tokenizer.decode, rows), strict=True))
-        return [answers[prompt] for prompt in prompts]
+    def prepare_metrics(self, store: TokenStore, examples: list[EvalExample]) -> dict[str, float]:
+        """Set up the metrics for these examples, and return figures about that setup."""
+        return _merge(metric.prepare(store, examples) for metric in self.metrics)
 
-    def sample(self, example: dict[str, Any], output: Any) -> dict[str, Any]:
-        """What is shown of an answer: texts, and media."""
-        return {"input": example["source"], "reference": example["target"], "output": output}
+    def score_each(self, outputs: list[Any], examples: list[EvalExample]) -> dict[str, list[float]]:
+        """Return a value for each output, under the name of each metric whose result is their mean."""
+        return _merge(metric.score_each(outputs, examples) for metric in self.metrics)
 
-    def score(self, outputs: list[Any], examples: list[dict[str, Any]]) -> dict[str, float]:
-        """Metrics over all answers."""
+    def score_all(self, outputs: list[Any], examples: list[EvalExample]) -> dict[str, float]:
+        """Return the metrics that are computed over all outputs together."""
+        return _merge(metric.score_all(outputs, examples) for metric in self.metrics)
+
+    def score(self, outputs: list[Any], examples: list[EvalExample]) -> dict[str, float]:
+        """Return all metrics."""
         return means(self.score_each(outputs, examples)) | self.score_all(outputs, examples)
 
-    def score_each(
-        self, outputs: list[Any], examples: list[dict[str, Any]]
-    ) -> dict[str, list[float]]:
-        """Of the metrics that are means over the answers: the value of each answer."""
-        return {}
+    def baselines(self, examples: list[EvalExample]) -> dict[str, list[Any]]:
+        """Return the outputs of naive methods that use no model, under a description of each method."""
+        return _merge(metric.baselines(examples) for metric in self.metrics)
 
-    def score_all(self, outputs: list[Any], examples: list[dict[str, Any]]) -> dict[str, float]:
-        """The metrics that are not."""
-        return {}
+    def strongest_baseline(self, examples: list[EvalExample]) -> tuple[str, dict[str, float]]:
+        """Return a description and the metrics of the baseline that is best by the primary metric; ("", {}): none."""
+        scores = {
+            description: self.score(outputs, examples)
+            for description, outputs in self.baselines(examples).items()
+        }
+        if not scores:
+            return "", {}
+        primary, sign = self.primary_metric, 1 if self.higher_is_better else -1
+        if any(primary not in values for values in scores.values()):  # it follows from the loss
+            primary, sign = self.metrics[0].name, 1 if self.metrics[0].higher_is_better else -1
+        best = max(scores, key=lambda description: sign * scores[description][primary])
+        return best, scores[best]
 
-    def baselines(self, examples: list[dict[str, Any]]) -> dict[str, list[Any]]:
-        """Answers that need no model; by what they are, in words."""
-        raise NotImplementedError
+    def sample(self, example: EvalExample, output: Any) -> dict[str, Any]:
+        """Return the texts and media of an answer that a run keeps and shows."""
+        return {"input": example.input, "reference": example.reference, "output": output}
 
     def remarks(
         self, metrics: dict[str, float], split: str, baseline: str, init: str | None
     ) -> list[str]:
-        """What a reader of the figures should know."""
-        name = f"{split}/{self.headline}"
-        if name not in metrics:
+        """Return sentences that a reader of the metrics should know.
+
+        Args:
+            baseline: a description of the baseline that the model is compared with; "": there is none.
+            init: the weights that training started from; None: random ones.
+        """
+        model = metrics.get(f"{split}/{self.primary_metric}")
+        naive = metrics.get(f"{split}/baseline/{self.primary_metric}")
+        if model is None or naive is None:
             return []
-        better = metrics[name] < metrics[f"{split}/baseline/{self.headline}"]
-        if self.higher_is_better:
-            better = metrics[name] > metrics[f"{split}/baseline/{self.headline}"]
-        verdict = "better than" if better else "NOT better than"
-        return [f"by {self.headline} the model is {verdict} the baseline ({baseline})"]
+        is_better = model > naive if self.higher_is_better else model < naive
+        verdict = "better than" if is_better else "NOT better than"
+        return [f"by {self.primary_metric} the model is {verdict} the baseline ({baseline})"]
+
+
+def _merge(parts: Iterable[dict[str, Value]]) -> dict[str, Value]:
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def means(scores: dict[str, list[float]]) -> dict[str, float]:
     return {name: sum(values) / len(values) for name, values in scores.items()}
 
 
-def sample_examples(store: TokenStore, split: str, count: int) -> Iterator[dict[str, Any]]:
-    """`count` examples of a held-out split as they were read, drawn from all of it; 0: all."""
-    total = store.meta["splits"][split]["sequences"]
-    count = min(count or total, total)
-    chosen = set(feistel_permutation(np.arange(count), total, seed=0, epoch=0).tolist())
-    for number, example in enumerate(store.examples(split)):
-        if number in chosen:
-            yield example
-
-
-class TextToText(Task):
-    """source <sep> target <eos>, loss on the target: what summarize, translate and extract share."""
-
-    fields = ("source", "target")
-    config: schema.TextToTextConfig
-
-    def __init__(self, config: schema.TextToTextConfig, context: int) -> None:
-        super().__init__(config, context)
-        if config.num_beams > 1 and config.mbr_samples > 1:
-            raise UserError(
-                f"task.num_beams={config.num_beams} searches, task.mbr_samples={config.mbr_samples} "
-                f"draws: one of them must be 1"
-            )
-        self.sampling = Sampling(
-            config.temperature if config.mbr_samples > 1 else 0.0,
-            num_beams=config.num_beams,
-            length_penalty=config.length_penalty if config.num_beams > 1 else 1.0,
-            mbr_samples=config.mbr_samples,
-            no_repeat_ngram=config.no_repeat_ngram,
-        )
-        self.source_room = context - 1 - config.max_target_tokens
-        if self.source_room < 1:
-            raise UserError(
-                f"task.max_target_tokens={config.max_target_tokens} leaves no room for a source in "
-                f"model.context={context}"
-            )
-
-    @property
-    def max_new_tokens(self) -> int:
-        return self.config.max_target_tokens
-
-    def settings(self) -> dict[str, Any]:
-        return {
-            "layout": "source sep target eos",
-            "source": self.source_room,
-            "target": self.config.max_target_tokens,
-            "loss_on_prompt": self.config.loss_on_prompt,
-        }
-
-    def encode(
-        self, examples: list[Example], tokenizer: Tokenizer
-    ) -> list[TokenizedExample | None]:
-        sources, targets = (
-            tokenizer.encode_batch([example.fields[name] for example in examples])
-            for name in self.fields
-        )
-        return [self._sequence(s, t, tokenizer) for s, t in zip(sources, targets, strict=True)]
-
-    def _sequence(
-        self, source: list[int], target: list[int], tokenizer: Tokenizer
-    ) -> TokenizedExample:
-        given = self._given(source, tokenizer)
-        said = [*target[: self.config.max_target_tokens], tokenizer.eos]
-        targets = len(given) - 1 + len(said) if self.config.loss_on_prompt else len(said)
-        return TokenizedExample(given + said, prefix=len(given), targets=targets)
-
-    def _given(self, source: list[int], tokenizer: Tokenizer) -> list[int]:
-        return [*source[: self.source_room], tokenizer.sep]
-
-    def prompt(self, text: str, tokenizer: Tokenizer) -> Prompt:
-        return Prompt(tuple(self._given(tokenizer.encode(text), tokenizer)))
-
-    def sequences(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
-        return Examples(store, split, self.config.loss_on_prompt)
-
-    def remarks(
-        self, metrics: dict[str, float], split: str, baseline: str, init: str | None
-    ) -> list[str]:
-        said = super().remarks(metrics, split, baseline, init)
-        if said and "NOT" in said[0] and init is None:
-            said.append(
-                "it started from random weights: train longer (trainer.max_steps), or pretrain first "
-                "(task=pretrain with the same model) and add init=RUN to this command"
-            )
-        if said and self.sampling.mbr_samples > 1:
-            said.append(
-                f"an answer is the one of {self.sampling.mbr_samples} drawn ones that most others resemble"
-            )
-        return said
-
-    def held_out(self, store: TokenStore, split: str, count: int) -> Iterator[dict[str, str]]:
-        for example in sample_examples(store, split, count):
-            yield {"source": example[self.fields[0]], "target": example[self.fields[1]]}
-
-
 def make_task(config: schema.TaskConfig, model: schema.ModelConfig) -> Task:
-    """Build the task that the config names."""
-    return resolve(config.target).on(model)(config, model.context)
+    """Build the task that the settings name, for a model with these settings."""
+    return resolve(config.target)(config, model)

@@ -17,8 +17,8 @@ from gptexp.distributed.devices import autocast
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.model import Transformer
 from gptexp.model.loss import LossCounts, LossSums
-from gptexp.tasks import Task
-from gptexp.tasks.task import means
+from gptexp.tasks.layout import EvalExample
+from gptexp.tasks.task import Task, means
 
 BATCH, TOKENS = 32, 1 << 14  # computed at once: at most so many sequences, and about so many tokens
 ALONE = ProcessGroup()
@@ -54,22 +54,21 @@ def evaluate(
     """
     losses = _losses(model, task, store, split, precision, process_group)
     metrics = task.loss_metrics(store, split, *losses)
-    count = task.config.test_examples if task.answers_are_scored else task.config.samples
-    examples = list(task.held_out(store, split, count)) if count or task.answers_are_scored else []
-    metrics |= task.judge(store, examples) if task.answers_are_scored else {}
+    count = task.config.test_examples if task.metrics else task.config.samples
+    examples: list[EvalExample] = []
+    if count or task.metrics:
+        examples = list(task.layout.eval_examples(store, split, count))
+    metrics |= task.prepare_metrics(store, examples)
     outputs = answers(
-        model, task, store.tokenizer, [example["source"] for example in examples], process_group
+        model, task, store.tokenizer, [example.input for example in examples], process_group
     )
-    baseline = task.baseline_name
-    if task.answers_are_scored:
+    baseline = task.loss_baseline
+    if task.metrics:
         each = task.score_each(outputs, examples)
         metrics |= means(each) | interval(each) | task.score_all(outputs, examples)
-        naive = {
-            name: task.score(said, examples) for name, said in task.baselines(examples).items()
-        }
-        sign = 1 if task.higher_is_better else -1
-        baseline = max(naive, key=lambda name: sign * naive[name][task.headline])
-        metrics |= {f"baseline/{name}": value for name, value in naive[baseline].items()}
+        strongest, naive = task.strongest_baseline(examples)
+        baseline = baseline or strongest
+        metrics |= {f"baseline/{name}": value for name, value in naive.items()}
     pairs = zip(examples, outputs, strict=True)
     samples = [task.sample(*pair) for pair in islice(pairs, task.config.samples)]
     prefix = PREFIX.get(split, split)
@@ -102,7 +101,9 @@ def answers(
 
     def said(number: int) -> dict[int, Any]:
         chosen = [texts[i] for i in groups[number]]
-        return dict(zip(groups[number], task.answers(model, tokenizer, chosen), strict=True))
+        return dict(
+            zip(groups[number], task.answerer.answer(model, tokenizer, chosen), strict=True)
+        )
 
     found = {
         i: text
@@ -124,7 +125,7 @@ def _losses(
     """Losses summed over a split in float64, and the counts to divide them by."""
     device = model.embedding.weight.device
     model.eval()
-    batches = HeldOutDataset(task.sequences(store, split, None), batch_size(task.context))
+    batches = HeldOutDataset(task.layout.dataset(store, split, None), batch_size(task.context))
 
     def losses(number: int) -> tuple[LossSums, LossCounts]:
         batch = batches[number].to(device)

@@ -162,10 +162,10 @@ def held_out_batch(module: Module) -> int:
 
 
 def _sequences(config: Config, prepared: TaskData) -> tuple[Any, Any]:
-    task, store = prepared.task, prepared.store
+    layout, store = prepared.task.layout, prepared.store
     return (
-        task.sequences(store, "train", config.seed),
-        task.sequences(store, "val", None) if store.has("val") else None,
+        layout.dataset(store, "train", config.seed),
+        layout.dataset(store, "val", None) if store.has("val") else None,
     )
 
 
@@ -238,7 +238,7 @@ def _report(
         parameters=sum(p.numel() for p in model.parameters()),
         precision=lightning_precision(config.trainer.precision, device),
         evaluated=best.name,
-        primary_metric=f"{splits[-1] if splits else 'test'}/{prepared.task.headline}",
+        primary_metric=f"{splits[-1] if splits else 'test'}/{prepared.task.primary_metric}",
         metrics=metrics,
         remarks=prepared.task.remarks(
             metrics, splits[-1], found[0].baseline, config.init or config.resume

@@ -46,7 +46,7 @@ def replay(folder: RunFolder) -> Replay:
     device = devices.pick_device(config.trainer.accelerator)
     model, _ = load_run(folder, f"step-{step:06d}")
     model.to(device).train()
-    sequences = prepared.task.sequences(prepared.store, "train", config.seed)
+    sequences = prepared.task.layout.dataset(prepared.store, "train", config.seed)
     batch = StepIndexedDataset(sequences, config.seed, config.trainer.global_batch_size, 0, 1)[
         step
     ].to(device)

@@ -13,7 +13,7 @@ def masked(tiny, text_file):
             "task=mlm", "tokenizer.vocab_size=300", "data=files", f"data.path={text_file}", *more
         )
         prepared = prepare(config)
-        return prepared.task.sequences(prepared.store, "train", 1), prepared.store.tokenizer
+        return prepared.task.layout.dataset(prepared.store, "train", 1), prepared.store.tokenizer
 
     return build
 

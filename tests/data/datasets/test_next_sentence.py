@@ -35,7 +35,7 @@ def names(prepared, part) -> set[str]:
 
 
 def test_a_negative_comes_from_another_document_of_about_the_same_length(prepared):
-    pairs = prepared.task.sequences(prepared.store, "train", 1)
+    pairs = prepared.task.layout.dataset(prepared.store, "train", 1)
     found = [pairs.pair(index, epoch) for epoch in range(3) for index in range(len(pairs))]
     for first, second, label in found:
         assert (names(prepared, first) == names(prepared, second)) == (label == FOLLOWS)
@@ -49,7 +49,7 @@ def test_a_negative_comes_from_another_document_of_about_the_same_length(prepare
 
 
 def test_pairs_change_with_the_epoch_and_with_nothing_else(prepared):
-    pairs = prepared.task.sequences(prepared.store, "train", 1)
+    pairs = prepared.task.layout.dataset(prepared.store, "train", 1)
     some = np.arange(20)
     one, again, later = (pairs.batch(some, epoch, some) for epoch in (0, 0, 1))
     assert one.tokens.equal(again.tokens)
@@ -58,13 +58,13 @@ def test_pairs_change_with_the_epoch_and_with_nothing_else(prepared):
 
 
 def test_a_rank_without_sequences_gives_no_labels(prepared):
-    pairs = prepared.task.sequences(prepared.store, "val", None)
+    pairs = prepared.task.layout.dataset(prepared.store, "val", None)
     last = HeldOutDataset(pairs, 1, rank=len(pairs), ranks=len(pairs) + 1)[0]
     assert (last.labels == IGNORE).all()
 
 
 def test_what_cannot_be_cut_in_two_is_left_out(prepared):
-    encoded = prepared.task.encode(
+    encoded = prepared.task.layout.encode(
         [type("E", (), {"fields": {"text": "Short. Text."}})], prepared.store.tokenizer
     )
     assert encoded == [None]

@@ -93,11 +93,10 @@ class FilesConfig(DataConfig):
         self.test_path = absolute_path(self.test_path, "data.test_path")
 
 
-@register
 @dataclass
-class HubConfig(DataConfig):
-    kind: str = "hub"
-    target = "gptexp.data.corpora.hub:Hub"
+class HubDatasetConfig(DataConfig):
+    """Settings that hub and hub_images share."""
+
     name: str = setting(MISSING, "data set name on the hub, or a folder written by save_to_disk")
     config: str | None = setting(None, "configuration of that data set")
     fields: dict[str, str] = setting({}, "our name of a field to its name in the data set")
@@ -105,9 +104,23 @@ class HubConfig(DataConfig):
 
 @register
 @dataclass
+class HubConfig(HubDatasetConfig):
+    kind: str = "hub"
+    target = "gptexp.data.corpora.hub:Hub"
+
+
+@register
+@dataclass
+class HubImagesConfig(HubDatasetConfig):
+    kind: str = "hub_images"
+    target = "gptexp.tasks.vision.hub_images:HubImages"
+
+
+@register
+@dataclass
 class ScenesConfig(GeneratedConfig):
     kind: str = "scenes"
-    target = "gptexp.data.corpora.scenes:Scenes"
+    target = "gptexp.tasks.vision.scenes:Scenes"
     level: str = setting(
         "one",
         "one: an object and its position; mixed: also relations and numbers; video: clips",
@@ -120,7 +133,7 @@ class ScenesConfig(GeneratedConfig):
 @dataclass
 class SpokenConfig(GeneratedConfig):
     kind: str = "spoken"
-    target = "gptexp.data.corpora.spoken:Spoken"
+    target = "gptexp.tasks.speech.spoken:Spoken"
     content: str = setting("numbers", "what is spoken", choices=("numbers", "dates"))
     voices: list[str] = setting(
         ["en-us", "en-us+f2", "en+m3"], "voices of espeak-ng, used in turns"
@@ -153,14 +166,14 @@ class MediaTableConfig(DataConfig):
 @dataclass
 class ImagesConfig(MediaTableConfig):
     kind: str = "images"
-    target = "gptexp.data.corpora.images:Images"
+    target = "gptexp.tasks.vision.images:Images"
 
 
 @register
 @dataclass
 class RecordingsConfig(MediaTableConfig):
     kind: str = "recordings"
-    target = "gptexp.data.corpora.recordings:Recordings"
+    target = "gptexp.tasks.speech.recordings:Recordings"
 
 
 def absolute_path(path: Any, key: str) -> Any:

@@ -58,9 +58,6 @@ class PretrainConfig(TaskConfig):
         minimum=0,
         maximum=1,
     )
-    renamed: float = setting(
-        0.0, "fraction of those documents in which entity names are swapped", minimum=0, maximum=1
-    )
     max_new_tokens: int = setting(64, "length of the samples in tokens", minimum=1)
 
 
@@ -160,7 +157,7 @@ class BertConfig(MaskedLMConfig):
 @dataclass
 class CaptionConfig(TaskConfig):
     kind: str = "caption"
-    target = "gptexp.tasks.caption:Caption"
+    target = "gptexp.tasks.vision.caption:Caption"
     archs = ("prefix", "decoder")
     image_size: int = setting(32, "height and width to which a picture is scaled", minimum=4)
     patch_size: int = setting(
@@ -179,7 +176,7 @@ class CaptionConfig(TaskConfig):
 @dataclass
 class SpeakConfig(TaskConfig):
     kind: str = "speak"
-    target = "gptexp.tasks.speak:Speak"
+    target = "gptexp.tasks.speech.speak:Speak"
     archs = ("prefix", "decoder")
     predicts_features = True
     feature_bins = 16  # of dMel

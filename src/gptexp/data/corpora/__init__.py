@@ -1,26 +1,36 @@
-"""One source of examples a file: pydocs, cldr, files, hub, scenes, spoken, images, recordings."""
+"""Corpora, one source a file. speech/ and vision/ under tasks/ have more."""
 
 from pathlib import Path
 
 from gptexp.config import schema
+from gptexp.config.registry import schemas
 from gptexp.config.targets import resolve
-from gptexp.data.corpora.corpus import SUGGESTED_SOURCES, Corpus, Example
+from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.errors import UserError
 
 __all__ = ["Corpus", "Example", "open_corpus"]
 
 
 def open_corpus(config: schema.DataConfig, fields: tuple[str, ...], cache: Path) -> Corpus:
-    """The corpus that the config names, giving examples with `fields`: the class that is called as its settings are.
+    """Open the corpus that the settings name, with examples that have `fields`.
 
     Raises:
-        UserError: the source is missing or unreadable, or it does not have these fields.
+        UserError: the source is missing or unreadable, or does not have these fields.
     """
     corpus: type[Corpus] = resolve(config.target)
     if fields not in corpus.supported_fields:
-        given = ", or ".join(" with ".join(names) for names in corpus.supported_fields)
-        where = f": {SUGGESTED_SOURCES[fields]}" if fields in SUGGESTED_SOURCES else ""
+        supported = ", or ".join(" with ".join(names) for names in corpus.supported_fields)
         raise UserError(
-            f"data={config.kind} gives {given}; this task needs {' with '.join(fields)}{where}"
+            f"data={config.kind} gives {supported}; this task needs {' with '.join(fields)}: "
+            f"{' or '.join(_sources_with(fields)) or 'no data source has that'}"
         )
     return corpus(config, fields, cache)  # type: ignore[call-arg]
+
+
+def _sources_with(fields: tuple[str, ...]) -> list[str]:
+    sources = schemas("data").items()
+    return sorted(
+        f"data={kind}"
+        for kind, settings in sources
+        if fields in resolve(settings.target).supported_fields
+    )

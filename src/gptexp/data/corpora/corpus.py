@@ -1,4 +1,4 @@
-"""What a corpus is: examples with named text fields, in an order that never changes, and a fingerprint."""
+"""A corpus is a sequence of examples with named text fields, in an order that never changes, and a description."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -9,12 +9,8 @@ from numpy.typing import NDArray
 
 from gptexp.errors import UserError, nearest
 
-TEXTS = (("text",), ("source", "target"), ("source", "terms"))
-SUGGESTED_SOURCES = {
-    ("caption",): "data=images, data=hub or data=scenes",
-    ("voice", "text"): "data=recordings or data=spoken",
-}
-SPLIT_NAMES = {
+TEXT_FIELDS = (("text",), ("source", "target"), ("source", "terms"))
+SPLIT_NAMES = {  # names that data sets use, and ours
     "train": "train",
     "validation": "val",
     "valid": "val",
@@ -27,19 +23,17 @@ SPLIT_NAMES = {
 
 @dataclass(slots=True)
 class Example:
-    fields: dict[str, str]  # such as {"text": ...} or {"source": ..., "target": ...}
-    split: str | None = (
-        None  # one of splits.SPLITS where the source says so; None: assigned by content
-    )
-    ends_document: bool = True  # False: the next example goes on with the same document
+    fields: dict[str, str]  # for example {"text": ...} or {"source": ..., "target": ...}
+    split: str | None = None  # one of splits.SPLITS; None: assigned by content
+    ends_document: bool = True  # False: the next example continues the same document
     media: Callable[[], NDArray] | None = (
-        None  # reads a picture's frames or a sound's samples, as in media.py
+        None  # reads the frames of an image or the samples of audio
     )
-    group: str | None = None  # which it is: several captions can be about one
+    group: str | None = None  # examples of one group stay in one split; None: see `group_key`
 
     @property
     def group_key(self) -> str:
-        """What examples may have in common only on one side of a split: a picture, a source, a text to be spoken."""
+        """The group of the example: examples with the same key must not be separated by the split."""
         return (
             self.group
             or self.fields.get("source")
@@ -49,32 +43,31 @@ class Example:
 
 
 class Corpus(ABC):
-    """Examples can be read any number of times, one at a time, in the same order."""
+    """Examples that can be read any number of times, one at a time, in the same order.
 
-    supported_fields: ClassVar[tuple[tuple[str, ...], ...]] = (
-        TEXTS  # fields that a task can ask it for
-    )
-    has_fixed_splits: ClassVar[bool] = (
-        False  # True: of every example, so that nothing is left to assign
-    )
+    A subclass is called with the settings, the fields that the task needs, and the cache folder.
+    """
+
+    supported_fields: ClassVar[tuple[tuple[str, ...], ...]] = TEXT_FIELDS  # that a task can need
+    has_fixed_splits: ClassVar[bool] = False  # True: every example names its split
 
     @abstractmethod
     def __iter__(self) -> Iterator[Example]: ...
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """What is read: names, versions, hashes, licences. Goes into data.json; the fingerprint is its hash."""
+        """Return names, versions, hashes and licences as JSON values: data.json, and the key of the token store."""
 
 
 def check_field_names(names: dict[str, str], allowed: tuple[str, ...]) -> None:
-    """Refuse a name for a field that is not there.
+    """Check the keys of data.fields.
 
     Raises:
-        UserError: `names` has such a field.
+        UserError: a key is not a field that this task and this source have.
     """
-    if unused := sorted(set(names) - set(allowed)):
+    if unknown := sorted(set(names) - set(allowed)):
         raise UserError(
-            f"data.fields.{unused[0]}: this task has no such field.{nearest(unused[0], allowed)} It has: "
+            f"data.fields.{unknown[0]}: this task has no such field.{nearest(unknown[0], allowed)} It has: "
             f"{', '.join(allowed)}"
         )
 
@@ -82,39 +75,35 @@ def check_field_names(names: dict[str, str], allowed: tuple[str, ...]) -> None:
 def select_fields(
     record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str], where: str
 ) -> dict[str, str]:
-    """Our `fields` out of a record of the user's, whose own names for them are in `names`.
+    """Read our `fields` from a record, in which a field is called `names[field]`, or as ours where `names` lacks it.
 
-    A list of strings is joined for a source or for terms, and its first item is taken for a target or a caption.
+    A list of strings is joined for a source or terms; its first item is taken for a target or a caption.
 
     Raises:
-        UserError: a field is missing, or is neither text, number nor list of texts.
+        UserError: a field is missing, or is not a text, a number or a list of texts.
     """
-    picked = {}
+    selected = {}
     for field in fields:
-        theirs = names.get(field, field)
-        if theirs not in record:
+        name = names.get(field, field)
+        if name not in record:
             raise UserError(
-                f"{where}: no field '{theirs}'. It has: {', '.join(map(str, record)) or 'nothing'}. "
+                f"{where}: no field '{name}'. It has: {', '.join(map(str, record)) or 'nothing'}. "
                 f"Name the right one with data.fields.{field}=..."
             )
-        value = record[theirs]
-        value = None if value != value else value  # NaN, as which tables read what is missing
+        value = record[name]
+        value = None if value != value else value  # NaN: tables read an empty cell as NaN
         if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            value = (
-                value[0]
-                if field in ("target", "caption")
-                else ("; " if field == "terms" else " ").join(value)
-            )
+            separator = "; " if field == "terms" else " "
+            value = value[0] if field in ("target", "caption") else separator.join(value)
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise UserError(
-                f"{where}: field '{theirs}' holds {_shown(value)}; text or a list of texts is needed"
+                f"{where}: field '{name}' holds {_shorten(value)}; text or a list of texts is needed"
             )
-        picked[field] = (
-            str(value).encode("utf8", "replace").decode()
-        )  # half a surrogate pair is not text
-    return picked
+        # Half of a surrogate pair cannot be written as UTF-8.
+        selected[field] = str(value).encode("utf8", "replace").decode()
+    return selected
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -102,7 +102,7 @@ class Files(Corpus):
                     )
                 yield from self._pieces(file)
             else:
-                for where, record in RECORDS[ending](file, self.config.encoding):
+                for where, record in RECORD_READERS[ending](file, self.config.encoding):
                     yield Example(select_fields(record, self.fields, self.config.fields, where))
 
     def _pieces(self, file: Path) -> Iterator[Example]:
@@ -189,8 +189,8 @@ def _parquet(file: Path, _: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 Reader = Callable[[Path, str], Iterator[tuple[str, dict[str, Any]]]]
 TEXT = (".txt", ".md")
-RECORDS: dict[str, Reader] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-KNOWN = (*TEXT, *RECORDS)
+RECORD_READERS: dict[str, Reader] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+KNOWN = (*TEXT, *RECORD_READERS)
 
 
 def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:

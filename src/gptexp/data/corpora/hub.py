@@ -1,49 +1,41 @@
-"""Anything that datasets.load_dataset takes, of texts or pictures: a name on the hub, or a local folder."""
+"""Texts of anything that datasets.load_dataset takes: a name on the hub, or a local folder."""
 
-import io
 import sys
 from collections.abc import Iterator
-from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.data.corpora.corpus import (
     SPLIT_NAMES,
-    TEXTS,
     Corpus,
     Example,
     check_field_names,
     select_fields,
 )
-from gptexp.data.media import Picture
 from gptexp.errors import UserError
 from gptexp.network import hub_is_reachable
 
 
 class Hub(Corpus):
-    supported_fields = (*TEXTS, ("caption",))
+    media_fields: tuple[str, ...] = ()  # columns with media that data.fields can name
 
-    def __init__(self, config: schema.HubConfig, fields: tuple[str, ...], cache: Path) -> None:
+    def __init__(
+        self, config: schema.HubDatasetConfig, fields: tuple[str, ...], cache: Path
+    ) -> None:
         self.config, self.fields = config, fields
-        self.has_pictures = fields == ("caption",)
-        check_field_names(config.fields, (*fields, "image") if self.has_pictures else fields)
-        self.image = config.fields.get("image", "image")
-        self.parts = _load(config)
-        if self.has_pictures:
-            self.parts = {name: self._undecoded(name, part) for name, part in self.parts.items()}
+        check_field_names(config.fields, (*fields, *self.media_fields))
+        self.parts = load_parts(config)
 
     def describe(self) -> dict[str, Any]:
-        prints = {name: [part._fingerprint, part.num_rows] for name, part in self.parts.items()}
+        fingerprints = {
+            name: [part._fingerprint, part.num_rows] for name, part in self.parts.items()
+        }
         licences = {name: part.info.license or "not stated" for name, part in self.parts.items()}
         return {
             "source": self.config.name,
             "config": self.config.config,
-            "parts": prints,
+            "parts": fingerprints,
             "licence": licences,
             "fields": dict(self.config.fields),
         }
@@ -52,40 +44,20 @@ class Hub(Corpus):
         for name, part in self.parts.items():
             split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
             for number, record in enumerate(part, 1):
-                where = f"{self.config.name}, {name}, row {number}"
-                example = Example(
-                    select_fields(_flat(record), self.fields, self.config.fields, where), split
-                )
-                if self.has_pictures:
-                    stored = record[self.image]
-                    if not stored:
-                        raise UserError(f"{where}: has no picture")
-                    example.media = partial(_picture, stored, where)
-                    example.group = (
-                        sha256(stored["bytes"]).hexdigest() if stored["bytes"] else stored["path"]
-                    )
-                yield example
+                yield self.example(record, split, f"{self.config.name}, {name}, row {number}")
 
-    def _undecoded(self, name: str, part: Any) -> Any:
-        """The part with pictures as bytes, which are decoded one at a time."""
-        import datasets
-
-        if not isinstance(part.features.get(self.image), datasets.Image):
-            raise UserError(
-                f"{self.config.name}, {name}: no pictures in field '{self.image}'. It has: {', '.join(part.features)}. "
-                f"Name the right one with data.fields.image=..."
-            )
-        return part.cast_column(self.image, datasets.Image(decode=False))
+    def example(self, record: dict[str, Any], split: str | None, where: str) -> Example:
+        """Return the example of a row."""
+        fields = select_fields(_flatten(record), self.fields, self.config.fields, where)
+        return Example(fields, split)
 
 
-def _picture(stored: dict[str, Any], where: str) -> NDArray[np.uint8]:
-    try:
-        return Picture.of(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"]).frames
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+def load_parts(config: schema.HubDatasetConfig) -> dict[str, Any]:
+    """Load the splits of a data set that have a known name, `train` among them.
 
-
-def _load(config: schema.HubConfig) -> dict[str, Any]:
+    Raises:
+        UserError: the data set cannot be loaded, or has no split `train`.
+    """
     import datasets
 
     folder = Path(config.name).expanduser()
@@ -94,11 +66,10 @@ def _load(config: schema.HubConfig) -> dict[str, Any]:
             loaded = datasets.load_from_disk(str(folder))
         else:
             if not folder.exists() and not hub_is_reachable():
-                datasets.config.HF_HUB_OFFLINE = (
-                    True  # what is in the local cache still loads, at once
-                )
+                # Data sets in the local cache still load, and the others are refused at once.
+                datasets.config.HF_HUB_OFFLINE = True
             loaded = datasets.load_dataset(config.name, config.config)
-    except Exception as error:  # the library raises a dozen kinds; each of them means that the name cannot be loaded
+    except Exception as error:  # the library raises a dozen kinds of errors for a wrong name
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"data.name={config.name}: cannot be loaded ({reason}). Give a data set's name on the hub "
@@ -116,8 +87,8 @@ def _load(config: schema.HubConfig) -> dict[str, Any]:
     return known
 
 
-def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    """{"translation": {"en": ..}} also as {"translation.en": ..}, which data.fields can name."""
+def _flatten(record: dict[str, Any]) -> dict[str, Any]:
+    """Add {"translation.en": ..} for {"translation": {"en": ..}}, so that data.fields can name it."""
     inner = {
         f"{key}.{name}": value
         for key, group in record.items()

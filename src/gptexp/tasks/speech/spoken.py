@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.data.corpora.corpus import Corpus, Example
-from gptexp.data.media import RATE, Sound
 from gptexp.errors import UserError
+from gptexp.tasks.speech.audio import RATE, Audio
 
 MONTHS = (
     "January",
@@ -143,7 +143,7 @@ class _Espeak:
         self.library.espeak_SetSynthCallback(receive)
 
     def say(self, voice: str, text: str) -> NDArray[np.int16]:
-        """Samples [N], as all our sound is.
+        """Samples [N], as all our audio is.
 
         Raises:
             UserError: there is no such voice.
@@ -167,4 +167,4 @@ class _Espeak:
         )
         self.library.espeak_Synchronize()
         samples = np.concatenate(self.parts).astype(np.float32) / 32768
-        return Sound.of(soxr.resample(samples, self.rate, RATE)).samples
+        return Audio.read(soxr.resample(samples, self.rate, RATE)).samples

@@ -1,8 +1,8 @@
-"""The user's own pictures or recordings: files, and a table (CSV, JSONL, Parquet) of their names and texts.
+"""Images or recordings of the user's own: files, and a table (CSV, JSONL, Parquet) of their names and texts.
 
-A table says for each file what is to be learned with it: `image` and `caption`, or `audio`, `text` and perhaps `voice`.
-Columns that are called otherwise are named with data.fields. A column `split` says train, val, test or unseen, for data
-in which equal texts belong to several splits. A picture may be a clip, a GIF for instance.
+The table has a column for the file (`image` or `audio`) and a column for each field of the task: `caption`, or `text`
+and perhaps `voice`. data.fields names columns that are called otherwise. A column `split` says train, val, test or
+unseen, for data in which equal texts belong to several splits. An image can be a clip, for example a GIF.
 """
 
 import hashlib
@@ -22,24 +22,25 @@ from gptexp.data.corpora.corpus import (
     check_field_names,
     select_fields,
 )
-from gptexp.data.corpora.files import RECORDS, extension
+from gptexp.data.corpora.files import RECORD_READERS, extension
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256
 
 
-class Table(Corpus):
-    media: ClassVar[str]  # the field that names a file
+class MediaTable(Corpus):
+    media_field: ClassVar[str]  # the field that names a file
+    groups_by_file: ClassVar[bool] = False  # True: the examples of one file stay in one split
 
     def __init__(
         self, config: schema.MediaTableConfig, fields: tuple[str, ...], cache: Path
     ) -> None:
         self.config, self.fields, self.cache = config, fields, cache
-        check_field_names(config.fields, (self.media, *fields, "split"))
-        self.file = _table(Path(config.path))
+        check_field_names(config.fields, (self.media_field, *fields, "split"))
+        self.file = _find_table(Path(config.path))
 
     @abstractmethod
     def read(self, path: Path) -> NDArray:
-        """A file's content, as media.py has it."""
+        """Read the frames of an image or the samples of audio."""
 
     def describe(self) -> dict[str, Any]:
         records = list(self._records())
@@ -66,48 +67,47 @@ class Table(Corpus):
                 raise UserError(
                     f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}"
                 )
-            fields = select_fields(record, self.fields, self.config.fields, where)
             path = self._path(where, record)
-            group = str(path) if self.media == "image" else None
             yield Example(
-                fields, split and SPLIT_NAMES[split], media=partial(self.read, path), group=group
+                select_fields(record, self.fields, self.config.fields, where),
+                SPLIT_NAMES[split] if split else None,
+                media=partial(self.read, path),
+                group=str(path) if self.groups_by_file else None,
             )
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Where they stand, and the rows of the table; a voice that no column tells is none."""
-        missing = (
-            {"voice": ""} if "voice" in self.fields and "voice" not in self.config.fields else {}
-        )
-        for where, record in RECORDS[extension(self.file)](self.file, self.config.encoding):
-            yield where, missing | record
+        """Yield where a row stands, and the row; without a column `voice`, the voice is "" in all."""
+        defaults = {}
+        if "voice" in self.fields and "voice" not in self.config.fields:
+            defaults["voice"] = ""
+        for where, record in RECORD_READERS[extension(self.file)](self.file, self.config.encoding):
+            yield where, defaults | record
 
     def _path(self, where: str, record: dict[str, Any]) -> Path:
-        """Where a file is: beside the table, or anywhere by an absolute path."""
-        path = (
-            self.file.parent
-            / select_fields(record, (self.media,), self.config.fields, where)[self.media]
-        )
+        """Return the path of a row's file, which is relative to the table's folder, or absolute."""
+        name = select_fields(record, (self.media_field,), self.config.fields, where)
+        path = self.file.parent / name[self.media_field]
         if not path.is_file():
             raise UserError(f"{where}: there is no file {path}")
         return path
 
 
-def _table(path: Path) -> Path:
-    """The table itself, or the one in a folder.
+def _find_table(path: Path) -> Path:
+    """Return the table itself, or the only table of a folder.
 
     Raises:
         UserError: there is none, or there are several.
     """
-    if path.is_file() and extension(path) in RECORDS:
+    if path.is_file() and extension(path) in RECORD_READERS:
         return path
     if not path.is_dir():
         raise UserError(
-            f"data.path={path}: give a table ({', '.join(RECORDS)}), or a folder that has one in it"
+            f"data.path={path}: give a table ({', '.join(RECORD_READERS)}), or a folder that has one in it"
         )
-    found = sorted(file for file in path.iterdir() if extension(file) in RECORDS)
-    if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
+    tables = sorted(file for file in path.iterdir() if extension(file) in RECORD_READERS)
+    if len(tables) != 1:
+        names = ", ".join(file.name for file in tables) or "none"
         raise UserError(
             f"data.path={path}: one table of files and texts is needed in it, there are: {names}"
         )
-    return found[0]
+    return tables[0]

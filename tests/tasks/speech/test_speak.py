@@ -9,13 +9,13 @@ from conftest import TRAIN
 
 from gptexp import GPT, generate
 from gptexp.config import compose
-from gptexp.data import spectra
-from gptexp.data.datasets.prompt_completion import GOES_ON, STOPS
-from gptexp.data.media import RATE, Sound
 from gptexp.errors import UserError
 from gptexp.run import run
-from gptexp.tasks import recognizer, speak
 from gptexp.tasks.prepare import prepare
+from gptexp.tasks.speech import recognizer, spectrogram
+from gptexp.tasks.speech.audio import RATE, Audio
+from gptexp.tasks.speech.dataset import CONTINUE, STOP
+from gptexp.tasks.speech.metrics import distortion
 
 SMALL = [
     "task=speak",
@@ -48,19 +48,19 @@ def tone(hertz, seconds=0.5, rate=RATE):
 
 
 def test_sound_survives_its_levels():
-    there = Sound.of(np.concatenate([tone(300), tone(900), tone(2000)]))
-    back = spectra.to_sound(spectra.from_levels(spectra.levels(spectra.log_mel(there))))
+    there = Audio.read(np.concatenate([tone(300), tone(900), tone(2000)]))
+    back = spectrogram.requantize(there)
     assert abs(back.seconds - there.seconds) < 0.03
-    assert speak.distortion(there, there) == 0
-    other = Sound.of(np.concatenate([tone(2000), tone(300), tone(900)]))
-    assert speak.distortion(back, there) < speak.distortion(other, there)
+    assert distortion(there, there) == 0
+    other = Audio.read(np.concatenate([tone(2000), tone(300), tone(900)]))
+    assert distortion(back, there) < distortion(other, there)
 
 
 def test_a_slower_sound_is_near_and_the_path_is_the_cheapest():
     rng = np.random.default_rng(0)
-    once = Sound.of(rng.normal(size=4000).astype(np.float32) * 0.2)
-    slower = Sound.of(np.repeat(once.floats, 2))
-    first, second = spectra.cepstra(once), spectra.cepstra(slower)
+    once = Audio.read(rng.normal(size=4000).astype(np.float32) * 0.2)
+    slower = Audio.read(np.repeat(once.floats, 2))
+    first, second = spectrogram.mfcc(once), spectrogram.mfcc(slower)
     cost = np.full((len(first) + 1, len(second) + 1), np.inf)
     cost[0, 0] = 0
     for i, one in enumerate(first):
@@ -68,18 +68,18 @@ def test_a_slower_sound_is_near_and_the_path_is_the_cheapest():
             apart = np.sqrt(2 * np.square(one - other).sum()) * 10 / np.log(10)
             cost[i + 1, j + 1] = apart + min(cost[i, j], cost[i, j + 1], cost[i + 1, j])
     expected = cost[-1, -1] / max(len(first), len(second))
-    assert speak.distortion(once, slower) == pytest.approx(expected, rel=1e-4)
+    assert distortion(once, slower) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_frames_of_a_sound_are_learned_each_from_those_before():
     prepared = prepare(compose.compose_config(SMALL))
     task, store = prepared.task, prepared.store
-    learned = task.sequences(store, "train", 1)
+    learned = task.layout.dataset(store, "train", 1)
     batch = learned.batch(np.arange(5), 0, np.arange(5))
     rows = store.index("train")["rows"][:5]
     assert (batch.tokens < 0).sum(dim=1).tolist() == rows.tolist()
-    assert (batch.targets == GOES_ON).sum(dim=1).tolist() == rows.tolist()
-    assert (batch.targets == STOPS).sum(dim=1).tolist() == [1] * 5
+    assert (batch.targets == CONTINUE).sum(dim=1).tolist() == rows.tolist()
+    assert (batch.targets == STOP).sum(dim=1).tolist() == [1] * 5
     assert batch.counts.targets == int((batch.targets >= 0).sum())
     assert not batch.masked_rows.equal(learned.batch(np.arange(5), 1, np.arange(5)).masked_rows)
     part = learned.batch(
@@ -87,7 +87,8 @@ def test_the_frames_of_a_sound_are_learned_each_from_those_before():
     ).masked_rows  # the same whatever stands beside it
     assert batch.masked_rows[1:3, : part.shape[1]].equal(part)
     assert (
-        task.sequences(store, "val", None).batch(np.arange(2), 0, np.arange(2)).masked_rows is None
+        task.layout.dataset(store, "val", None).batch(np.arange(2), 0, np.arange(2)).masked_rows
+        is None
     )
     again = prepare(
         compose.compose_config([*SMALL, "task.frames_per_step=2", "model.context=256"])
@@ -108,7 +109,7 @@ def test_a_text_is_spoken_to_a_file(monkeypatch, capsys):
         "test/baseline/distortion",
     } <= set(metrics)
     sample = folder.samples()[0]
-    assert Sound.of(folder.path / sample["reference"]).seconds > 0.3
+    assert Audio.read(folder.path / sample["reference"]).seconds > 0.3
     assert (folder.path / sample["spectrograms"]).is_file()
     monkeypatch.setattr(
         "sys.argv", ["generate", str(folder.path), "four hundred", "--out", "said.flac"]
@@ -153,7 +154,7 @@ def test_the_users_own_recordings(own_folder):
     given = ["data=recordings", "data.path=table.csv"]
     folder = run(compose.compose_config([*words, *given, *TRAIN]))
     assert folder.read_record("data")["corpus"]["voices"] == ["ann", "bob"]
-    assert 0.25 < Sound.of(own_folder / "1.flac").seconds < 0.35
+    assert 0.25 < Audio.read(own_folder / "1.flac").seconds < 0.35
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_the_users_own_recordings(own_folder):
     [
         (np.zeros(8000, np.float32), "is silent"),
         (np.zeros(0, np.float32), "is empty"),
-        (None, "no sound, or damaged"),
+        (None, "not audio, or damaged"),
     ],
 )
 def test_sound_that_cannot_be_learned_from(samples, said, own_folder):

@@ -9,11 +9,11 @@ from PIL import Image
 
 from gptexp import GPT, generate
 from gptexp.config import compose
-from gptexp.data.media import Picture
 from gptexp.errors import UserError
 from gptexp.run import run
-from gptexp.tasks import make_task
 from gptexp.tasks.prepare import prepare
+from gptexp.tasks.task import make_task
+from gptexp.tasks.vision.image_clip import ImageClip
 
 SMALL = [
     "task=caption",
@@ -42,7 +42,7 @@ def test_a_drawing_is_cut_into_patches_that_stand_before_its_caption(words, posi
     config = compose.compose_config([*SMALL, "model.context=128", *words])
     prepared = prepare(config)
     task, store = prepared.task, prepared.store
-    batch = task.sequences(store, "train", 1).batch(np.arange(4), 0, np.arange(4))
+    batch = task.layout.dataset(store, "train", 1).batch(np.arange(4), 0, np.arange(4))
     assert (batch.tokens < 0).sum(dim=1).tolist() == [positions] * 4
     assert (batch.tokens[:, :positions] < 0).all()
     assert batch.prefix.tolist() == [positions + 1] * 4
@@ -50,8 +50,8 @@ def test_a_drawing_is_cut_into_patches_that_stand_before_its_caption(words, posi
     assert len(said) == int(store.index("train")["targets"][0])
     captions = {example["caption"] for example in store.examples("test")}
     assert captions.isdisjoint(example["caption"] for example in store.examples("val"))
-    picture = next(task.held_out(store, "unseen", 1))["source"]
-    rows = task.features(picture)
+    picture = next(task.layout.eval_examples(store, "unseen", 1)).input
+    rows = task.layout.patches(picture)
     if positions == 16:  # the second patch is the second of the first row
         assert np.array_equal(rows[1].reshape(8, 8, 3), picture.frames[0, :8, 8:16])
 
@@ -62,7 +62,7 @@ def test_a_picture_is_captioned_by_every_door(own_folder, monkeypatch, capsys):
         folder.result()["metrics"]
     )
     kept = folder.path / folder.samples()[0]["input"]
-    assert Picture.of(kept).frames.shape == (1, 32, 32, 3)
+    assert ImageClip.read(kept).frames.shape == (1, 32, 32, 3)
 
     monkeypatch.setattr("sys.argv", ["generate", str(folder.path), str(kept)])
     capsys.readouterr()
@@ -92,7 +92,7 @@ def test_the_users_own_pictures(own_folder):
             0, 20, (1, 1, 3), dtype=np.uint8
         )
         suffix = ("png", "jpg", "gif")[number // 3 % 3]
-        Picture(frame[None]).save(own_folder / f"{number}.{suffix}")
+        ImageClip(frame[None]).save(own_folder / f"{number}.{suffix}")
         rows.append({"file": f"{number}.{suffix}", "title": f"a {name} picture number {number}"})
     (own_folder / "titles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = [word for word in SMALL if not word.startswith("data.")]
@@ -107,7 +107,7 @@ def test_the_users_own_pictures(own_folder):
     assert metrics["test/word_accuracy"] > metrics["test/baseline/word_accuracy"] + 0.05
     (own_folder / "7.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     (own_folder / "titles.jsonl").write_text(json.dumps({"file": "7.jpg", "title": "x"}) + "\n")
-    with pytest.raises(UserError, match=r"7\.jpg: is no picture, or damaged"):
+    with pytest.raises(UserError, match=r"7\.jpg: is not an image, or damaged"):
         run(compose.compose_config([*words, *given, *TRAIN]))
     (own_folder / "titles.jsonl").write_text(json.dumps({"file": "no.png", "title": "x"}) + "\n")
     with pytest.raises(UserError, match="line 1: there is no file"):
@@ -124,10 +124,15 @@ def test_a_data_set_with_a_column_of_pictures(own_folder):
     features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string")})
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(own_folder / "hub")
     words = [word for word in SMALL if not word.startswith("data.")]
-    given = ["data=hub", "data.name=hub", "data.fields.caption=text", "data.test_fraction=0.2"]
+    given = [
+        "data=hub_images",
+        "data.name=hub",
+        "data.fields.caption=text",
+        "data.test_fraction=0.2",
+    ]
     store = prepare(compose.compose_config([*words, *given, "data.fields.image=picture"])).store
     assert next(store.examples("test"))["media"].shape == (1, 12, 9, 3)
-    with pytest.raises(UserError, match="no pictures in field 'text'"):
+    with pytest.raises(UserError, match="no images in field 'text'"):
         prepare(compose.compose_config([*words, *given, "data.fields.image=text"]))
 
 
@@ -140,7 +145,7 @@ def test_a_data_set_with_a_column_of_pictures(own_folder):
             "must be a multiple of task.frames_per_patch",
         ),
         (["model.context=20"], "too short for 16 patches"),
-        (["data=cldr"], "this task needs caption"),
+        (["data=cldr"], "needs caption: data=hub_images or data=images or data=scenes"),
     ],
 )
 def test_settings_that_do_not_fit_together(words, said):
@@ -151,16 +156,16 @@ def test_settings_that_do_not_fit_together(words, said):
 
 
 @pytest.mark.parametrize("given", ["nothing.png", "text.txt", 3, np.zeros((4, 4), np.uint8)])
-def test_what_is_no_picture(given, own_folder):
+def test_anything_but_an_image_is_refused(given, own_folder):
     (own_folder / "text.txt").write_text("words")
-    with pytest.raises(UserError, match="picture"):
-        Picture.of(given)
+    with pytest.raises(UserError, match="image"):
+        ImageClip.read(given)
 
 
 def test_a_clip_keeps_its_frames(own_folder):
     frames = np.stack([np.full((8, 8, 3), value, np.uint8) for value in (0, 80, 160, 240)])
-    Picture(frames).save(own_folder / "clip.gif")
-    read = Picture.of(own_folder / "clip.gif")
+    ImageClip(frames).save(own_folder / "clip.gif")
+    read = ImageClip.read(own_folder / "clip.gif")
     assert len(read) == 4
     assert np.abs(read.frames.astype(int) - frames).max() < 8
     assert read.resize_square(8, 2)[:, 0, 0, 0].tolist() == read.frames[[0, 3], 0, 0, 0].tolist()
@@ -168,4 +173,4 @@ def test_a_clip_keeps_its_frames(own_folder):
         compose.compose_config(["task=caption", "model=nano"]).task,
         compose.compose_config(["model=nano"]).model,
     )
-    assert task.features(read).shape == (16, 192)
+    assert task.layout.patches(read).shape == (16, 192)

@@ -1,0 +1,130 @@
+"""A layout turns examples into token sequences, and inputs into the prompts that training has shown the model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gptexp.data.corpora import Example
+from gptexp.data.datasets.prompt_completion import Examples
+from gptexp.data.datasets.windows import SequenceDataset
+from gptexp.data.permutation import feistel_permutation
+from gptexp.data.token_store import TokenizedExample, TokenStore
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.errors import UserError
+from gptexp.generation.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class EvalExample:
+    """A held-out example: the input that the model answers, and the reference that its output is compared with."""
+
+    input: Any
+    reference: Any
+
+
+class Layout(ABC):
+    fields: tuple[str, ...]  # the fields of an example that it reads; the last one is learned
+    stream: bool = False  # True: windows over one stream of documents, and outputs continue prompts
+
+    @abstractmethod
+    def encode(
+        self, examples: list[Example], tokenizer: Tokenizer
+    ) -> list[TokenizedExample | None]:
+        """Return a sequence of at most context + 1 tokens for each example (of any length for a stream).
+
+        None stands for an example that the task cannot use.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """Return all that `encode` depends on, as JSON values: the token store is keyed by it."""
+
+    @abstractmethod
+    def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
+        """Open the sequences of a split: in the order of `seed` for training, None for a fixed pass."""
+
+    @abstractmethod
+    def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
+        """Yield up to `count` held-out examples, or all of them where it is 0."""
+
+    def parse_prompt(self, text: Any, tokenizer: Tokenizer) -> Any:
+        """Turn the prompt of a command line or of Python into an input: the text itself, or the file that it names.
+
+        Raises:
+            UserError: the task cannot answer it.
+        """
+        return text
+
+    def prompt(self, input: Any, tokenizer: Tokenizer) -> Prompt:
+        """Return the prompt that the model continues to answer an input."""
+        raise NotImplementedError(f"{type(self).__name__} has no prompts")
+
+
+class PromptCompletion(Layout):
+    """source <sep> target <eos>: the loss is on the target, or on both."""
+
+    def __init__(
+        self,
+        context: int,
+        max_target_tokens: int,
+        loss_on_prompt: bool = False,
+        fields: tuple[str, str] = ("source", "target"),
+    ) -> None:
+        self.fields, self.loss_on_prompt = fields, loss_on_prompt
+        self.max_target_tokens = max_target_tokens
+        self.max_source_tokens = context - 1 - max_target_tokens
+        if self.max_source_tokens < 1:
+            raise UserError(
+                f"task.max_target_tokens={max_target_tokens} leaves no room for a source in "
+                f"model.context={context}"
+            )
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {
+            "layout": "source sep target eos",
+            "source": self.max_source_tokens,
+            "target": self.max_target_tokens,
+            "loss_on_prompt": self.loss_on_prompt,
+        }
+
+    def encode(
+        self, examples: list[Example], tokenizer: Tokenizer
+    ) -> list[TokenizedExample | None]:
+        sources, targets = (
+            tokenizer.encode_batch([example.fields[name] for example in examples])
+            for name in self.fields
+        )
+        return [self._sequence(s, t, tokenizer) for s, t in zip(sources, targets, strict=True)]
+
+    def _sequence(
+        self, source: list[int], target: list[int], tokenizer: Tokenizer
+    ) -> TokenizedExample:
+        prompt = [*source[: self.max_source_tokens], tokenizer.sep]
+        completion = [*target[: self.max_target_tokens], tokenizer.eos]
+        targets = len(completion)
+        if self.loss_on_prompt:
+            targets += len(prompt) - 1
+        return TokenizedExample(prompt + completion, prefix=len(prompt), targets=targets)
+
+    def prompt(self, input: str, tokenizer: Tokenizer) -> Prompt:
+        return Prompt((*tokenizer.encode(input)[: self.max_source_tokens], tokenizer.sep))
+
+    def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
+        return Examples(store, split, self.loss_on_prompt)
+
+    def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
+        for example in sample_examples(store, split, count):
+            yield EvalExample(example[self.fields[0]], example[self.fields[1]])
+
+
+def sample_examples(store: TokenStore, split: str, count: int) -> Iterator[dict[str, Any]]:
+    """Yield the raw fields of `count` examples drawn from a whole held-out split, or of all where it is 0."""
+    total = store.meta["splits"][split]["sequences"]
+    count = min(count or total, total)
+    sampled = set(feistel_permutation(np.arange(count), total, seed=0, epoch=0).tolist())
+    for number, example in enumerate(store.examples(split)):
+        if number in sampled:
+            yield example

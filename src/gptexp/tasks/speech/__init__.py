@@ -1,0 +1,1 @@
+"""Text to speech: a task, its corpora, and audio as values."""

@@ -1,0 +1,17 @@
+"""Recordings of the user's own, with the text that is spoken in each and perhaps the name of its voice."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gptexp.data.corpora.media_table import MediaTable
+from gptexp.tasks.speech.audio import Audio
+
+
+class Recordings(MediaTable):
+    media_field = "audio"
+    supported_fields = (("voice", "text"),)
+
+    def read(self, path: Path) -> NDArray[np.int16]:
+        return Audio.read(path).samples

@@ -1,0 +1,1 @@
+"""Captions of images and clips: a task, its corpora, and images as values."""
