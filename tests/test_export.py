@@ -112,14 +112,16 @@ def test_an_exported_encoder_guesses_hidden_tokens_in_transformers(
 
 
 def test_a_folder_of_others_is_left_alone_and_a_disagreement_leaves_nothing(
-    trained, verb, monkeypatch
+    trained, verb, monkeypatch, own_folder
 ):
     folder = trained()
     (full := folder.path.parent / "full").mkdir()
     (full / "mine").write_text("mine")
     code, message = verb(export, "latest", full)
     assert code == 2
-    assert f"{full}: has files that an export does not write (mine)" in message
+    assert f"{full}: has files that gptexp has not exported (mine)" in message
+    llama(own_folder / "llama")
+    assert "not exported (config.json, " in verb(export, "latest", "llama")[1]
     assert verb(export, "latest", full / "mine")[1].endswith("mine: is a file; name a folder\n")
     before = set(Path().iterdir())
     with monkeypatch.context() as patch:

@@ -159,15 +159,18 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
 
 
 def _check_is_replaceable(folder: Path) -> None:
-    """Refuse a folder with files that are not an export's own: it would be replaced as a whole."""
+    """Refuse a folder with files of other origin: an export replaces the folder as a whole."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise UserError(f"{folder}: is a file; name a folder")
-    others = sorted({path.name for path in folder.iterdir()} - EXPORTED_FILES)
+    names = {path.name for path in folder.iterdir()}
+    config = folder / "config.json"
+    is_export = config.is_file() and '"gptexp_task"' in config.read_text("utf8", "replace")
+    others = sorted(names - EXPORTED_FILES if is_export else names)
     if others:
         raise UserError(
-            f"{folder}: has files that an export does not write ({', '.join(others[:3])}); name a new folder, "
+            f"{folder}: has files that gptexp has not exported ({', '.join(others[:3])}); name a new folder, "
             f"or remove them"
         )
 

@@ -40,8 +40,8 @@ def build_model(config: schema.Config, num_tokens: int) -> Transformer:
         raise UserError(
             f"model.vocab_size={model.vocab_size}: the tokenizer has {num_tokens} tokens; give at least that many rows"
         )
-    fields = {name: getattr(model, name) for name in SHARED_FIELDS}
-    fields |= {
+    values = {name: getattr(model, name) for name in SHARED_FIELDS}
+    values |= {
         "vocab_size": model.vocab_size or num_tokens,
         "rope_scaling": tuple(sorted(model.rope_scaling.items())),
         "num_sequence_classes": task.num_sequence_classes,
@@ -50,7 +50,7 @@ def build_model(config: schema.Config, num_tokens: int) -> Transformer:
         "feature_bins": task.feature_bins,
         "predicts_features": task.predicts_features,
     }
-    return Transformer(TransformerConfig(**fields))
+    return Transformer(TransformerConfig(**values))
 
 
 def model_settings(config: TransformerConfig, num_tokens: int | None = None) -> dict[str, Any]:
