@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -148,6 +149,22 @@ def pairs_words(pairs_file: Path) -> list[str]:
 @pytest.fixture
 def translation(pairs_words: list[str]) -> Callable[..., Config]:
     return lambda *more: compose.compose_config([*pairs_words, *more])
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Run a verb as a command; return its output, or its exit code and message."""
+
+    def call(module: ModuleType, *words: Any) -> Any:
+        monkeypatch.setattr("sys.argv", [module.__name__, *map(str, words)])
+        capsys.readouterr()
+        try:
+            module.main()
+        except SystemExit as error:
+            return error.code, capsys.readouterr().err
+        return capsys.readouterr().out.rstrip("\n")
+
+    return call
 
 
 def command(*words: str, **environment: str) -> subprocess.Popen[str]:
