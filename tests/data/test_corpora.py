@@ -7,7 +7,7 @@ from gptexp.data.corpora.cldr import Cldr
 from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.docstrings import docstrings
 from gptexp.data.corpora.hub import Hub
-from gptexp.data.corpora.pydocs import Pydocs, summary_pair
+from gptexp.data.corpora.pydocs import Pydocs, dependencies, summary_pair
 from gptexp.data.duplicates import first_near_duplicates
 from gptexp.errors import UserError
 
@@ -97,6 +97,24 @@ def test_near_duplicates_point_to_the_first(tmp_path):
         "\n".join(f'def f{i}():\n    """Do it {i} times. {words}"""' for i in range(9))
     )
     assert first_near_duplicates(docstrings(tmp_path / "a.py")).tolist() == [0] * 9
+
+
+def test_dependencies_are_those_of_the_named_extras_that_are_installed(tmp_path, monkeypatch):
+    requires = {
+        "one": ["two", "four; extra == 'speech'", "five; extra == 'dev'", "missing"],
+        "two": ["three", "six; extra == 'speech'"],
+        **dict.fromkeys(("three", "four", "five", "six"), ()),
+    }
+    for name, lines in requires.items():
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        text = "".join(f"Requires-Dist: {line}\n" for line in lines)
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{text}"
+        )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert dependencies("one") == {"two", "three"}
+    assert dependencies("one", ("speech", "vision")) == {"two", "three", "four"}
 
 
 def test_a_package_that_is_not_installed_is_named():

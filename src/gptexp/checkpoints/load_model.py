@@ -117,8 +117,7 @@ def load_task_config(
     """
     if isinstance(source, RunFolder):
         config = source.config()
-        if isinstance(config.task, schema.SpeakConfig):
-            config.task.voices = source.read_record("data").get("corpus", {}).get("voices", [])
+        config.task.use_corpus(source.read_record("data").get("corpus", {}))
         return config.task, config.model
     task = source.task
     if task is None and model.config.arch != "decoder":

@@ -93,59 +93,14 @@ class FilesConfig(DataConfig):
         self.test_path = absolute_path(self.test_path, "data.test_path")
 
 
+@register
 @dataclass
-class HubDatasetConfig(DataConfig):
-    """Settings that hub and hub_images share."""
-
+class HubConfig(DataConfig):
+    kind: str = "hub"
+    target = "gptexp.data.corpora.hub:Hub"
     name: str = setting(MISSING, "data set name on the hub, or a folder written by save_to_disk")
     config: str | None = setting(None, "configuration of that data set")
     fields: dict[str, str] = setting({}, "our name of a field to its name in the data set")
-
-
-@register
-@dataclass
-class HubConfig(HubDatasetConfig):
-    kind: str = "hub"
-    target = "gptexp.data.corpora.hub:Hub"
-
-
-@register
-@dataclass
-class HubImagesConfig(HubDatasetConfig):
-    kind: str = "hub_images"
-    target = "gptexp.tasks.vision.hub_images:HubImages"
-
-
-@register
-@dataclass
-class ScenesConfig(GeneratedConfig):
-    kind: str = "scenes"
-    target = "gptexp.tasks.vision.scenes:Scenes"
-    level: str = setting(
-        "one",
-        "one: an object and its position; mixed: also relations and numbers; video: clips",
-        choices=("one", "mixed", "video"),
-    )
-    examples: int = setting(12000, "number of pictures, the unseen pairs included", minimum=100)
-
-
-@register
-@dataclass
-class SpokenConfig(GeneratedConfig):
-    kind: str = "spoken"
-    target = "gptexp.tasks.speech.spoken:Spoken"
-    content: str = setting("numbers", "what is spoken", choices=("numbers", "dates"))
-    voices: list[str] = setting(
-        ["en-us", "en-us+f2", "en+m3"], "voices of espeak-ng, used in turns"
-    )
-    examples: int = setting(4000, "number of texts, each spoken once", minimum=100)
-
-    def check(self, config: "Config") -> None:
-        super().check(config)
-        if not self.voices:
-            raise UserError(
-                "data.voices=[]: name a voice of espeak-ng, for example data.voices=[en-us,en+m3]"
-            )
 
 
 @dataclass
@@ -160,20 +115,6 @@ class MediaTableConfig(DataConfig):
 
     def resolve(self, config: "Config") -> None:
         self.path = absolute_path(self.path, "data.path")
-
-
-@register
-@dataclass
-class ImagesConfig(MediaTableConfig):
-    kind: str = "images"
-    target = "gptexp.tasks.vision.images:Images"
-
-
-@register
-@dataclass
-class RecordingsConfig(MediaTableConfig):
-    kind: str = "recordings"
-    target = "gptexp.tasks.speech.recordings:Recordings"
 
 
 def absolute_path(path: Any, key: str) -> Any:

@@ -1,15 +1,14 @@
 """Settings of the tasks."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import MISSING
 
 from gptexp.config.group import GroupConfig
 from gptexp.config.registry import register
-from gptexp.config.schema.data import SpokenConfig
 from gptexp.config.setting import setting
-from gptexp.errors import UserError, unknown
+from gptexp.errors import UserError
 
 if TYPE_CHECKING:
     from gptexp.config.schema import Config
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class TaskConfig(GroupConfig):
-    """Settings of every task. `target` is a Task, built with (config, context)."""
+    """Settings of every task. `target` is a Task, built with (config, model)."""
 
     config_group: ClassVar[str] = "task"
     kind: str = setting(MISSING, "which task: the task group's name")
@@ -35,6 +34,9 @@ class TaskConfig(GroupConfig):
     feature_size: ClassVar[int] = 0  # channels of a feature row: a patch of pixels, an audio frame
     feature_bins: ClassVar[int] = 256  # values of a channel
     predicts_features: ClassVar[bool] = False  # the answer consists of feature rows
+
+    def use_corpus(self, description: dict[str, Any]) -> None:
+        """Fill in the settings that follow from the data of a trained model, as its corpus describes it."""
 
     def check(self, config: "Config") -> None:
         if config.model.arch not in self.archs:
@@ -151,53 +153,3 @@ class BertConfig(MaskedLMConfig):
     kind: str = "bert"
     target = "gptexp.tasks.bert:Bert"
     num_sequence_classes = 2
-
-
-@register
-@dataclass
-class CaptionConfig(TaskConfig):
-    kind: str = "caption"
-    target = "gptexp.tasks.vision.caption:Caption"
-    archs = ("prefix", "decoder")
-    image_size: int = setting(32, "height and width to which a picture is scaled", minimum=4)
-    patch_size: int = setting(
-        8, "height and width of a patch, which is one position of the sequence", minimum=1
-    )
-    frames: int = setting(1, "frames of a clip, at equal distances in time", minimum=1)
-    frames_per_patch: int = setting(1, "frames that one patch spans", minimum=1)
-    max_target_tokens: int = setting(24, "longest caption in tokens", minimum=1)
-
-    @property
-    def feature_size(self) -> int:  # type: ignore[override]
-        return 3 * self.patch_size**2 * self.frames_per_patch
-
-
-@register
-@dataclass
-class SpeakConfig(TaskConfig):
-    kind: str = "speak"
-    target = "gptexp.tasks.speech.speak:Speak"
-    archs = ("prefix", "decoder")
-    predicts_features = True
-    feature_bins = 16  # of dMel
-    voice: str | None = setting(
-        None, "voice of texts that name none; null: the first of the data", affects_result=False
-    )
-    voices: list[str] = setting(
-        [],
-        "filled in where a trained model is loaded: the voices of its data",
-        affects_result=False,
-    )
-    frames_per_step: int = setting(
-        4, "frames of 12.5 ms that are one position of the sequence", minimum=1
-    )
-
-    @property
-    def feature_size(self) -> int:  # type: ignore[override]
-        return 40 * self.frames_per_step
-
-    def check(self, config: "Config") -> None:
-        super().check(config)
-        data = config.data
-        if isinstance(data, SpokenConfig) and self.voice and self.voice not in data.voices:
-            raise unknown("task.voice", self.voice, data.voices)

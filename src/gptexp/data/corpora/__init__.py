@@ -28,9 +28,11 @@ def open_corpus(config: schema.DataConfig, fields: tuple[str, ...], cache: Path)
 
 
 def _sources_with(fields: tuple[str, ...]) -> list[str]:
-    sources = schemas("data").items()
-    return sorted(
-        f"data={kind}"
-        for kind, settings in sources
-        if fields in resolve(settings.target).supported_fields
-    )
+    sources = []
+    for kind, settings in schemas("data").items():
+        try:
+            if fields in resolve(settings.target).supported_fields:
+                sources.append(f"data={kind}")
+        except (ImportError, UserError):  # its packages are not installed
+            continue
+    return sorted(sources)

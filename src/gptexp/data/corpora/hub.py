@@ -20,9 +20,7 @@ from gptexp.network import hub_is_reachable
 class Hub(Corpus):
     media_fields: tuple[str, ...] = ()  # columns with media that data.fields can name
 
-    def __init__(
-        self, config: schema.HubDatasetConfig, fields: tuple[str, ...], cache: Path
-    ) -> None:
+    def __init__(self, config: schema.HubConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields = config, fields
         check_field_names(config.fields, (*fields, *self.media_fields))
         self.parts = load_parts(config)
@@ -52,7 +50,7 @@ class Hub(Corpus):
         return Example(fields, split)
 
 
-def load_parts(config: schema.HubDatasetConfig) -> dict[str, Any]:
+def load_parts(config: schema.HubConfig) -> dict[str, Any]:
     """Load the splits of a data set that have a known name, `train` among them.
 
     Raises:

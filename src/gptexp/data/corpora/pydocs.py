@@ -38,6 +38,10 @@ SECTION = re.compile(
     r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)",
     re.M,
 )
+EXTRAS = (
+    "speech",
+    "vision",
+)  # of gptexp; their packages are part of `all` where they are installed
 VIEWS = {
     ("text",): "documents",
     ("source", "target"): "summaries",
@@ -179,7 +183,7 @@ def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
 
     Dependencies come first: of near-duplicates theirs is kept, whatever else is read.
     """
-    known = dependencies("gptexp") if "all" in packages else set()
+    known = dependencies("gptexp", EXTRAS) if "all" in packages else set()
     names = [*sorted(known), *sorted(set(map(_canonical, packages)) - known - {"all", "stdlib"})]
     sources = []
     if "all" in packages or "stdlib" in packages:
@@ -212,25 +216,27 @@ def _distribution(setting: str, name: str) -> metadata.Distribution:
         ) from None
 
 
-def dependencies(name: str) -> set[str]:
-    """Names of the installed distributions that `name` requires, directly or not, without its extras."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        asked = waiting.pop()
+def dependencies(name: str, extras: tuple[str, ...] = ()) -> set[str]:
+    """Return the installed distributions that `name` with these extras requires, directly or not."""
+    names: set[str] = set()
+    pending = [name]
+    while pending:
+        parent = pending.pop()
         try:
-            requires = metadata.requires(asked) or []
+            requires = metadata.requires(parent) or []
         except metadata.PackageNotFoundError:
-            found.discard(asked)
+            names.discard(parent)
             continue
-        for text in requires:
-            requirement = Requirement(text)
-            dependency = _canonical(requirement.name)
-            wanted = not requirement.marker or requirement.marker.evaluate({"extra": ""})
-            if wanted and dependency not in found:
-                found.add(dependency)
-                waiting.append(dependency)
-    return found
+        for requirement in map(Requirement, requires):
+            child = _canonical(requirement.name)
+            is_required = requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": extra})
+                for extra in ("", *(extras if parent == name else ()))
+            )
+            if is_required and child not in names:
+                names.add(child)
+                pending.append(child)
+    return names
 
 
 def _canonical(name: str) -> str:

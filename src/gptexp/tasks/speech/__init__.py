@@ -1,1 +1,5 @@
-"""Text to speech: a task, its corpora, and audio as values."""
+"""Text to speech, a plugin: importing it adds task=speak, data=spoken and data=recordings."""
+
+from gptexp.tasks.speech import settings
+
+__all__ = ["settings"]

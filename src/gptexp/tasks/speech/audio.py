@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.errors import UserError
+from gptexp.extras import require_extra
+from gptexp.tasks.speech.settings import MODULES
+
+require_extra("speech", MODULES)
 
 RATE = 16000  # samples a second of all audio
 

@@ -22,6 +22,7 @@ from gptexp.tasks.speech import spectrogram
 from gptexp.tasks.speech.audio import Audio
 from gptexp.tasks.speech.dataset import TextToSpeechDataset
 from gptexp.tasks.speech.metrics import SpeechQuality
+from gptexp.tasks.speech.settings import SpeakConfig
 from gptexp.tasks.task import Task
 
 SEPARATOR = "|"  # between the name of a voice and a text
@@ -46,7 +47,7 @@ class VoiceTextFrames(Layout):
 
     fields = ("voice", "text")
 
-    def __init__(self, config: schema.SpeakConfig, context: int) -> None:
+    def __init__(self, config: SpeakConfig, context: int) -> None:
         self.config, self.context = config, context
 
     def fingerprint(self) -> dict[str, Any]:
@@ -151,7 +152,7 @@ class SpeakTexts(Answerer):
 
 
 class Speak(Task):
-    def __init__(self, config: schema.SpeakConfig, model: schema.ModelConfig) -> None:
+    def __init__(self, config: SpeakConfig, model: schema.ModelConfig) -> None:
         self.metrics = (SpeechQuality(),)
         layout = VoiceTextFrames(config, model.context)
         super().__init__(config, model, layout, SpeakTexts(layout))

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gptexp.config import schema
 from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.errors import UserError
 from gptexp.tasks.speech.audio import RATE, Audio
+from gptexp.tasks.speech.settings import SpokenConfig
 
 MONTHS = (
     "January",
@@ -41,7 +41,7 @@ SYNCHRONOUS, UTF8 = 2, 1  # of espeak_Initialize's output, and of espeak_Synth's
 class Spoken(Corpus):
     supported_fields = (("voice", "text"),)
 
-    def __init__(self, config: schema.SpokenConfig, fields: tuple[str, ...], cache: Path) -> None:
+    def __init__(self, config: SpokenConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.cache = config, cache
 
     def describe(self) -> dict[str, Any]:

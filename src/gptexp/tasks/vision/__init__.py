@@ -1,1 +1,5 @@
-"""Captions of images and clips: a task, its corpora, and images as values."""
+"""Captions of images and clips, a plugin: importing it adds task=caption and data=scenes, images and hub_images."""
+
+from gptexp.tasks.vision import settings
+
+__all__ = ["settings"]

@@ -25,6 +25,7 @@ from gptexp.tasks.layout import EvalExample, Layout, sample_examples
 from gptexp.tasks.metrics import Bleu, Chrf, ExampleMetric
 from gptexp.tasks.task import Task
 from gptexp.tasks.vision.image_clip import ImageClip
+from gptexp.tasks.vision.settings import CaptionConfig
 
 
 class PatchesCaption(Layout):
@@ -32,7 +33,7 @@ class PatchesCaption(Layout):
 
     fields = ("caption",)
 
-    def __init__(self, config: schema.CaptionConfig, context: int) -> None:
+    def __init__(self, config: CaptionConfig, context: int) -> None:
         self.config = config
         size, patch = config.image_size, config.patch_size
         if size % patch:
@@ -119,7 +120,7 @@ class WordAccuracy(ExampleMetric):
 class Caption(Task):
     metrics = (CaptionMatch(), WordAccuracy(), Bleu("13a"), Chrf())
 
-    def __init__(self, config: schema.CaptionConfig, model: schema.ModelConfig) -> None:
+    def __init__(self, config: CaptionConfig, model: schema.ModelConfig) -> None:
         layout = PatchesCaption(config, model.context)
         super().__init__(config, model, layout, GenerateText(layout, config.max_target_tokens))
 

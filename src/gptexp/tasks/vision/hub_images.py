@@ -9,20 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gptexp.config import schema
 from gptexp.data.corpora.corpus import Example
 from gptexp.data.corpora.hub import Hub
 from gptexp.errors import UserError
 from gptexp.tasks.vision.image_clip import ImageClip
+from gptexp.tasks.vision.settings import HubImagesConfig
 
 
 class HubImages(Hub):
     supported_fields = (("caption",),)
     media_fields = ("image",)
 
-    def __init__(
-        self, config: schema.HubImagesConfig, fields: tuple[str, ...], cache: Path
-    ) -> None:
+    def __init__(self, config: HubImagesConfig, fields: tuple[str, ...], cache: Path) -> None:
         super().__init__(config, fields, cache)
         self.column = config.fields.get("image", "image")
         self.parts = {name: self._keep_encoded(name, part) for name, part in self.parts.items()}

@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.errors import UserError
+from gptexp.extras import require_extra
+from gptexp.tasks.vision.settings import MODULES
+
+require_extra("vision", MODULES)
 
 MAX_SIDE = 256  # pixels; larger images are scaled down
 MAX_FRAMES = 16  # of a clip, at equal distances of time

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gptexp.config import schema
 from gptexp.data.corpora.corpus import Corpus, Example
+from gptexp.tasks.vision.settings import ScenesConfig
 
 SIDE, FINER, FRAMES = (
     32,
@@ -74,7 +74,7 @@ class Thing:
 class Scenes(Corpus):
     supported_fields = (("caption",),)
 
-    def __init__(self, config: schema.ScenesConfig, fields: tuple[str, ...], cache: Path) -> None:
+    def __init__(self, config: ScenesConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config = config
 
     def describe(self) -> dict[str, Any]:
