@@ -33,6 +33,7 @@ KINDS = [
     {"arch": "encoder_decoder"},
     {**GPT2, "arch": "encoder_decoder", "position": "sinusoidal"},
 ]
+EXPERTS = {"experts": 4, "shared_experts": 1}
 
 
 def a_model(**switches) -> Transformer:

@@ -32,6 +32,12 @@ from gptexp.errors import UserError
         ),
         ("experiment=shakespeare data.path=x optim=adamw", "adamw_lr"),
         ("model.heads=3", "multiple of model.heads=3"),
+        ("model.experts=4 model.experts_per_token=5", "at most model.experts=4"),
+        ("model.experts=4 model.preset=gpt2", "add model.bias=false"),
+        (
+            "model.experts=4 optim=adamw init=base optim.lora_rank=8 optim.lora_targets=[up,key]",
+            "up of model.experts=4 cannot be adapted",
+        ),
         ("model.window=8 model.window_pattern=SX", "S (sliding window) and L"),
         ("trainer.devices=3", "multiple of trainer.devices"),
         ("data=files", "data.path must be given"),

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from models import KINDS, PROMPTS, a_model, generate
+from models import EXPERTS, KINDS, PROMPTS, a_model, generate
 
 from gptexp.generation.cpu.decoder import CpuDecoder
 from gptexp.generation.generator import Generator
@@ -26,7 +26,7 @@ def recomputed(model, prompt, count):
 
 
 @pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, EXPERTS])
 def test_cached_and_in_batches_is_recomputed_and_one_by_one(kind, fast, monkeypatch):
     if not fast:
         monkeypatch.setattr(CpuDecoder, "for_model", lambda *_: None)

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from models import GPT2, a_model
+from models import EXPERTS, GPT2, a_model
 from torch.nn import functional as F
 
 from gptexp.model import SequenceLayout
 
-MODELS = [{}, GPT2, {"feed_forward": "relu2", "tie_embeddings": False}]
+MODELS = [{}, GPT2, {"feed_forward": "relu2", "tie_embeddings": False}, EXPERTS]
 
 
 @pytest.mark.parametrize("switches", MODELS)
@@ -67,14 +67,16 @@ def test_the_loss_sums_over_targets_and_ignores_padding():
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-def test_recomputed_activations_give_the_same_gradients():
+@pytest.mark.parametrize("switches", [{}, EXPERTS])
+def test_recomputed_activations_give_the_same_gradients(switches):
     tokens, targets = torch.randint(50, (2, 12)), torch.randint(50, (2, 12))
     gradients = []
     for activation_checkpointing in (False, True):
-        model = a_model(dropout=0.1).train()
+        model = a_model(dropout=0.1, **switches).train()
         model.activation_checkpointing = activation_checkpointing
         torch.manual_seed(1)
-        model.loss(tokens, targets).targets.backward()
+        loss = model.loss(tokens, targets)
+        (loss.targets + loss.auxiliary).backward()
         gradients.append([p.grad for p in model.parameters()])
     for plain, again in zip(*gradients, strict=True):
         assert torch.equal(plain, again)

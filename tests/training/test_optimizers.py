@@ -44,10 +44,28 @@ def test_a_step_of_muon_does_not_depend_on_autocast_or_on_what_is_stacked(monkey
     torch.testing.assert_close(*made, atol=1e-6, rtol=0)
 
 
+def test_muon_takes_stacked_experts_one_by_one(monkeypatch):
+    monkeypatch.setattr(muon, "MAX_STACKED_ELEMENTS", 200)  # two experts at once
+    torch.manual_seed(0)
+    stacked = torch.nn.Parameter(torch.randn(5, 12, 8))
+    alone = [torch.nn.Parameter(matrix.clone()) for matrix in stacked.detach()]
+    for _ in range(3):
+        stacked.grad = torch.randn(5, 12, 8)
+        for weight, gradient in zip(alone, stacked.grad, strict=True):
+            weight.grad = gradient.clone()
+        for weights in ([stacked], alone):
+            optimizer = Muon(weights, 0.02, momentum=0.95, weight_decay=0.1, dtype=torch.float32)
+            optimizer.step()
+    torch.testing.assert_close(stacked, torch.stack(alone), atol=1e-6, rtol=0)
+
+
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest():
-    model = build_model(compose.compose_config(["model=nano"]), vocab_size=50)
+    config = compose.compose_config(["model=nano", "model.experts=4"])
+    model = build_model(config, 50)
     hidden_ones, adamw = build_optimizers(model, schema.MuonConfig(lr=0.02, adamw_lr=0.005))
-    hidden = {p for p in model.blocks.parameters() if p.ndim == 2}
+    named = model.blocks.named_parameters()
+    hidden = {p for name, p in named if p.ndim >= 2 and not name.endswith("router.weight")}
+    assert {p.ndim for p in hidden} == {2, 3}
     assert {p for group in hidden_ones.param_groups for p in group["params"]} == hidden
     rest = [p for group in adamw.param_groups for p in group["params"]]
     assert set(rest) == set(model.parameters()) - hidden

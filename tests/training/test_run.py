@@ -205,6 +205,17 @@ def test_two_sharded_processes_train_as_one(bf16_units, translation):
     assert len(list(two.checkpoint().glob("model*"))) == 2
 
 
+def test_experts_train_as_one_on_two_processes(translation):
+    experts = ["model.experts=4", "model.balance_loss=0.1", "optim=adamw"]
+    one = run(translation(*experts, "outputs=one", "trainer.micro_batch_size=2"))
+    for name, more in (
+        ("ddp", []),
+        ("fsdp", ["trainer.strategy=fsdp", "trainer.activation_checkpointing=true"]),
+    ):
+        two = run(translation(*experts, f"outputs={name}", "trainer.devices=2", *more))
+        assert_same_metrics(one, two, atol=1e-5)
+
+
 def test_torchrun_is_joined(pairs_words, translation):
     torchrun = [
         sys.executable,

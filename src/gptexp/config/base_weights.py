@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights" / "base"
 FREE = {
+    "balance_loss",
     "context",
     "dropout",
     "initialisation",

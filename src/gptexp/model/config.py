@@ -30,6 +30,12 @@ class TransformerConfig:
     tie_embeddings: bool = True
     rope_theta: float = 10000.0
     rope_scaling: tuple[tuple[str, float], ...] = ()  # of Llama 3, as sorted (name, value) pairs
+    experts: int = (
+        0  # feed-forward layers of a block that a router chooses from; 0: one, for every token
+    )
+    experts_per_token: int = 2  # those that a token is sent to
+    shared_experts: int = 0  # those that read every token
+    balance_loss: float = 0.001  # weight of the loss that keeps the load of the experts even
     window: int | None = None  # keys that a query sees in sliding-window layers, itself included
     window_pattern: str = "S"  # repeated over the layers: S slides, L sees the whole sequence
     initialisation: str = "zero"  # gpt2 | zero
@@ -51,6 +57,13 @@ class TransformerConfig:
                 f"window_pattern={self.window_pattern}: must consist of the letters S (sliding) and L "
                 "(the whole sequence), for example SSSL"
             )
+
+        if self.experts and not 2 <= self.experts_per_token <= self.experts:
+            raise ValueError(  # the weight of a single expert would be 1, and its router would not learn
+                f"experts_per_token={self.experts_per_token}: must be between 2 and experts={self.experts}"
+            )
+        if self.experts and self.bias:
+            raise ValueError(f"experts={self.experts} with bias=True: experts have no biases")
 
     @property
     def windows(self) -> tuple[int, ...]:

@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from gptexp.model.attention import EAGER_ATTENTION_MAX_SCORES
 from gptexp.model.config import TransformerConfig
 
-MAX_STACKED_ELEMENTS = (
-    1 << 26
-)  # numbers that Muon computes with at once, at most, where a matrix has not more
+MUON_STACK = 1 << 26  # MAX_STACKED_ELEMENTS of training/muon.py
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def memory(
         number = 2 if on_gpu or bf16 else 4
         state -= 4 * sum(count * rows * columns for (rows, columns), count in shapes.items())
         workspace = max(  # directions, their stack, two iterates and two products of them (training/muon.py)
-            min(count, max(1, MAX_STACKED_ELEMENTS // (rows * columns)))
+            min(count, max(1, MUON_STACK // (rows * columns)))
             * ((8 + 2 * number) * rows * columns + 2 * number * min(rows, columns) ** 2)
             for (rows, columns), count in shapes.items()
         )

@@ -8,6 +8,7 @@ Legend: B sequences, T tokens, S tokens of the source, C width, V vocabulary.
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,30 +18,12 @@ from torch.utils.checkpoint import checkpoint
 from gptexp.model.attention import Attention, AttentionContext, EncoderMemory, KVCache
 from gptexp.model.config import TransformerConfig
 from gptexp.model.features import GOES_ON, FeatureEmbedding, FeatureHead, unpad
+from gptexp.model.feed_forward import FeedForward
 from gptexp.model.loss import LossSums
 from gptexp.model.masks import SequenceLayout, layer_masks
+from gptexp.model.mixture_of_experts import ExpertLinear, MixtureOfExperts, balance_loss
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
-
-
-class FeedForward(nn.Module):
-    """Two layers with GELU (arXiv 1606.08415) or squared ReLU (2109.08668), or the gated SwiGLU (2002.05202)."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.kind = config.feed_forward
-        self.gate = (
-            nn.Linear(config.d_model, config.d_ff, config.bias) if self.kind == "swiglu" else None
-        )
-        self.up = nn.Linear(config.d_model, config.d_ff, config.bias)
-        self.down = nn.Linear(config.d_ff, config.d_model, config.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.gate is not None:
-            return self.down(F.silu(self.gate(x)) * self.up(x))
-        if self.kind == "gelu":
-            return self.down(F.gelu(self.up(x), approximate="tanh"))
-        return self.down(F.relu(self.up(x)).square())
 
 
 class Block(nn.Module):
@@ -64,7 +47,9 @@ class Block(nn.Module):
         self.cross_norm = norm(config) if has_cross_attention else None
         self.cross_attention = attention_class(config, layer) if has_cross_attention else None
         self.feed_forward_norm = norm(config)
-        self.feed_forward = feed_forward_class(config)
+        self.feed_forward = (
+            MixtureOfExperts(config) if config.experts else feed_forward_class(config)
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
@@ -184,11 +169,13 @@ class Transformer(nn.Module):
 
         The head is applied only where there is a target: a summary's loss does not pay for its document. An encoder
         with decoder reads the prefix with its encoder, and its decoder starts with the prefix's last token. Rows of
-        features that are predicted are their own targets, and `targets` says where one follows.
+        features that are predicted are their own targets, and `targets` says where one follows. In training, the
+        balance of experts is an auxiliary term.
         """
         memory = None
         if self.encoder is not None:
             assert prefix is not None
+            lengths = (tokens.shape[1] if lengths is None else lengths) - prefix + 1
             source, tokens, targets = split_source_and_target(tokens, targets, prefix)
             memory = self.encode(source, prefix)
         # Not self(...): under FSDP `loss` is the method that is entered from outside.
@@ -198,21 +185,37 @@ class Transformer(nn.Module):
         )
         valid = targets >= 0
         none = states.new_zeros((), dtype=torch.float32)
+        auxiliary = self._balance_loss(lengths, prefix) if self.config.experts else none
         if self.feature_head is not None:
             assert features is not None
             rows = unpad(features, (targets == GOES_ON).sum(dim=1))
             of_targets = self.feature_head.loss(states[valid], targets[valid], rows)
-            return LossSums(of_targets, none, none)
+            return LossSums(of_targets, none, auxiliary)
         logits = self.head(states[valid])  # [targets, V]
         of_targets = F.cross_entropy(logits.float(), targets[valid], reduction="sum")
         if self.class_head is None or labels is None:
-            return LossSums(of_targets, none, none)
+            return LossSums(of_targets, none, auxiliary)
         assert prefix is not None
         assert lengths is not None
         of_labels = F.cross_entropy(
             self.classify(states, prefix, lengths).float(), labels, reduction="sum"
         )
-        return LossSums(of_targets, of_labels, none)
+        return LossSums(of_targets, of_labels, auxiliary)
+
+    def _balance_loss(self, lengths: Tensor | None, source_lengths: Tensor | None) -> Tensor:
+        """Imbalance of the experts in the last pass, summed over layers and tokens; zero outside of training."""
+        sizes = [lengths] * len(self.blocks)
+        blocks = [*self.blocks]
+        if self.encoder is not None:
+            sizes += [source_lengths] * len(self.encoder.blocks)
+            blocks += [*self.encoder.blocks]
+        total = torch.zeros((), device=self.embedding.weight.device)
+        for block, size in zip(blocks, sizes, strict=True):
+            layer = cast(Block, block).feed_forward
+            if self.training and isinstance(layer, MixtureOfExperts):
+                assert layer.routing is not None
+                total = total + balance_loss(layer.routing, size)
+        return self.config.balance_loss * total
 
     def classify(self, hidden: Tensor, prefix: Tensor, lengths: Tensor) -> Tensor:
         """Logits [B, classes] for pairs of texts, the first of `prefix` [B] tokens, from their hidden states [B, T, C].
@@ -308,8 +311,8 @@ class Transformer(nn.Module):
         """
         gpt2 = self.config.initialisation == "gpt2"
         for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                last = name.endswith(("attention.output", "feed_forward.down"))
+            if isinstance(module, nn.Linear | ExpertLinear):
+                last = name.endswith(("attention.output", "feed_forward.down", "shared.down"))
                 std = 0.02 / math.sqrt(2 * self.config.layers) if last else 0.02
                 if not gpt2:
                     std = 0.0 if last else 0.5 / math.sqrt(module.in_features)

@@ -1,7 +1,7 @@
 """Muon: momentum whose matrix is made orthogonal before it is applied (Jordan et al. 2024).
 
-Why not torch.optim.Muon: it multiplies in bf16 one matrix at a time, which on a CPU without native bf16 is ten times
-slower than fp32. Here matrices of one shape are stacked, and the caller says which precision the machine is good at.
+torch.optim.Muon multiplies in bf16 and one matrix at a time, which on a CPU without native bf16 is ten times slower
+than fp32. Here matrices of one shape are stacked, and the caller chooses the precision that is fast on the machine.
 """
 
 from collections import defaultdict
@@ -13,14 +13,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gptexp.distributed.sharding import full_tensor, shard_like
-from gptexp.model.cost import MAX_STACKED_ELEMENTS
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from the same source
 ITERATIONS = 5
+MAX_STACKED_ELEMENTS = (
+    1 << 26
+)  # of the matrices that are orthogonalised at once; a larger one goes alone
 
 
 class Muon(Optimizer):
-    """For weight matrices of hidden layers. Nesterov momentum, decoupled weight decay.
+    """Optimize weight matrices of hidden layers, with Nesterov momentum and decoupled weight decay.
+
+    A parameter is a matrix [rows, columns] or a stack of them [..., rows, columns], such as the layers of experts.
 
     Args:
         dtype: of the products inside the orthogonalisation; bf16 where the hardware has it, else fp32.
@@ -46,10 +50,10 @@ class Muon(Optimizer):
                 if parameter.grad is not None:
                     same_shape[parameter.shape].append(parameter)
             for shape, parameters in same_shape.items():
-                some = max(1, MAX_STACKED_ELEMENTS // shape.numel())
-                for start in range(0, len(parameters), some):
-                    chosen = parameters[start : start + some]
-                    self._update(chosen, group["lr"], group["momentum"], group["weight_decay"])
+                size = max(1, MAX_STACKED_ELEMENTS // shape.numel())
+                for start in range(0, len(parameters), size):
+                    chunk = parameters[start : start + size]
+                    self._update(chunk, group["lr"], group["momentum"], group["weight_decay"])
         return loss
 
     def _update(
@@ -64,22 +68,34 @@ class Muon(Optimizer):
             assert gradient is not None
             buffer.lerp_(gradient, 1 - momentum)
             directions.append(full_tensor(gradient.lerp(buffer, momentum)))
-        updates = newton_schulz(torch.stack(directions), self.dtype)  # [matrices, rows, columns]
-        rows, columns = updates.shape[1:]
+        stack = torch.stack(directions)  # [parameters, ..., rows, columns]
+        rows, columns = stack.shape[-2:]
+        matrices = stack.view(-1, rows, columns)
+        size = max(1, MAX_STACKED_ELEMENTS // (rows * columns))
+        updates = torch.cat([newton_schulz(x, self.dtype) for x in matrices.split(size)])
         scale = max(1.0, rows / columns) ** 0.5
-        for parameter, update in zip(parameters, updates, strict=True):
+        for parameter, update in zip(parameters, updates.view(stack.shape), strict=True):
             parameter.mul_(1 - lr * weight_decay)
             parameter.add_(shard_like(update.to(parameter.dtype), parameter), alpha=-lr * scale)
 
 
+def has_matrices_of_hidden_layers(name: str, parameter: Tensor) -> bool:
+    """Whether Muon suits a parameter of this name.
+
+    Embeddings and heads are matrices too, but of one-hot inputs or outputs, as are routers of experts: AdamW suits them
+    better (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks").
+    """
+    return "blocks." in name and parameter.ndim >= 2 and ".router." not in name
+
+
 def newton_schulz(matrices: Tensor, dtype: torch.dtype) -> Tensor:
-    """Each matrix [N, rows, columns] with its singular values moved close to 1, by a Newton-Schulz iteration."""
+    """Move the singular values of each matrix [N, rows, columns] close to 1, by a Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     x = matrices.to(dtype)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    with torch.autocast(x.device.type, enabled=False):  # a step is inside of Lightning's
+    with torch.autocast(x.device.type, enabled=False):  # Lightning's surrounds a step
         for _ in range(ITERATIONS):
             gram = x @ x.mT
             x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

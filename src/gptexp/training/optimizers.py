@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 from gptexp.config import schema
 from gptexp.config.targets import build
 from gptexp.distributed.devices import has_fast_bf16
-from gptexp.training.muon import Muon
+from gptexp.training.muon import Muon, has_matrices_of_hidden_layers
 
 NamedParameters = list[tuple[str, nn.Parameter]]
 
@@ -28,15 +28,11 @@ def build_optimizers(model: nn.Module, config: schema.OptimConfig) -> list[Optim
 def build_muon(
     config: schema.MuonConfig, named: NamedParameters, device: torch.device
 ) -> list[Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for everything else.
-
-    The embedding and the head are matrices too, but of one-hot inputs or outputs: AdamW suits them better
-    (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks").
-    """
+    """Muon for the matrices of the blocks, AdamW for everything else."""
     assert config.lr is not None
     assert config.adamw_lr is not None
-    hidden = [p for name, p in named if p.ndim == 2 and "blocks." in name]
-    rest = [p for name, p in named if not (p.ndim == 2 and "blocks." in name)]
+    hidden = [p for name, p in named if has_matrices_of_hidden_layers(name, p)]
+    rest = [p for name, p in named if not has_matrices_of_hidden_layers(name, p)]
     dtype = torch.bfloat16 if has_fast_bf16(device) else torch.float32
     muon = Muon(hidden, config.lr, config.momentum, config.weight_decay, dtype)
     return [muon, _adamw(rest, config, config.adamw_lr)]

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from models import KINDS, PROMPTS, a_model, generate
+from models import EXPERTS, KINDS, PROMPTS, a_model, generate
 
 from gptexp.generation.cpu import matmul
 from gptexp.generation.cpu.decoder import CpuDecoder
@@ -99,3 +99,10 @@ def test_adapted_layers_are_left_to_the_model():
         generate(model, PROMPTS, 10, -1, weights="int8")
     lora.merge(model)
     assert generate(model, PROMPTS, 10, -1) == adapted
+
+
+def test_experts_are_left_to_the_model():
+    model = a_model(**EXPERTS)
+    assert CpuDecoder.for_model(model, "auto", 1) is None
+    with pytest.raises(ValueError, match="weights=int8: packs plain layers on a CPU"):
+        CpuDecoder(model, "int8")

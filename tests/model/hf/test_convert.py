@@ -31,7 +31,7 @@ SHAPES = [
     (24, 2, 2, 3, 257, False),
     (64, 8, 2, 2, 97, True),
 ]
-KINDS = ["gpt2", "qwen3", "llama", "llama3", "mistral"]
+KINDS = ["gpt2", "qwen3", "llama", "llama3", "mistral", "mixtral", "qwen3_moe"]
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,15 @@ def published(kind, folder, shape=SHAPES[1], **more):
             model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(head_dim=16, **gated))
         case "llama":
             model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**gated))
+        case "mixtral":
+            model = transformers.MixtralForCausalLM(
+                transformers.MixtralConfig(num_local_experts=3, **gated)
+            )
+        case "qwen3_moe":
+            experts = {"num_experts": 5, "num_experts_per_tok": 3, "moe_intermediate_size": 24}
+            model = transformers.Qwen3MoeForCausalLM(
+                transformers.Qwen3MoeConfig(**experts, norm_topk_prob=True, **gated)
+            )
         case "mistral":
             model = transformers.MistralForCausalLM(
                 transformers.MistralConfig(sliding_window=8, **gated)
@@ -138,6 +147,10 @@ OURS = {
     "qwen3-window": {"window": 5, "window_pattern": "SL"},
     "qwen3-windows": {"window": 5, "layers": 3, "window_pattern": "SLL", "context": 64},
     "mistral": {"window": 5, "qk_norm": False},
+    "qwen3_moe": {"experts": 4, "experts_per_token": 3},
+    "qwen3_moe-window": {"experts": 4, "window": 5, "head_dim": 10},
+    "mixtral": {"experts": 4, "qk_norm": False, "tie_embeddings": False},
+    "mixtral-window": {"experts": 4, "qk_norm": False, "window": 5, "norm_eps": 1e-5},
     "eurobert": {"arch": "encoder", "qk_norm": False},
     "pegasus-untied": GPT2
     | {
@@ -215,6 +228,10 @@ def test_older_files_are_read_too(tmp_path):
     save_file(weights | {"h.0.attn.bias": torch.ones(1, 1, 64, 64)}, tmp_path / "model.safetensors")
     edit(tmp_path, n_ctx=64, activation_function="gelu_new", n_inner=None)
     assert_same(convert.load(tmp_path), theirs)
+    theirs = published("qwen3_moe", tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(file.read_text().replace("num_local_experts", "num_experts"))
+    assert_same(convert.load(tmp_path), theirs)
     theirs = published("llama3", tmp_path)
     rope = dict(SCALED)
     edit(
@@ -262,13 +279,16 @@ def edit(folder, **changes):
             "layer_types of chunked",
         ),
         ("qwen3", {"attention_bias": True}, "attention_bias=True"),
+        ("qwen3_moe", {"norm_topk_prob": False}, "norm_topk_prob=False"),
+        ("qwen3_moe", {"mlp_only_layers": [1]}, "mlp_only_layers=.1."),
+        ("mixtral", {"num_local_experts": 2}, "experts.2.w1.weight has no place"),
         ("llama", {"mlp_bias": True}, "attention_bias=False with mlp_bias=True"),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "type yarn"),
         ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
         (
             "llama",
             {"model_type": "mamba"},
-            "model_type=mamba.*Allowed: gpt2, qwen3, llama, mistral, eurobert, pegasus",
+            "model_type=mamba.*Allowed: gpt2, qwen3, qwen3_moe, llama, mistral, mixtral, eurobert, pegasus",
         ),
         ("llama", {"hidden_size": 64}, "q_proj.weight is"),
         ("llama", {"num_hidden_layers": 1}, "layers.1.input_layernorm.weight has no place"),
@@ -329,6 +349,12 @@ def test_pickled_and_damaged_weights_are_refused(tmp_path):
             "LlamaFor.*d_model=30 for heads=4",
         ),
         (GPT2 | {"kv_heads": 2}, "kv_heads=2"),
+        ({"experts": 4, "shared_experts": 1}, "Qwen3Moe.*shared_experts=1"),
+        (
+            {"experts": 4, "window": 5, "window_pattern": "SL"},
+            "Qwen3ForCausalLM, does not have experts=4",
+        ),
+        ({"experts": 4, "arch": "encoder"}, "experts=4"),
         (GPT2 | {"window": 5}, "GPT2.*window=5 with window_pattern=S"),
         (
             {"qk_norm": False, "window": 5, "window_pattern": "SL"},

@@ -47,7 +47,7 @@ class ModelConfig(GroupConfig):
     head_dim: int = setting(0, "width of a head; 0: d_model / heads", minimum=0)
     d_ff: int | None = setting(
         None,
-        "inner width of the feed-forward layer; null: 4x d_model, or 8/3x for swiglu",
+        "inner width of the feed-forward layer, or of each expert; null: 4x d_model, or 8/3x for swiglu",
         minimum=1,
     )
     vocab_size: int | None = setting(
@@ -68,6 +68,16 @@ class ModelConfig(GroupConfig):
     qk_norm: bool | None = setting(None, "RMSNorm on the queries and keys of each head")
     bias: bool | None = setting(None, "biases in linear layers")
     tie_embeddings: bool | None = setting(None, "the output head shares the token embedding")
+    experts: int = setting(
+        0,
+        "feed-forward layers of a block among which a router chooses; 0: one for every token",
+        minimum=0,
+    )
+    experts_per_token: int = setting(2, "experts that read a token", minimum=2)
+    shared_experts: int = setting(0, "experts that read every token", minimum=0)
+    balance_loss: float = setting(
+        0.001, "weight of the loss that evens the load of the experts (DeepSeek-V3)", minimum=0
+    )
     window: int | None = setting(
         None,
         "tokens that a token attends to in sliding-window layers, itself included; null: all",
@@ -120,6 +130,14 @@ class ModelConfig(GroupConfig):
         if self.rope_scaling and set(self.rope_scaling) != ROPE_SCALING:
             raise UserError(
                 f"model.rope_scaling: give {', '.join(sorted(ROPE_SCALING))}, all of them"
+            )
+        if self.experts and self.experts_per_token > self.experts:
+            raise UserError(
+                f"model.experts_per_token={self.experts_per_token}: must be at most model.experts={self.experts}"
+            )
+        if self.experts and self.bias:
+            raise UserError(
+                f"model.experts={self.experts}: experts have no biases; add model.bias=false"
             )
         if not self.window_pattern or set(self.window_pattern) - {"S", "L"}:
             raise UserError(

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from gptexp.generation.cpu import matmul
 from gptexp.model.attention import KVCache
+from gptexp.model.feed_forward import FeedForward
 from gptexp.model.masks import AttentionMask, SequenceLayout, layer_masks
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import sinusoidal
@@ -167,6 +168,7 @@ class _Layer:
             self.cross_norm, left = _norm(block.cross_norm)
             self.cross_query = _Linear(pack, self.cross.query, left=left)
             self.cross_output = _Linear(pack, self.cross.output)
+        assert isinstance(feed_forward, FeedForward)
         self.kind = feed_forward.kind
         self.feed_forward_norm, left = _norm(block.feed_forward_norm)
         up = (
@@ -257,7 +259,7 @@ def _is_supported(model: Transformer) -> bool:
         for layer in layers
         if type(layer) is nn.Linear and type(layer.weight) is nn.Parameter
     ]
-    if model.config.predicts_features:
+    if model.config.predicts_features or model.config.experts:
         return False
     return len(weights) == len(layers) and all(
         (w.device.type, w.dtype) == ("cpu", torch.float32) for w in weights

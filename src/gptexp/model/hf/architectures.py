@@ -14,9 +14,11 @@ class Architecture:
     name: of the class. model_type: in config.json. auto_class: that loads it.
     fixed_settings: settings of ours that it has no name for, with their only values.
     settings: our name -> their names; where there are several, their values must be equal.
-    modules: our name -> theirs. A star stands for the layer. Modules that share a name of theirs are stacked by rows.
+    modules: our name -> theirs. A star stands for the layer, a hash for the expert. Modules that share a name of
+        theirs are stacked by rows.
     required_hf_values: settings of theirs, with the values that compute the same as ours; we write the first.
     hf_defaults: values that transformers takes where config.json does not name a setting.
+    older_names: their names, with those that transformers 4 has for them; we write both.
     transposed: pattern of their modules whose weights are [in, out].
     needs_whole_heads: transformers refuses a width that is no multiple of the number of heads.
     windows: which layers can slide: none, all of them with one window, or those that `layer_types` names.
@@ -30,6 +32,7 @@ class Architecture:
     modules: dict[str, str]
     required_hf_values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     hf_defaults: dict[str, Any] = field(default_factory=dict)
+    older_names: dict[str, str] = field(default_factory=dict)
     transposed: str = "$^"
     needs_whole_heads: bool = True
     windows: Literal["", "all layers", "by layer"] = ""
@@ -143,6 +146,33 @@ LLAMA = Architecture(
     required_hf_values={"hidden_act": ("silu", "swish")},
     hf_defaults=HF_DEFAULTS | {"attention_bias": False, "mlp_bias": False},
 )
+QWEN3_MOE = Architecture(
+    "Qwen3MoeForCausalLM",
+    "qwen3_moe",
+    "AutoModelForCausalLM",
+    fixed_settings=QWEN3.fixed_settings,
+    settings=QWEN3.settings
+    | {
+        "d_ff": "moe_intermediate_size",
+        "experts": "num_local_experts",
+        "experts_per_token": "num_experts_per_tok",
+    },
+    modules=QWEN3.modules
+    | {
+        "blocks.*.feed_forward.router": "model.layers.*.mlp.gate",
+        "blocks.*.feed_forward.gate": "model.layers.*.mlp.experts.#.gate_proj",
+        "blocks.*.feed_forward.up": "model.layers.*.mlp.experts.#.up_proj",
+        "blocks.*.feed_forward.down": "model.layers.*.mlp.experts.#.down_proj",
+    },
+    required_hf_values=QWEN3.required_hf_values
+    | {"norm_topk_prob": (True,), "decoder_sparse_step": (1,), "mlp_only_layers": ([], None)},
+    hf_defaults=QWEN3.hf_defaults
+    | {"num_key_value_heads": 4, "head_dim": None, "norm_topk_prob": False}
+    | {"num_local_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768},
+    older_names={"num_local_experts": "num_experts"},
+    needs_whole_heads=False,
+    windows="all layers",
+)
 MISTRAL = Architecture(
     "MistralForCausalLM",
     "mistral",
@@ -152,6 +182,26 @@ MISTRAL = Architecture(
     modules=GATED_MODULES,
     required_hf_values={"hidden_act": ("silu", "swish")},
     hf_defaults=HF_DEFAULTS | {"num_key_value_heads": 8, "sliding_window": 4096},
+    windows="all layers",
+)
+MIXTRAL = Architecture(
+    "MixtralForCausalLM",
+    "mixtral",
+    "AutoModelForCausalLM",
+    fixed_settings=MISTRAL.fixed_settings,
+    settings=GATED_SETTINGS
+    | {"experts": "num_local_experts", "experts_per_token": "num_experts_per_tok"},
+    modules=GATED_MODULES
+    | {
+        "blocks.*.feed_forward.router": "model.layers.*.block_sparse_moe.gate",
+        "blocks.*.feed_forward.gate": "model.layers.*.block_sparse_moe.experts.#.w1",
+        "blocks.*.feed_forward.up": "model.layers.*.block_sparse_moe.experts.#.w3",
+        "blocks.*.feed_forward.down": "model.layers.*.block_sparse_moe.experts.#.w2",
+    },
+    required_hf_values=MISTRAL.required_hf_values,
+    hf_defaults=HF_DEFAULTS
+    | {"num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 1e6}
+    | {"num_local_experts": 8, "num_experts_per_tok": 2},
     windows="all layers",
 )
 EUROBERT = Architecture(
@@ -218,4 +268,4 @@ PEGASUS = Architecture(
         "tie_word_embeddings": True,
     },
 )
-ARCHITECTURES = (GPT2, QWEN3, LLAMA, MISTRAL, EUROBERT, PEGASUS)
+ARCHITECTURES = (GPT2, QWEN3, QWEN3_MOE, LLAMA, MISTRAL, MIXTRAL, EUROBERT, PEGASUS)

@@ -15,7 +15,7 @@ from gptexp.model.hf.architectures import ARCHITECTURES, Architecture
 ROPE_SCALING = ("factor", "high_freq_factor", "low_freq_factor", "original_max_position_embeddings")
 LAYER_TYPES = {"sliding_attention": "S", "full_attention": "L"}
 # Settings that change nothing in a trained model; those of rotary positions and windows are translated below.
-WITHOUT_INFLUENCE = {"dropout", "initialisation", "feature_bins"}
+WITHOUT_INFLUENCE = {"dropout", "initialisation", "feature_bins", "balance_loss"}
 TRANSLATED = {"rope_theta", "rope_scaling", "window", "window_pattern"}
 
 
@@ -75,6 +75,7 @@ def to_hf_config(architecture: Architecture, config: TransformerConfig) -> dict[
     values |= dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     for name, hf_names in architecture.settings.items():
         values |= dict.fromkeys(hf_names.split(), getattr(config, name))
+    values |= {older: values[name] for name, older in architecture.older_names.items()}
     values |= {key: allowed[0] for key, allowed in architecture.required_hf_values.items()}
     if config.position == "rotary":  # under the names of transformers 5, and under those of 4
         scaling = None
@@ -87,9 +88,10 @@ def to_hf_config(architecture: Architecture, config: TransformerConfig) -> dict[
         }
         values |= {"rope_theta": config.rope_theta, "rope_scaling": scaling}
     if architecture.windows:
-        values["sliding_window"] = config.window
-    if architecture.windows == "by layer":
+        values["sliding_window"] = config.window if any(config.windows) else None
+    if "use_sliding_window" in architecture.hf_defaults:
         values["use_sliding_window"] = any(config.windows)
+    if architecture.windows == "by layer":
         values["layer_types"] = [
             "sliding_attention" if window else "full_attention" for window in config.windows
         ]
@@ -104,6 +106,8 @@ def _unsupported_settings(architecture: Architecture, config: TransformerConfig)
         item.name: item.default for item in fields(config) if item.default is not MISSING
     } | {"kv_heads": config.heads, "head_dim": config.d_model // config.heads}
     computed |= architecture.fixed_settings
+    if not config.experts:
+        computed["experts_per_token"] = config.experts_per_token
     names = computed.keys() - architecture.settings.keys() - WITHOUT_INFLUENCE - TRANSLATED
     wrong = [
         f"{item.name}={getattr(config, item.name)}"
@@ -123,7 +127,9 @@ def _unsupported_settings(architecture: Architecture, config: TransformerConfig)
 def _from_hf_config(
     architecture: Architecture, values: dict[str, Any], file: Path
 ) -> TransformerConfig:
-    values = {**architecture.hf_defaults, **values}
+    older = architecture.older_names.items()
+    renamed = {name: values[old] for name, old in older if old in values}
+    values = {**architecture.hf_defaults, **renamed, **values}
     wrong = [
         f"{key}={values[key]} (only {' or '.join(map(str, allowed))} computes the same)"
         for key, allowed in architecture.required_hf_values.items()

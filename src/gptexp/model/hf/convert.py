@@ -13,17 +13,29 @@ from safetensors.torch import save_file
 from torch import nn
 
 from gptexp.model.attention import Attention
+from gptexp.model.feed_forward import FeedForward
 from gptexp.model.hf import config_json
 from gptexp.model.hf.architectures import Architecture
 from gptexp.model.hf.config_json import read_config
 from gptexp.model.hf.weights import from_hf_weights, read_weights, to_hf_weights
+from gptexp.model.mixture_of_experts import ExpertLinear, MixtureOfExperts
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import Rotary
-from gptexp.model.transformer import Block, Encoder, FeedForward, Transformer
+from gptexp.model.transformer import Block, Encoder, Transformer
 
 __all__ = ["architecture_of", "load", "read_config", "save"]
 
-MODULES = {Transformer, Encoder, Block, Attention, FeedForward, RMSNorm, Rotary}
+MODULES = {
+    Transformer,
+    Encoder,
+    Block,
+    Attention,
+    FeedForward,
+    MixtureOfExperts,
+    ExpertLinear,
+    RMSNorm,
+    Rotary,
+}
 MODULES |= {nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList}
 
 

@@ -40,14 +40,18 @@ def hf_names(architecture: Architecture, model: Transformer) -> dict[str, list[P
         ValueError: the architecture has no such parameter.
     """
     names: dict[str, list[Part]] = {}
-    for name, _ in model.named_parameters():
+    for name, parameter in model.named_parameters():
         module, _, kind = name.rpartition(".")
         layer = re.search(r"\.(\d+)\.", module)
         template = architecture.modules.get(re.sub(r"\.\d+\.", ".*.", module))
         if template is None:
             raise ValueError(f"{architecture.name} has no parameter like {name}")
         hf_name = f"{template.replace('*', layer[1] if layer else '')}.{kind}"
-        names.setdefault(hf_name, []).append(Part(name))
+        if "#" not in hf_name:
+            names.setdefault(hf_name, []).append(Part(name))
+            continue
+        for expert in range(len(parameter)):
+            names[hf_name.replace("#", str(expert))] = [Part(name, expert)]
     return names
 
 
@@ -133,7 +137,13 @@ def from_hf_weights(
         raise ValueError(
             f"{folder}: its weights are not those of its config.json: {'; '.join(wrong[:5])}{more}"
         )
-    return {part.name: tensor for part, tensor in ours.items()}
+    by_name: dict[str, list[Tensor]] = {}
+    for part, tensor in ours.items():
+        by_name.setdefault(part.name, []).append(tensor)
+    return {
+        name: tensors[0] if Part(name) in ours else torch.stack(tensors)
+        for name, tensors in by_name.items()
+    }
 
 
 def _maybe_transpose(architecture: Architecture, hf_name: str, tensor: Tensor) -> Tensor:

@@ -1,0 +1,91 @@
+"""Mixture of experts: a router sends each token to a few of many feed-forward layers (Shazeer et al. 2017, 1701.06538).
+
+Softmax router with normalised weights of the chosen experts, as in Mixtral (arXiv 2401.04088) and Qwen3 (2505.09388);
+shared experts that read every token, as in DeepSeekMoE (2401.06066); balance of the load within each sequence by the
+loss of DeepSeek-V3 (2412.19437, equations 17 to 20).
+
+Legend: B sequences, T tokens, N = B T, C width, F inner width, E experts, K experts that a token is sent to.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gptexp.model.config import TransformerConfig
+from gptexp.model.feed_forward import FeedForward, activate
+
+
+class Routing(NamedTuple):
+    """Decisions of a router in one pass."""
+
+    probabilities: Tensor  # [B, T, E]
+    chosen: Tensor  # [B, T, E], 1 for the K experts that read a token, else 0
+
+
+class ExpertLinear(nn.Module):
+    """One linear layer without bias for each expert, stacked as [E, out, in]."""
+
+    def __init__(self, experts: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features, self.bias = in_features, None
+        self.weight = nn.Parameter(torch.empty(experts, out_features, in_features))
+
+    def forward(self, x: Tensor, counts: list[int]) -> Tensor:
+        """x [N K, in], sorted by expert, counts [E] rows for each -> [N K, out]."""
+        parts = zip(x.split(counts), self.weight, strict=True)
+        return torch.cat([F.linear(rows, weight) for rows, weight in parts])
+
+
+class MixtureOfExperts(nn.Module):
+    """Each token is read by `experts_per_token` of `experts` feed-forward layers, and by those that are shared."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        E, C, d_ff = config.experts, config.d_model, config.d_ff  # noqa: N806
+        self.kind, self.experts_per_token = config.feed_forward, config.experts_per_token
+        self.router = nn.Linear(C, E, bias=False)
+        self.gate = ExpertLinear(E, C, d_ff) if self.kind == "swiglu" else None
+        self.up = ExpertLinear(E, C, d_ff)
+        self.down = ExpertLinear(E, d_ff, C)
+        shared = config.shared_experts
+        self.shared = FeedForward(config, shared * d_ff) if shared else None
+        self.routing: Routing | None = None  # of the last pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, T, C] -> [B, T, C]."""
+        weights, experts = self._route(x)  # [N, K]
+        tokens, K = x.flatten(0, -2), self.experts_per_token  # noqa: N806
+        order = experts.flatten().argsort(stable=True)  # [N K], sorted by expert
+        counts = torch.bincount(experts.flatten(), minlength=self.router.out_features).tolist()
+        rows = tokens.repeat_interleave(K, dim=0)[order]
+        gate = None if self.gate is None else self.gate(rows, counts)
+        rows = self.down(activate(self.kind, self.up(rows, counts), gate), counts)
+        rows = rows[order.argsort()].view(len(tokens), K, -1)
+        y = (rows * weights[..., None].to(rows.dtype)).sum(dim=1).view(x.shape)
+        return y if self.shared is None else y + self.shared(x)
+
+    def _route(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights and numbers [N, K] of the experts that read each token."""
+        probabilities = self.router(x).float().softmax(dim=-1)  # [B, T, E]
+        weights, experts = probabilities.topk(self.experts_per_token, dim=-1)
+        chosen = torch.zeros_like(probabilities).scatter(-1, experts, 1.0)
+        self.routing = Routing(probabilities, chosen)
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+        return weights.flatten(0, -2), experts.flatten(0, -2)
+
+
+def balance_loss(routing: Routing, lengths: Tensor | None) -> Tensor:
+    """Imbalance of each sequence times its tokens, summed over sequences; 1 a token where the load is even.
+
+    Sums over sequences, so that neither micro-batches nor ranks change it. Tokens beyond lengths [B] are padding.
+    """
+    E, T = routing.chosen.shape[-1], routing.chosen.shape[1]  # noqa: N806
+    chosen, probabilities = routing.chosen, routing.probabilities
+    if lengths is not None:
+        is_token = torch.arange(T, device=lengths.device)[:, None] < lengths[:, None, None]
+        chosen, probabilities = chosen * is_token, probabilities * is_token
+    chosen = chosen.sum(dim=1)  # [B, E]
+    shares = chosen * E / chosen.sum(dim=1, keepdim=True).clamp(min=1)  # f of equation 18
+    return (shares * probabilities.sum(dim=1)).sum()
