@@ -49,12 +49,14 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_the_leftovers_of_a_killed_writer_are_removed(tmp_path):
-    (leftover := tmp_path / ".folder.12345.tmp").mkdir()
-    (leftover / "a").write_text("a")
-    with files.atomic_folder(tmp_path / "folder") as temporary:
+@pytest.mark.parametrize("name", ["folder", "folder[1]"])
+def test_only_the_leftovers_of_a_killed_writer_are_removed(tmp_path, name):
+    for process in ("12345", "v2.12345"):  # the second one writes NAME.v2
+        (tmp_path / f".{name}.{process}.tmp").mkdir()
+        (tmp_path / f".{name}.{process}.tmp" / "a").write_text("a")
+    with files.atomic_folder(tmp_path / name) as temporary:
         assert not list(temporary.iterdir())
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert {path.name for path in tmp_path.iterdir()} == {name, f".{name}.v2.12345.tmp"}
 
 
 def test_a_cached_sha256_follows_the_file(tmp_path, monkeypatch):

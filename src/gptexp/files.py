@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,10 +39,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     If the block raises, `path` stays as it is. Temporary folders of earlier writers, which were killed, are removed,
     so writers that can compete for one `path` must hold a lock.
     """
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        shutil.rmtree(leftover)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    leftover_name = re.compile(rf"\.{re.escape(path.name)}\.\d+\.tmp")
+    for sibling in path.parent.iterdir():
+        if leftover_name.fullmatch(sibling.name):
+            shutil.rmtree(sibling)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         yield temporary
         commit_folder(temporary, path)
