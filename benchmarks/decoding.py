@@ -1,12 +1,12 @@
 """Greedy generation against transformers' generate on the same weights, in one process, turn by turn.
 
     python benchmarks/decoding.py                            three sizes, 1 and 2 threads, batches of 1 and 8
-    python benchmarks/decoding.py --sizes 1M --repeats 3     a taste
-    python benchmarks/decoding.py --loss                     what formats of the weights cost, on a run trained for it
+    python benchmarks/decoding.py --sizes 1M --repeats 3     half a minute
+    python benchmarks/decoding.py --loss                     loss of each weight format, on a run trained for it
     python benchmarks/decoding.py --loss --run outputs/pretrain-small-1a2b3c4d
 
-Random weights; prompts of 16 tokens; medians. Both sides have their weights ready: ours are packed before (column
-"packed", seconds), theirs loaded. "same": the tokens of float32 are those of transformers.
+Random weights; prompts of 16 tokens; medians. Packing our weights and loading theirs is not timed (column "packed": its
+seconds). "same": float32 generates the tokens that transformers generates.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from gptexp.checkpoints.load_model import load_run
 from gptexp.config import compose
 from gptexp.data.batches import HeldOutDataset
-from gptexp.generation.cpu.decoder import CpuDecoder
+from gptexp.generation.cpu.decoder import FORMATS, CpuDecoder
 from gptexp.generation.generator import Generator
 from gptexp.generation.prompt import Prompt
 from gptexp.model import Transformer, TransformerConfig
@@ -34,8 +34,7 @@ from gptexp.run import run
 from gptexp.runs.run_folder import find_run
 from gptexp.tasks.prepare import prepare
 
-FORMATS = ("float32", "bfloat16", "int8")
-PROMPT = 16
+PROMPT_LENGTH = 16
 GPT2 = {
     "position": "learned",
     "norm": "layer",
@@ -44,13 +43,13 @@ GPT2 = {
     "qk_norm": False,
     "bias": True,
 }
-SIZES = {  # layers, width, heads, inner widths of gpt2 and of modern, vocabulary, new tokens
+SIZES = {  # layers, d_model, heads, d_ff of gpt2 and of modern, vocab_size, new tokens
     "1M": (4, 128, 4, (512, 352), 2048, 128),
     "12M": (8, 320, 5, (1280, 896), 8192, 128),
     "124M": (12, 768, 12, (3072, None), 50257, 32),
 }
 TRAINED = ["task=pretrain", "model=small", "trainer.max_steps=200", "logger=none"]
-WINDOWS = 32  # of the held-out text
+WINDOWS = 32  # of held-out text
 
 
 def main() -> None:
@@ -61,68 +60,69 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--loss", action="store_true", help="the change in loss instead")
-    parser.add_argument("--run", help="a pretrained run; default: one that is trained for it")
-    asked = parser.parse_args()
+    parser.add_argument("--loss", action="store_true", help="measure the loss instead of the speed")
+    parser.add_argument("--run", help="a pretrained run; default: train one")
+    args = parser.parse_args()
     logging.disable(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
-    if asked.loss:
-        losses(asked.run)
+    if args.loss:
+        print_losses(args.run)
         return
     print(
         f"| model | threads | batch | transformers, tokens/s | {' | '.join(FORMATS)} | same | packed |"
     )
     print(f"|{'---|' * (6 + len(FORMATS))}", flush=True)
-    for size in asked.sizes:
-        for shape in ("gpt2", "modern"):
-            if SIZES[size][3][shape == "modern"] is not None:
-                for row in speeds(size, shape, asked.threads, asked.batches, asked.repeats):
+    for size in args.sizes:
+        for preset in ("gpt2", "modern"):
+            if SIZES[size][3][preset == "modern"] is not None:
+                for row in speeds(size, preset, args.threads, args.batches, args.repeats):
                     print("| " + " | ".join(row) + " |", flush=True)
 
 
 def speeds(
-    size: str, shape: str, threads: list[int], batches: list[int], repeats: int
+    size: str, preset: str, threads: list[int], batches: list[int], repeats: int
 ) -> Iterator[list[str]]:
-    ours = random_model(size, shape)
-    theirs = of_transformers(ours)
-    new = SIZES[size][-1]
+    ours = random_model(size, preset)
+    theirs = to_transformers(ours)
+    max_new_tokens = SIZES[size][-1]
     million = sum(p.numel() for p in ours.parameters()) / 1e6
     for number in threads:
         torch.set_num_threads(number)
         for batch in batches:
-            given = torch.randint(ours.config.vocab_size, (batch, PROMPT))
-            prompts = [Prompt(tuple(row)) for row in given.tolist()]
+            inputs = torch.randint(ours.config.vocab_size, (batch, PROMPT_LENGTH))
+            prompts = [Prompt(tuple(row)) for row in inputs.tolist()]
             started = time.perf_counter()
             for name in FORMATS:
                 CpuDecoder(ours, name, rows=batch)
             packing = (time.perf_counter() - started) / len(FORMATS)
             generators = {name: Generator(ours, eos=-1, weights=name) for name in FORMATS}
-            ways: dict[str, Callable[[], Any]] = {
-                "transformers": lambda given=given: theirs.generate(
-                    given,
-                    attention_mask=torch.ones_like(given),
-                    max_new_tokens=new,
+            methods: dict[str, Callable[[], Any]] = {
+                "transformers": lambda inputs=inputs: theirs.generate(
+                    inputs,
+                    attention_mask=torch.ones_like(inputs),
+                    max_new_tokens=max_new_tokens,
                     do_sample=False,
-                )[:, PROMPT:].tolist(),
+                )[:, PROMPT_LENGTH:].tolist(),
                 **{
                     name: lambda generator=generator, prompts=prompts: generator.generate(
-                        prompts, new
+                        prompts, max_new_tokens
                     )
                     for name, generator in generators.items()
                 },
             }
-            said = {name: way() for name, way in ways.items()}  # and warm
-            taken: dict[str, list[float]] = {name: [] for name in ways}
+            answers = {name: method() for name, method in methods.items()}  # and warm
+            times: dict[str, list[float]] = {name: [] for name in methods}
             for _ in range(repeats):
-                for name, way in ways.items():
+                for name, method in methods.items():
                     started = time.perf_counter()
-                    way()
-                    taken[name].append(time.perf_counter() - started)
+                    method()
+                    times[name].append(time.perf_counter() - started)
             speed = {
-                name: batch * new / statistics.median(seconds) for name, seconds in taken.items()
+                name: batch * max_new_tokens / statistics.median(seconds)
+                for name, seconds in times.items()
             }
             yield [
-                f"{shape}, {million:.1f} M",
+                f"{preset}, {million:.1f} M",
                 str(number),
                 str(batch),
                 f"{speed['transformers']:,.0f}",
@@ -130,32 +130,32 @@ def speeds(
                     f"{speed[name]:,.0f} ({speed[name] / speed['transformers']:.2f}x)"
                     for name in FORMATS
                 ),
-                "yes" if said["float32"] == said["transformers"] else "NO",
+                "yes" if answers["float32"] == answers["transformers"] else "NO",
                 f"{packing:.2f}",
             ]
 
 
-def random_model(size: str, shape: str) -> Transformer:
-    layers, width, heads, hidden, vocabulary, _ = SIZES[size]
+def random_model(size: str, preset: str) -> Transformer:
+    layers, d_model, heads, d_ff, vocab_size, _ = SIZES[size]
     torch.manual_seed(0)
     config = TransformerConfig(
-        vocabulary,
+        vocab_size,
         layers,
-        width,
+        d_model,
         heads,
         heads,
-        hidden[shape == "modern"],
+        d_ff[preset == "modern"],
         context=1024,
-        **(GPT2 if shape == "gpt2" else {}),
+        **(GPT2 if preset == "gpt2" else {}),
     )  # type: ignore[arg-type]
     model = Transformer(config)
     for parameter in model.parameters():
-        if parameter.ndim == 2:  # zeros would make every model say the same
-            torch.nn.init.normal_(parameter, std=width**-0.5)
+        if parameter.ndim == 2:  # zeros would give every model the same answer
+            torch.nn.init.normal_(parameter, std=d_model**-0.5)
     return model.eval()
 
 
-def of_transformers(model: Transformer) -> Any:
+def to_transformers(model: Transformer) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         architecture = convert.save(model, Path(folder))
         theirs = getattr(transformers, architecture.auto_class).from_pretrained(folder)
@@ -163,29 +163,29 @@ def of_transformers(model: Transformer) -> Any:
     return theirs.eval()
 
 
-def losses(name: str | None) -> None:
-    folder = find_run(name) if name else run(compose.compose_config(TRAINED))
+def print_losses(run_name: str | None) -> None:
+    folder = find_run(run_name) if run_name else run(compose.compose_config(TRAINED))
     model, _ = load_run(folder)
     prepared = prepare(folder.config(), folder.tokenizer)
     batch = HeldOutDataset(prepared.task.layout.dataset(prepared.store, "val", None), WINDOWS)[0]
     B, T = batch.tokens.shape  # noqa: N806
-    found = {}
-    for form in FORMATS:
-        fast, cache, total = CpuDecoder(model, form, rows=B), model.new_cache(B, T), 0.0
+    losses = {}
+    for name in FORMATS:
+        decoder, cache, total = CpuDecoder(model, name, rows=B), model.new_cache(B, T), 0.0
         with torch.inference_mode():
             for t in range(T):
-                logits = fast.step(batch.tokens[:, t], cache)
+                logits = decoder.step(batch.tokens[:, t], cache)
                 total += float(
                     F.cross_entropy(logits, batch.targets[:, t], reduction="sum", ignore_index=-100)
                 )
-        found[form] = total / int((batch.targets >= 0).sum())
+        losses[name] = total / int((batch.targets >= 0).sum())
     print(
         f"{folder.path}: {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters, {B} windows of {T}"
     )
     print("| weights | nats a token | change |")
     print("|---|---|---|")
-    for form, loss in found.items():
-        print(f"| {form} | {loss:.5f} | {loss - found['float32']:+.5f} |")
+    for name, loss in losses.items():
+        print(f"| {name} | {loss:.5f} | {loss - losses['float32']:+.5f} |")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--weights",
         default="float32",
-        choices=("float32", "bfloat16", "int8", "auto"),
+        choices=("float32", "bfloat16", "auto"),
         help="format of the weights on a CPU; auto: the fastest here (default: float32)",
     )
     parser.add_argument(

@@ -137,5 +137,5 @@ def test_what_cannot_work_is_refused():
         generate(a_model(arch="encoder"), [[1]], 5, 0)
     with pytest.raises(ValueError, match="3 answers to one prompt: num_beams=2"):
         generate(model, [[1]] * 3, 5, 0, Sampling(num_beams=2))
-    with pytest.raises(ValueError, match="weights=int4: not a format"):
+    with pytest.raises(ValueError, match="weights=int4: must be one of float32, bfloat16, auto"):
         generate(model, [[1]], 5, 0, weights="int4")

@@ -1,1 +1,1 @@
-"""From a prompt to an answer: sampling, beam search, minimum Bayes risk, streaming, the fast CPU decoder."""
+"""From prompts to answers: sampling, beam search, minimum Bayes risk decoding, streaming, a fast CPU decoder."""

@@ -31,8 +31,8 @@ class Generator:
 
     Args:
         eos: token that ends an answer and is not part of it; -1: none.
-        weights: format of the weights for single-token steps: "float32", or on a CPU also "bfloat16", "int8" and
-            "auto" (the fastest of them). Less precise formats read fewer bytes, and the answers differ a little.
+        weights: format of the weights for single-token steps: "float32", or on a CPU also "bfloat16" (half the bytes to
+            read; answers may differ a little) and "auto" (the faster of the two).
     """
 
     def __init__(self, model: Transformer, eos: int, weights: str = "float32") -> None:

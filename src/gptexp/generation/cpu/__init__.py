@@ -1,1 +1,1 @@
-"""Single-token decoding that is fast on a CPU."""
+"""Fast decoding of single tokens on a CPU."""

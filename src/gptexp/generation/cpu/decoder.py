@@ -1,7 +1,9 @@
-"""One token a step, fast on a CPU: the numbers of transformer.py from weights that are fused and packed once.
+"""Single-token decoding that is fast on a CPU.
 
-A small model loses most of its time to Python and to the calls of single operations, a large one to the way of its
-weights from memory; both are less here. transformer.py stays the reference, and reads the prompts.
+A small model spends most of a step in Python and in the overhead of operators, a large one in reading its weights from
+memory. CpuDecoder therefore fuses the weights of a block into a few matrices, and stores them in the layout that the
+kernel reads, or in bf16. model/transformer.py stays the reference: it reads the prompts, and does the steps of every
+model that SUPPORTED_SETTINGS and SUPPORTED_CLASSES do not cover.
 
 Legend: B sequences, S tokens attended to, C width, H heads, G key/value heads, D size of a head, V vocabulary.
 """
@@ -9,83 +11,138 @@ Legend: B sequences, S tokens attended to, C width, H heads, G key/value heads, 
 import math
 import time
 from collections.abc import Callable
-from typing import Self, cast
+from dataclasses import fields
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptexp.generation.cpu import matmul
-from gptexp.model.attention import KVCache
+from gptexp.model.attention import Attention, KVCache
+from gptexp.model.features import FeatureEmbedding
 from gptexp.model.feed_forward import FeedForward
 from gptexp.model.masks import AttentionMask, SequenceLayout, layer_masks
 from gptexp.model.norm import RMSNorm
-from gptexp.model.positions import sinusoidal
-from gptexp.model.transformer import Block, Transformer
+from gptexp.model.positions import Rotary, sinusoidal
+from gptexp.model.transformer import Block, Encoder, Transformer
 
-FORMATS = {"float32": matmul.float32, "bfloat16": matmul.bfloat16, "int8": matmul.int8}
+FORMATS = {"float32": matmul.float32, "bfloat16": matmul.bfloat16}
+ANY = object()
+# Settings that the decoder computes, with the values that it computes. A model with another setting that is not at its
+# default, or with a module or parameter of another class, is left to the reference.
+SUPPORTED_SETTINGS: dict[str, Any] = {
+    "vocab_size": ANY,
+    "layers": ANY,
+    "d_model": ANY,
+    "heads": ANY,
+    "kv_heads": ANY,
+    "head_dim": ANY,
+    "d_ff": ANY,
+    "context": ANY,
+    "arch": ("decoder", "prefix", "encoder_decoder"),
+    "position": ("rotary", "learned", "sinusoidal"),
+    "rope_theta": ANY,
+    "rope_scaling": ANY,
+    "norm": ("rms", "layer"),
+    "norm_eps": ANY,
+    "qk_norm": ANY,
+    "feed_forward": ("swiglu", "gelu", "relu2"),
+    "experts": (0,),
+    "experts_per_token": ANY,  # these have no effect without experts
+    "shared_experts": ANY,
+    "balance_loss": ANY,
+    "bias": ANY,
+    "tie_embeddings": ANY,
+    "window": ANY,
+    "window_pattern": ANY,
+    "feature_size": ANY,  # rows of features stand in prompts only
+    "feature_bins": ANY,
+    "predicts_features": (False,),
+    "num_sequence_classes": ANY,  # a head that generation does not use
+    "dropout": ANY,  # training only
+    "initialisation": ANY,
+}
+SUPPORTED_CLASSES = {
+    *(Transformer, Encoder, Block, Attention, FeedForward, FeatureEmbedding, Rotary, RMSNorm),
+    *(nn.LayerNorm, nn.Linear, nn.Embedding, nn.Dropout, nn.ModuleList),
+}
 Pack = Callable[[Tensor], matmul.LinearFn]
 
 
-class CpuDecoder:
-    """Copies of a decoder's weights, in 4 (float32), 2 (bfloat16) or 1 byte each (int8) beside those of the model.
+def unsupported(model: Transformer) -> str | None:
+    """Return the first property of a model that the decoder does not compute, in words, or None."""
+    for setting in fields(model.config):
+        value = getattr(model.config, setting.name)
+        accepted = SUPPORTED_SETTINGS.get(setting.name, (setting.default,))
+        if accepted is not ANY and value not in accepted:
+            return f"model.{setting.name}={value}"
+    for module in model.modules():
+        if type(module) not in SUPPORTED_CLASSES:
+            return f"a module of class {type(module).__name__}"
+        if module._forward_hooks or module._forward_pre_hooks:
+            return f"a forward hook on {type(module).__name__}"
+    for parameter in model.parameters():
+        if type(parameter) is not nn.Parameter:
+            return f"a parameter of class {type(parameter).__name__}"
+        if (parameter.device.type, parameter.dtype) != ("cpu", torch.float32):
+            return f"parameters in {parameter.dtype} on {parameter.device.type}"
+    return None
 
-    They do not follow when the model is trained further. Everything but the products with weights is in fp32.
+
+class CpuDecoder:
+    """Fused copies of a decoder's weights, which do not follow when the model is trained further.
 
     Args:
-        rows: sequences that a step is for; it works with any other number too.
+        weights: "float32", or "bfloat16" (half the bytes). Everything but the products with weights is in fp32.
+        rows: batch size that the layout of the weights is chosen for; any other works too.
 
     Raises:
-        ValueError: there is no such format, or not for this model.
+        ValueError: there is no such format, or the decoder does not compute this model.
     """
 
     @torch.no_grad()
     def __init__(self, model: Transformer, weights: str = "float32", rows: int = 1) -> None:
         if weights not in FORMATS:
+            raise ValueError(f"weights={weights}: must be one of {', '.join(FORMATS)}, auto")
+        if reason := unsupported(model):
             raise ValueError(
-                f"weights={weights}: not a format. Allowed: {', '.join(FORMATS)}, auto"
-            )
-        if not _is_supported(model):
-            raise ValueError(
-                f"weights={weights}: packs plain layers on a CPU; elsewhere only float32 is known"
+                f"weights={weights}: not for a model with {reason}; use weights=float32"
             )
         self.model, self.weights = model, weights
 
         def pack(weight: Tensor) -> matmul.LinearFn:
             return FORMATS[weights](weight, rows)
 
-        self.layers = [_Layer(cast(Block, block), pack) for block in model.blocks]
-        self.norm, left = _norm(model.norm)
-        self.head = _Linear(pack, model.head, left=left)
-        self.scale, self.table = 1.0, None if model.positions is None else model.positions.weight
+        self.blocks = [_DecoderBlock(cast(Block, block), pack) for block in model.blocks]
+        self.norm, scale = _split_norm(model.norm)
+        self.head = _FusedLinear(pack, model.head, scale=scale)
+        self.embedding_scale = 1.0
+        self.positions = None if model.positions is None else model.positions.weight  # [context, C]
         if model.config.position == "sinusoidal":
-            self.scale = model.config.d_model**0.5
-            self.table = sinusoidal(torch.arange(model.config.context)[None], model.config.d_model)[
-                0
-            ]
-        self.angles: tuple[Tensor, ...] = (
-            torch.empty(0),
-        )  # cosines and sines [longest, D], when that is known
+            self.embedding_scale = model.config.d_model**0.5
+            self.positions = sinusoidal(
+                torch.arange(model.config.context)[None], model.config.d_model
+            )[0]
+        self.cos_sin: tuple[Tensor, ...] = (torch.empty(0),)  # [S, D] each, computed when needed
         D = model.config.head_dim  # noqa: N806
-        self.same = torch.eye(D)
-        self.turned = torch.cat(
-            (self.same[D // 2 :], -self.same[: D // 2])
-        )  # x @ turned = (-right, left)
+        self.identity = torch.eye(D)
+        # x @ rotate_half = (-right half of x, left half of x)
+        self.rotate_half = torch.cat((self.identity[D // 2 :], -self.identity[: D // 2]))
 
     @classmethod
     def for_model(cls, model: Transformer, weights: str, rows: int) -> Self | None:
-        """Return a decoder in this format ("auto": the fastest), or None where only the model itself can do the steps.
+        """Return a decoder in this format ("auto": the fastest), or None if the model itself has to do the steps.
 
         Raises:
-            ValueError: there is no such format, or not for this model.
+            ValueError: there is no such format, or it is not float32 and the decoder does not compute this model.
         """
-        if weights in ("float32", "auto") and not _is_supported(model):
+        if weights in ("float32", "auto") and unsupported(model):
             return None
         if weights != "auto":
             return cls(model, weights, rows)
-        return min(
-            (cls(model, name, rows) for name in FORMATS), key=lambda fast: fast._seconds(rows)
-        )
+        decoders = [cls(model, name, rows) for name in FORMATS]
+        return min(decoders, key=lambda decoder: decoder._seconds_per_step(rows))
 
     @torch.inference_mode()
     def step(
@@ -95,99 +152,93 @@ class CpuDecoder:
         layout: SequenceLayout = SequenceLayout(),
         memory_mask: AttentionMask | None = None,
     ) -> Tensor:
-        """Logits [B, V] of what follows one token more of each sequence, [B]; the cache grows by it.
+        """Append a token to each sequence, [B], and return the logits of the next one, [B, V]. The cache grows by one.
 
         Args:
-            layout: padding of the sequences on the left.
-            memory_mask: of an encoder's memory, whose keys and values the cache has.
+            layout: left padding of the sequences.
+            memory_mask: mask of an encoder's memory, whose keys and values are in the cache.
         """
         end = cache.length + 1
         padding = layout.left_padding
-        places = cache.length if padding is None else cache.length - padding  # one, or [B]
+        positions = cache.length if padding is None else cache.length - padding  # one, or [B]
         x = F.embedding(tokens, self.model.embedding.weight)  # [B, C]
-        if self.table is not None:
-            x = torch.add(self.table[places], x, alpha=self.scale)
-        turn = self._turn(places, cache.keys.shape[3]) if self.model.rotary is not None else None
+        if self.positions is not None:
+            x = torch.add(self.positions[positions], x, alpha=self.embedding_scale)
+        rotation = None
+        if self.model.rotary is not None:
+            rotation = self._rotation(self.model.rotary, positions, cache.keys.shape[3])
         masks = layer_masks(self.model.config, layout, 1, cache.length)
-        keys, values = (
-            side.narrow(3, 0, end).unbind() for side in (cache.keys, cache.values)
-        )  # [B, G, S, D] each
-        for number, layer in enumerate(self.layers):
-            x = layer.attend(x, turn, keys[number], values[number], masks[number])
-            if layer.cross is not None:
-                x = layer.attend_to_memory(x, *cache.cross[number], memory_mask or AttentionMask())
-            x = layer.feed_forward(x)
+        keys, values = (x.narrow(3, 0, end).unbind() for x in (cache.keys, cache.values))
+        for layer, block in enumerate(self.blocks):
+            x = block.attend(x, rotation, keys[layer], values[layer], masks[layer])
+            if block.cross is not None:
+                x = block.attend_to_memory(x, *cache.cross[layer], memory_mask or AttentionMask())
+            x = block.feed_forward(x)
         cache.length = end
         return self.head(self.norm(x))
 
-    def _turn(self, places: int | Tensor, longest: int) -> Tensor:
-        """Rotary positions as a matrix, [D, D] or [B, D, D], so that one product turns queries and keys."""
-        assert self.model.rotary is not None
-        if len(self.angles[0]) < longest:
-            self.angles = tuple(
-                table[0, 0] for table in self.model.rotary(torch.arange(longest)[None])
-            )
-        cos, sin = (table[places].unsqueeze(-2) for table in self.angles)
-        return (self.same * cos).add_(self.turned * sin)
+    def _rotation(self, rotary: Rotary, positions: int | Tensor, longest: int) -> Tensor:
+        """Return rotary positions as a matrix, [D, D] or [B, D, D]: one product rotates queries and keys."""
+        if len(self.cos_sin[0]) < longest:
+            self.cos_sin = tuple(table[0, 0] for table in rotary(torch.arange(longest)[None]))
+        cos, sin = (table[positions].unsqueeze(-2) for table in self.cos_sin)
+        return (self.identity * cos).add_(self.rotate_half * sin)
 
-    def _seconds(self, rows: int) -> float:
-        """The shortest of a few steps."""
-        tokens, taken = torch.zeros(rows, dtype=torch.long), []
+    def _seconds_per_step(self, rows: int) -> float:
+        """Return the time of the fastest of five steps."""
+        tokens, times = torch.zeros(rows, dtype=torch.long), []
         for _ in range(5):
             cache = self.model.new_cache(rows, 1)
-            cache.cross = dict.fromkeys(range(len(self.layers)), (cache.keys[0], cache.values[0]))
+            cache.cross = dict.fromkeys(range(len(self.blocks)), (cache.keys[0], cache.values[0]))
             started = time.perf_counter()
             self.step(tokens, cache)
-            taken.append(time.perf_counter() - started)
-        return min(taken)
+            times.append(time.perf_counter() - started)
+        return min(times)
 
 
-class _Layer:
-    """What one block does with one token of each sequence, x [B, C]."""
+class _DecoderBlock:
+    """One block, applied to one token of each sequence, x [B, C]."""
 
     def __init__(self, block: Block, pack: Pack) -> None:
         attention, feed_forward = block.attention, block.feed_forward
-        self.heads, self.kv_heads, self.head_dim = (
-            attention.heads,
-            attention.kv_heads,
-            attention.head_dim,
-        )
-        self.norm, left = _norm(block.attention_norm)
-        self.query_key_value = _Linear(
-            pack, attention.query, attention.key, attention.value, left=left
+        self.heads, self.kv_heads = attention.heads, attention.kv_heads
+        self.head_dim = attention.head_dim
+        self.norm, scale = _split_norm(block.attention_norm)
+        self.query_key_value = _FusedLinear(
+            pack, attention.query, attention.key, attention.value, scale=scale
         )
         self.query_key_norm = None
         if attention.query_norm is not None and attention.key_norm is not None:
-            self.query_key_norm, of_query = _norm(attention.query_norm)
-            _, of_key = _norm(attention.key_norm)
-            lefts = [of_query] * self.heads + [of_key] * self.kv_heads
-            self.left = torch.stack(cast(list[Tensor], lefts))  # [H + G, D]
-        self.output = _Linear(pack, attention.output)
+            self.query_key_norm, query_scale = _split_norm(attention.query_norm)
+            _, key_scale = _split_norm(attention.key_norm)
+            scales = [query_scale] * self.heads + [key_scale] * self.kv_heads
+            self.query_key_scale = torch.stack(cast(list[Tensor], scales))  # [H + G, D]
+        self.output = _FusedLinear(pack, attention.output)
         self.cross = block.cross_attention
         if self.cross is not None:
-            self.cross_norm, left = _norm(block.cross_norm)
-            self.cross_query = _Linear(pack, self.cross.query, left=left)
-            self.cross_output = _Linear(pack, self.cross.output)
+            self.cross_norm, scale = _split_norm(block.cross_norm)
+            self.cross_query = _FusedLinear(pack, self.cross.query, scale=scale)
+            self.cross_output = _FusedLinear(pack, self.cross.output)
         assert isinstance(feed_forward, FeedForward)
         self.kind = feed_forward.kind
-        self.feed_forward_norm, left = _norm(block.feed_forward_norm)
+        self.feed_forward_norm, scale = _split_norm(block.feed_forward_norm)
         up = (
             [feed_forward.up] if feed_forward.gate is None else [feed_forward.gate, feed_forward.up]
         )
-        self.up, self.down = _Linear(pack, *up, left=left), _Linear(pack, feed_forward.down)
+        self.up = _FusedLinear(pack, *up, scale=scale)
+        self.down = _FusedLinear(pack, feed_forward.down)
 
     def attend(
-        self, x: Tensor, turn: Tensor | None, keys: Tensor, values: Tensor, mask: AttentionMask
+        self, x: Tensor, rotation: Tensor | None, keys: Tensor, values: Tensor, mask: AttentionMask
     ) -> Tensor:
-        """keys and values [B, G, S, D] of all tokens up to this one, whose place is the last and still empty."""
+        """keys and values [B, G, S, D] of all tokens; those of the new one, the last, are written here."""
         H, G, D = self.heads, self.kv_heads, self.head_dim  # noqa: N806
-        query_key, value = (
-            self.query_key_value(self.norm(x)).view(-1, H + 2 * G, D).split((H + G, G), dim=1)
-        )
+        fused = self.query_key_value(self.norm(x)).view(-1, H + 2 * G, D)
+        query_key, value = fused.split((H + G, G), dim=1)
         if self.query_key_norm is not None:
-            query_key = self.query_key_norm(query_key) * self.left
-        if turn is not None:
-            query_key = query_key @ turn
+            query_key = self.query_key_norm(query_key) * self.query_key_scale
+        if rotation is not None:
+            query_key = query_key @ rotation
         query, key = query_key.split((H, G), dim=1)
         keys.select(2, -1).copy_(key)
         values.select(2, -1).copy_(value)
@@ -209,58 +260,48 @@ class _Layer:
                 return self.down(F.silu(gate).mul_(up), x)
             case "gelu":
                 return self.down(F.gelu(hidden, approximate="tanh"), x)
-            case _:
+            case "relu2":
                 return self.down(F.relu(hidden).square_(), x)
+        raise AssertionError(self.kind)
 
 
-class _Linear:
-    """Linear layers that read the same as one, times what the norm before them has left to do."""
+class _FusedLinear:
+    """Linear layers with the same input as one matrix, with the weight of the preceding RMSNorm folded in."""
 
-    def __init__(self, pack: Pack, *layers: nn.Linear, left: Tensor | None = None) -> None:
+    def __init__(self, pack: Pack, *layers: nn.Linear, scale: Tensor | None = None) -> None:
         weights: list[Tensor] = [layer.weight.detach() for layer in layers]
         weight = torch.cat(weights) if len(weights) > 1 else weights[0]
-        self.product = pack(weight if left is None else weight * left)
+        self.linear = pack(weight if scale is None else weight * scale)
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         self.bias = torch.cat(biases) if biases else None
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         if residual is None:
-            return self.product(x, self.bias)
-        return self.product(x, residual if self.bias is None else residual + self.bias)
+            return self.linear(x, self.bias)
+        return self.linear(x, residual if self.bias is None else residual + self.bias)
 
 
-def _norm(module: nn.Module | None) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
-    """The norm, and the factor that it leaves to the weights after it: torch has no fused RMSNorm for CPUs."""
+def _split_norm(module: nn.Module | None) -> tuple[Callable[[Tensor], Tensor], Tensor | None]:
+    """Return a norm without its weight, and the weight to fold into the next matrix; torch's LayerNorm stays as it is.
+
+    torch has no fused RMSNorm for CPUs; x / sqrt(|x|^2 + size eps) * (weight sqrt(size)) is the same and faster.
+    """
     if not isinstance(module, RMSNorm):
         assert isinstance(module, nn.LayerNorm)
         return module.forward, None
     size = module.weight.numel()
-    least = torch.tensor(math.sqrt(size * (module.eps or 0)))
-    return (
-        lambda x: x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(least),
-        module.weight * size**0.5,
-    )
+    epsilon = torch.tensor(math.sqrt(size * (module.eps or 0)))
+
+    def normalise(x: Tensor) -> Tensor:
+        return x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(epsilon)
+
+    return normalise, module.weight * size**0.5
 
 
 def _single_query_attention(
     query: Tensor, keys: Tensor, values: Tensor, mask: AttentionMask
 ) -> Tensor:
-    """Attention of query [B, H, D] -> [B, H D]; heads that share keys are taken as several queries of one head."""
+    """query [B, H, D] -> [B, H D]; heads that share keys count as several queries of one head."""
     B, H, D = query.shape  # noqa: N806
     query = query.view(B, keys.shape[1], -1, D)
     return F.scaled_dot_product_attention(query, keys, values, mask.allowed).reshape(B, H * D)
-
-
-def _is_supported(model: Transformer) -> bool:
-    """All layers are in fp32 on a CPU, none is adapted or sharded, and a step is a token."""
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    weights = [
-        layer.weight
-        for layer in layers
-        if type(layer) is nn.Linear and type(layer.weight) is nn.Parameter
-    ]
-    if model.config.predicts_features or model.config.experts:
-        return False
-    return len(weights) == len(layers) and all(
-        (w.device.type, w.dtype) == ("cpu", torch.float32) for w in weights
-    )
