@@ -49,11 +49,13 @@ def a_routing(chosen, probabilities):
 
 def test_an_even_load_costs_one_a_token_and_an_uneven_one_more():
     even = a_routing([[1.0, 0], [0, 1]], [[0.9, 0.1], [0.1, 0.9]])
-    torch.testing.assert_close(balance_loss(even, None), torch.tensor(2.0))
+    torch.testing.assert_close(balance_loss(even), torch.tensor(2.0))
     uneven = a_routing([[1.0, 0], [1, 0]], [[0.9, 0.1], [0.7, 0.3]])
-    torch.testing.assert_close(balance_loss(uneven, None), torch.tensor(2 * 2 * 0.8))
+    torch.testing.assert_close(balance_loss(uneven), torch.tensor(2 * 2 * 0.8))
     padded = a_routing([[1.0, 0], [1, 0], [0, 1]], [[0.9, 0.1], [0.7, 0.3], [0.5, 0.5]])
-    torch.testing.assert_close(balance_loss(padded, torch.tensor([2])), torch.tensor(2 * 2 * 0.8))
+    torch.testing.assert_close(
+        balance_loss(padded.without_padding(torch.tensor([2]))), torch.tensor(2 * 2 * 0.8)
+    )
 
 
 @pytest.mark.parametrize("more", [{}, {"arch": "encoder_decoder"}])
@@ -76,6 +78,20 @@ def test_the_balance_is_part_of_the_loss_in_training_and_sums_over_sequences(mor
     assert all(router.grad.abs().sum() > 0 for router in routers)
 
 
+def test_the_load_is_counted_without_padding():
+    model, tokens = a_model(**MOE), torch.randint(50, (2, 9))
+    lengths = torch.tensor([9, 4])
+    sums = model.loss(tokens, tokens, lengths=lengths)
+    counts = sums.statistics.view(2, 5)  # layers, experts
+    assert counts.sum(dim=1).tolist() == [2 * 13] * 2
+    short = model.loss(tokens[1:, :4], tokens[1:, :4]).statistics
+    long = model.loss(tokens[:1], tokens[:1]).statistics
+    assert torch.equal(sums.statistics, short + long)
+    busiest = max(float(row.max() / row.mean()) for row in counts)
+    assert model.report(sums.statistics) == {"expert_load": pytest.approx(busiest)}
+    assert a_model().report(a_model().loss(tokens, tokens).statistics) == {}
+
+
 def test_the_balance_loss_evens_the_load():
     model = a_model(**{**MOE, "balance_loss": 1.0}).train()
     tokens = torch.randint(50, (4, 24))
@@ -84,9 +100,7 @@ def test_the_balance_loss_evens_the_load():
     )
 
     def busiest():
-        model.loss(tokens, tokens)
-        loads = [block.feed_forward.routing.chosen.sum(dim=(0, 1)) for block in model.blocks]
-        return max(float(load.max() / load.mean()) for load in loads)
+        return model.report(model.loss(tokens, tokens).statistics)["expert_load"]
 
     before = busiest()
     for _ in range(60):

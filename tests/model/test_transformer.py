@@ -138,7 +138,7 @@ def test_labels_and_tags_have_heads_of_their_own():
         torch.tensor([0, 1, -100, 1]),
     )
     sizes = {"prefix": torch.tensor([2, 3, 2, 4]), "lengths": torch.tensor([6, 5, 4, 6])}
-    of_tags, of_labels, _ = model.loss(tokens, tags, labels=labels, **sizes)
+    of_tags, of_labels, *_ = model.loss(tokens, tags, labels=labels, **sizes)
     hidden = model(tokens, SequenceLayout(lengths=sizes["lengths"]))
     torch.testing.assert_close(
         of_tags, F.cross_entropy(model.head(hidden).flatten(0, 1), tags.flatten(), reduction="sum")

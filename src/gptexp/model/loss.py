@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -22,6 +23,7 @@ class LossSums(NamedTuple):
     targets: Tensor  # cross-entropy, summed over valid targets
     labels: Tensor  # cross-entropy, summed over labels of whole sequences
     auxiliary: Tensor  # weighted extra terms, summed over tokens
+    statistics: Tensor = torch.zeros(0)  # [n] that Transformer.report names, summed over tokens
 
     def plus(self, other: "LossSums") -> "LossSums":
         return LossSums(*(a + b for a, b in zip(self, other, strict=True)))

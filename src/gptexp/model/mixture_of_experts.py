@@ -23,6 +23,14 @@ class Routing(NamedTuple):
     probabilities: Tensor  # [B, T, E]
     chosen: Tensor  # [B, T, E], 1 for the K experts that read a token, else 0
 
+    def without_padding(self, lengths: Tensor | None) -> "Routing":
+        """The same with zeros beyond lengths [B]."""
+        if lengths is None:
+            return self
+        positions = torch.arange(self.chosen.shape[1], device=lengths.device)
+        is_token = (positions < lengths[:, None])[..., None]
+        return Routing(self.probabilities * is_token, self.chosen * is_token)
+
 
 class ExpertLinear(nn.Module):
     """One linear layer without bias for each expert, stacked as [E, out, in]."""
@@ -76,16 +84,16 @@ class MixtureOfExperts(nn.Module):
         return weights.flatten(0, -2), experts.flatten(0, -2)
 
 
-def balance_loss(routing: Routing, lengths: Tensor | None) -> Tensor:
+def balance_loss(routing: Routing) -> Tensor:
     """Imbalance of each sequence times its tokens, summed over sequences; 1 a token where the load is even.
 
-    Sums over sequences, so that neither micro-batches nor ranks change it. Tokens beyond lengths [B] are padding.
+    Sums over sequences, so that neither micro-batches nor ranks change it.
     """
-    E, T = routing.chosen.shape[-1], routing.chosen.shape[1]  # noqa: N806
-    chosen, probabilities = routing.chosen, routing.probabilities
-    if lengths is not None:
-        is_token = torch.arange(T, device=lengths.device)[:, None] < lengths[:, None, None]
-        chosen, probabilities = chosen * is_token, probabilities * is_token
-    chosen = chosen.sum(dim=1)  # [B, E]
-    shares = chosen * E / chosen.sum(dim=1, keepdim=True).clamp(min=1)  # f of equation 18
-    return (shares * probabilities.sum(dim=1)).sum()
+    chosen, probabilities = (x.sum(dim=1) for x in routing)  # [B, E]
+    shares = chosen * chosen.shape[1] / chosen.sum(dim=1, keepdim=True).clamp(min=1)  # f of (18)
+    return (shares * probabilities).sum()
+
+
+def expert_load(expert_tokens: Tensor) -> float:
+    """Tokens of the busiest expert of a layer over the mean of that layer, from tokens [layers, E]; 1 is even."""
+    return float((expert_tokens.amax(dim=1) / expert_tokens.mean(dim=1).clamp(min=1)).max())

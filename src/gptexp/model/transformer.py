@@ -21,7 +21,13 @@ from gptexp.model.features import GOES_ON, FeatureEmbedding, FeatureHead, unpad
 from gptexp.model.feed_forward import FeedForward
 from gptexp.model.loss import LossSums
 from gptexp.model.masks import SequenceLayout, layer_masks
-from gptexp.model.mixture_of_experts import ExpertLinear, MixtureOfExperts, balance_loss
+from gptexp.model.mixture_of_experts import (
+    ExpertLinear,
+    MixtureOfExperts,
+    Routing,
+    balance_loss,
+    expert_load,
+)
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
 
@@ -185,37 +191,44 @@ class Transformer(nn.Module):
         )
         valid = targets >= 0
         none = states.new_zeros((), dtype=torch.float32)
-        auxiliary = self._balance_loss(lengths, prefix) if self.config.experts else none
+        auxiliary, statistics = none, none.new_zeros(0)
+        if routings := self._routings(lengths, prefix):
+            statistics = torch.cat([routing.chosen.sum(dim=(0, 1)) for routing in routings])
+            if self.training:
+                auxiliary = self.config.balance_loss * sum(map(balance_loss, routings), start=none)
         if self.feature_head is not None:
             assert features is not None
             rows = unpad(features, (targets == GOES_ON).sum(dim=1))
             of_targets = self.feature_head.loss(states[valid], targets[valid], rows)
-            return LossSums(of_targets, none, auxiliary)
+            return LossSums(of_targets, none, auxiliary, statistics)
         logits = self.head(states[valid])  # [targets, V]
         of_targets = F.cross_entropy(logits.float(), targets[valid], reduction="sum")
         if self.class_head is None or labels is None:
-            return LossSums(of_targets, none, auxiliary)
+            return LossSums(of_targets, none, auxiliary, statistics)
         assert prefix is not None
         assert lengths is not None
         of_labels = F.cross_entropy(
             self.classify(states, prefix, lengths).float(), labels, reduction="sum"
         )
-        return LossSums(of_targets, of_labels, auxiliary)
+        return LossSums(of_targets, of_labels, auxiliary, statistics)
 
-    def _balance_loss(self, lengths: Tensor | None, source_lengths: Tensor | None) -> Tensor:
-        """Imbalance of the experts in the last pass, summed over layers and tokens; zero outside of training."""
-        sizes = [lengths] * len(self.blocks)
-        blocks = [*self.blocks]
+    def report(self, statistics: Tensor) -> dict[str, float]:
+        """Name the statistics that `loss` sums: expert_load is that of the busiest expert, 1 if all are equal."""
+        if not self.config.experts:
+            return {}
+        return {"expert_load": expert_load(statistics.view(-1, self.config.experts))}
+
+    def _routings(self, lengths: Tensor | None, source_lengths: Tensor | None) -> list[Routing]:
+        """The routers' decisions in the last pass, for every layer, without those on padding."""
+        layers = [(block, lengths) for block in self.blocks]
         if self.encoder is not None:
-            sizes += [source_lengths] * len(self.encoder.blocks)
-            blocks += [*self.encoder.blocks]
-        total = torch.zeros((), device=self.embedding.weight.device)
-        for block, size in zip(blocks, sizes, strict=True):
+            layers += [(block, source_lengths) for block in self.encoder.blocks]
+        routings = []
+        for block, sizes in layers:
             layer = cast(Block, block).feed_forward
-            if self.training and isinstance(layer, MixtureOfExperts):
-                assert layer.routing is not None
-                total = total + balance_loss(layer.routing, size)
-        return self.config.balance_loss * total
+            if isinstance(layer, MixtureOfExperts) and layer.routing is not None:
+                routings.append(layer.routing.without_padding(sizes))
+        return routings
 
     def classify(self, hidden: Tensor, prefix: Tensor, lengths: Tensor) -> Tensor:
         """Logits [B, classes] for pairs of texts, the first of `prefix` [B] tokens, from their hidden states [B, T, C].
