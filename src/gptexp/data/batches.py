@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 
 from gptexp.data import permutation
 from gptexp.data.batch import IGNORE, Batch
-from gptexp.data.datasets.windows import SequenceDataset
+from gptexp.data.datasets.dataset import SequenceDataset
 
 
 class StepIndexedDataset(Dataset):

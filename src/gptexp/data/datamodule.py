@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from gptexp.config import schema
 from gptexp.data.batch import Batch
 from gptexp.data.batches import HeldOutDataset, StepIndexedDataset
-from gptexp.data.datasets.windows import SequenceDataset
+from gptexp.data.datasets.dataset import SequenceDataset
 
 
 class DataModule(L.LightningDataModule):

@@ -3,8 +3,8 @@
 import math
 
 from gptexp.config import schema
-from gptexp.data.datasets.masked_lm import Masked
-from gptexp.data.datasets.windows import SequenceDataset
+from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.datasets.masked_lm import MaskedLMDataset
 from gptexp.data.token_store import TokenStore
 from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.nsp import Nsp, SentencePair
@@ -16,7 +16,9 @@ class MaskedPair(SentencePair):
         self.config = config
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
-        return Masked(super().dataset(store, split, seed), store.tokenizer, self.config, seed)
+        return MaskedLMDataset(
+            super().dataset(store, split, seed), store.tokenizer, self.config, seed
+        )
 
 
 class Bert(Nsp):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from gptexp.data.corpora import Example
-from gptexp.data.datasets.prompt_completion import Examples
-from gptexp.data.datasets.windows import SequenceDataset
+from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.datasets.prompt_completion import PromptCompletionDataset
 from gptexp.data.permutation import feistel_permutation
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
@@ -113,7 +113,7 @@ class PromptCompletion(Layout):
         return Prompt((*tokenizer.encode(input)[: self.max_source_tokens], tokenizer.sep))
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
-        return Examples(store, split, self.loss_on_prompt)
+        return PromptCompletionDataset(store, split, self.loss_on_prompt)
 
     def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
         for example in sample_examples(store, split, count):

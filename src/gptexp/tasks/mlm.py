@@ -8,8 +8,9 @@ import torch
 
 from gptexp.config import schema
 from gptexp.data.batch import IGNORE
-from gptexp.data.datasets.masked_lm import Masked
-from gptexp.data.datasets.windows import SequenceDataset, Windows
+from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.datasets.masked_lm import MaskedLMDataset
+from gptexp.data.datasets.windows import TokenWindows
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import MASK, Tokenizer
 from gptexp.model import Transformer
@@ -30,8 +31,8 @@ class MaskedStream(TextStream):
         self.config = config
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
-        windows = Windows(store, split, self.context, seed, document_mask=False)
-        return Masked(windows, store.tokenizer, self.config, seed)
+        windows = TokenWindows(store, split, self.context, seed, document_mask=False)
+        return MaskedLMDataset(windows, store.tokenizer, self.config, seed)
 
     def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
         """Yield the beginnings of evenly spaced windows, with masks and with the tokens behind them."""

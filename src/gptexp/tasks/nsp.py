@@ -9,8 +9,8 @@ import torch
 
 from gptexp.config import schema
 from gptexp.data.corpora import Example
-from gptexp.data.datasets.next_sentence import ELSEWHERE, FOLLOWS, NextSentenceDataset
-from gptexp.data.datasets.windows import SequenceDataset
+from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.datasets.next_sentence import NEXT, NOT_NEXT, NextSentenceDataset
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import SEP, Tokenizer
 from gptexp.errors import UserError
@@ -20,7 +20,7 @@ from gptexp.tasks.layout import EvalExample, Layout
 from gptexp.tasks.metrics import ExactMatch
 from gptexp.tasks.task import Task
 
-ANSWERS = {FOLLOWS: "next", ELSEWHERE: "elsewhere"}
+ANSWERS = {NEXT: "next", NOT_NEXT: "elsewhere"}
 BOUNDARY = re.compile(r"(?<=[.!?:])\s+|\n\s*\n")  # of sentences and paragraphs
 MIN_CHARACTERS = 20  # of either part
 

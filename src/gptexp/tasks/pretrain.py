@@ -14,7 +14,8 @@ import numpy as np
 
 from gptexp.config import schema
 from gptexp.data.corpora import Example
-from gptexp.data.datasets.windows import SequenceDataset, Windows
+from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.datasets.windows import TokenWindows
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.generation.prompt import Prompt
@@ -87,7 +88,7 @@ class TextStream(Layout):
         return " ".join(match["sentence"].split()), match["rest"]
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
-        return Windows(store, split, self.context, seed, self.document_mask)
+        return TokenWindows(store, split, self.context, seed, self.document_mask)
 
     def prompt(self, input: str, tokenizer: Tokenizer) -> Prompt:
         return Prompt(tuple(tokenizer.encode(input) or [tokenizer.eos]))

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from gptexp.data.corpora import Example
-from gptexp.data.datasets.windows import SequenceDataset, TokenClassificationDataset
+from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.datasets.token_classification import TokenClassificationDataset
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import SequenceLayout, Transformer

@@ -5,7 +5,7 @@ import pytest
 
 from gptexp.data.batch import IGNORE
 from gptexp.data.batches import HeldOutDataset
-from gptexp.data.datasets.next_sentence import ELSEWHERE, FOLLOWS
+from gptexp.data.datasets.next_sentence import NEXT, NOT_NEXT
 from gptexp.tasks.prepare import prepare
 
 
@@ -38,12 +38,12 @@ def test_a_negative_comes_from_another_document_of_about_the_same_length(prepare
     pairs = prepared.task.layout.dataset(prepared.store, "train", 1)
     found = [pairs.pair(index, epoch) for epoch in range(3) for index in range(len(pairs))]
     for first, second, label in found:
-        assert (names(prepared, first) == names(prepared, second)) == (label == FOLLOWS)
+        assert (names(prepared, first) == names(prepared, second)) == (label == NEXT)
     assert np.mean([label for *_, label in found]) == pytest.approx(0.5, abs=0.07)
     for measure in (len, max):  # neither how long nor which tokens
         by_label = [
             [measure(second) for _, second, label in found if label == which]
-            for which in (FOLLOWS, ELSEWHERE)
+            for which in (NEXT, NOT_NEXT)
         ]
         assert np.mean(by_label[0]) == pytest.approx(np.mean(by_label[1]), rel=0.06)
 

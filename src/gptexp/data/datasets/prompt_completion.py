@@ -1,6 +1,6 @@
-"""One sequence an example: what is given, then what is learned. Either can be rows of features.
+"""One sequence an example: a prompt and its completion. The prompt can begin with rows of features.
 
-A text and its summary, a picture's patches and its caption, a text and the frames of its sound.
+A text and its summary, or the patches of an image and its caption.
 """
 
 import numpy as np
@@ -8,64 +8,64 @@ import torch
 from numpy.typing import NDArray
 
 from gptexp.data.batch import FEATURE, IGNORE, Batch
-from gptexp.data.datasets.windows import ExampleDataset
+from gptexp.data.datasets.dataset import ExampleDataset
 from gptexp.data.token_store import TokenStore
 from gptexp.model.loss import LossCounts
 
-GOES_ON, STOPS = 0, 1  # targets where features are learned: another row follows, or the sound ends
-LARGEST_SHARE = 0.6  # of the rows of a sequence that are hidden
-
 
 class FeatureDataset(ExampleDataset):
+    """Sequences of tokens, and of rows of features before or behind them."""
+
     def __init__(self, store: TokenStore, split: str) -> None:
         super().__init__(store, split)
         self.features = store.features(split)
 
-    def _padded(
+    def pad_sequences(
         self, indices: NDArray[np.int64], features_first: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Tokens [B, T] with FEATURE for each row of features, and these rows [B, F, size], if the store has any."""
+        """Return tokens [B, T] with FEATURE for each row of features, and the rows [B, F, D] or None for none."""
         entries = self.index[indices]
-        longest = max(2, int((entries["length"] + entries["rows"]).max())) if len(entries) else 2
-        most = int(entries["rows"].max()) if len(entries) else 0
+        longest = int((entries["length"] + entries["rows"]).max(initial=2))
+        most_rows = int(entries["rows"].max(initial=0))
         tokens = np.full((len(entries), longest), self.pad, np.int64)
-        features = np.zeros((len(entries), most, self.features.shape[1]), np.uint8)
+        features = np.zeros((len(entries), most_rows, self.features.shape[1]), np.uint8)
         for number, entry in enumerate(entries):
             text = self.tokens[entry["offset"] : entry["offset"] + entry["length"]]
-            rows = np.full(entry["rows"], FEATURE)
-            parts = (rows, text) if features_first else (text, rows)
-            tokens[number, : len(text) + len(rows)] = np.concatenate(
-                [part.astype(np.int64) for part in parts]
-            )
-            features[number, : len(rows)] = self.features[
-                entry["row"] : entry["row"] + entry["rows"]
-            ]
+            text = text.astype(np.int64)
+            rows = self.features[entry["row"] : entry["row"] + entry["rows"]]
+            placeholders = np.full(len(rows), FEATURE)
+            parts = (placeholders, text) if features_first else (text, placeholders)
+            tokens[number, : len(text) + len(rows)] = np.concatenate(parts)
+            features[number, : len(rows)] = rows
         return torch.from_numpy(tokens), torch.from_numpy(features) if len(self.features) else None
 
 
-class Examples(FeatureDataset):
-    """A text, or a picture's patches, and a separator are given; what follows is learned, or all of it."""
+class PromptCompletionDataset(FeatureDataset):
+    """Sequences whose targets are the completion, or with `loss_on_prompt` all of the sequence."""
 
     def __init__(self, store: TokenStore, split: str, loss_on_prompt: bool = False) -> None:
         super().__init__(store, split)
         self.loss_on_prompt = loss_on_prompt
 
-    def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:
-        entries, everything = self.index[indices], self.index[whole]
-        tokens, features = self._padded(indices, features_first=True)
+    def batch(
+        self, indices: NDArray[np.int64], epoch: int, global_indices: NDArray[np.int64]
+    ) -> Batch:
+        entries, global_entries = self.index[indices], self.index[global_indices]
+        tokens, features = self.pad_sequences(indices, features_first=True)
         prefix = torch.from_numpy((entries["rows"] + entries["prefix"]).astype(np.int64))
         lengths = torch.from_numpy((entries["rows"] + entries["length"] - 1).astype(np.int64))
-        places = torch.arange(tokens.shape[1] - 1)[None]
-        learned = (self.loss_on_prompt | (places >= prefix[:, None] - 1)) & (
-            places < lengths[:, None]
+        positions = torch.arange(tokens.shape[1] - 1)[None]
+        is_target = positions < lengths[:, None]
+        if not self.loss_on_prompt:
+            is_target &= positions >= prefix[:, None] - 1
+        counts = LossCounts(
+            targets=int(global_entries["targets"].sum()),
+            tokens=int((global_entries["rows"] + global_entries["length"] - 1).sum()),
         )
         return Batch(
             tokens[:, :-1],
-            tokens[:, 1:].masked_fill(~learned, IGNORE),
-            LossCounts(
-                targets=int(everything["targets"].sum()),
-                tokens=int((everything["rows"] + everything["length"] - 1).sum()),
-            ),
+            tokens[:, 1:].masked_fill(~is_target, IGNORE),
+            counts,
             lengths=lengths,
             prefix=prefix,
             examples=torch.from_numpy(indices),

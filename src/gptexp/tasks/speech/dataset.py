@@ -24,28 +24,35 @@ class TextToSpeechDataset(FeatureDataset):
         super().__init__(store, split)
         self.seed = seed
 
-    def batch(self, indices: NDArray[np.int64], epoch: int, whole: NDArray[np.int64]) -> Batch:
-        entries, everything = self.index[indices], self.index[whole]
-        tokens, features = self._padded(indices, features_first=False)
+    def batch(
+        self, indices: NDArray[np.int64], epoch: int, global_indices: NDArray[np.int64]
+    ) -> Batch:
+        entries, global_entries = self.index[indices], self.index[global_indices]
+        tokens, features = self.pad_sequences(indices, features_first=False)
         assert features is not None
         prefix = torch.from_numpy(entries["length"].astype(np.int64))
         lengths = torch.from_numpy((entries["length"] + entries["rows"]).astype(np.int64))
-        places = torch.arange(tokens.shape[1])[None]
+        positions = torch.arange(tokens.shape[1])[None]
         targets = torch.full_like(tokens, IGNORE)
-        targets[(places >= prefix[:, None] - 1) & (places < lengths[:, None])] = CONTINUE
-        targets[places == lengths[:, None] - 1] = STOP
-        total = int((everything["length"] + everything["rows"]).sum())
+        is_target = (positions >= prefix[:, None] - 1) & (positions < lengths[:, None])
+        targets[is_target] = CONTINUE
+        targets[positions == lengths[:, None] - 1] = STOP
+        counts = LossCounts(
+            targets=int(global_entries["targets"].sum()),
+            tokens=int((global_entries["length"] + global_entries["rows"]).sum()),
+        )
+        masked_rows = None
+        if self.seed is not None:
+            masked_rows = self._masked_rows(indices, epoch, features.shape[1])
         return Batch(
             tokens,
             targets,
-            LossCounts(targets=int(everything["targets"].sum()), tokens=total),
+            counts,
             lengths=lengths,
             prefix=prefix,
             examples=torch.from_numpy(indices),
             features=features,
-            masked_rows=self._masked_rows(indices, epoch, features.shape[1])
-            if self.seed is not None
-            else None,
+            masked_rows=masked_rows,
         )
 
     def _masked_rows(self, indices: NDArray[np.int64], epoch: int, rows: int) -> torch.Tensor:

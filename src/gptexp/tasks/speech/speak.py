@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.data.corpora import Example
-from gptexp.data.datasets.windows import SequenceDataset
+from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError, unknown

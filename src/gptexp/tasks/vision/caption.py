@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gptexp.config import schema
 from gptexp.data.batch import FEATURE
 from gptexp.data.corpora import Example
-from gptexp.data.datasets.prompt_completion import Examples
-from gptexp.data.datasets.windows import SequenceDataset
+from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.datasets.prompt_completion import PromptCompletionDataset
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
@@ -91,7 +91,7 @@ class PatchesCaption(Layout):
         return Prompt((FEATURE,) * self.num_patches + (tokenizer.sep,), self.patches(input))
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
-        return Examples(store, split)
+        return PromptCompletionDataset(store, split)
 
     def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
         for example in sample_examples(store, split, count):
