@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,6 +177,24 @@ def command(*words: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def seconds_without_torch(*words: str) -> float:
+    """Run a command that ends before torch is imported, and return the CPU seconds that it takes."""
+    program = (
+        "import sys; sys.argv = ['run', *sys.argv[1:]]\n"
+        "from gptexp import run\n"
+        "try:\n    run.main()\n"
+        "finally:\n    assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == (0 if {"--help", "--cfg"} & set(words) else 2), done.stderr
+    assert "Traceback" not in done.stderr
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:

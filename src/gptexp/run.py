@@ -193,9 +193,8 @@ def main() -> None:
 
 @exits_cleanly
 def _main() -> None:
-    if {"-h", "--help"} & set(
-        sys.argv[1:]
-    ):  # Hydra's own help takes more than a second to list the groups
+    compose.prepare_hydra(get_args_parser().parse_known_args()[0].overrides)
+    if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own takes more than a second
         print(
             HELP.format(
                 groups=package_data.groups_text(), sweeps=", ".join(package_data.sweep_names())
@@ -206,7 +205,6 @@ def _main() -> None:
         "1"  # Hydra raises instead of printing and exiting: the message is ours
     )
     sys.argv[1:] = compose.preprocess_overrides(package_data.with_shipped_sweeps(sys.argv[1:]))
-    compose.prepare_hydra(get_args_parser().parse_known_args()[0].overrides)
     log = JobLog(Path.cwd() if os.access(".", os.W_OK) else Path(tempfile.gettempdir()))
     swept = compose.swept_keys(get_args_parser().parse_known_args()[0].overrides)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from gptexp.config import compose, run_id
+from gptexp.config.source import normalized_source
 
 
 def an_id(*overrides: str) -> str:
@@ -43,6 +44,6 @@ def test_comments_and_docstrings_do_not_count_as_code(tmp_path: Path):
     for number, text in enumerate(texts):
         path = tmp_path / f"{number}.py"
         path.write_text(text)
-        meanings.append(run_id._normalized_source(path))
+        meanings.append(normalized_source(path))
     assert meanings[0] == meanings[1] != meanings[2]
     assert ast.parse(texts[0])

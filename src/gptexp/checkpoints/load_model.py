@@ -12,6 +12,7 @@ from gptexp.checkpoints import checkpoint
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.config import schema
 from gptexp.config.base_weights import FREE
+from gptexp.config.targets import build_target, resolve
 from gptexp.data.tokenizers import NumericTokenizer, Tokenizer
 from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig, lora
@@ -24,6 +25,7 @@ SHARED_FIELDS = [
     for field in fields(schema.ModelConfig)
     if field.name in TransformerConfig.__dataclass_fields__
 ]
+STANDARD_FIELDS = {field.name for field in fields(schema.ModelConfig)}
 
 
 def build_model(config: schema.Config, num_tokens: int) -> Transformer:
@@ -50,7 +52,11 @@ def build_model(config: schema.Config, num_tokens: int) -> Transformer:
         "feature_bins": task.feature_bins,
         "predicts_features": task.predicts_features,
     }
-    return Transformer(TransformerConfig(**values))
+    transformer_config = TransformerConfig(**values)
+    if model.parameters is not None:
+        return build_target(model, config=transformer_config)
+    own = {name: value for name, value in vars(model).items() if name not in STANDARD_FIELDS}
+    return resolve(model.target)(transformer_config, **own)
 
 
 def model_settings(config: TransformerConfig, num_tokens: int | None = None) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -21,11 +20,15 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from gptexp.config import registry
+from gptexp.config.conf_source import install
+from gptexp.config.group import GroupConfig
 from gptexp.config.hydra_errors import explain_hydra_error, no_such_key
-from gptexp.config.keys import group_names, iter_settings, result_settings, schemas
+from gptexp.config.keys import dictionary_keys, group_names, iter_settings, result_settings
 from gptexp.config.package_data import conf_folder
-from gptexp.config.plugins import import_installed_plugins, import_plugins
+from gptexp.config.plugins import add_folders, import_installed_plugins, import_plugins
 from gptexp.config.schema import Config, TrainerConfig
+from gptexp.config.signature import TARGET
+from gptexp.config.target_settings import settings_of_target
 from gptexp.errors import UserError, unknown
 
 
@@ -38,20 +41,17 @@ class MissingValueError(UserError):
 
 
 def prepare_hydra(overrides: list[str]) -> None:
-    """Import the plugins, also those that the overrides name, and give Hydra all settings classes.
+    """Import the plugins, also those that the overrides name, and let Hydra find all settings and YAML files.
 
     Raises:
         UserError: a plugin cannot be imported.
     """
     import_installed_plugins()
-    for override in _parse(overrides):
-        if override.key_or_group == "plugins" and isinstance(names := override.value(), list):
-            import_plugins([str(name) for name in names])
-    store = ConfigStore.instance()
-    store.store(name="base_config", node=Config)
-    for group in group_names():
-        for name, schema in schemas(group).items():
-            store.store(group=group, name=name, node=schema)
+    named = [
+        override.value() for override in _parse(overrides) if override.key_or_group == "plugins"
+    ]
+    import_plugins([str(name) for names in named if isinstance(names, list) for name in names])
+    install()
 
 
 def compose_config(overrides: list[str], sweep: Path | None = None) -> Config:
@@ -60,8 +60,8 @@ def compose_config(overrides: list[str], sweep: Path | None = None) -> Config:
     Raises:
         UserError: an override names something that does not exist or has the wrong type.
     """
-    overrides = preprocess_overrides(overrides)
     prepare_hydra(overrides)
+    overrides = preprocess_overrides(overrides)
     GlobalHydra.instance().clear()
     folder, name = (sweep.resolve().parent, sweep.stem) if sweep else (conf_folder(), "config")
     search = [f"hydra.searchpath=[file://{conf_folder()}]"] if sweep else []
@@ -75,10 +75,8 @@ def compose_config(overrides: list[str], sweep: Path | None = None) -> Config:
 def preprocess_overrides(overrides: list[str]) -> list[str]:
     """Let overrides add entries to dictionaries without Hydra's `++`, and expand ~ to the home folder."""
     expanded = [re.sub(r"=~(?=/)", lambda _: f"={Path.home()}", word) for word in overrides]
-    return [
-        f"++{word}" if re.match(r"(data\.fields|model\.rope_scaling)[.=]", word) else word
-        for word in expanded
-    ]
+    keys = "|".join(re.escape(key) for key in dictionary_keys())
+    return [f"++{word}" if re.match(rf"({keys})(\.|=\{{)", word) else word for word in expanded]
 
 
 def quoted(value: Any) -> str:
@@ -112,7 +110,6 @@ def validate(cfg: DictConfig) -> Config:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise MissingValueError(missing[0])
-    import_plugins(list(cfg.plugins))  # a job of a sweep may run in a process of its own
     config = cast(Config, OmegaConf.to_object(cfg))
     keys = {key for key, _, _ in iter_settings(config)}
     unknown_keys = sorted(set(_leaves(OmegaConf.to_container(cfg))) - keys)
@@ -134,18 +131,29 @@ def load_config(path: Path) -> Config:
     import_installed_plugins()
     try:
         stored = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path)))
+        add_folders(stored["plugin_folders"])
         import_plugins(stored["plugins"])
         config = OmegaConf.structured(Config)
         for group in group_names():
             if group != TrainerConfig.config_group:
-                schema = registry.schemas(group)[stored[group]["kind"]]
-                config[group] = OmegaConf.structured(schema)
+                config[group] = OmegaConf.structured(schema_of(group, stored[group]))
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(config, stored)))
     except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"{path}: damaged, or written by another version of gptexp ({reason})"
         ) from error
+
+
+def schema_of(group: str, settings: dict[str, Any]) -> type[GroupConfig]:
+    """Return the settings class of stored settings of a group.
+
+    Raises:
+        KeyError: there is no such kind. UserError: its `_target_` cannot be found.
+    """
+    if target := settings.get(TARGET):
+        return settings_of_target(group, settings["kind"], target)
+    return registry.schemas(group)[settings["kind"]]
 
 
 def save_config(config: Config, path: Path) -> None:

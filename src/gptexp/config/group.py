@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from gptexp.config.signature import Parameter
+
 if TYPE_CHECKING:
     from gptexp.config.schema import Config
 
@@ -11,15 +13,19 @@ if TYPE_CHECKING:
 class GroupConfig:
     """Settings of one choice of a group, such as `data=files`.
 
-    The base class of a group sets `config_group`. Each choice is a subclass that sets `kind` and `target`, and that
-    `register` makes known.
+    The base class of a group sets `config_group` and `passed`. Each choice is a subclass that sets `kind` and `target`,
+    and that `register` makes known; or it is made from a YAML file with `_target_` (see target_settings.py).
     """
 
     config_group: ClassVar[str]  # the field of Config, and the folder under conf/
     affects_result: ClassVar[bool] = (
         True  # False: no setting of the group has a part in the run's id
     )
-    target: ClassVar[str]  # MODULE:NAME of the implementation
+    target: ClassVar[str] = ""  # MODULE:NAME of the implementation
+    passed: ClassVar[tuple[str, ...]] = ()  # what a `_target_` is built with beside its settings
+    parameters: ClassVar[tuple[Parameter, ...] | None] = (
+        None  # of a `_target_`; None: no `_target_`
+    )
 
     def resolve(self, config: "Config") -> None:
         """Fill in the settings that follow from others.

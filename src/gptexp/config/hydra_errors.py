@@ -1,16 +1,18 @@
-"""Hydra's complaints, said again for the person who typed the command."""
+"""Explain Hydra's errors to the person who typed the command."""
 
 import re
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from gptexp.config.keys import known_fields, known_keys, schemas
+from gptexp.config.keys import dictionary_keys, known_fields, known_keys, schemas
 from gptexp.config.package_data import GROUPS, sweep_names
+from gptexp.config.renames import RENAMED
 from gptexp.errors import UserError, nearest, unknown
 
 LAUNCHERS = "hydra/launcher"
-PLUGINS = {
+EXTRA_OF_LAUNCHER = {
     (LAUNCHERS, "joblib"): "parallel",
     (LAUNCHERS, "submitit_slurm"): "slurm",
     (LAUNCHERS, "submitit_local"): "slurm",
@@ -19,64 +21,69 @@ PLUGINS = {
 
 
 def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
-    """Hydra's complaint as a UserError that says what was given, what is allowed, and the nearest name."""
+    """Return an error that says which override is wrong, what is allowed, and which name is nearest."""
     text = f"{error}\n{error.__cause__ or ''}"
-    keys = known_keys()
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException:
         return UserError(
-            text.splitlines()[0]
-            + "\nWrite overrides as key=value, lists as key=[a,b], and in quotes "
-            "what has other characters: 'data.path=\"a (1).txt\"'"
+            f"{text.splitlines()[0]}\nWrite overrides as key=value, lists as key=[a,b], and values "
+            f"with other characters in quotes: 'data.path=\"a (1).txt\"'"
         )
-    for override in parsed:
-        key = override.key_or_group
-        if key.split(".")[0].split("/")[0] == "hydra":
-            continue
-        if _strip_user_key(key) not in (*keys, *GROUPS):
-            return no_such_key(key, f"{override.input_line}: ")
+    if wrong := _override_without_key(parsed):
+        return no_such_key(wrong.key_or_group, f"{wrong.input_line}: ")
     if primary := re.search(r"Cannot find primary config '([^']*)'", text):
         return UserError(
             f"-cn {primary[1]}: not found in conf/ or the folder of -cd.{nearest(primary[1], sweep_names())} "
             f"Shipped sweeps: {', '.join(sweep_names())} (with -cd sweeps)"
         )
-    option = re.search(r"(?:Could not find|Could not load) '([\w/]+)/([^']*)'", text)
-    if option:
-        group, given = option.groups()
-        if (group, given) in PLUGINS:
-            extra = PLUGINS[group, given]
+    if choice := re.search(r"(?:Could not find|Could not load) '([\w/]+)/([^']*)'", text):
+        group, name = choice.groups()
+        if extra := EXTRA_OF_LAUNCHER.get((group, name)):
             return UserError(f"this launcher needs its package: pip install 'gptexp[{extra}]'")
         options = re.findall(r"^\t(\S+)$", text, re.M)
-        return unknown(group, given, [name for name in options if not name.startswith("base_")])
-    named = [*re.findall(r"full_key: (\S+)", text), *re.findall(r"'([^']*)'", text)]
+        return unknown(group, name, [name for name in options if not name.startswith("base_")])
+    mentioned = [*re.findall(r"full_key: (\S+)", text), *re.findall(r"'([^']*)'", text)]
     for override in parsed:
         key = override.key_or_group
-        if key in named or str(override.input_line) in text:
+        if key in mentioned or str(override.input_line) in text:
             return UserError(f"{override.input_line}: {_reason(text, key)}")
     return UserError(_reason(text, ""))
 
 
-def _strip_user_key(key: str) -> str:
-    """data.fields.source is a name of the user's inside of data.fields."""
-    return key.split(".fields.")[0] + ".fields" if ".fields." in key else key
-
-
-def no_such_key(key: str, given: str = "") -> UserError:
+def no_such_key(key: str, prefix: str = "") -> UserError:
+    """Return an error about a key that no choice of a group has, or not the chosen one."""
     keys = known_keys()
+    if key in RENAMED:
+        return UserError(f"{prefix}'{key}' is called '{RENAMED[key]}' now")
     if key in keys:
-        return UserError(f"{given}{_not_here(key)}")
-    allowed = [k for k in keys if k.startswith(key.split(".")[0] + ".")] or [
-        k for k in (*GROUPS, *keys) if "." not in k
+        return UserError(f"{prefix}{_not_in_choice(key)}")
+    allowed = [name for name in keys if name.startswith(key.split(".")[0] + ".")] or [
+        name for name in (*GROUPS, *keys) if "." not in name
     ]
     return UserError(
-        f"{given}there is no key '{key}'.{nearest(key, (*GROUPS, *keys))} "
+        f"{prefix}there is no key '{key}'.{nearest(key, (*GROUPS, *keys))} "
         f"Allowed here: {', '.join(dict.fromkeys(allowed))}"
     )
 
 
-def _not_here(key: str) -> str:
-    group, _, name = _strip_user_key(key).partition(".")
+def _override_without_key(overrides: list[Override]) -> Override | None:
+    """Return the first override of a key that no choice of a group has."""
+    known = {*known_keys(), *GROUPS}
+    for override in overrides:
+        key = override.key_or_group
+        if key.split(".")[0].split("/")[0] != "hydra" and _without_entry(key) not in known:
+            return override
+    return None
+
+
+def _without_entry(key: str) -> str:
+    """Return the key of a dictionary for the key of one of its entries."""
+    return next((name for name in dictionary_keys() if key.startswith(f"{name}.")), key)
+
+
+def _not_in_choice(key: str) -> str:
+    group, _, name = _without_entry(key).partition(".")
     owners = [
         f"{group}={base.removeprefix('base_')}"
         for base, schema in schemas(group).items()
@@ -92,17 +99,12 @@ def _not_here(key: str) -> str:
 
 def _reason(text: str, key: str) -> str:
     if re.search(r"Key '[\w.]+' (is )?not in|Could not override", text) and key:
-        return _not_here(key)
+        return _not_in_choice(key)
     if text.startswith("Ambiguous value"):
         return "several values are a sweep: add -m; one list is [a,b]"
     if "is not a ListConfig" in text:
         return "a list is needed: [a,b]"
-    lines = [
-        line.strip() for line in text.splitlines() if line.strip() and not line.startswith("In '")
-    ]
-    said = [
-        line
-        for line in lines
-        if not re.match(r"(full_key|object_type|reference_type|Error merging|To append)", line)
-    ]
-    return said[0] if said else text
+    lines = [line.strip() for line in text.splitlines()]
+    noise = r"$|In '|full_key|object_type|reference_type|Error merging|To append"
+    reasons = [line for line in lines if not re.match(noise, line)]
+    return reasons[0] if reasons else text

@@ -2,19 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
-from typing import Any
+from typing import Any, get_origin
 
 from gptexp.config import registry
 from gptexp.config.schema import Config, GroupConfig, TrainerConfig
 
 
-def group_names() -> tuple[str, ...]:
-    """Return the fields of Config that are groups."""
-    return tuple(
-        item.name
+def base_classes() -> dict[str, type[GroupConfig]]:
+    """Return the base class of the settings of each group."""
+    return {
+        item.name: item.type
         for item in fields(Config)
         if isinstance(item.type, type) and issubclass(item.type, GroupConfig)
-    )
+    }
+
+
+def group_names() -> tuple[str, ...]:
+    """Return the fields of Config that are groups."""
+    return tuple(base_classes())
 
 
 def schemas(group: str) -> dict[str, type[GroupConfig]]:
@@ -46,16 +51,27 @@ def result_settings(config: Config) -> dict[str, Any]:
     }
 
 
+def dictionary_keys() -> list[str]:
+    """Return the keys of dictionaries, to which users add entries with names of their own."""
+    settings = {key: item for group in group_names() for key, item in _settings_of_group(group)}
+    settings |= {item.name: item for item in fields(Config)}
+    return [key for key, item in settings.items() if get_origin(item.type) is dict]
+
+
 def known_fields(schema: type) -> list[str]:
     return [item.name for item in fields(schema)]
 
 
 def known_keys() -> list[str]:
     """Return every dotted key that some choice of groups has."""
-    inner = [
-        f"{group}.{name}"
-        for group in group_names()
-        for schema in schemas(group).values()
-        for name in known_fields(schema)
-    ]
+    inner = [key for group in group_names() for key, _ in _settings_of_group(group)]
     return list(dict.fromkeys(known_fields(Config) + inner))
+
+
+def _settings_of_group(group: str) -> list[tuple[str, Field]]:
+    """Return (dotted key, dataclass field) of the settings of all choices of a group."""
+    return [
+        (f"{group}.{item.name}", item)
+        for schema in schemas(group).values()
+        for item in fields(schema)
+    ]

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from gptexp.config.keys import group_names
+from gptexp.config.plugins import plugin_conf_folders
 
-GROUPS = (*group_names(), "experiment")
+GROUPS = (*group_names(), "callbacks", "experiment")
 
 
 def conf_folder() -> str:
@@ -40,10 +41,15 @@ def _shipped(name: str) -> Path:
     return package / name if (package / name).is_dir() else package.parents[1] / name
 
 
+def choices(group: str) -> list[str]:
+    """Return the choices of a group, those of plugins included."""
+    folders = [Path(conf_folder()), *plugin_conf_folders()]
+    return sorted(path.stem for folder in folders for path in (folder / group).glob("*.yaml"))
+
+
 def groups_text() -> str:
-    """The shipped choices of each group, a line each."""
-    rows = []
-    for group in GROUPS:
-        names = sorted(path.stem for path in (Path(conf_folder()) / group).glob("*.yaml"))
-        rows.append(f"{group + '=':<12}{' | '.join(names)}")
-    return "\n".join(rows)
+    """Return the choices of each group, a line each."""
+    rows = {group: choices(group) for group in GROUPS}
+    return "\n".join(
+        f"{group + '=':<12}{' | '.join(names)}" for group, names in rows.items() if names
+    )

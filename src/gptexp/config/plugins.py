@@ -1,65 +1,145 @@
-"""Other people's modules: they register settings classes when they are imported.
+"""Other people's modules: they register settings classes when they are imported, and bring a conf/ folder.
 
-A plugin comes in by `plugins=[my_package]`, by an entry point of the group `gptexp.plugins`, or by a line in the
-pyproject.toml of the working folder or of a folder above it:
+A plugin comes in by `plugins=[my_package]` on the command line or in a YAML file, by an entry point of the group
+`gptexp.plugins`, or by a line in the pyproject.toml of the working folder or of a folder above it:
 
     [tool.gptexp]
     plugins = ["my_package"]
+
+The conf/ folder lies inside of a package, or beside a module that is a single file.
 """
 
+import os
 import sys
 import tomllib
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from gptexp.config.signature import TARGET, split_target
+from gptexp.config.source import INSTALLED, NOT_OUTSIDE, find_module, top_folder
 from gptexp.errors import UserError
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
 
 ENTRY_POINTS = "gptexp.plugins"
 CHECKOUT = Path(__file__).resolve().parents[3]
 
+_imported: list[str] = []
+
 
 @cache
 def import_installed_plugins() -> None:
-    """Import the plugins of entry points and of pyproject.toml. A broken one is reported and left out."""
-    modules = [
-        *_own_entry_points(),
-        *(entry.value for entry in metadata.entry_points(group=ENTRY_POINTS)),
-    ]
-    for module in dict.fromkeys(modules):
+    """Import the plugins of entry points and of pyproject.toml. A broken entry point is reported and left out."""
+    entry_points = metadata.entry_points(group=ENTRY_POINTS)
+    for name in dict.fromkeys([*_own_entry_points(), *(entry.value for entry in entry_points)]):
         try:
-            import_module(module)
-        except Exception as error:
-            print(f"plugin {module}: left out, {type(error).__name__}: {error}", file=sys.stderr)
+            import_plugins([name])
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
     import_plugins(_named_in_pyproject(Path.cwd()))
 
 
 def import_plugins(names: list[str]) -> None:
-    """Import plugins by the names of their modules.
+    """Import plugins by the names of their modules, also of modules in the working folder.
 
     Raises:
         UserError: there is no such module, or it fails on import.
     """
     for name in names:
-        _import_plugin(name)
+        if name in _imported or _is_main_script(name):
+            continue
+        make_importable(name)
+        try:
+            import_module(name)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"plugin {name}: {_explain_import_error(name, error)}") from error
+        _imported.append(name)
 
 
-def _import_plugin(name: str) -> None:
-    try:
-        import_module(name)
-    except UserError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise UserError(
-                f"plugins=[{name}]: it imports {error.name}, which is not installed"
-            ) from error
+def make_importable(name: str) -> None:
+    """Add the working folder, or that of the project, to the path if the module is there and nowhere else."""
+    top = name.split(".")[0]
+    if find_module(top):
+        return
+    for folder in _project_folders(Path.cwd()):
+        if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
+            add_folders([str(folder)])
+            return
+
+
+def add_folders(folders: list[str]) -> None:
+    """Append folders to the module path of this process and of those that it starts."""
+    for folder in folders:
+        if folder not in sys.path:
+            sys.path.append(folder)
+            path = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+            os.environ["PYTHONPATH"] = os.pathsep.join([*path, folder])
+
+
+def imported_plugins() -> list[str]:
+    """Return the names of the plugins that this process has imported."""
+    return list(_imported)
+
+
+def plugin_conf_folders() -> list[Path]:
+    """Return the conf/ folders of the imported plugins."""
+    files = [file for name in _imported if (file := find_module(name))]
+    folders = [(file if file.is_dir() else file.parent) / "conf" for file in files]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def modules_of(config: "Config") -> list[str]:
+    """Return the modules of other people that a run uses: named plugins, and those of the chosen classes."""
+    classes = [type(group).__module__ for group in config.groups()]
+    targets = [group.target for group in config.groups()]
+    targets += [callback[TARGET] for callback in config.callbacks.values()] + config.task.metrics
+    chosen = [*config.plugins, *classes, *(split_target(target)[0] for target in targets)]
+    modules = [_name_of_main(name) for name in dict.fromkeys(chosen)]
+    return [name for name in modules if name and name.split(".")[0] not in NOT_OUTSIDE]
+
+
+def plugins_of(config: "Config") -> list[str]:
+    """Return the plugins that have to be imported before the config of this run can be loaded."""
+    registering = [_name_of_main(type(group).__module__) for group in config.groups()]
+    outside = [name for name in registering if name.split(".")[0] not in NOT_OUTSIDE]
+    return list(dict.fromkeys([*config.plugins, *outside]))
+
+
+def folders_of(modules: list[str]) -> list[str]:
+    """Return the folders in which modules were found, except those of installed packages."""
+    folders = {top_folder(name) for name in modules} - INSTALLED
+    return sorted(str(folder.resolve()) for folder in folders if folder)
+
+
+def _name_of_main(name: str) -> str:
+    """Return the name by which other processes import a module: that of its file for the script that runs."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if name != "__main__":
+        return name
+    if file is None:
         raise UserError(
-            f"plugins=[{name}]: there is no module {error.name}. Install it, or start in the folder that it is in"
-        ) from error
-    except Exception as error:
-        raise UserError(f"plugins=[{name}]: {type(error).__name__}: {error}") from error
+            "a settings class of this session cannot be found by other processes: put it into a module"
+        )
+    return Path(file).stem
+
+
+def _is_main_script(name: str) -> bool:
+    """Return whether a module is the script that runs, and so has registered its classes already."""
+    file, main = find_module(name), getattr(sys.modules["__main__"], "__file__", None)
+    return file is not None and main is not None and file.resolve() == Path(main).resolve()
+
+
+def _explain_import_error(name: str, error: Exception) -> str:
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return f"{type(error).__name__}: {error}"
+    if f"{name}.".startswith(f"{error.name}."):
+        return f"there is no module {error.name}. Install it, or start in the folder that it is in"
+    return f"it imports {error.name}, which is not installed"
 
 
 def _own_entry_points() -> list[str]:
@@ -73,6 +153,12 @@ def _named_in_pyproject(folder: Path) -> list[str]:
         if names := _read_pyproject(above).get("tool", {}).get("gptexp", {}).get("plugins"):
             return list(names)
     return []
+
+
+def _project_folders(folder: Path) -> list[Path]:
+    """Return the working folder, and that of the pyproject.toml which names plugins."""
+    above = [parent for parent in folder.parents if (parent / "pyproject.toml").is_file()]
+    return [folder, *above[:1]]
 
 
 def _read_pyproject(folder: Path) -> dict[str, Any]:

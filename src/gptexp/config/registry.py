@@ -21,12 +21,11 @@ def register(schema: Schema) -> Schema:
         raise UserError(f"{name}: decorate it with @dataclass, below @register")
     if not isinstance(kind, str):
         raise UserError(f"{name}: set `kind: str`, the name that it has in its group")
-    if not hasattr(schema, "target"):
+    if not schema.target:
         raise UserError(f"{name}: set `target`, the implementation as 'MODULE:NAME'")
     other = _schemas.setdefault(schema.config_group, {}).setdefault(kind, schema)
-    if (
-        _name(other) != name
-    ):  # the same name again is a module, or a notebook's cell, that ran twice
+    # The same name again is a module, or a notebook's cell, that ran twice. A `_target_` may have been edited.
+    if _name(other) != name and other.parameters is None:
         raise UserError(
             f"{schema.config_group}={kind}: both {_name(other)} and {name} have this kind"
         )

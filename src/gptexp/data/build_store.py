@@ -18,7 +18,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from gptexp.config import schema
-from gptexp.config.run_id import source_fingerprint
+from gptexp.config.signature import split_target
+from gptexp.config.source import outside_fingerprint, source_fingerprint
 from gptexp.data import tokenizers
 from gptexp.data.corpora import Corpus, Example
 from gptexp.data.progress import track_progress
@@ -61,6 +62,15 @@ def build_store(
         "tokenizer": tokenizer.fingerprint() if tokenizer else asdict(tokenizer_config),
         "source": source_fingerprint("data", "tasks"),  # edited code builds a new store
     }
+    outside = outside_fingerprint(
+        [
+            type(corpus).__module__,
+            type(encoder).__module__,
+            split_target(tokenizer_config.target)[0],
+        ]
+    )
+    if outside:
+        key["outside"] = [outside, asdict(data)]
     folder = cache / "store" / _digest(key)
     if not _is_valid(folder, cache):
         folder.parent.mkdir(parents=True, exist_ok=True)

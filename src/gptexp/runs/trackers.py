@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gptexp.config.schema import Config, WandbConfig
-from gptexp.config.targets import resolve
+from gptexp.config.targets import build_target, resolve
 from gptexp.errors import UserError
 from gptexp.network import is_reachable
 from gptexp.runs.run_folder import RunFolder
@@ -149,6 +149,8 @@ def open_tracker(config: Config, folder: RunFolder) -> Tracker:
     Raises:
         UserError: its package is not installed.
     """
+    if config.logger.parameters is not None:
+        return build_target(config.logger, config=config, folder=folder)
     return resolve(config.logger.target)(config, folder)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from gptexp.config import schema
-from gptexp.config.targets import resolve
+from gptexp.config.targets import build
 from gptexp.data.token_store import TokenStore
 from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.answerer import Answerer
@@ -110,4 +110,4 @@ def means(scores: dict[str, list[float]]) -> dict[str, float]:
 
 def make_task(config: schema.TaskConfig, model: schema.ModelConfig) -> Task:
     """Build the task that the settings name, for a model with these settings."""
-    return resolve(config.target)(config, model)
+    return build(config, model)

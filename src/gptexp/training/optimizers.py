@@ -1,11 +1,13 @@
 """Optimizers: Muon for the blocks' matrices with AdamW for the rest, or AdamW for everything."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from gptexp.config import schema
-from gptexp.config.targets import build
+from gptexp.config.targets import build_target, resolve
 from gptexp.distributed.devices import has_fast_bf16
 from gptexp.training.muon import Muon, has_matrices_of_hidden_layers
 
@@ -18,7 +20,10 @@ def build_optimizers(model: nn.Module, config: schema.OptimConfig) -> list[Optim
     Each of their groups has its peak learning rate as `peak_lr`.
     """
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    optimizers: list[Optimizer] = build(config, named, named[0][1].device)
+    if config.parameters is not None:  # a class of torch's kind, named by `_target_`
+        optimizers = [build_target(config, params=_groups_by_decay(config, named))]
+    else:
+        optimizers = resolve(config.target)(config, named, named[0][1].device)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -43,6 +48,15 @@ def build_adamw(
 ) -> list[Optimizer]:
     assert config.lr is not None
     return [_adamw([p for _, p in named], config, config.lr)]
+
+
+def _groups_by_decay(config: schema.OptimConfig, named: NamedParameters) -> list[dict[str, Any]]:
+    """Return groups of matrices and of other parameters, which have no weight decay where there is any."""
+    matrices, others = [p for _, p in named if p.ndim >= 2], [p for _, p in named if p.ndim < 2]
+    has_decay = any(parameter.name == "weight_decay" for parameter in config.parameters or ())
+    no_decay = {"weight_decay": 0.0} if has_decay else {}
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, **no_decay}]
+    return [group for group in groups if group["params"]]
 
 
 def _adamw(

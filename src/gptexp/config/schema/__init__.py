@@ -5,9 +5,12 @@ settings class; the rules of Config involve several groups.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gptexp.config.base_weights import default_init
+from gptexp.config.callbacks import check_arguments
 from gptexp.config.group import GroupConfig
+from gptexp.config.plugins import folders_of, modules_of, plugins_of
 from gptexp.config.schema.data import (
     CldrConfig,
     DataConfig,
@@ -125,8 +128,14 @@ class Config:
     fresh: bool = setting(
         False, "archive an earlier run of this config and start again", affects_result=False
     )
+    callbacks: dict[str, Any] = setting(
+        {}, "Lightning callbacks: NAME: {_target_: my_package.MyCallback, argument: value}"
+    )
     plugins: list[str] = setting(
         [], "modules to import, which register settings classes of their own", affects_result=False
+    )
+    plugin_folders: list[str] = setting(
+        [], "filled in: folders of the modules that are not installed", affects_result=False
     )
     name: str | None = setting(
         None, "display name; null: the name of the run folder", affects_result=False
@@ -141,10 +150,16 @@ class Config:
 
     def resolve(self) -> None:
         """Fill in the settings that follow from others."""
+        self.callbacks = {
+            name: check_arguments(f"callbacks.{name}", settings)
+            for name, settings in self.callbacks.items()
+        }
         for group in self.groups():
             if group is self.optim:
                 self.init = default_init(self)  # depends on the model; learning rates depend on it
             group.resolve(self)
+        self.plugins = plugins_of(self)
+        self.plugin_folders = folders_of(modules_of(self))
 
     def check(self) -> None:
         """Refuse settings that contradict each other.

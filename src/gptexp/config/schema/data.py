@@ -20,6 +20,7 @@ class DataConfig(GroupConfig):
     """Settings of every source. `target` is a Corpus, built with (config, fields, cache)."""
 
     config_group: ClassVar[str] = "data"
+    passed: ClassVar[tuple[str, ...]] = ("config", "fields", "cache")
     kind: str = setting(MISSING, "which source: the data group's name")
     split: str = setting(
         "near",

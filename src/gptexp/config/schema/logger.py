@@ -15,6 +15,7 @@ class LoggerConfig(GroupConfig):
     """Settings of every logger. `target` is a Tracker, built with (config, folder) of the whole run."""
 
     config_group: ClassVar[str] = "logger"
+    passed: ClassVar[tuple[str, ...]] = ("config", "folder")
     affects_result: ClassVar[bool] = False
     kind: str = setting(MISSING, "which logger: the logger group's name")
 

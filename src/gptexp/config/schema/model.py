@@ -26,6 +26,7 @@ class ModelConfig(GroupConfig):
     """
 
     config_group: ClassVar[str] = "model"
+    passed: ClassVar[tuple[str, ...]] = ("config",)
     target = "gptexp.model.transformer:Transformer"
     kind: str = setting("transformer", "which class of models")
     size: str = setting(MISSING, "name of the size; part of the run folder's name")

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class OptimConfig(GroupConfig):
     """Settings of every optimizer.
 
-    `target` is called with (config, named_parameters, device) and returns a list of optimizers.
+    `target` is called with (config, named_parameters, device) and returns a list of optimizers. A `_target_` is a class
+    of torch's kind, built with (params, ...).
     """
 
     config_group: ClassVar[str] = "optim"
+    passed: ClassVar[tuple[str, ...]] = ("params",)
     default_rates: ClassVar[dict[str, float]] = {}  # peak learning rates where the setting is null
     kind: str = setting(MISSING, "which optimizer: the optim group's name")
     grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no clipping", minimum=0)

@@ -19,12 +19,16 @@ class TaskConfig(GroupConfig):
     """Settings of every task. `target` is a Task, built with (config, model)."""
 
     config_group: ClassVar[str] = "task"
+    passed: ClassVar[tuple[str, ...]] = ("config", "model")
     kind: str = setting(MISSING, "which task: the task group's name")
     test_examples: int = setting(
         400, "number of examples of a split that are answered and scored; 0: all", minimum=0
     )
     samples: int = setting(
         8, "number of answers that are printed and kept", minimum=0, affects_result=False
+    )
+    metrics: list[str] = setting(
+        [], "metrics beside those of the task: [my_package.MyMetric], subclasses of Metric"
     )
 
     archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # it works on

@@ -15,6 +15,7 @@ class TokenizerConfig(GroupConfig):
     """Settings of every tokenizer. `target` is called with (config, texts) and returns a Tokenizer."""
 
     config_group: ClassVar[str] = "tokenizer"
+    passed: ClassVar[tuple[str, ...]] = ("config", "texts")
     kind: str = setting(MISSING, "which tokenizer: the tokenizer group's name")
 
 

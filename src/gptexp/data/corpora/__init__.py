@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gptexp.config import schema
 from gptexp.config.registry import schemas
-from gptexp.config.targets import resolve
+from gptexp.config.targets import build, resolve
 from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.errors import UserError
 
@@ -24,7 +24,7 @@ def open_corpus(config: schema.DataConfig, fields: tuple[str, ...], cache: Path)
             f"data={config.kind} gives {supported}; this task needs {' with '.join(fields)}: "
             f"{' or '.join(_sources_with(fields)) or 'no data source has that'}"
         )
-    return corpus(config, fields, cache)  # type: ignore[call-arg]
+    return build(config, fields, cache)
 
 
 def _sources_with(fields: tuple[str, ...]) -> list[str]:

@@ -20,7 +20,7 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 
 from gptexp.config import schema
-from gptexp.config.run_id import source_fingerprint
+from gptexp.config.source import source_fingerprint
 from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.data.corpora.docstrings import SHORTEST, docstrings_of

@@ -1,0 +1,28 @@
+"""Earlier names of settings, which are refused with their present names."""
+
+RENAMED = {
+    "model.flavour": "model.preset",
+    "model.width": "model.d_model",
+    "model.hidden": "model.d_ff",
+    "model.head_size": "model.head_dim",
+    "model.tied": "model.tie_embeddings",
+    "data.say": "data.content",
+    "task.gap_sentences": "task.lead_last_fraction",
+    "task.max_target": "task.max_target_tokens",
+    "task.beams": "task.num_beams",
+    "task.candidates": "task.mbr_samples",
+    "task.side": "task.image_size",
+    "task.patch": "task.patch_size",
+    "optim.schedule": "schedule",
+    "optim.warmup": "schedule.warmup_steps",
+    "optim.warmup_steps": "schedule.warmup_steps",
+    "optim.decay": "schedule.decay_fraction",
+    "optim.decay_fraction": "schedule.decay_fraction",
+    "optim.final_lr": "schedule.final_lr_fraction",
+    "optim.final_lr_fraction": "schedule.final_lr_fraction",
+    "trainer.global_batch": "trainer.global_batch_size",
+    "trainer.micro_batch": "trainer.micro_batch_size",
+    "trainer.workers": "trainer.num_workers",
+    "origin": "init_digest",
+    "accept": "allow_mismatch",
+}
