@@ -1,6 +1,8 @@
-"""The verb, on random weights: each option reaches the decoder, and what cannot work is answered by one message."""
+"""The verb, on random weights: each option reaches the generator, and each mistake gets one message."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from gptexp.config.schema import ByteConfig
 from gptexp.data.tokenizers import build
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.model.hf import convert
+from gptexp.sampling import OPTION_TEXTS
 
 TOKENIZER = build(ByteConfig(), [])
 PROMPT = "Return the"
@@ -31,7 +34,7 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def said(folder, monkeypatch, capsys):
+def run_generate(folder, monkeypatch, capsys):
     def call(*words):
         monkeypatch.setattr(
             "sys.argv", ["generate", str(folder), PROMPT, "--max-new-tokens", "24", *words]
@@ -52,29 +55,31 @@ def said(folder, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "options", [[], ["--num-return-sequences", "3", "--seed", "7"], ["--temperature", "2"]]
 )
-def test_a_stream_shows_what_is_else_printed_at_the_end(said, options):
-    assert said("--stream", *options) == said(*options)
-    assert said(*options) == said(*options)
+def test_a_stream_prints_the_same_text(run_generate, options):
+    assert run_generate("--stream", *options) == run_generate(*options)
+    assert run_generate(*options) == run_generate(*options)
 
 
-def test_an_answer_ends_before_a_stop_string(said):
+def test_an_answer_ends_before_a_stop_string(run_generate):
     options = ["--temperature", "1", "--seed", "3"]
-    whole = said(*options).removeprefix(PROMPT)
+    whole = run_generate(*options).removeprefix(PROMPT)
     for stop in (whole[3:5], whole[9:11]):
         expected = PROMPT + whole[: whole.index(stop)] + "\n"
-        assert said(*options, "--stop", "never", "--stop", stop) == expected
-        assert said(*options, "--stop", "never", "--stop", stop, "--stream") == expected
+        assert run_generate(*options, "--stop", "never", "--stop", stop) == expected
+        assert run_generate(*options, "--stop", "never", "--stop", stop, "--stream") == expected
 
 
-def test_options_change_what_is_said(said):
-    greedy = said("--temperature", "0")
-    assert greedy != said("--temperature", "0", "--repetition-penalty", "5")
-    assert greedy != said("--temperature", "0", "--no-repeat-ngram", "1")
-    assert said("--temperature", "1", "--min-p", "1") == greedy
-    best = json.loads(said("--num-beams", "4", "--num-return-sequences", "3", "--json"))["outputs"]
+def test_options_change_the_answer(run_generate):
+    greedy = run_generate("--temperature", "0")
+    assert greedy != run_generate("--temperature", "0", "--repetition-penalty", "5")
+    assert greedy != run_generate("--temperature", "0", "--no-repeat-ngram", "1")
+    assert run_generate("--temperature", "1", "--min-p", "1") == greedy
+    best = json.loads(run_generate("--num-beams", "4", "--num-return-sequences", "3", "--json"))[
+        "outputs"
+    ]
     assert len(set(best)) == 3
-    assert said("--num-beams", "4", "--length-penalty", "2") == PROMPT + best[0] + "\n"
-    assert said("--temperature", "0", "--weights", "auto").startswith(PROMPT)
+    assert run_generate("--num-beams", "4", "--length-penalty", "2") == PROMPT + best[0] + "\n"
+    assert run_generate("--temperature", "0", "--weights", "auto").startswith(PROMPT)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +100,22 @@ def test_options_change_what_is_said(said):
         (["--weights", "int4"], "invalid choice: 'int4'"),
     ],
 )
-def test_what_cannot_work_is_refused(said, words, message):
-    answer = said(*words)
+def test_options_that_cannot_work_are_refused(run_generate, words, message):
+    answer = run_generate(*words)
     assert message in answer
     assert "Traceback" not in answer
+
+
+def test_help_describes_each_sampling_option(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["generate", "--help"])
+    with pytest.raises(SystemExit):
+        generate.main()
+    printed = capsys.readouterr().out
+    for name, text in OPTION_TEXTS.items():
+        assert f"--{name.replace('_', '-')} N" in printed
+        assert text in printed
+
+
+def test_help_imports_no_torch():
+    code = "import sys; from gptexp import generate; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,6 +1,9 @@
+from dataclasses import fields
+
 import pytest
 
-from gptexp.sampling import Sampling
+from gptexp.config.schema.task import TextToTextConfig
+from gptexp.sampling import OPTION_TEXTS, Sampling
 
 
 @pytest.mark.parametrize(
@@ -26,7 +29,7 @@ from gptexp.sampling import Sampling
         ({"length_penalty": 2.0}, "num_beams must be above 1"),
     ],
 )
-def test_settings_out_of_range_or_without_effect_are_refused(wrong, message):
+def test_options_out_of_range_or_without_effect_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Sampling(**wrong)
 
@@ -62,7 +65,14 @@ def test_settings_out_of_range_or_without_effect_are_refused(wrong, message):
         (Sampling(0.5, mbr_samples=8), 3, {}, Sampling(0.8)),
         (Sampling(0.5, mbr_samples=8), 3, {"num_beams": 4}, Sampling(num_beams=4)),
         (Sampling(num_beams=4), 1, {"mbr_samples": 4}, Sampling(0.8, mbr_samples=4)),
+        (Sampling(0.5, mbr_samples=8, top_k=5), 3, {}, Sampling(0.8, top_k=5)),
     ],
 )
 def test_overrides_take_the_place_of_the_options_of_the_task(of_task, answers, overrides, expected):
     assert of_task.with_overrides(answers, **overrides, repetition_penalty=None) == expected
+
+
+def test_settings_of_tasks_describe_an_option_as_it_is_described_here():
+    texts = {setting.name: setting.metadata["doc"] for setting in fields(TextToTextConfig)}
+    for name in ("num_beams", "length_penalty", "mbr_samples", "no_repeat_ngram"):
+        assert texts[name] == OPTION_TEXTS[name]

@@ -115,7 +115,8 @@ class GPT:
         Raises:
             UserError: a value is out of its range, or the model does not generate.
         """
-        if self.model.config.arch == "encoder" or self.model.config.predicts_features:
+        layout, answerer = self.task.layout, self.task.answerer
+        if not isinstance(answerer, GenerateText):
             raise UserError(
                 f"{self.source}: generates no text; it was trained to {self.task.config.kind}"
             )
@@ -123,8 +124,6 @@ class GPT:
             raise UserError(
                 f"{prompt!r:.60}: a prompt is a text, a picture's file name, or a list of token numbers"
             )
-        layout, answerer = self.task.layout, self.task.answerer
-        assert isinstance(answerer, GenerateText)
         echoed = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
         if isinstance(prompt, str):
             task_input = layout.parse_prompt(prompt, self.tokenizer)

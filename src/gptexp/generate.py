@@ -93,14 +93,13 @@ def main() -> None:
     model.to(pick_device("auto" if args.weights == "float32" else "cpu"))
     task = make_task(*load_task_config(source, model))
     task_input = task.layout.parse_prompt(text, tokenizer)
-    if model.config.arch == "encoder" or model.config.predicts_features:
+    if not isinstance(task.answerer, GenerateText):
         _refuse_token_options(args, task.config.kind, model.config.predicts_features)
         outputs = task.answerer.answer(model, tokenizer, [task_input])
-        texts = [x if isinstance(x, str) else _save_sound(x, args) for x in outputs]
-        _print_answers(args, source.path, text, texts)
+        answers = [_save_sound(x, args) if hasattr(x, "save") else str(x) for x in outputs]
+        _print_answers(args, source.path, text, answers)
         return
     _check_token_options(args)
-    assert isinstance(task.answerer, GenerateText)
     generator = Generator(model, tokenizer.eos, args.weights)
     prompt = task.layout.prompt(task_input, tokenizer).prepend(tokenizer.bos_ids)
     echo = text if task.layout.stream else ""

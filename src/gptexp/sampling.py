@@ -7,6 +7,8 @@ import math
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any, Self
 
+SAMPLING_TEMPERATURE = 0.8  # of several answers, where no other is chosen
+
 
 def _option(default: float, text: str) -> Any:
     return field(default=default, metadata={"doc": text})
@@ -101,23 +103,27 @@ class Sampling:
         Raises:
             ValueError: a value is out of its range. TypeError: there is no such option.
         """
-        given = {name: value for name, value in overrides.items() if value is not None}
-        other_way = answers > 1 or given.get("num_beams", 1) > 1 or given.get("temperature") == 0
-        mbr_samples = given.get("mbr_samples", 1 if other_way else self.mbr_samples)
-        if mbr_samples == 1 < self.mbr_samples:
-            return replace(self, temperature=0.0, mbr_samples=1).with_overrides(answers, **given)
+        explicit = {name: value for name, value in overrides.items() if value is not None}
+        defaults: dict[str, Any] = {}  # applied where an option is not explicit
+
+        if answers > 1 or explicit.get("num_beams", 1) > 1 or explicit.get("temperature") == 0:
+            defaults["mbr_samples"] = 1
+        mbr_samples = (defaults | explicit).get("mbr_samples", self.mbr_samples)
+        if answers > self.num_beams or mbr_samples > 1 or explicit.get("temperature", 0) > 0:
+            defaults["num_beams"] = 1
+        num_beams = (defaults | explicit).get("num_beams", self.num_beams)
+
         if mbr_samples > 1:
-            given.setdefault("temperature", self.temperature or 0.8)
-        num_beams = given.get("num_beams", self.num_beams if answers <= self.num_beams else 1)
-        if "temperature" not in given and (num_beams > 1 or answers > 1):
-            given["temperature"] = 0.0 if num_beams > 1 else 0.8
-        if "num_beams" not in given and (
-            given.get("temperature", self.temperature) > 0 or answers > self.num_beams
-        ):
-            given["num_beams"] = num_beams = 1
+            defaults["temperature"] = self.temperature or SAMPLING_TEMPERATURE
+        elif num_beams > 1:
+            defaults["temperature"] = 0.0
+        elif answers > 1:
+            defaults["temperature"] = SAMPLING_TEMPERATURE
+        elif self.mbr_samples > 1:  # its temperature is that of the samples
+            defaults["temperature"] = 0.0
         if num_beams == 1:
-            given.setdefault("length_penalty", 1.0)
-        return replace(self, **given)
+            defaults["length_penalty"] = 1.0
+        return replace(self, **defaults | explicit)
 
     def seeds(self, count: int) -> list[int]:
         """Return a seed for each of `count` answers, derived from `seed` and the position."""

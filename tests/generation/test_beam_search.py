@@ -1,4 +1,4 @@
-"""Beam search against that of transformers, on the same weights, and against trying everything."""
+"""Beam search against that of transformers on the same weights, and against exhaustive search."""
 
 import itertools
 import logging
@@ -29,34 +29,34 @@ def quiet():
 @pytest.mark.parametrize("kind", [{}, GPT2, PEGASUS], ids=["qwen3", "gpt2", "pegasus"])
 def test_the_answers_are_those_of_transformers(kind, num_beams, length_penalty, tmp_path):
     model = a_model(**kind)
-    stop = generate(model, PROMPTS[:1], 12, -1)[0][3]  # so that some answers end early
+    eos = generate(model, PROMPTS[:1], 12, -1)[0][3]  # so that some answers end early
     auto = getattr(transformers, convert.save(model, tmp_path).auto_class)
     theirs = auto.from_pretrained(tmp_path)
-    given = torch.tensor(PROMPTS)
+    inputs = torch.tensor(PROMPTS)
     more = {"decoder_start_token_id": SEPARATOR} if model.encoder is not None else {}
-    found = theirs.generate(
-        given,
-        attention_mask=torch.ones_like(given),
+    outputs = theirs.generate(
+        inputs,
+        attention_mask=torch.ones_like(inputs),
         num_beams=num_beams,
         num_return_sequences=num_beams,
         max_new_tokens=12,
         length_penalty=length_penalty,
         do_sample=False,
         early_stopping=False,
-        eos_token_id=stop,
-        pad_token_id=stop,
+        eos_token_id=eos,
+        pad_token_id=eos,
         **more,
-    )[:, 1 if more else given.shape[1] :].tolist()
-    rows = [row[: row.index(stop)] if stop in row else row for row in found]
+    )[:, 1 if more else inputs.shape[1] :].tolist()
+    rows = [row[: row.index(eos)] if eos in row else row for row in outputs]
     sampling = Sampling(num_beams=num_beams, length_penalty=length_penalty)
     copies = [prompt for prompt in PROMPTS for _ in range(num_beams)]
-    assert generate(model, copies, 12, stop, sampling) == rows
+    assert generate(model, copies, 12, eos, sampling) == rows
     assert (
         len({len(row) for row in rows}) > 1 or length_penalty > 1
     )  # they do not all run to the end
 
 
-def test_as_many_beams_as_answers_find_the_likeliest():
+def test_as_many_beams_as_answers_find_the_most_likely():
     model = a_model(vocab_size=5)
     [prompt] = [[1, 2]]
     likelihoods = {}

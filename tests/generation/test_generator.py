@@ -2,22 +2,22 @@ import pytest
 import torch
 from models import EXPERTS, KINDS, PROMPTS, a_model, generate
 
-from gptexp.generation.cpu.decoder import CpuDecoder
+from gptexp.generation.cpu_decoder import CpuDecoder
 from gptexp.generation.generator import Generator
 from gptexp.generation.mbr import select_minimum_bayes_risk
 from gptexp.generation.prompt import Prompt
 from gptexp.model import SequenceLayout
 from gptexp.sampling import Sampling
 
-DRAWN = Sampling(0.9, top_k=20, top_p=0.9, min_p=0.01, seed=3)
+SAMPLED = Sampling(0.9, top_k=20, top_p=0.9, min_p=0.01, seed=3)
 
 
 @torch.no_grad()
 def recomputed(model, prompt, count):
     """The likeliest tokens, each from a pass over all tokens before it."""
-    given = torch.tensor([prompt])
+    tokens_in = torch.tensor([prompt])
     length = torch.tensor([len(prompt)])
-    memory = model.encode(given, length) if model.encoder is not None else None
+    memory = model.encode(tokens_in, length) if model.encoder is not None else None
     tokens = list(prompt if memory is None else prompt[-1:])
     for _ in range(count):
         hidden = model(torch.tensor([tokens]), SequenceLayout(prefix=length), memory=memory)
@@ -25,24 +25,24 @@ def recomputed(model, prompt, count):
     return tokens[-count:]
 
 
-@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("has_cpu_decoder", [True, False])
 @pytest.mark.parametrize("kind", [*KINDS, EXPERTS])
-def test_cached_and_in_batches_is_recomputed_and_one_by_one(kind, fast, monkeypatch):
-    if not fast:
+def test_cached_is_recomputed_and_batched_is_one_by_one(kind, has_cpu_decoder, monkeypatch):
+    if not has_cpu_decoder:
         monkeypatch.setattr(CpuDecoder, "for_model", lambda *_: None)
     model = a_model(**kind)
     expected = [recomputed(model, prompt, 12) for prompt in PROMPTS]
     assert generate(model, PROMPTS, 12, -1) == expected
     assert [generate(model, [prompt], 12, -1)[0] for prompt in PROMPTS] == expected
-    stop = expected[1][5]  # the batch shrinks where answers end
-    ended = [row[: row.index(stop)] if stop in row else row for row in expected]
-    assert generate(model, PROMPTS, 12, stop) == ended
+    eos = expected[1][5]  # the batch shrinks where answers end
+    ended = [row[: row.index(eos)] if eos in row else row for row in expected]
+    assert generate(model, PROMPTS, 12, eos) == ended
 
 
 @pytest.mark.parametrize(
     "sampling",
     [
-        DRAWN,
+        SAMPLED,
         Sampling(num_beams=3, no_repeat_ngram=2),
         Sampling(repetition_penalty=3.0),
         Sampling(0.9, mbr_samples=5),
@@ -50,7 +50,7 @@ def test_cached_and_in_batches_is_recomputed_and_one_by_one(kind, fast, monkeypa
     ],
 )
 @pytest.mark.parametrize("kind", [{}, {"arch": "prefix"}, {"arch": "encoder_decoder"}])
-def test_what_is_said_depends_on_the_prompt_and_its_seed_only(kind, sampling):
+def test_an_answer_depends_on_its_prompt_and_seed_only(kind, sampling):
     model = a_model(**kind)
     together = generate(model, PROMPTS, 10, 0, sampling, seeds=[7, 8, 9])
     assert generate(model, PROMPTS[::-1], 10, 0, sampling, seeds=[9, 8, 7]) == together[::-1]
@@ -59,35 +59,35 @@ def test_what_is_said_depends_on_the_prompt_and_its_seed_only(kind, sampling):
     ] == together
 
 
-def test_of_candidates_the_one_that_most_others_resemble_is_given():
+def test_minimum_bayes_risk_selects_the_sample_that_is_most_similar_to_the_others():
     assert select_minimum_bayes_risk([[1, 2, 3], [4, 5], [2, 3, 9], [2, 3, 1, 8]]) == [1, 2, 3]
     assert select_minimum_bayes_risk([[], [7]]) == []
     assert select_minimum_bayes_risk([[7], [], []]) == []
     model = a_model()
-    drawn = generate(
+    samples = generate(
         model, [PROMPTS[0]] * 9, 10, -1, Sampling(0.9), seeds=Sampling(seed=7).seeds(9)
     )
     assert generate(model, PROMPTS[:1], 10, -1, Sampling(0.9, mbr_samples=9), seeds=[7]) == [
-        select_minimum_bayes_risk(drawn)
+        select_minimum_bayes_risk(samples)
     ]
 
 
-def test_candidates_are_drawn_a_few_at_a_time(monkeypatch):
+def test_the_batch_size_of_samples_changes_no_answer(monkeypatch):
     model, sampling = a_model(), Sampling(0.9, mbr_samples=5)
     expected = generate(model, PROMPTS, 10, -1, sampling)
     monkeypatch.setattr("gptexp.generation.generator.MAX_BATCH_ROWS", 3)
     assert generate(model, PROMPTS, 10, -1, sampling) == expected
 
 
-def test_copies_of_a_prompt_get_answers_of_their_own():
+def test_copies_of_a_prompt_get_different_samples():
     model = a_model()
-    drawn = generate(model, [PROMPTS[0]] * 4, 10, -1, DRAWN)
-    assert len({tuple(row) for row in drawn}) == 4
-    assert drawn == generate(model, [PROMPTS[0]] * 4, 10, -1, DRAWN)
-    assert drawn != generate(model, [PROMPTS[0]] * 4, 10, -1, Sampling(0.9, seed=4))
+    samples = generate(model, [PROMPTS[0]] * 4, 10, -1, SAMPLED)
+    assert len({tuple(row) for row in samples}) == 4
+    assert samples == generate(model, [PROMPTS[0]] * 4, 10, -1, SAMPLED)
+    assert samples != generate(model, [PROMPTS[0]] * 4, 10, -1, Sampling(0.9, seed=4))
 
 
-def test_a_stream_is_the_same_step_by_step():
+def test_a_stream_yields_the_same_tokens_step_by_step():
     model = a_model()
     answers = generate(model, PROMPTS, 10, -1)
     prompts = [Prompt(tuple(prompt)) for prompt in PROMPTS]
@@ -112,27 +112,27 @@ def test_stopping_criteria_end_an_answer_and_generation_leaves_the_mode_alone():
     )
     assert ended[0] == free[0][: free[0].index(free[0][4]) + 1]
     assert all(
-        len(row) <= 7 and row == said[: len(row)] for row, said in zip(ended, free, strict=True)
+        len(row) <= 7 and row == answer[: len(row)] for row, answer in zip(ended, free, strict=True)
     )
     assert model.training
 
 
-def test_a_long_prompt_keeps_its_end_and_none_are_answered():
+def test_a_long_prompt_keeps_its_end_and_no_prompts_get_no_answers():
     model, long = a_model(), list(range(1, 40))
     assert generate(model, [], 4, -1) == []
     assert generate(model, [long], 4, -1) == generate(model, [long[-20:]], 4, -1)
 
 
-def test_what_cannot_work_is_refused():
+def test_prompts_and_options_that_cannot_work_are_refused():
     model = a_model()
-    for prompts, most, message in [
+    for prompts, max_new_tokens, message in [
         ([[]], 5, "no tokens"),
         ([[1]], 0, "max_new_tokens=0: must be between 1 and 23"),
         ([[1]], 24, "max_new_tokens=24"),
         ([[1, 50]], 5, "token 50 of a prompt: the vocabulary has 0 to 49"),
     ]:
         with pytest.raises(ValueError, match=message):
-            generate(model, prompts, most, 0)
+            generate(model, prompts, max_new_tokens, 0)
     with pytest.raises(ValueError, match="arch=encoder: does not generate"):
         generate(a_model(arch="encoder"), [[1]], 5, 0)
     with pytest.raises(ValueError, match="3 answers to one prompt: num_beams=2"):

@@ -25,7 +25,7 @@ LOGITS = torch.tensor([[0.1, 0.5, 0.15, 0.25]]).log()
         (0, 0.95, 0.4, {1, 3}),
     ],
 )
-def test_the_likeliest_are_kept(top_k, top_p, min_p, kept):
+def test_the_most_likely_tokens_are_kept(top_k, top_p, min_p, kept):
     logits, tokens = filter_logits(LOGITS, top_k, top_p, min_p)
     assert {
         int(token) for value, token in zip(logits[0], tokens[0], strict=True) if value > -torch.inf
@@ -33,26 +33,26 @@ def test_the_likeliest_are_kept(top_k, top_p, min_p, kept):
 
 
 @pytest.mark.parametrize(("top_k", "expected"), [(0, [0.6, 0.3, 0.1]), (2, [2 / 3, 1 / 3, 0])])
-def test_drawing_follows_the_distribution(top_k, expected):
+def test_samples_follow_the_distribution(top_k, expected):
     logits = torch.tensor([[0.6, 0.3, 0.1]]).sqrt().log()  # what a temperature of 1/2 squares
     uniform = (torch.arange(1000) + 0.5) / 1000
-    drawn = (
+    samples = (
         sample_next_token(logits.expand(1000, 3), Sampling(0.5, top_k=top_k), uniform).bincount(
             minlength=3
         )
         / 1000
     )
-    torch.testing.assert_close(drawn, torch.tensor(expected), atol=1e-3, rtol=0)
+    torch.testing.assert_close(samples, torch.tensor(expected), atol=1e-3, rtol=0)
 
 
-def test_no_number_draws_what_is_excluded():
+def test_no_random_number_samples_an_excluded_token():
     logits = torch.full((2, 5000), -torch.inf)
     logits[:, 17] = 0.0
     ends = torch.tensor([0.0, 1 - 2**-24])
     assert sample_next_token(logits, Sampling(1.0), ends).tolist() == [17, 17]
 
 
-def test_repetition_makes_what_was_said_less_likely_whatever_its_sign():
+def test_the_repetition_penalty_lowers_scores_of_either_sign():
     scores = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
     changed = apply_repetition_penalties(scores, [[0, 1, 0]], Sampling(repetition_penalty=2.0))
     assert changed.tolist() == [[1.0, -4.0, 2.0, -2.0]]
@@ -60,7 +60,7 @@ def test_repetition_makes_what_was_said_less_likely_whatever_its_sign():
 
 
 @pytest.mark.parametrize(
-    ("n", "said", "forbidden"),
+    ("n", "answer", "forbidden"),
     [
         (1, [3, 1], {1, 3}),
         (2, [1, 2, 1], {2}),
@@ -69,6 +69,6 @@ def test_repetition_makes_what_was_said_less_likely_whatever_its_sign():
         (2, [4, 4], {4}),
     ],
 )
-def test_no_n_tokens_stand_in_an_answer_twice(n, said, forbidden):
-    scores = apply_repetition_penalties(torch.zeros(1, 5), [said], Sampling(no_repeat_ngram=n))
+def test_an_answer_repeats_no_n_gram(n, answer, forbidden):
+    scores = apply_repetition_penalties(torch.zeros(1, 5), [answer], Sampling(no_repeat_ngram=n))
     assert {token for token, score in enumerate(scores[0]) if score == -torch.inf} == forbidden

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from gptexp.generation.cpu.decoder import CpuDecoder
+from gptexp.generation.cpu_decoder import CpuDecoder
 from gptexp.generation.prompt import Prompt, fit_to_context
 from gptexp.model.attention import EncoderMemory
 from gptexp.model.masks import SequenceLayout

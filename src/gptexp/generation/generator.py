@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from gptexp.generation.beam_search import beam_search
-from gptexp.generation.cpu.decoder import CpuDecoder
+from gptexp.generation.cpu_decoder import CpuDecoder
 from gptexp.generation.decode_state import DecodeState
 from gptexp.generation.mbr import select_minimum_bayes_risk
 from gptexp.generation.next_token import apply_repetition_penalties, sample_next_token
@@ -182,10 +182,10 @@ class Generator:
             )
         beams = [prompt for prompt in copies for _ in range(sampling.num_beams)]
         state = self._prefill(beams, max_new_tokens, len(beams))
-        found = beam_search(
+        best = beam_search(
             state, len(copies), max_new_tokens, self.eos, sampling, stopping_criteria
         )
-        next_best = {prompt: iter(answers) for prompt, answers in zip(copies, found, strict=True)}
+        next_best = {prompt: iter(answers) for prompt, answers in zip(copies, best, strict=True)}
         return [next(next_best[prompt]) for prompt in prompts]
 
     def _minimum_bayes_risk(

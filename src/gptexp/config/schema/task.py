@@ -9,6 +9,7 @@ from gptexp.config.group import GroupConfig
 from gptexp.config.registry import register
 from gptexp.config.setting import setting
 from gptexp.errors import UserError
+from gptexp.sampling import OPTION_TEXTS
 
 if TYPE_CHECKING:
     from gptexp.config.schema import Config
@@ -75,19 +76,13 @@ class TextToTextConfig(TaskConfig):
     max_target_tokens: int = setting(
         64, "longest answer in tokens; the source is cut to the rest of the context", minimum=1
     )
-    num_beams: int = setting(1, "number of beams; 1: greedy decoding", minimum=1)
-    length_penalty: float = setting(
-        1.0, "of beam search: above 0 prefers long answers, below 0 short ones"
-    )
-    mbr_samples: int = setting(
-        1, "minimum Bayes risk decoding over this many samples; 1: none", minimum=1
-    )
+    num_beams: int = setting(1, OPTION_TEXTS["num_beams"], minimum=1)
+    length_penalty: float = setting(1.0, OPTION_TEXTS["length_penalty"])
+    mbr_samples: int = setting(1, OPTION_TEXTS["mbr_samples"], minimum=1)
     temperature: float = setting(
         0.6, "temperature of the samples of minimum Bayes risk decoding", minimum=0.01
     )
-    no_repeat_ngram: int = setting(
-        0, "an answer repeats no n-gram of this length; 0: it may", minimum=0
-    )
+    no_repeat_ngram: int = setting(0, OPTION_TEXTS["no_repeat_ngram"], minimum=0)
 
     def check(self, config: "Config") -> None:
         super().check(config)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from models import EXPERTS, KINDS, PROMPTS, SHAPE, a_model, generate
 
-from gptexp.generation.cpu import matmul
-from gptexp.generation.cpu.decoder import CpuDecoder, unsupported
+from gptexp.generation import cpu_decoder
+from gptexp.generation.cpu_decoder import CpuDecoder, unsupported
 from gptexp.generation.decode_state import DecodeState
 from gptexp.generation.generator import Generator
 from gptexp.generation.prompt import Prompt
@@ -64,7 +64,7 @@ def test_a_product_is_exact_in_fp32_and_close_in_bf16(shape, rows):
     weight, x, y = torch.randn(shape), torch.randn(rows, shape[1]), torch.randn(rows, shape[0])
     x[:, 0] *= 50  # an outlier
     exact = x.double() @ weight.double().T
-    for pack, tolerance in ((matmul.float32, 1e-6), (matmul.bfloat16, 5e-3)):
+    for pack, tolerance in ((cpu_decoder.pack_float32, 1e-6), (cpu_decoder.pack_bfloat16, 5e-3)):
         linear = pack(weight, rows)
         for added in (None, y, y[0]):
             expected = exact if added is None else exact + added
@@ -74,7 +74,7 @@ def test_a_product_is_exact_in_fp32_and_close_in_bf16(shape, rows):
 def test_builds_without_onednn_use_documented_operators(monkeypatch):
     model = a_model(d_model=512, d_ff=512)  # large enough for oneDNN's layout
     used = []
-    monkeypatch.setattr(matmul, "_onednn", used.append)
+    monkeypatch.setattr(cpu_decoder, "_onednn", used.append)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     for weights, most in (("float32", 2e-6), ("bfloat16", 0.02)):
         assert differences(model, CpuDecoder(model, weights, rows=3)) < most

@@ -1,1 +1,0 @@
-"""Fast decoding of single tokens on a CPU."""
