@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gptexp.config import schema
 from gptexp.model import Transformer, TransformerConfig, attention
-from gptexp.model.cost import cache_bytes, flops, memory, parameters
-from gptexp.training import optimizers
+from gptexp.model.cost import MUON_STACK, active_parameters, cache_bytes, flops, memory, parameters
+from gptexp.training import muon, optimizers
 from gptexp.training.optimizers import build_optimizers
 
 BATCH, TOKENS, SOURCE = 3, 20, 12
@@ -48,6 +48,13 @@ MODELS = {
     "sinusoidal pair": {**GPT2, **PAIR, "position": "sinusoidal"},
     "pair dropout": {**PAIR, "dropout": 0.1, "tie_embeddings": False, "feed_forward": "relu2"},
 }
+EXPERTS = {"experts": 5, "experts_per_token": 2, "d_ff": 48}
+WITH_EXPERTS = {
+    "experts": EXPERTS,
+    "shared experts": {**EXPERTS, "shared_experts": 2, "feed_forward": "gelu"},
+    "one shared expert": {**EXPERTS, "shared_experts": 1, "dropout": 0.1},
+    "experts of a pair": {**EXPERTS, **PAIR},
+}
 each_model = pytest.mark.parametrize("switches", MODELS.values(), ids=MODELS.keys())
 in_precisions = pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 
@@ -73,13 +80,39 @@ def losses(model, batch=BATCH, tokens=TOKENS, source=SOURCE):
             "lengths": torch.full((batch,), tokens),
         }
     ids = torch.randint(5, (batch, tokens + (source - 1 if model.encoder else 0)))
-    return sum(model.loss(ids, ids, **given)), {"source": source} if model.encoder else {}
+    loss = model.loss(ids, ids, **given)
+    return loss.targets + loss.labels + loss.auxiliary, {"source": source} if model.encoder else {}
 
 
-@each_model
+all_models = pytest.mark.parametrize(
+    "switches", [*MODELS.values(), *WITH_EXPERTS.values()], ids=[*MODELS, *WITH_EXPERTS]
+)
+
+
+@all_models
 def test_parameters_are_those_of_the_model(switches):
     model = a_model(**switches)
     assert parameters(model.config) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("switches", [MODELS["modern"], *WITH_EXPERTS.values()])
+def test_active_parameters_are_those_that_one_token_uses(switches):
+    model = a_model(**{**switches, "dropout": 0.0})
+    for parameter in model.parameters():  # zero-initialised outputs have no gradient behind them
+        torch.nn.init.normal_(parameter)
+    ids, given = torch.randint(5, (1, 3)), {}
+    if model.encoder:  # one token of a source, and one of a target
+        given = {"prefix": torch.tensor([1])}
+    loss = model.loss(ids[:, :1], ids[:, :1], **given)
+    loss.targets.backward()
+    used = 0
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 3:
+            used += parameter.numel()
+        else:
+            used += int((parameter.grad.abs().sum(dim=(1, 2)) > 0).sum()) * parameter[0].numel()
+        assert parameter.grad is not None, name
+    assert active_parameters(model.config) == used
 
 
 def test_gpt3_is_planned_without_a_machine_that_could_hold_it():
@@ -122,14 +155,16 @@ def assert_counted_as_planned(model):
         )  # 2 layers, 4 heads
 
 
-@each_model
+@all_models
 def test_operations_are_those_that_torch_counts(switches):
     assert_counted_as_planned(a_model(**switches))
 
 
-@pytest.mark.parametrize("name", ["modern", "gpt2 dropout", "modern pair"])
+@pytest.mark.parametrize(
+    "name", ["modern", "gpt2 dropout", "modern pair", "experts", "shared experts"]
+)
 def test_operations_with_activations_computed_again(name):
-    model = a_model(**MODELS[name])
+    model = a_model(**{**MODELS, **WITH_EXPERTS}[name])
     model.activation_checkpointing = True
     assert_counted_as_planned(model)
 
@@ -203,7 +238,7 @@ def assert_kept_as_planned(model, bf16, on_gpu):
         **source,
     )
     log_softmax = ours.logits // 3
-    assert ours.activations + ours.copies + log_softmax == pytest.approx(measured, rel=0.02)
+    assert ours.activations + ours.autocast_cache + log_softmax == pytest.approx(measured, rel=0.02)
 
 
 @in_precisions
@@ -303,6 +338,10 @@ def test_the_total_is_the_measured_peak(step, monkeypatch):
         accumulates=micro_batches > 1,
     )
     assert ours.total == pytest.approx(peak(make, 2), rel=0.05)
+
+
+def test_muon_stacks_as_much_as_planned():
+    assert MUON_STACK == muon.MAX_STACKED_ELEMENTS
 
 
 def test_the_cache_holds_what_generation_allocates():
