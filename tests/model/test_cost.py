@@ -1,4 +1,4 @@
-"""The arithmetic of model/cost.py against counted operations and measured bytes."""
+"""The arithmetic of model/cost.py and model/memory.py against counted operations and measured bytes."""
 
 import gc
 from itertools import accumulate
@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gptexp.config import schema
 from gptexp.model import Transformer, TransformerConfig, attention
-from gptexp.model.cost import MUON_STACK, active_parameters, cache_bytes, flops, memory, parameters
+from gptexp.model.cost import count_active_parameters, count_flops, count_parameters
+from gptexp.model.memory import MUON_STACK, count_cache_bytes, estimate_memory
 from gptexp.training import muon, optimizers
 from gptexp.training.optimizers import build_optimizers
 
@@ -92,7 +93,7 @@ all_models = pytest.mark.parametrize(
 @all_models
 def test_parameters_are_those_of_the_model(switches):
     model = a_model(**switches)
-    assert parameters(model.config) == sum(p.numel() for p in model.parameters())
+    assert count_parameters(model.config) == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("switches", [MODELS["modern"], *WITH_EXPERTS.values()])
@@ -112,7 +113,7 @@ def test_active_parameters_are_those_that_one_token_uses(switches):
         else:
             used += int((parameter.grad.abs().sum(dim=(1, 2)) > 0).sum()) * parameter[0].numel()
         assert parameter.grad is not None, name
-    assert active_parameters(model.config) == used
+    assert count_active_parameters(model.config) == used
 
 
 def test_gpt3_is_planned_without_a_machine_that_could_hold_it():
@@ -125,13 +126,15 @@ def test_gpt3_is_planned_without_a_machine_that_could_hold_it():
         "d_ff": 49152,
     }
     config = TransformerConfig(**{**GPT2, **shape, "context": 2048})
-    assert parameters(config) == pytest.approx(175e9, rel=0.01)  # Brown et al. 2020, table 2.1
-    per_token = flops(config, 1, 2048).training_per_token
+    assert count_parameters(config) == pytest.approx(
+        175e9, rel=0.01
+    )  # Brown et al. 2020, table 2.1
+    per_token = count_flops(config, 1, 2048).training_per_token
     assert per_token * 300e9 == pytest.approx(
         3.14e23, rel=0.05
     )  # the same, table D.1, without attention
-    assert memory(config, 1, 2048, optimizer="adamw").total > 16 * parameters(config)
-    assert cache_bytes(config, 1, 2048, number=2) == 2 * 96 * 2048 * 12288 * 2
+    assert estimate_memory(config, 1, 2048, optimizer="adamw").total > 16 * count_parameters(config)
+    assert count_cache_bytes(config, 1, 2048, number=2) == 2 * 96 * 2048 * 12288 * 2
 
 
 def assert_counted_as_planned(model):
@@ -141,7 +144,7 @@ def assert_counted_as_planned(model):
         forward = counter.get_total_flops()
         attended = counter.get_flop_counts()["Global"][torch.ops.aten.bmm]
         loss.backward()
-    ours = flops(
+    ours = count_flops(
         model.config,
         BATCH,
         TOKENS,
@@ -175,7 +178,8 @@ def test_the_head_costs_for_its_targets_alone():
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model.loss(ids, targets)
     assert (
-        flops(model.config, BATCH, TOKENS, targets=5 * BATCH).forward == counter.get_total_flops()
+        count_flops(model.config, BATCH, TOKENS, targets=5 * BATCH).forward
+        == counter.get_total_flops()
     )
 
 
@@ -228,7 +232,7 @@ def as_on_a_gpu(monkeypatch):
 def assert_kept_as_planned(model, bf16, on_gpu):
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         measured, source = kept(model)
-    ours = memory(
+    ours = estimate_memory(
         model.config,
         BATCH,
         TOKENS,
@@ -266,7 +270,7 @@ def test_activations_that_stay_where_blocks_are_computed_again(name):
     "switches", [{}, {"dropout": 0.1}, {"arch": "prefix"}], ids=["plain", "dropout", "masked"]
 )
 def test_activations_of_more_tokens_than_the_formula_takes(switches, bf16, monkeypatch):
-    for place in ("attention", "cost"):
+    for place in ("attention", "memory"):
         monkeypatch.setattr(f"gptexp.model.{place}.EAGER_ATTENTION_MAX_SCORES", 0)
     assert_kept_as_planned(a_model(**switches), bf16, on_gpu=False)
 
@@ -326,7 +330,7 @@ def test_the_total_is_the_measured_peak(step, monkeypatch):
         return train
 
     config = TransformerConfig(**{**SHAPE, **sizes, **switches})
-    ours = memory(
+    ours = estimate_memory(
         config,
         batch,
         64 if batch > 1 else 16,
@@ -351,7 +355,7 @@ def test_the_cache_holds_what_generation_allocates():
         memory_of_source = model.encode(torch.randint(5, (2, 9)), torch.tensor([9, 4]))
         model(torch.randint(5, (2, 1)), cache=cache, memory=memory_of_source)
     tensors = [cache.keys, cache.values, *(x for pair in cache.cross.values() for x in pair)]
-    assert cache_bytes(model.config, 2, 30, source=9) == sum(x.nbytes for x in tensors)
+    assert count_cache_bytes(model.config, 2, 30, source=9) == sum(x.nbytes for x in tensors)
 
 
 @pytest.mark.parametrize(
@@ -365,4 +369,4 @@ def test_the_cache_holds_what_generation_allocates():
 )
 def test_what_the_model_cannot_do_has_no_cost(given, said):
     with pytest.raises(ValueError, match=said):
-        memory(TransformerConfig(**SHAPE), **{"batch": BATCH, "tokens": TOKENS, **given})
+        estimate_memory(TransformerConfig(**SHAPE), **{"batch": BATCH, "tokens": TOKENS, **given})

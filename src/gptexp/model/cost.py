@@ -1,10 +1,9 @@
-"""The cost of a Transformer, computed from its config: parameters, floating point operations, bytes.
+"""Parameters and floating point operations of a Transformer, computed from its config.
 
 Operations are counted as torch.utils.flop_counter does: two for a multiply-add of a matrix product, none for anything
 else. Attention counts as full T x S products, also where it is causal or has a window, although kernels may then skip
 a part of it. The backward pass has two products for each of the forward pass (Kaplan et al. 2020, arXiv 2001.08361);
-the scores that a fused kernel computes once more in it are not counted. Bytes are those that the operations of this
-code keep for the backward pass, one by one, as Korthikanti et al. 2022 (arXiv 2205.05198) count them.
+the scores that a fused kernel computes once more in it are not counted.
 
 Legend: B sequences, T tokens, S tokens of the source, C width, V vocabulary.
 """
@@ -12,10 +11,7 @@ Legend: B sequences, T tokens, S tokens of the source, C width, V vocabulary.
 from collections import Counter
 from dataclasses import dataclass
 
-from gptexp.model.attention import EAGER_ATTENTION_MAX_SCORES
 from gptexp.model.config import TransformerConfig
-
-MUON_STACK = 1 << 26  # MAX_STACKED_ELEMENTS of training/muon.py
 
 
 @dataclass(frozen=True)
@@ -35,51 +31,9 @@ class Flops:
         return self.training / self.tokens
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bytes on one device in a training step, without those of its driver and of the exchange of gradients.
-
-    weights, gradients: in fp32.
-    autocast_cache: copies in bf16 of the linear layers' weights, which autocast makes once a step.
-    optimizer: state of the optimizer.
-    activations: kept for the backward pass; with activation checkpointing, the inputs of the blocks.
-    logits: with their gradients.
-    block: activations of one block with their gradients, or the gradients of an embedding that the head shares.
-    workspace: of the optimizer's step.
-    accumulates: gradients of earlier micro-batches exist already.
-    """
-
-    weights: int
-    autocast_cache: int
-    gradients: int
-    optimizer: int
-    activations: int
-    logits: int
-    block: int
-    workspace: int
-    activation_checkpointing: bool
-    accumulates: bool
-
-    @property
-    def total(self) -> int:
-        """The peak: at the start of the backward pass, at its end, or in the optimizer's step.
-
-        In between, gradients replace activations. The gradients of the autocast cache wait for the end of the backward
-        pass in all micro-batches but the first, which made the cache.
-        """
-        start = (
-            self.activations
-            + max(self.logits, self.block * self.activation_checkpointing)
-            + self.gradients * self.accumulates
-        )
-        end = self.gradients + self.autocast_cache * self.accumulates + self.block
-        peak = max(start, end, self.gradients + self.workspace)
-        return self.weights + self.autocast_cache + self.optimizer + peak
-
-
-def parameters(config: TransformerConfig) -> int:
+def count_parameters(config: TransformerConfig) -> int:
     """Count the parameters of Transformer(config), exactly."""
-    attentions, feed_forwards = _layers(config)
+    attentions, feed_forwards = count_layers(config)
     norms = (attentions + feed_forwards + 1 + (config.encoder_layers > 0)) * (
         1 if config.norm == "rms" else 2
     )
@@ -88,20 +42,23 @@ def parameters(config: TransformerConfig) -> int:
     rows += config.context if config.position == "learned" else 0
     rows += config.predicts_features  # the embedding of a masked row
     return (
-        _linear(config)
+        count_linear_parameters(config)
         + (rows + norms) * config.d_model
         + attentions * 2 * config.head_dim * config.qk_norm
     )
 
 
-def active_parameters(config: TransformerConfig) -> int:
+def count_active_parameters(config: TransformerConfig) -> int:
     """Count the parameters that compute one token: all but the experts that do not read it."""
     idle = max(0, config.experts - config.experts_per_token)
-    _, feed_forwards = _layers(config)
-    return parameters(config) - feed_forwards * idle * _gates(config) * config.d_model * config.d_ff
+    _, feed_forwards = count_layers(config)
+    return (
+        count_parameters(config)
+        - feed_forwards * idle * matrices_of_feed_forward(config) * config.d_model * config.d_ff
+    )
 
 
-def flops(
+def count_flops(
     config: TransformerConfig,
     batch: int,
     tokens: int,
@@ -120,9 +77,9 @@ def flops(
     Raises:
         ValueError: the model cannot have such a batch.
     """
-    targets = _count_targets(config, batch, tokens, source, targets)
-    blocks = config.layers * _block_products(config, tokens, source)
-    blocks += config.encoder_layers * _block_products(config, source)
+    targets = check_batch(config, batch, tokens, source, targets)
+    blocks = config.layers * count_block_products(config, tokens, source)
+    blocks += config.encoder_layers * count_block_products(config, source)
     rows = config.layers * tokens + config.encoder_layers * source
     last_products = config.shared_experts if config.experts else 1
     spared = 0 if config.dropout else rows * last_products * config.d_model * config.d_ff
@@ -135,198 +92,25 @@ def flops(
     return Flops(forward, 3 * forward + recomputed, batch * (tokens + source))
 
 
-def memory(
-    config: TransformerConfig,
-    batch: int,
-    tokens: int,
-    *,
-    source: int = 0,
-    targets: int | None = None,
-    optimizer: str = "muon",
-    bf16: bool = False,
-    activation_checkpointing: bool = False,
-    on_gpu: bool = True,
-    masked: bool | None = None,
-    accumulates: bool = False,
-) -> Memory:
-    """Count the bytes for training on a micro-batch [B, T], and sources [B, S] of an encoder with decoder.
-
-    Args:
-        targets: tokens of the batch that the head is applied to; None: all.
-        optimizer: muon (one moment of the blocks' matrices, two of the rest), or adamw (two of all).
-        bf16: under autocast.
-        activation_checkpointing: the backward pass computes the blocks' activations again.
-        on_gpu: attention, RMSNorm and dropout are fused.
-        masked: attention has a mask [B, 1, T, T]; None: as `arch` needs it.
-        accumulates: the step has several micro-batches, or gradients have buffers that stay (DDP).
-
-    Raises:
-        ValueError: the model cannot have such a batch, it has experts, or the optimizer is not known.
-    """
-    if config.experts:
-        raise ValueError(f"experts={config.experts}: memory is counted for dense models only")
-    targets = _count_targets(config, batch, tokens, source, targets)
-    count, shapes = parameters(config), _matrices(config)
-    state, workspace = 8 * count, 0
-    if optimizer == "muon":
-        number = 2 if on_gpu or bf16 else 4
-        state -= 4 * sum(matrices * rows * columns for (rows, columns), matrices in shapes.items())
-        workspace = max(  # directions, their stack, two iterates and two products of them (training/muon.py)
-            min(matrices, max(1, MUON_STACK // (rows * columns)))
-            * ((8 + 2 * number) * rows * columns + 2 * number * min(rows, columns) ** 2)
-            for (rows, columns), matrices in shapes.items()
-        )
-    elif optimizer != "adamw":
-        raise ValueError(f"optimizer={optimizer}: not known. Allowed: muon, adamw")
-    masked = config.arch == "prefix" if masked is None else masked
-    activations = ActivationMemory(config, batch, bf16, on_gpu)
-    outputs = config.num_token_classes or config.vocab_size
-    block = activations.largest_block(tokens, source, masked)
-    if (
-        config.tie_embeddings and not config.num_token_classes
-    ):  # the head's gradient waits for the embedding's, to be added
-        block = max(block, 4 * config.d_model * outputs * ((1 if bf16 else 2) + accumulates))
-    return Memory(
-        weights=4 * count,
-        autocast_cache=2 * _linear(config) if bf16 else 0,
-        gradients=4 * count,
-        optimizer=state,
-        activations=activations.total(tokens, source, targets, masked, activation_checkpointing),
-        logits=12 * targets * outputs,  # log-softmax, its gradient, that of the logits
-        block=block,
-        workspace=workspace,
-        activation_checkpointing=activation_checkpointing,
-        accumulates=accumulates,
-    )
-
-
-def cache_bytes(
-    config: TransformerConfig, batch: int, tokens: int, source: int = 0, number: int = 4
-) -> int:
-    """Count the bytes of keys and values of B sequences of T tokens and S source tokens, `number` bytes each."""
-    _count_targets(config, batch, tokens, source, None)
-    return (
-        2 * config.layers * batch * (tokens + source) * config.kv_heads * config.head_dim * number
-    )
-
-
-@dataclass(frozen=True)
-class ActivationMemory:
-    """Bytes that autograd keeps for the backward pass. The residual stream and the norms are always in fp32."""
-
-    config: TransformerConfig
-    batch: int
-    bf16: bool
-    on_gpu: bool
-
-    def total(
-        self, tokens: int, source: int, targets: int, masked: bool, activation_checkpointing: bool
-    ) -> int:
-        """From the embedding to the head."""
-        config, width = self.config, self.config.d_model
-        rows, source_rows = self.batch * tokens, self.batch * source
-        if activation_checkpointing:
-            blocks = 4 * width * (config.layers * rows + config.encoder_layers * source_rows)
-        else:
-            blocks = config.layers * self.block(
-                tokens, source, masked
-            ) + config.encoder_layers * self.block(source)
-        # Under autocast each layer keeps a copy of its own of the encoder's states.
-        encoded = 4 * width * source_rows if activation_checkpointing or not self.bf16 else 0
-        embedded = self.dropout_mask(rows + source_rows, 4)
-        last_norms = self.norm(rows + source_rows, width, config.norm)
-        heads = self.number * width * targets
-        if config.num_sequence_classes:
-            heads += 2 * rows  # masks of the two texts
-        return embedded + blocks + encoded + last_norms + heads
-
-    def largest_block(self, tokens: int, source: int, masked: bool) -> int:
-        """The larger of a decoder's and an encoder's block, with the gradients inside a feed-forward."""
-        gradients = (
-            (1 if self.config.feed_forward == "gelu" else 2)
-            * self.number
-            * self.batch
-            * self.config.d_ff
-        )
-        of_decoder = self.block(tokens, source, masked) + gradients * tokens
-        return max(of_decoder, self.block(source) + gradients * source if source else 0)
-
-    @property
-    def number(self) -> int:
-        return 2 if self.bf16 else 4
-
-    def block(self, tokens: int, source: int = 0, masked: bool = False) -> int:
-        config, rows = self.config, self.batch * tokens
-        is_gated = config.feed_forward == "swiglu"
-        kept = self.attention(tokens, tokens, masked)
-        kept += self.attention(tokens, source, False) if source else 0
-        inputs = 2 * (1 + is_gated) if self.bf16 else 4
-        inner = (4 if is_gated else 2) * self.number
-        if config.feed_forward == "relu2" and self.bf16 and self.on_gpu:
-            inner += 4  # autocast squares in fp32 there
-        kept += self.norm(rows, config.d_model, config.norm) + rows * (
-            inputs * config.d_model + inner * config.d_ff
-        )
-        return kept + self.dropout_mask(rows, self.number)
-
-    def attention(self, tokens: int, keys: int, masked: bool) -> int:
-        """T tokens attend to S keys, after a norm."""
-        config, (width, query_width, key_width) = self.config, _widths(self.config)
-        rows, key_rows = self.batch * tokens, self.batch * keys
-        kept = self.norm(rows, width, config.norm) + self.dropout_mask(rows, self.number)
-        # Autocast copies the input for each linear layer. Without it, all layers share the encoder's states.
-        kept += 2 * width * rows + 4 * width * key_rows if self.bf16 else 4 * width * rows
-        if config.qk_norm:
-            size = config.head_dim
-            kept += self.norm(rows * config.heads, size, "rms") + self.norm(
-                key_rows * config.kv_heads, size, "rms"
-            )
-        is_eager = self.bf16 and tokens * keys <= EAGER_ATTENTION_MAX_SCORES  # see attention.py
-        if not self.on_gpu and (is_eager or config.dropout):  # each head has keys of its own there
-            scores = rows * config.heads * keys * (3 if config.dropout else 1)
-            kept += (2 if is_eager else 4) * (query_width * (rows + 2 * key_rows) + scores)
-            return kept + self.number * query_width * rows
-        mask = rows * keys * masked
-        return (
-            kept
-            + self.number * (2 * query_width * rows + 2 * key_width * key_rows + mask)
-            + 4 * config.heads * rows
-        )
-
-    def norm(self, rows: int, width: int, kind: str) -> int:
-        """The input and its divisor; on a CPU, the single operations of RMSNorm keep the quotient too."""
-        if kind == "layer":
-            return rows * (4 * width + 8)
-        return rows * (4 * width * (1 if self.on_gpu else 2) + 4)
-
-    def dropout_mask(self, rows: int, number: int) -> int:
-        """The mask of dropout on [rows, C]: booleans on a GPU, numbers of the input's size on a CPU."""
-        return (
-            rows * self.config.d_model * (1 if self.on_gpu else number)
-            if self.config.dropout
-            else 0
-        )
-
-
-def _layers(config: TransformerConfig) -> tuple[int, int]:
+def count_layers(config: TransformerConfig) -> tuple[int, int]:
     """Count the attentions and the feed-forwards; before each is a norm."""
     return config.layers + 2 * config.encoder_layers, config.layers + config.encoder_layers
 
 
-def _widths(config: TransformerConfig) -> tuple[int, int, int]:
+def projection_widths(config: TransformerConfig) -> tuple[int, int, int]:
     """Return the width of a token, of its queries, and of its keys, which is that of its values."""
     return config.d_model, config.heads * config.head_dim, config.kv_heads * config.head_dim
 
 
-def _gates(config: TransformerConfig) -> int:
+def matrices_of_feed_forward(config: TransformerConfig) -> int:
     """Count the matrices of a feed-forward."""
     return 3 if config.feed_forward == "swiglu" else 2
 
 
-def _matrices(config: TransformerConfig) -> Counter[tuple[int, int]]:
+def count_matrices(config: TransformerConfig) -> Counter[tuple[int, int]]:
     """Count the matrices of the blocks by their shapes."""
-    width, queries, keys = _widths(config)
-    attentions, feed_forwards = _layers(config)
+    width, queries, keys = projection_widths(config)
+    attentions, feed_forwards = count_layers(config)
     shapes: Counter[tuple[int, int]] = Counter()
     shapes[queries, width] += attentions
     shapes[keys, width] += 2 * attentions
@@ -338,14 +122,14 @@ def _matrices(config: TransformerConfig) -> Counter[tuple[int, int]]:
             shared = config.shared_experts * config.d_ff
             experts[shared] = experts.get(shared, 0) + 1
     for inner, count in experts.items():
-        shapes[inner, width] += feed_forwards * count * (_gates(config) - 1)
+        shapes[inner, width] += feed_forwards * count * (matrices_of_feed_forward(config) - 1)
         shapes[width, inner] += feed_forwards * count
     return shapes
 
 
-def _linear(config: TransformerConfig) -> int:
+def count_linear_parameters(config: TransformerConfig) -> int:
     """Count the weights and biases of all linear layers, those of the heads included."""
-    shapes = _matrices(config)
+    shapes = count_matrices(config)
     blocks = sum(
         count * rows * (columns + config.bias) for (rows, columns), count in shapes.items()
     )
@@ -357,18 +141,20 @@ def _linear(config: TransformerConfig) -> int:
     return blocks + heads + features + predicted * (config.d_model + 1)
 
 
-def _block_products(config: TransformerConfig, tokens: int, source: int = 0) -> int:
+def count_block_products(config: TransformerConfig, tokens: int, source: int = 0) -> int:
     """Count the multiply-adds of one block for one sequence [T], with its cross-attention to a source [S]."""
-    width, query_width, key_width = _widths(config)
+    width, query_width, key_width = projection_widths(config)
     experts = config.experts_per_token + config.shared_experts if config.experts else 1
-    products = tokens * width * (experts * _gates(config) * config.d_ff + config.experts)
+    products = (
+        tokens * width * (experts * matrices_of_feed_forward(config) * config.d_ff + config.experts)
+    )
     for keys in (tokens, source) if source else (tokens,):
         projections = tokens * width * query_width + keys * width * key_width
         products += 2 * (projections + tokens * keys * query_width)
     return products
 
 
-def _count_targets(
+def check_batch(
     config: TransformerConfig, batch: int, tokens: int, source: int, targets: int | None
 ) -> int:
     """Check the sizes of a batch and return its number of targets."""
