@@ -53,7 +53,7 @@ def test_a_damaged_best_checkpoint_can_be_got_past(translation):
     first, *_, last = sorted(folder.checkpoints.glob("step-*"))
     (folder.checkpoints / "best").write_text(first.name)
     (first / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=f"Delete .*{first.name}: then the last is used"):
+    with pytest.raises(UserError, match=f"Delete .*{first.name} to use the last checkpoint"):
         load_run(folder)
     shutil.rmtree(first)
     assert folder.best_checkpoint() == last
