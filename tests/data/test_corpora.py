@@ -5,9 +5,9 @@ import pytest
 from gptexp.config import schema
 from gptexp.data.corpora.cldr import Cldr
 from gptexp.data.corpora.cleaning import Cleaner
-from gptexp.data.corpora.docstrings import docstrings
+from gptexp.data.corpora.docstrings import parse_docstrings
 from gptexp.data.corpora.hub import Hub
-from gptexp.data.corpora.pydocs import Pydocs, dependencies, summary_pair
+from gptexp.data.corpora.pydocs import Pydocs, dependencies, split_summary
 from gptexp.data.duplicates import first_near_duplicates
 from gptexp.errors import UserError
 
@@ -45,20 +45,20 @@ def test_docstrings_are_parsed_not_imported(tmp_path):
     path.write_text(
         'raise SystemExit\ndef f():\n    """Say what f does, at some length, in one line.\n\n    More."""\n'
     )
-    assert docstrings(path) == ["Say what f does, at some length, in one line.\n\nMore."]
+    assert parse_docstrings(path) == ["Say what f does, at some length, in one line.\n\nMore."]
     path.write_text("def broken(:\n    '''A docstring of a file that does not parse at all.'''")
-    assert docstrings(path) == []
+    assert parse_docstrings(path) == []
 
 
 def test_a_summary_is_a_first_line_with_prose_below():
     body = "It goes on with what a reader has to know, in so many more words than the summary has that one asks why."
-    assert summary_pair(f"Return the answer.\n\n{body}\n\nArgs:\n    x: a number") == (
+    assert split_summary(f"Return the answer.\n\n{body}\n\nArgs:\n    x: a number") == (
         body,
         "Return the answer.",
     )
-    assert summary_pair(f"Return\nthe answer.\n\n{body}") == (body, "Return the answer.")
-    assert summary_pair(f"Two. Sentences here.\n\n{body}") is None
-    assert summary_pair("Return the answer.\n\nToo short.") is None
+    assert split_summary(f"Return\nthe answer.\n\n{body}") == (body, "Return the answer.")
+    assert split_summary(f"Two. Sentences here.\n\n{body}") is None
+    assert split_summary("Return the answer.\n\nToo short.") is None
 
 
 def test_views_of_pydocs_share_one_split_and_unseen_packages_are_a_split_of_their_own(tmp_path):
@@ -83,7 +83,7 @@ def test_cleaned_documents_are_prose_that_is_not_said_over_and_over():
     cleaner = Cleaner()
     licence = "Redistribution is permitted\nunder the terms of the licence."
     text = f"Say it.\n\nExamples\n--------\n\n>>> say(1)\n1\n\n```py\nsay(2)\n```\n\n.. math::\n\n{licence}\n\n"
-    assert [cleaner.prose(text + f"Part {i} of it.") for i in range(4)] == [
+    assert [cleaner.extract_prose(text + f"Part {i} of it.") for i in range(4)] == [
         f"Say it.\n\n{licence}\n\nPart 0 of it.",
         f"Say it.\n\n{licence}\n\nPart 1 of it.",
         "Part 2 of it.",
@@ -96,7 +96,7 @@ def test_near_duplicates_point_to_the_first(tmp_path):
     (tmp_path / "a.py").write_text(
         "\n".join(f'def f{i}():\n    """Do it {i} times. {words}"""' for i in range(9))
     )
-    assert first_near_duplicates(docstrings(tmp_path / "a.py")).tolist() == [0] * 9
+    assert first_near_duplicates(parse_docstrings(tmp_path / "a.py")).tolist() == [0] * 9
 
 
 def test_dependencies_are_those_of_the_named_extras_that_are_installed(tmp_path, monkeypatch):

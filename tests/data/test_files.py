@@ -148,7 +148,7 @@ def test_characters_survive_lines_longer_than_the_buffer_and_files_without_a_las
         "shift_jis": "日本語\n",
     }[encoding] * 50
     (tmp_path / "a.txt").write_bytes(text[:-1].encode(encoding))
-    monkeypatch.setattr(files, "LONGEST", 7)
+    monkeypatch.setattr(files, "MAX_LINE_BYTES", 7)
     pieces = read(tmp_path / "a.txt", TEXT, encoding=encoding)
     assert "".join(piece.fields["text"] for piece in pieces) == text[:-1]
 

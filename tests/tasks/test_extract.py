@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from gptexp.data.corpora.keyterms import key_terms
+from gptexp.data.corpora.keyterms import extract_key_terms
 from gptexp.run import run
 from gptexp.tasks.term_tags import occurrences
 
@@ -14,7 +14,7 @@ MARKED = (
 
 
 def test_markup_becomes_terms():
-    [(text, terms)] = key_terms("Title\n\n" + MARKED + "\n\n    >>> read_csv(1)")
+    [(text, terms)] = extract_key_terms("Title\n\n" + MARKED + "\n\n    >>> read_csv(1)")
     assert text == "Give read_csv a path, or a Buffer, and it returns the frame that was read."
     assert terms == "read_csv; Buffer; frame"
 

@@ -1,7 +1,7 @@
 """Phrases in two languages from Babel's CLDR tables: dates, times, money, measures, durations, lists of names.
 
-Exact by construction, unlimited, and no network: what a translation task needs to show that it learns. Names of
-countries and languages come in lists of two or three, so that a held-out phrase is made of words that were seen.
+Translations are exact by construction, unlimited and offline. Names of countries and languages come in lists of two or
+three, so that the words of a held-out phrase occur in the training split.
 """
 
 import random
@@ -73,16 +73,14 @@ class Cldr(Corpus):
                 raise UserError(
                     f"data.examples={self.config.examples}: only {len(seen)} distinct phrases found"
                 )
-            say = _drawn(rng)
-            source = say(self.source)
-            if (
-                source.lower() not in seen
-            ):  # one meaning a source, and no phrase on two sides of a split
+            phrase = _draw_phrase(rng)
+            source = phrase(self.source)
+            if source.lower() not in seen:  # a source has one translation, and is in one split
                 seen.add(source.lower())
-                yield Example({"source": source, "target": say(self.target)})
+                yield Example({"source": source, "target": phrase(self.target)})
 
 
-def _drawn(rng: random.Random) -> Phrase:
+def _draw_phrase(rng: random.Random) -> Phrase:
     moment = datetime(1950, 1, 1) + timedelta(minutes=rng.randrange(60 * 24 * 365 * 100))
     amount = rng.choice(
         (rng.randrange(1, 100), rng.randrange(100, 10000), rng.randrange(1, 100000) / 100)
@@ -109,7 +107,7 @@ def _drawn(rng: random.Random) -> Phrase:
         delta = timedelta(
             **{rng.choice(("minutes", "hours", "days", "weeks")): few * rng.choice((1, -1))}
         )
-        return partial(_ago, delta, rng.choice((True, False)))
+        return partial(_format_delta, delta, rng.choice((True, False)))
     table, codes = ("territories", TERRITORIES) if choice == 6 else ("languages", LANGUAGES)
     names = rng.sample(codes, rng.choice((2, 3)))
     return lambda locale: lists.format_list(
@@ -117,7 +115,7 @@ def _drawn(rng: random.Random) -> Phrase:
     )
 
 
-def _ago(delta: timedelta, direction: bool, locale: Locale) -> str:
+def _format_delta(delta: timedelta, direction: bool, locale: Locale) -> str:
     return dates.format_timedelta(delta, add_direction=direction, threshold=10, locale=locale)
 
 

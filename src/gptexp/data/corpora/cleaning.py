@@ -1,11 +1,11 @@
-"""Documentation as prose: without code examples, empty headings, and what is said over and over."""
+"""Extract the prose of documentation: no code examples, no bare headings, no boilerplate."""
 
 import re
 from collections import Counter
 
 from gptexp.data.duplicates import normalized_hash
 
-OFTEN = 2  # times that a paragraph is let through: licences, notes on a shared base class
+MAX_REPEATS = 2  # of a paragraph, for example of a licence or of a note on a shared base class
 FENCED = re.compile(r"^[ \t]*```.*?^[ \t]*```[ \t]*$\n?", re.M | re.S)
 MARKUP = re.compile(
     r"^[ \t]*(?:</?\w[^>\n]*>|\.\. [\w-]+::.*|:[a-z-]+:.*|[-=~^*]{3,})[ \t]*$\n?", re.M
@@ -14,21 +14,21 @@ PARAGRAPH = re.compile(r"\n[ \t]*\n")
 
 
 class Cleaner:
-    """Remembers which paragraphs it has let through: give it the documents of a corpus one after the other."""
+    """Counts the paragraphs of a corpus, whose documents it gets one after the other."""
 
     def __init__(self) -> None:
-        self.said: Counter[bytes] = Counter()
+        self.counts: Counter[bytes] = Counter()
 
-    def prose(self, text: str) -> str:
-        """The paragraphs of a document that are prose and not boilerplate, their markup left in the lines."""
-        kept = []
+    def extract_prose(self, text: str) -> str:
+        """Return the paragraphs of a document that are prose and not boilerplate, with the markup inside of lines."""
+        prose = []
         for paragraph in PARAGRAPH.split(MARKUP.sub("", FENCED.sub("", text))):
-            if ">>>" in paragraph or not re.search(
-                r"\w\W+\w", paragraph
-            ):  # an interactive session, a bare heading
+            is_session = ">>>" in paragraph
+            has_one_word = not re.search(r"\w\W+\w", paragraph)
+            if is_session or has_one_word:
                 continue
-            said = normalized_hash(paragraph)
-            self.said[said] += 1
-            if self.said[said] <= OFTEN:
-                kept.append(paragraph.strip("\n"))
-        return "\n\n".join(kept)
+            digest = normalized_hash(paragraph)
+            self.counts[digest] += 1
+            if self.counts[digest] <= MAX_REPEATS:
+                prose.append(paragraph.strip("\n"))
+        return "\n\n".join(prose)

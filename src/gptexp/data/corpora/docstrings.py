@@ -1,7 +1,7 @@
-"""Docstrings out of source files, which are parsed and never imported, in one process a core.
+"""Read docstrings from source files, which are parsed and never imported, with one process a core.
 
-Run as a script it is such a process: a JSON list of paths on stdin, a JSON list of docstrings for each on stdout.
-Scripts of their own, and not multiprocessing, since that runs the caller's main module again.
+This file is also the script of these processes: it reads a JSON list of paths from stdin, and writes a JSON list of the
+docstrings of each to stdout. multiprocessing would import the caller's main module again.
 """
 
 import ast
@@ -13,23 +13,25 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gptexp.machine import available_cpus
-
-SHORTEST = 40  # characters of a docstring that says something
-CHUNK = 200  # files a process
-KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+MIN_CHARACTERS = 40  # shorter docstrings say little
+FILES_PER_PROCESS = 200
+NODES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def docstrings_of(files: list[Path]) -> Iterator[list[str]]:
-    """The docstrings of each file, in order."""
+def read_docstrings(files: list[Path]) -> Iterator[list[str]]:
+    """Yield the docstrings of each file, in order."""
+    from gptexp.machine import (
+        available_cpus,
+    )  # here: the processes may run without gptexp on their path
 
-    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+    starts = range(0, len(files), FILES_PER_PROCESS)
+    chunks = [files[start : start + FILES_PER_PROCESS] for start in starts]
     with ThreadPoolExecutor(available_cpus()) as pool:
-        for found in pool.map(_in_a_process, chunks):
-            yield from found
+        for docstrings in pool.map(_read_in_process, chunks):
+            yield from docstrings
 
 
-def _in_a_process(files: list[Path]) -> list[list[str]]:
+def _read_in_process(files: list[Path]) -> list[list[str]]:
     command = [sys.executable, "-I", __file__]
     done = subprocess.run(
         command, input=json.dumps(list(map(str, files))), capture_output=True, text=True, check=True
@@ -37,27 +39,27 @@ def _in_a_process(files: list[Path]) -> list[list[str]]:
     return json.loads(done.stdout)
 
 
-def docstrings(path: Path) -> list[str]:
-    """The docstrings of one file, cleaned as inspect.cleandoc does; [] for what does not parse."""
+def parse_docstrings(path: Path) -> list[str]:
+    """Return the docstrings of one file, cleaned as inspect.cleandoc does; none if it does not parse."""
     try:
         source = path.read_bytes()
-    except OSError:  # a link to nowhere, or not ours to read
+    except OSError:  # a broken link, or no permission
         return []
     if b'"""' not in source and b"'''" not in source:
         return []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's strings
+            warnings.simplefilter("ignore")  # invalid escapes in strings
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return []
-    found = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, KINDS)]
+    texts = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, NODES)]
     return [
         text
-        for text in found
-        if text and len(text) >= SHORTEST and text.encode("utf8", "ignore").decode() == text
+        for text in texts
+        if text and len(text) >= MIN_CHARACTERS and text.encode("utf8", "ignore").decode() == text
     ]
 
 
 if __name__ == "__main__":
-    json.dump([docstrings(Path(path)) for path in json.load(sys.stdin)], sys.stdout)
+    json.dump([parse_docstrings(Path(path)) for path in json.load(sys.stdin)], sys.stdout)

@@ -1,4 +1,4 @@
-"""The user's own files: text, Markdown, JSONL, CSV, also gzipped, and Parquet; folders of them; parallel line files.
+"""Files of the user's own: text, Markdown, JSONL, CSV, also gzipped, and Parquet; folders; parallel line files.
 
 A text file is cut at line ends into pieces, so that neither memory nor the split depends on its length.
 """
@@ -20,9 +20,9 @@ from gptexp.data.corpora.corpus import Corpus, Example, check_field_names, selec
 from gptexp.errors import UserError, nearest
 from gptexp.files import cached_sha256
 
-PIECE = 65536  # characters of a text file's piece, less for small files
-LONGEST = 1 << 24  # bytes of a text file's line that are read at once
-PIECES = 2000  # a small file is cut into about as many
+MAX_PIECE_CHARACTERS = 65536
+PIECES_PER_FILE = 2000  # of a small text file, about
+MAX_LINE_BYTES = 1 << 24  # of a text file that are read at once
 
 
 class Files(Corpus):
@@ -48,12 +48,12 @@ class Files(Corpus):
 
     def __iter__(self) -> Iterator[Example]:
         for split, files in self.parts.items():
-            found = False
+            is_empty = True
             for example in self._parallel(*files) if split in self.parallel else self._read(files):
-                found = True
+                is_empty = False
                 example.split = None if self.only_train else split
                 yield example
-            if not found:
+            if is_empty:
                 raise UserError(f"{', '.join(map(str, files))}: nothing to read, the file is empty")
 
     def _files(self, path: Any) -> list[Path]:
@@ -106,15 +106,15 @@ class Files(Corpus):
                     yield Example(select_fields(record, self.fields, self.config.fields, where))
 
     def _pieces(self, file: Path) -> Iterator[Example]:
-        size = min(PIECE, max(256, file.stat().st_size // PIECES))
+        size = min(MAX_PIECE_CHARACTERS, max(256, file.stat().st_size // PIECES_PER_FILE))
         piece: list[str] = []
         length = 0
-        for line in _lines(file, self.config.encoding, LONGEST):
-            for start in range(0, len(line), PIECE):  # a line may be the whole file
+        for line in _lines(file, self.config.encoding, MAX_LINE_BYTES):
+            for start in range(0, len(line), MAX_PIECE_CHARACTERS):  # a line can be very long
                 if length >= size:
                     yield Example({"text": "".join(piece)}, ends_document=False)
                     piece, length = [], 0
-                piece.append(line[start : start + PIECE])
+                piece.append(line[start : start + MAX_PIECE_CHARACTERS])
                 length += len(piece[-1])
         if piece:
             yield Example({"text": "".join(piece)})
@@ -143,10 +143,7 @@ def _jsonl(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         try:
             record = json.loads(line)
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # also numbers of 5,000 digits, and brackets in brackets
+        except (ValueError, RecursionError) as error:  # also for 5,000 digits or nested brackets
             raise UserError(f"{file}, line {number}: not JSON ({error})") from error
         if not isinstance(record, dict):
             raise UserError(
@@ -160,8 +157,8 @@ def _csv(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
     csv.field_size_limit(2**31 - 1)
     try:
         names = reader.fieldnames or []
-        if twice := [name for name in names if name and names.count(name) > 1]:
-            raise UserError(f"{file}, line 1: names the column '{twice[0]}' more than once")
+        if repeated := [name for name in names if name and names.count(name) > 1]:
+            raise UserError(f"{file}, line 1: names the column '{repeated[0]}' more than once")
         for record in reader:
             where = f"{file}, line {reader.line_num}"
             if None in record or None in record.values():
@@ -193,8 +190,8 @@ RECORD_READERS: dict[str, Reader] = {".jsonl": _jsonl, ".csv": _csv, ".parquet":
 KNOWN = (*TEXT, *RECORD_READERS)
 
 
-def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
-    """Lines with their ends; one of more than `longest` bytes comes in parts, so that memory does not depend on it.
+def _lines(file: Path, encoding: str, max_bytes: int = -1) -> Iterator[str]:
+    """Yield lines with their ends; a line of more than `max_bytes` comes in parts, to bound the memory.
 
     Raises:
         UserError: the file is not text in this encoding; the message names the line.
@@ -205,16 +202,14 @@ def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
             "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
         ).name
         with _open(file) as stream:
-            if name.startswith(
-                ("utf-16", "utf-32")
-            ):  # a byte 10 is not always the end of a line there
+            if name.startswith(("utf-16", "utf-32")):  # where a byte 10 can be part of a character
                 with io.TextIOWrapper(stream, name, newline="\n") as lines:
                     for line in lines:
                         yield line
                         number += 1
                 return
             decoder = codecs.getincrementaldecoder(name)()
-            while chunk := stream.readline(longest):
+            while chunk := stream.readline(max_bytes):
                 if text := decoder.decode(chunk):
                     yield text
                 number += chunk.endswith(b"\n")
@@ -230,7 +225,7 @@ def _lines(file: Path, encoding: str, longest: int = -1) -> Iterator[str]:
             f"data.encoding={encoding}: Python knows no such encoding, for example utf-8, latin-1"
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{file}: not a whole gzip file ({error})") from error
+        raise UserError(f"{file}: not a complete gzip file ({error})") from error
 
 
 def _open(file: Path) -> IO[bytes]:
@@ -238,6 +233,7 @@ def _open(file: Path) -> IO[bytes]:
 
 
 def extension(file: Path) -> str:
+    """Return the extension in lower case, without a trailing .gz."""
     inner = Path(file.stem).suffix.lower()
     return inner if file.suffix == ".gz" and inner != ".parquet" else file.suffix.lower()
 

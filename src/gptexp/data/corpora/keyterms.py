@@ -1,30 +1,32 @@
-"""Paragraphs of documentation without their markup, and the terms that their author had marked as code or reference."""
+"""Extract paragraphs of documentation and the terms that their author marked as code or as a reference."""
 
 import re
 from collections.abc import Iterator
 
 # ``code``, `reference`, :role:`reference`, :role:`text <reference>`
 MARKED = re.compile(r"(?::[\w+.-]+(?::[\w+.-]+)?:)?(``|`)(?!`)(.+?)\1(?!`)_{0,2}")
-LONGEST = 40  # characters of a term
-WORDS = range(12, 161)  # of a paragraph
+MAX_CHARACTERS = 40  # of a term
+PARAGRAPH_WORDS = range(12, 161)
 
 
-def key_terms(text: str) -> Iterator[tuple[str, str]]:
-    """(paragraph, its terms separated by semicolons) for each paragraph of prose that has marked terms."""
+def extract_key_terms(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each paragraph with marked terms, without markup, and its terms separated by semicolons."""
     for paragraph in re.split(r"\n\s*\n", text):
         if ">>>" in paragraph or paragraph.startswith(("    ", "\t")) or ";" in paragraph:
             continue
         line = " ".join(paragraph.split())
-        terms = dict.fromkeys(_plain(found[2]) for found in MARKED.finditer(line))
-        plain = MARKED.sub(lambda found: _plain(found[2]), line)
-        if "`" in plain or len(plain.split()) not in WORDS:
+        terms = dict.fromkeys(_strip_markup(match[2]) for match in MARKED.finditer(line))
+        plain = MARKED.sub(lambda match: _strip_markup(match[2]), line)
+        if "`" in plain or len(plain.split()) not in PARAGRAPH_WORDS:
             continue
-        good = [term for term in terms if 1 < len(term) <= LONGEST and re.search(r"\w", term)]
-        if good and len(good) == len(terms) and sum(map(len, good)) < len(plain) / 2:
-            yield plain, "; ".join(good)
+        is_usable = all(
+            1 < len(term) <= MAX_CHARACTERS and re.search(r"\w", term) for term in terms
+        )
+        if terms and is_usable and sum(map(len, terms)) < len(plain) / 2:
+            yield plain, "; ".join(terms)
 
 
-def _plain(marked: str) -> str:
-    """What a reader sees of a marked term: `text <target>` shows text, `~a.b.c` shows c."""
+def _strip_markup(marked: str) -> str:
+    """Return a marked term as it is displayed: text for `text <target>`, c for `~a.b.c`."""
     text = re.sub(r"\s*<[^>]*>$", "", marked).strip()
     return text.rsplit(".", 1)[-1] if text.startswith("~") else text

@@ -1,9 +1,9 @@
 """English text that is already on the machine: docstrings of the standard library and of installed packages.
 
-Source files are parsed, never imported. A docstring is a document for pretraining; its first line, which PEP 257 asks
-authors to make a summary, and the body below it are a pair for summarization. All views share one split, so that
-the pairs of a test split are never pretrained on. Of near-duplicates (generated, wrapped or overloaded functions) one
-is kept, and packages named in `unseen` are only ever tested on.
+Source files are parsed, never imported. A docstring is a document for pretraining; its first line, which PEP 257 makes
+a summary, and the body below it are a pair for summarization. All views share one split, so that no test pair is ever
+pretrained on. One of several near-duplicates is kept (generated, wrapped or overloaded functions), and the packages in
+`data.unseen` are only tested on.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from gptexp.config import schema
 from gptexp.config.source import source_fingerprint
 from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.corpus import Corpus, Example
-from gptexp.data.corpora.docstrings import SHORTEST, docstrings_of
-from gptexp.data.corpora.keyterms import key_terms
+from gptexp.data.corpora.docstrings import MIN_CHARACTERS, read_docstrings
+from gptexp.data.corpora.keyterms import extract_key_terms
 from gptexp.data.duplicates import first_near_duplicates
 from gptexp.data.progress import track_progress
 from gptexp.data.splits import SPLITS, assign_splits
@@ -75,20 +75,15 @@ class Pydocs(Corpus):
         }
 
     def _key(self) -> str:
-        what = [
-            SOURCE,
-            self.config.val_fraction,
-            self.config.test_fraction,
-            self.config.split,
-            sorted(self.unseen),
-        ]
-        what += [(name, version, str(folder)) for name, version, _, folder in self.sources]
-        return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+        config = self.config
+        key = [SOURCE, config.val_fraction, config.test_fraction, config.split, sorted(self.unseen)]
+        key += [(name, version, str(folder)) for name, version, _, folder in self.sources]
+        return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
     def __iter__(self) -> Iterator[Example]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.file}.lock"):
-            if not self._is_whole():
+            if not self._is_valid():
                 self._extract()
         with self.file.open(encoding="utf8") as lines:
             seen: set[str] = set()
@@ -96,70 +91,66 @@ class Pydocs(Corpus):
             for line in lines:
                 record = json.loads(line)
                 for fields in self._views(record["text"], cleaner):
-                    # A summary that is said again teaches nothing; nor does a paragraph.
-                    text = fields[
-                        "target" if self.view == "summaries" else next(iter(fields))
-                    ].lower()
+                    # A repeated summary or paragraph teaches nothing.
+                    name = "target" if self.view == "summaries" else next(iter(fields))
+                    text = fields[name].lower()
                     if text not in seen:
                         seen.add(text)
                         yield Example(fields, record["split"])
 
     def _views(self, text: str, cleaner: Cleaner) -> Iterator[dict[str, str]]:
-        """What a docstring gives: its prose, a pair, or its paragraphs with key terms."""
+        """Yield the fields of a docstring: its prose, a summary pair, or its paragraphs with key terms."""
         if self.view == "documents":
-            if len(prose := cleaner.prose(text)) >= SHORTEST:
+            prose = cleaner.extract_prose(text)
+            if len(prose) >= MIN_CHARACTERS:
                 yield {"text": prose}
         elif self.view == "key terms":
-            yield from (
-                {"source": paragraph, "terms": terms} for paragraph, terms in key_terms(text)
-            )
-        elif pair := summary_pair(text):
+            for paragraph, terms in extract_key_terms(text):
+                yield {"source": paragraph, "terms": terms}
+        elif pair := split_summary(text):
             yield {"source": pair[0], "target": pair[1]}
 
-    def _is_whole(self) -> bool:
+    def _is_valid(self) -> bool:
+        """Return whether the file of extracted docstrings exists and is as it was written."""
         try:
-            known = loads_checked(self.file.with_suffix(".json").read_text())
-            return cached_sha256(self.file, self.cache) == known["sha256"]
+            record = loads_checked(self.file.with_suffix(".json").read_text())
+            return cached_sha256(self.file, self.cache) == record["sha256"]
         except (OSError, ValueError):
             return False
 
     def _extract(self) -> None:
-        order = sorted(
-            self.sources, key=lambda source: source[0] not in self.unseen
-        )  # they keep their duplicates
-        files = [(name, path) for name, _, _, folder in order for path in _python_files(folder)]
-        documents: dict[str, str] = {}  # text -> package; the same text again is the same document
-        found = docstrings_of([path for _, path in files])
-        read = zip(files, found, strict=True)
-        for (name, _), texts in track_progress(read, "reading docstrings", "files", len(files)):
+        """Write the docstrings of all sources with their splits."""
+        # Unseen packages come first, so that a near-duplicate in another package is dropped and not the unseen one.
+        sources = sorted(self.sources, key=lambda source: source[0] not in self.unseen)
+        files = [(name, path) for name, _, _, folder in sources for path in _python_files(folder)]
+        documents: dict[str, str] = {}  # text -> package; equal texts are one document
+        docstrings = zip(files, read_docstrings([path for _, path in files]), strict=True)
+        for (name, _), texts in track_progress(
+            docstrings, "reading docstrings", "files", len(files)
+        ):
             for text in texts:
                 documents.setdefault(text, name)
         fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
-        if self.config.split == "near":
+        rule = self.config.split
+        if rule == "near":
             first = first_near_duplicates(documents)
-            documents = {
-                text: name
-                for number, (text, name) in enumerate(documents.items())
-                if first[number] == number
-            }
-        said = ["unseen" if name in self.unseen else None for name in documents.values()]
-        rule = (
-            "exact" if self.config.split == "near" else self.config.split
-        )  # near-duplicates are gone
-        sides = assign_splits(zip(documents, documents, said, strict=True), rule, fractions)
+            numbered = enumerate(documents.items())
+            documents = {text: name for i, (text, name) in numbered if first[i] == i}
+            rule = "exact"  # no near-duplicates are left
+        fixed = ["unseen" if name in self.unseen else None for name in documents.values()]
+        assigned = assign_splits(zip(documents, documents, fixed, strict=True), rule, fractions)
         with atomic_write(self.file) as temporary:
             with temporary.open("w", encoding="utf8") as out:
-                for (text, name), side in zip(documents.items(), sides, strict=True):
-                    out.write(
-                        json.dumps({"package": name, "text": text, "split": SPLITS[side]}) + "\n"
-                    )
+                for (text, name), split in zip(documents.items(), assigned, strict=True):
+                    record = {"package": name, "text": text, "split": SPLITS[split]}
+                    out.write(json.dumps(record) + "\n")
             self.file.with_suffix(".json").write_text(
                 dumps_with_checksum({"sha256": sha256(temporary)})
             )
 
 
-def summary_pair(text: str) -> tuple[str, str] | None:
-    """(body, summary) of a docstring that has a one-sentence first paragraph and prose below it, else None."""
+def split_summary(text: str) -> tuple[str, str] | None:
+    """Return (body, summary) of a docstring with a one-sentence first paragraph and prose below it, else None."""
     first, _, rest = text.partition("\n\n")
     summary = " ".join(first.split())
     section = SECTION.search(rest)
@@ -167,24 +158,20 @@ def summary_pair(text: str) -> tuple[str, str] | None:
     body = "\n".join(
         line for line in prose.splitlines() if not line.lstrip().startswith((">>>", "..."))
     ).strip()
-    words = len(summary.split())
-    if (
-        not 3 <= words <= 30
-        or len(body.split()) < 20
-        or not summary.endswith(".")
-        or summary.count(". ") > 0
-    ):
+    is_sentence = summary.endswith(".") and ". " not in summary
+    if not is_sentence or not 3 <= len(summary.split()) <= 30 or len(body.split()) < 20:
         return None
     return body, summary
 
 
 def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
-    """(name, version, licence, folder or file) of what is read, in an order that does not depend on the machine.
+    """Return (name, version, licence, folder or file) of each source, in an order that every machine has.
 
-    Dependencies come first: of near-duplicates theirs is kept, whatever else is read.
+    Dependencies come first, so that their near-duplicates are kept, whatever other packages are read.
     """
-    known = dependencies("gptexp", EXTRAS) if "all" in packages else set()
-    names = [*sorted(known), *sorted(set(map(_canonical, packages)) - known - {"all", "stdlib"})]
+    required = dependencies("gptexp", EXTRAS) if "all" in packages else set()
+    others = set(map(_canonical, packages)) - required - {"all", "stdlib"}
+    names = [*sorted(required), *sorted(others)]
     sources = []
     if "all" in packages or "stdlib" in packages:
         version = ".".join(map(str, sys.version_info[:3]))
@@ -210,7 +197,7 @@ def _distribution(setting: str, name: str) -> metadata.Distribution:
     try:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
-        installed = [found.name for found in metadata.distributions()]
+        installed = [distribution.name for distribution in metadata.distributions()]
         raise UserError(
             f"data.{setting}: '{name}' is not installed.{nearest(name, installed)}"
         ) from None
@@ -244,17 +231,17 @@ def _canonical(name: str) -> str:
 
 
 def _licence(distribution: metadata.Distribution) -> str:
-    """As far as the metadata say it, in the new field, a classifier, or the old field where it is a name."""
-    said = distribution.metadata
+    """Return the licence that the metadata name: in the new field, a classifier, or the old field if it is short."""
+    fields = distribution.metadata
     classifiers = [
         text.rsplit(" :: ", 1)[-1]
-        for text in said.get_all("Classifier") or []
+        for text in fields.get_all("Classifier") or []
         if "License ::" in text
     ]
     names = [
-        *(said.get_all("License-Expression") or []),
+        *(fields.get_all("License-Expression") or []),
         *classifiers,
-        *(said.get_all("License") or []),
+        *(fields.get_all("License") or []),
     ]
     return next((name for name in names if name and len(name) < 300), "see the package")
 

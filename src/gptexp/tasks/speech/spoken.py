@@ -1,6 +1,7 @@
-"""Numbers, dates and times, spoken by espeak-ng: what speech synthesis needs to show that it learns.
+"""Numbers, dates and times, spoken by espeak-ng: generated data to try out speech synthesis.
 
-The library and its voices come in the wheel espeakng-loader. Its sound is not the same bytes twice, so it is kept.
+The library and its voices come in the wheel espeakng-loader. Its audio is not reproducible to the byte, so the cache
+keeps it.
 """
 
 import ctypes
@@ -35,7 +36,8 @@ MONTHS = (
     "November",
     "December",
 )
-SYNCHRONOUS, UTF8 = 2, 1  # of espeak_Initialize's output, and of espeak_Synth's flags
+SYNCHRONOUS = 2  # output mode of espeak_Initialize
+UTF8 = 1  # flag of espeak_Synth
 
 
 class Spoken(Corpus):
@@ -58,14 +60,15 @@ class Spoken(Corpus):
         rng = random.Random(f"spoken {self.config.content}")
         voices = self.config.voices
         seen: set[str] = set()
-        kept = self.cache / "spoken" / f"{metadata.version('espeakng-loader')}.sqlite"
+        file = self.cache / "spoken" / f"{metadata.version('espeakng-loader')}.sqlite"
         for _ in range(100 * self.config.examples):
-            text = SAY[self.config.content](rng)
+            text = TEXTS[self.config.content](rng)
             if text in seen:
                 continue
             voice = voices[len(seen) % len(voices)]
             seen.add(text)
-            yield Example({"voice": voice, "text": text}, media=partial(_said, kept, voice, text))
+            speak = partial(_speak_cached, file, voice, text)
+            yield Example({"voice": voice, "text": text}, media=speak)
             if len(seen) == self.config.examples:
                 return
         raise UserError(
@@ -76,8 +79,8 @@ class Spoken(Corpus):
 def _number(rng: random.Random) -> str:
     from num2words import num2words
 
-    below = rng.choice((1000, 10_000, 100_000))
-    return num2words(rng.randrange(below)).replace(",", "").replace("-", " ")
+    limit = rng.choice((1000, 10_000, 100_000))
+    return num2words(rng.randrange(limit)).replace(",", "").replace("-", " ")
 
 
 def _date(rng: random.Random) -> str:
@@ -88,30 +91,31 @@ def _date(rng: random.Random) -> str:
         year = num2words(rng.randrange(1901, 2030), to="year").replace("-", " ")
         return f"the {day} of {rng.choice(MONTHS)} {year}".lower()
     hour, minute = num2words(rng.randrange(1, 13)), rng.randrange(1, 60)
-    said = num2words(minute).replace("-", " ")
-    return f"{said} minutes past {hour}" if minute > 1 else f"one minute past {hour}"
+    minutes = num2words(minute).replace("-", " ")
+    return f"{minutes} minutes past {hour}" if minute > 1 else f"one minute past {hour}"
 
 
-SAY: dict[str, Callable[[random.Random], str]] = {"numbers": _number, "dates": _date}
+TEXTS: dict[str, Callable[[random.Random], str]] = {"numbers": _number, "dates": _date}
 
 
-def _said(kept: Path, voice: str, text: str) -> NDArray[np.int16]:
-    """A text as it was spoken the first time."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(kept, timeout=60)) as table, table:
-        table.execute(
+def _speak_cached(file: Path, voice: str, text: str) -> NDArray[np.int16]:
+    """Return a text as it was spoken the first time; the file is an SQLite database."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file, timeout=60)) as database, database:
+        database.execute(
             "create table if not exists said (voice, text, sound, primary key (voice, text))"
         )
         query = "select sound from said where voice = ? and text = ?"
-        if not (found := table.execute(query, (voice, text)).fetchone()):
-            sound = _Espeak.get().say(voice, text).tobytes()
-            table.execute("insert or ignore into said values (?, ?, ?)", (voice, text, sound))
-            found = table.execute(query, (voice, text)).fetchone()
-        return np.frombuffer(found[0], np.int16)
+        row = database.execute(query, (voice, text)).fetchone()
+        if row is None:
+            samples = _Espeak.get().speak(voice, text).tobytes()
+            database.execute("insert or ignore into said values (?, ?, ?)", (voice, text, samples))
+            row = database.execute(query, (voice, text)).fetchone()
+        return np.frombuffer(row[0], np.int16)
 
 
 class _Espeak:
-    """espeak-ng through its C interface (speak_lib.h). There is one in a process: the library has one state."""
+    """espeak-ng by its C interface (speak_lib.h). A process has one instance, because the library has global state."""
 
     instance: "_Espeak | None" = None
 
@@ -139,11 +143,11 @@ class _Espeak:
                 self.parts.append(np.ctypeslib.as_array(samples, (count,)).copy())
             return 0
 
-        self.receive = receive  # held: the library keeps no reference of Python's
+        self.receive = receive  # a reference, because the library keeps none
         self.library.espeak_SetSynthCallback(receive)
 
-    def say(self, voice: str, text: str) -> NDArray[np.int16]:
-        """Samples [N], as all our audio is.
+    def speak(self, voice: str, text: str) -> NDArray[np.int16]:
+        """Return the samples [N] of a spoken text, as Audio has them.
 
         Raises:
             UserError: there is no such voice.
@@ -151,20 +155,16 @@ class _Espeak:
         import espeakng_loader
         import soxr
 
-        variant = voice.partition("+")[2]  # which the library passes over where it does not know it
-        missing = (
-            variant
-            and not (Path(espeakng_loader.get_data_path()) / "voices" / "!v" / variant).is_file()
-        )
-        if missing or self.library.espeak_SetVoiceByName(voice.encode()) != 0:
+        variant = voice.partition("+")[2]  # the library ignores a variant that it does not know
+        variants = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
+        is_unknown = variant and not (variants / variant).is_file()
+        if is_unknown or self.library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise UserError(
                 f"data.voices: espeak-ng has no voice '{voice}'. Examples: en-us, en-gb, de, fr+f2, en+m3"
             )
         self.parts.clear()
-        spoken = text.encode()
-        self.library.espeak_Synth(
-            spoken, ctypes.c_size_t(len(spoken) + 1), 0, 0, 0, UTF8, None, None
-        )
+        data = text.encode()
+        self.library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 0, 0, UTF8, None, None)
         self.library.espeak_Synchronize()
         samples = np.concatenate(self.parts).astype(np.float32) / 32768
         return Audio.read(soxr.resample(samples, self.rate, RATE)).samples

@@ -1,6 +1,6 @@
-"""Drawings of coloured shapes with captions, and short clips: what captioning needs to show that it learns.
+"""Drawings of coloured shapes with captions, and short clips: generated data to try out captioning.
 
-Some pairs of colour and shape are never trained on, each colour and shape in others: they are the split `unseen`.
+Some pairs of a colour and a shape are the split `unseen`: never trained on, though each colour and each shape is.
 """
 
 import math
@@ -17,11 +17,9 @@ from PIL import Image, ImageDraw
 from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.tasks.vision.settings import ScenesConfig
 
-SIDE, FINER, FRAMES = (
-    32,
-    4,
-    4,
-)  # pixels of a picture, times as many while it is drawn, and frames of a clip
+SIDE = 32  # pixels of a drawing
+SUPERSAMPLING = 4  # times as many pixels while it is drawn
+FRAMES = 4  # of a clip
 COLOURS = {
     "red": (220, 40, 40),
     "green": (50, 170, 60),
@@ -47,18 +45,16 @@ SHAPES = (
     "moon",
 )
 SIZES = {"small": 4.0, "large": 7.0}  # radius in pixels
-COLUMNS, ROWS = (
-    {"left": 8.0, "middle": 16.0, "right": 24.0},
-    {"top": 8.0, "middle": 16.0, "bottom": 24.0},
-)
+COLUMNS = {"left": 8.0, "middle": 16.0, "right": 24.0}
+ROWS = {"top": 8.0, "middle": 16.0, "bottom": 24.0}
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}
 MOTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1), "in place": (0, 0)}
-STEP = 4.0  # pixels that a thing moves from frame to frame
+STEP = 4.0  # pixels that an object moves from frame to frame
 
 
 @dataclass(frozen=True)
-class Thing:
+class Object:
     colour: str
     shape: str
     radius: float
@@ -67,7 +63,7 @@ class Thing:
 
     @property
     def is_unseen(self) -> bool:
-        """One of ten pairs: each colour is missing for one shape, and each shape for one colour."""
+        """Whether colour and shape are one of the ten pairs that are never trained on, one for each shape."""
         return (list(COLOURS).index(self.colour) + SHAPES.index(self.shape)) % len(SHAPES) == 0
 
 
@@ -89,29 +85,29 @@ class Scenes(Corpus):
         rng = random.Random(f"scenes {self.config.level}")
         for _ in range(self.config.examples):
             caption, frames = LEVELS[self.config.level](rng)
-            is_unseen = any(thing.is_unseen for thing in frames[0])
+            is_unseen = any(item.is_unseen for item in frames[0])
             shade = rng.randrange(50)
             yield Example(
                 {"caption": caption},
                 "unseen" if is_unseen else None,
-                media=partial(_drawn, frames, shade),
+                media=partial(_render, frames, shade),
             )
 
 
-Scene = tuple[str, list[list[Thing]]]  # caption, and the things of each frame
+Scene = tuple[str, list[list[Object]]]  # caption, and the objects of each frame
 
 
 def _one(rng: random.Random) -> Scene:
     column, row, size = rng.choice(list(COLUMNS)), rng.choice(list(ROWS)), rng.choice(list(SIZES))
-    thing = _thing(rng, SIZES[size], COLUMNS[column], ROWS[row])
-    place = {("middle", "middle"): "in the middle"}.get((row, column), f"at the {row} {column}")
-    return f"a {size} {thing.colour} {thing.shape} {place}", [[thing]]
+    item = _draw_object(rng, SIZES[size], COLUMNS[column], ROWS[row])
+    position = {("middle", "middle"): "in the middle"}.get((row, column), f"at the {row} {column}")
+    return f"a {size} {item.colour} {item.shape} {position}", [[item]]
 
 
 def _two(rng: random.Random) -> Scene:
     relation, (right, down) = rng.choice(list(RELATIONS.items()))
-    first = _thing(rng, 5.0, 16 + 8 * right, 16 + 8 * down)
-    second = _thing(rng, 5.0, 16 - 8 * right, 16 - 8 * down)
+    first = _draw_object(rng, 5.0, 16 + 8 * right, 16 + 8 * down)
+    second = _draw_object(rng, 5.0, 16 - 8 * right, 16 - 8 * down)
     return f"a {first.colour} {first.shape} {relation} a {second.colour} {second.shape}", [
         [first, second]
     ]
@@ -119,17 +115,19 @@ def _two(rng: random.Random) -> Scene:
 
 def _several(rng: random.Random) -> Scene:
     number = rng.choice(list(NUMBERS))
-    places = rng.sample([(x, y) for x in COLUMNS.values() for y in ROWS.values()], number)
-    first = _thing(rng, 3.5, 0, 0)
-    things = [replace(first, x=x + rng.uniform(-1, 1), y=y + rng.uniform(-1, 1)) for x, y in places]
-    return f"{NUMBERS[number]} {first.colour} {first.shape}s", [things]
+    positions = rng.sample([(x, y) for x in COLUMNS.values() for y in ROWS.values()], number)
+    first = _draw_object(rng, 3.5, 0, 0)
+    items = [
+        replace(first, x=x + rng.uniform(-1, 1), y=y + rng.uniform(-1, 1)) for x, y in positions
+    ]
+    return f"{NUMBERS[number]} {first.colour} {first.shape}s", [items]
 
 
 def _moving(rng: random.Random) -> Scene:
     motion, (right, down) = rng.choice(list(MOTIONS.items()))
     size = rng.choice(list(SIZES))
     middle = (FRAMES - 1) / 2
-    first = _thing(
+    first = _draw_object(
         rng,
         SIZES[size],
         16 - STEP * middle * right + rng.uniform(-3, 3) * (not right),
@@ -154,8 +152,8 @@ LEVELS: dict[str, Callable[[random.Random], Scene]] = {
 }
 
 
-def _thing(rng: random.Random, radius: float, x: float, y: float) -> Thing:
-    return Thing(
+def _draw_object(rng: random.Random, radius: float, x: float, y: float) -> Object:
+    return Object(
         rng.choice(list(COLOURS)),
         rng.choice(SHAPES),
         radius * rng.uniform(0.85, 1.15),
@@ -164,20 +162,18 @@ def _thing(rng: random.Random, radius: float, x: float, y: float) -> Thing:
     )
 
 
-def _drawn(frames: list[list[Thing]], shade: int) -> np.ndarray:
-    """[F, 32, 32, 3] of bytes."""
+def _render(frames: list[list[Object]], shade: int) -> np.ndarray:
+    """Draw the frames [F, 32, 32, 3] on a background of this shade of grey."""
     images = []
-    for things in frames:
-        image = Image.new("RGB", (SIDE * FINER, SIDE * FINER), (shade, shade, shade))
+    for items in frames:
+        image = Image.new(
+            "RGB", (SIDE * SUPERSAMPLING, SIDE * SUPERSAMPLING), (shade, shade, shade)
+        )
         draw = ImageDraw.Draw(image)
-        for thing in things:
-            _draw(
-                draw,
-                thing.shape,
-                COLOURS[thing.colour],
-                (shade, shade, shade),
-                *(FINER * value for value in (thing.x, thing.y, thing.radius)),
-            )
+        for item in items:
+            x, y, radius = (SUPERSAMPLING * value for value in (item.x, item.y, item.radius))
+            background = (shade, shade, shade)
+            _draw_shape(draw, item.shape, COLOURS[item.colour], background, x, y, radius)
         images.append(np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)))
     return np.stack(images)
 
@@ -185,16 +181,16 @@ def _drawn(frames: list[list[Thing]], shade: int) -> np.ndarray:
 Colour = tuple[int, int, int]
 
 
-def _draw(
+def _draw_shape(
     draw: ImageDraw.ImageDraw,
     shape: str,
     colour: Colour,
-    ground: Colour,
+    background: Colour,
     x: float,
     y: float,
     r: float,
 ) -> None:
-    def around(*points: tuple[float, float]) -> None:
+    def polygon(*points: tuple[float, float]) -> None:
         draw.polygon([(x + r * a, y + r * b) for a, b in points], fill=colour)
 
     def disc(size: float, fill: Colour, right: float = 0.0, down: float = 0.0) -> None:
@@ -207,26 +203,26 @@ def _draw(
         case "circle":
             disc(1.0, colour)
         case "square":
-            around((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9))
+            polygon((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9))
         case "triangle":
-            around((0, -1), (1, 0.9), (-1, 0.9))
+            polygon((0, -1), (1, 0.9), (-1, 0.9))
         case "diamond":
-            around((0, -1.15), (0.8, 0), (0, 1.15), (-0.8, 0))
+            polygon((0, -1.15), (0.8, 0), (0, 1.15), (-0.8, 0))
         case "cross":
-            around((-0.33, -1), (0.33, -1), (0.33, 1), (-0.33, 1))
-            around((-1, -0.33), (1, -0.33), (1, 0.33), (-1, 0.33))
+            polygon((-0.33, -1), (0.33, -1), (0.33, 1), (-0.33, 1))
+            polygon((-1, -0.33), (1, -0.33), (1, 0.33), (-1, 0.33))
         case "star":
             tips = [(1.15 if i % 2 == 0 else 0.45, math.pi * (i / 5 - 0.5)) for i in range(10)]
-            around(*((size * math.cos(angle), size * math.sin(angle)) for size, angle in tips))
+            polygon(*((size * math.cos(angle), size * math.sin(angle)) for size, angle in tips))
         case "ring":
             disc(1.0, colour)
-            disc(0.55, ground)
+            disc(0.55, background)
         case "bar":
-            around((-1.2, -0.4), (1.2, -0.4), (1.2, 0.4), (-1.2, 0.4))
+            polygon((-1.2, -0.4), (1.2, -0.4), (1.2, 0.4), (-1.2, 0.4))
         case "heart":
             disc(0.5, colour, -0.45, -0.4)
             disc(0.5, colour, 0.45, -0.4)
-            around((-0.92, -0.2), (0.92, -0.2), (0, 1.05))
+            polygon((-0.92, -0.2), (0.92, -0.2), (0, 1.05))
         case "moon":
             disc(1.0, colour)
-            disc(0.85, ground, 0.5, -0.1)
+            disc(0.85, background, 0.5, -0.1)
