@@ -61,7 +61,7 @@ class DecodeState:
             memory=self.memory,
             features=None if features is None else features.to(device),
         )
-        self.logits = model.outputs(hidden[:, -1])
+        self.logits = model.logits(hidden[:, -1])
         if len(distinct) < len(prompts):
             self.select([distinct[prompt] for prompt in prompts])
 
@@ -78,7 +78,7 @@ class DecodeState:
             memory=self.memory,
             features=None if features is None else features[:, None],
         )
-        self.logits = self.model.outputs(hidden[:, -1])
+        self.logits = self.model.logits(hidden[:, -1])
 
     def select(self, rows: list[int]) -> None:
         """Reorder, repeat or drop sequences: the new sequence i continues the old sequence rows[i]."""

@@ -32,7 +32,7 @@ def generate_features(
         answers: list[list[NDArray[np.uint8]]] = [[] for _ in prompts]
         batch = list(range(len(prompts)))  # number of the prompt in each row of the batch
         for step in range(max_new_rows):
-            rows, has_ended = model.feature_head.chosen(state.logits)
+            rows, has_ended = model.feature_head.argmax_rows(state.logits)
             unfinished = [row for row, ended in enumerate(has_ended.tolist()) if not ended]
             if not unfinished:
                 break

@@ -1,4 +1,4 @@
-"""The switches of the Transformer. The defaults are those of `modern`, which is Qwen3's architecture."""
+"""Settings of the Transformer. The defaults are those of the preset `modern`, which is the architecture of Qwen3."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class TransformerConfig:
     """Sizes and switches.
 
-    arch: decoder (each token sees those before it), prefix (and all of the given text; arXiv 1910.10683), encoder
-    (all), encoder_decoder (a decoder that looks at an encoder's memory, as in Vaswani et al. 2017).
+    arch: decoder (causal), prefix (causal, and bidirectional inside the prompt; arXiv 1910.10683), encoder
+    (bidirectional), encoder_decoder (a decoder that attends to an encoder's memory; Vaswani et al. 2017).
     """
 
     vocab_size: int
@@ -29,25 +29,19 @@ class TransformerConfig:
     bias: bool = False
     tie_embeddings: bool = True
     rope_theta: float = 10000.0
-    rope_scaling: tuple[tuple[str, float], ...] = ()  # of Llama 3, as sorted (name, value) pairs
-    experts: int = (
-        0  # feed-forward layers of a block that a router chooses from; 0: one, for every token
-    )
-    experts_per_token: int = 2  # those that a token is sent to
-    shared_experts: int = 0  # those that read every token
-    balance_loss: float = 0.001  # weight of the loss that keeps the load of the experts even
+    rope_scaling: tuple[tuple[str, float], ...] = ()  # Llama 3's, as sorted (name, value) pairs
+    experts: int = 0  # feed-forward layers among which a router chooses; 0: one for every token
+    experts_per_token: int = 2  # experts that read a token
+    shared_experts: int = 0  # experts that read every token
+    balance_loss: float = 0.001  # weight of the loss that evens the load of the experts
     window: int | None = None  # keys that a query sees in sliding-window layers, itself included
     window_pattern: str = "S"  # repeated over the layers: S slides, L sees the whole sequence
     initialisation: str = "zero"  # gpt2 | zero
-    num_sequence_classes: int = 0  # of a pair of texts: 2 for next-sentence prediction
-    num_token_classes: int = (
-        0  # outputs of the tag head, which then takes the place of the vocabulary's
-    )
-    feature_size: int = (
-        0  # channels of a row that is no text, such as a patch of a picture; 0: there are none
-    )
+    num_sequence_classes: int = 0  # classes of a pair of texts; 2 for next-sentence prediction
+    num_token_classes: int = 0  # outputs of a tag head, which replaces that of the vocabulary
+    feature_size: int = 0  # channels of a row of features, such as a patch of an image; 0: none
     feature_bins: int = 256  # values of a channel
-    predicts_features: bool = False  # such rows are what is predicted, instead of tokens
+    predicts_features: bool = False  # the model predicts rows of features instead of tokens
 
     def __post_init__(self) -> None:
         if not self.head_dim:
@@ -57,7 +51,6 @@ class TransformerConfig:
                 f"window_pattern={self.window_pattern}: must consist of the letters S (sliding) and L "
                 "(the whole sequence), for example SSSL"
             )
-
         if self.experts and not 2 <= self.experts_per_token <= self.experts:
             raise ValueError(  # the weight of a single expert would be 1, and its router would not learn
                 f"experts_per_token={self.experts_per_token}: must be between 2 and experts={self.experts}"
@@ -74,4 +67,5 @@ class TransformerConfig:
 
     @property
     def encoder_layers(self) -> int:
+        """Blocks of an encoder beside the decoder."""
         return self.layers if self.arch == "encoder_decoder" else 0

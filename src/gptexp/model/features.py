@@ -1,9 +1,10 @@
-"""What is not text, in and out of the Transformer: rows of levels, such as a picture's patches or a sound's frames.
+"""Features in and out of the Transformer: rows of quantized values, such as patches of an image or frames of a sound.
 
-A row is one position of the sequence. In: one linear layer, as in ViT (Dosovitskiy et al. 2020, arXiv 2010.11929). Out:
-a softmax over the levels of each channel, all channels at once, and whether the sound ends (dMel, arXiv 2407.15835).
+A row is one position of the sequence. One linear layer embeds it, as in ViT (Dosovitskiy et al. 2020, arXiv
+2010.11929). The head predicts a softmax over the bins of each channel, all channels at once, and whether the sequence
+of rows ends (dMel, arXiv 2407.15835).
 
-Legend: B sequences, T tokens, F rows of features at most, N rows in all, D channels of a row, C width.
+Legend: B sequences, F rows of the longest, N rows of all, D channels of a row, C width.
 """
 
 import torch
@@ -12,59 +13,63 @@ from torch.nn import functional as F
 
 from gptexp.model.config import TransformerConfig
 
-GOES_ON = 0  # the target of a position that another row follows; any other: the sound ends there
+CONTINUE = 0  # target of a position that another row follows; with any other the rows end
 
 
 class FeatureEmbedding(nn.Module):
+    """Embed rows of features, with a learned embedding for masked rows."""
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.highest = config.feature_bins - 1
         self.project = nn.Linear(config.feature_size, config.d_model)
-        self.missing = (
-            nn.Parameter(torch.zeros(config.d_model)) if config.predicts_features else None
-        )  # for a hidden row
+        self.missing = None  # embedding of a masked row
+        if config.predicts_features:
+            self.missing = nn.Parameter(torch.zeros(config.d_model))
 
-    def forward(self, rows: Tensor, hidden: Tensor | None = None) -> Tensor:
-        """Levels [N, D], of which some rows may be hidden [N] -> [N, C]."""
+    def forward(self, rows: Tensor, is_masked: Tensor | None = None) -> Tensor:
+        """rows [N, D], of which those with is_masked [N] are replaced -> [N, C]."""
         x = self.project(rows.to(self.project.weight.dtype) * (2 / self.highest) - 1)
-        if hidden is None or self.missing is None:
+        if is_masked is None or self.missing is None:
             return x
-        return torch.where(hidden[:, None], self.missing.to(x.dtype), x)
+        return torch.where(is_masked[:, None], self.missing.to(x.dtype), x)
 
 
 class FeatureHead(nn.Module):
+    """Predict the next row of features, and whether the rows end."""
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.size, self.levels = config.feature_size, config.feature_bins
-        self.project = nn.Linear(config.d_model, self.size * self.levels + 1)
+        self.size, self.bins = config.feature_size, config.feature_bins
+        self.project = nn.Linear(config.d_model, self.size * self.bins + 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """[..., C] -> [..., D * levels + 1]: logits of each channel's levels, and that of the end."""
+        """hidden [..., C] -> [..., D * bins + 1]: logits of the bins of each channel, and of the end."""
         return self.project(hidden)
 
-    def chosen(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest next row [B, D] and whether the sound has ended [B], of logits [B, D * levels + 1]."""
-        channels = logits[:, :-1].view(-1, self.size, self.levels)
+    def argmax_rows(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the likeliest next row [B, D], and whether the rows end [B], from logits [B, D * bins + 1]."""
+        channels = logits[:, :-1].view(-1, self.size, self.bins)
         return channels.argmax(dim=-1).to(torch.uint8), logits[:, -1] > 0
 
     def loss(self, hidden: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
-        """Nats, summed over the targets [N]: of the end, and the mean over the channels of the row that follows.
+        """Sum cross-entropy in nats over targets [N]: of the end, and the mean over the channels of the next row.
 
         Args:
             hidden: [N, C], of the same positions.
-            rows: [those that go on, D], the rows that follow.
+            rows: the next rows of the targets that continue, [M, D].
         """
         logits = self.project(hidden).float()
-        goes_on = targets == GOES_ON
-        of_end = F.binary_cross_entropy_with_logits(
-            logits[:, -1], (~goes_on).float(), reduction="sum"
+        continues = targets == CONTINUE
+        end_loss = F.binary_cross_entropy_with_logits(
+            logits[:, -1], (~continues).float(), reduction="sum"
         )
-        channels = logits[goes_on, :-1].reshape(-1, self.levels)
-        return (
-            of_end + F.cross_entropy(channels, rows.reshape(-1).long(), reduction="sum") / self.size
-        )
+        channels = logits[continues, :-1].reshape(-1, self.bins)
+        row_loss = F.cross_entropy(channels, rows.reshape(-1).long(), reduction="sum")
+        return end_loss + row_loss / self.size
 
 
 def unpad(features: Tensor, counts: Tensor) -> Tensor:
-    """Of features [B, F, ...] the first counts [B] of each sequence, one sequence after the other: [N, ...]."""
-    return features[torch.arange(features.shape[1], device=features.device)[None] < counts[:, None]]
+    """Concatenate the first counts [B] rows of each sequence of features [B, F, ...]: [N, ...]."""
+    is_row = torch.arange(features.shape[1], device=features.device)[None] < counts[:, None]
+    return features[is_row]

@@ -1,6 +1,6 @@
-"""Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): the weights stay, W x + (alpha / rank) B A x is learned.
+"""Low-rank adaptation (Hu et al. 2021, arXiv 2106.09685): W x becomes W x + (alpha / rank) B A x, and W is frozen.
 
-Names of the weights do not change, and a merged model is a plain one again.
+The names of the weights stay, and a merged model has plain linear layers again.
 """
 
 import math
@@ -33,7 +33,7 @@ def add(
     targets: Collection[str],
     trained: Collection[str] = (),
 ) -> None:
-    """Freeze `model`, but for the modules named in `trained`, and adapt the linear layers of these names.
+    """Freeze `model` except the modules named in `trained`, and adapt the blocks' linear layers named in `targets`.
 
     Raises:
         ValueError: no layer has one of these names.
@@ -56,7 +56,7 @@ def add(
 
 @torch.no_grad()
 def merge(model: nn.Module) -> None:
-    """Add what was learned to the weights, in place; the layers are plain ones again."""
+    """Add the low-rank products to the weights, in place, and restore plain linear layers."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, LoraLinear):
             plain = nn.Linear(

@@ -84,6 +84,12 @@ class MixtureOfExperts(nn.Module):
         return weights.flatten(0, -2), experts.flatten(0, -2)
 
 
+def collect_routings(blocks: nn.ModuleList, lengths: Tensor | None) -> list[Routing]:
+    """The routers' decisions in the last pass through `blocks`, without those beyond lengths [B]."""
+    layers = [layer for layer in blocks.modules() if isinstance(layer, MixtureOfExperts)]
+    return [layer.routing.without_padding(lengths) for layer in layers if layer.routing is not None]
+
+
 def balance_loss(routing: Routing) -> Tensor:
     """Imbalance of each sequence times its tokens, summed over sequences; 1 a token where the load is even.
 

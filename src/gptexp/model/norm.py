@@ -7,13 +7,14 @@ from gptexp.model.config import TransformerConfig
 
 
 class RMSNorm(nn.RMSNorm):
-    """torch's own with its weight in the input's precision, which its fused kernel needs under autocast."""
+    """nn.RMSNorm with its weight cast to the input's precision, which the fused kernel needs under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
 def norm(config: TransformerConfig) -> nn.Module:
+    """Build the norm of the residual stream."""
     if config.norm == "rms":
         return RMSNorm(config.d_model, eps=config.norm_eps)
     return nn.LayerNorm(config.d_model, eps=config.norm_eps)

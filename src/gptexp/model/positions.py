@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class Rotary(nn.Module):
-    """Turns the angles of queries and keys by their position, so that attention sees distances.
+    """Rotate queries and keys by angles that grow with their positions, so that attention sees distances.
 
-    The halves of a head are paired, as in Llama and Qwen, not neighbouring numbers.
+    Pairs are made of the two halves of a head, as in Llama and Qwen, not of neighbouring numbers.
     """
 
     def __init__(self, head_dim: int, theta: float, scaling: dict[str, float]) -> None:
@@ -26,28 +26,27 @@ class Rotary(nn.Module):
         return angles.cos(), angles.sin()
 
     def frequencies(self, device: torch.device) -> Tensor:
-        """[D/2] radians a token; with Llama 3's scaling, the slow ones slower still, for longer contexts."""
+        """Radians a token [D/2]; the scaling of Llama 3 lowers low frequencies, for longer contexts."""
         pairs = torch.arange(0, self.head_dim, 2, device=device, dtype=torch.float32)
         frequencies = 1.0 / self.theta ** (pairs / self.head_dim)
         if not self.scaling:
             return frequencies
         low, high = self.scaling["low_freq_factor"], self.scaling["high_freq_factor"]
-        turns = (
-            self.scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
-        )  # in the old context
-        smooth = ((turns - low) / (high - low)).clamp(0, 1)
+        original_context = self.scaling["original_max_position_embeddings"]
+        rotations = original_context * frequencies / (2 * math.pi)
+        smooth = ((rotations - low) / (high - low)).clamp(0, 1)
         return (1 - smooth) * frequencies / self.scaling["factor"] + smooth * frequencies
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x [B, H, T, D], cos and sin [B or 1, 1, T, D]."""
+    """Rotate x [B, H, T, D] by angles with cos and sin [B or 1, 1, T, D]."""
     left, right = x.chunk(2, dim=-1)
-    turned = torch.cat((-right, left), dim=-1)
-    return (x * cos + turned * sin).to(x.dtype)
+    rotated = torch.cat((-right, left), dim=-1)
+    return (x * cos + rotated * sin).to(x.dtype)
 
 
 def sinusoidal(positions: Tensor, width: int) -> Tensor:
-    """positions [B, T] -> [B, T, C]: sines of falling frequency, then the cosines."""
+    """Embed positions [B, T] as [B, T, C]: sines of falling frequency, then the cosines."""
     half = (width + 1) // 2
     frequencies = torch.exp(
         -math.log(10000) * 2 * torch.arange(half, device=positions.device) / width

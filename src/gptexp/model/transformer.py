@@ -1,14 +1,14 @@
 """The Transformer: decoder, prefix decoder, encoder, and encoder with decoder, from the same blocks.
 
 Vaswani et al. 2017 (arXiv 1706.03762); as a language model Radford et al. 2018 and 2019; as an encoder Devlin et al.
-2018 (arXiv 1810.04805). Read it from the bottom: a token is embedded and gets its position, each block lets it look at
-others (attention.py) and think by itself (FeedForward), a head turns the result into predictions.
+2018 (arXiv 1810.04805). A token is embedded and gets its position. Each block mixes it with other tokens by attention
+(attention.py) and transforms it alone by a feed-forward layer (feed_forward.py, mixture_of_experts.py). A head turns
+the hidden states into logits.
 
 Legend: B sequences, T tokens, S tokens of the source, C width, V vocabulary.
 """
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +17,15 @@ from torch.utils.checkpoint import checkpoint
 
 from gptexp.model.attention import Attention, AttentionContext, EncoderMemory, KVCache
 from gptexp.model.config import TransformerConfig
-from gptexp.model.features import GOES_ON, FeatureEmbedding, FeatureHead, unpad
+from gptexp.model.features import CONTINUE, FeatureEmbedding, FeatureHead, unpad
 from gptexp.model.feed_forward import FeedForward
 from gptexp.model.loss import LossSums
 from gptexp.model.masks import SequenceLayout, layer_masks
 from gptexp.model.mixture_of_experts import (
     ExpertLinear,
     MixtureOfExperts,
-    Routing,
     balance_loss,
+    collect_routings,
     expert_load,
 )
 from gptexp.model.norm import norm
@@ -66,7 +66,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The blocks that read the source of an encoder with decoder; the embedding is shared with the decoder."""
+    """The blocks that read the source of an encoder with decoder, which share the decoder's embedding."""
 
     def __init__(self, config: TransformerConfig, blocks: nn.ModuleList) -> None:
         super().__init__()
@@ -84,16 +84,13 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.activation_checkpointing = False  # activations, in the backward pass, to save memory
+        self.activation_checkpointing = False  # recompute activations in the backward pass
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-        self.positions = (
-            nn.Embedding(config.context, config.d_model) if config.position == "learned" else None
-        )
-        self.rotary = (
-            Rotary(config.head_dim, config.rope_theta, dict(config.rope_scaling))
-            if config.position == "rotary"
-            else None
-        )
+        self.positions = self.rotary = None
+        if config.position == "learned":
+            self.positions = nn.Embedding(config.context, config.d_model)
+        elif config.position == "rotary":
+            self.rotary = Rotary(config.head_dim, config.rope_theta, dict(config.rope_scaling))
         self.dropout = nn.Dropout(config.dropout)
         self.encoder = None
         if config.encoder_layers:
@@ -103,15 +100,12 @@ class Transformer(nn.Module):
         self.head = nn.Linear(
             config.d_model, config.num_token_classes or config.vocab_size, bias=False
         )
-        if config.predicts_features or (
-            config.tie_embeddings and not config.num_token_classes
-        ):  # Press and Wolf 2017, arXiv 1608.05859
+        ties = config.tie_embeddings and not config.num_token_classes
+        if ties or config.predicts_features:  # Press and Wolf 2017, arXiv 1608.05859
             self.head.weight = self.embedding.weight
-        self.class_head = (
-            nn.Linear(4 * config.d_model, config.num_sequence_classes)
-            if config.num_sequence_classes
-            else None
-        )
+        self.class_head = None
+        if config.num_sequence_classes:
+            self.class_head = nn.Linear(4 * config.d_model, config.num_sequence_classes)
         self.feature_embedding = FeatureEmbedding(config) if config.feature_size else None
         self.feature_head = FeatureHead(config) if config.predicts_features else None
         self._init_weights()
@@ -126,7 +120,7 @@ class Transformer(nn.Module):
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states after the last norm, [B, T, C]; `outputs` turns them into logits.
+        """Compute the hidden states after the last norm, [B, T, C]; `logits` turns them into predictions.
 
         Args:
             tokens: [B, T]; with a cache, the tokens that follow those in it.
@@ -171,12 +165,12 @@ class Transformer(nn.Module):
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
     ) -> LossSums:
-        """Cross-entropy in nats, summed over the targets [B, T] that are not negative, and over the labels [B].
+        """Sum the cross-entropy in nats over the targets [B, T] that are not negative, and over the labels [B].
 
-        The head is applied only where there is a target: a summary's loss does not pay for its document. An encoder
-        with decoder reads the prefix with its encoder, and its decoder starts with the prefix's last token. Rows of
-        features that are predicted are their own targets, and `targets` says where one follows. In training, the
-        balance of experts is an auxiliary term.
+        The head computes logits only at positions with a target: a summary's loss does not pay for its document. The
+        encoder of an encoder with decoder reads the prefix, and its decoder starts with the prefix's last token. Rows
+        of features that are predicted are their own targets; `targets` marks the positions that a row follows. In
+        training, the balance of experts is an auxiliary term.
         """
         memory = None
         if self.encoder is not None:
@@ -184,7 +178,7 @@ class Transformer(nn.Module):
             lengths = (tokens.shape[1] if lengths is None else lengths) - prefix + 1
             source, tokens, targets = split_source_and_target(tokens, targets, prefix)
             memory = self.encode(source, prefix)
-        # Not self(...): under FSDP `loss` is the method that is entered from outside.
+        # Not self(...): FSDP enters the model by `loss` and gathers its parameters there.
         layout = SequenceLayout(documents, prefix, lengths)
         states = self.forward(
             tokens, layout, memory=memory, features=features, masked_rows=masked_rows
@@ -192,13 +186,16 @@ class Transformer(nn.Module):
         valid = targets >= 0
         none = states.new_zeros((), dtype=torch.float32)
         auxiliary, statistics = none, none.new_zeros(0)
-        if routings := self._routings(lengths, prefix):
+        routings = collect_routings(self.blocks, lengths)
+        if self.encoder is not None:
+            routings += collect_routings(self.encoder.blocks, prefix)
+        if routings:
             statistics = torch.cat([routing.chosen.sum(dim=(0, 1)) for routing in routings])
             if self.training:
                 auxiliary = self.config.balance_loss * sum(map(balance_loss, routings), start=none)
         if self.feature_head is not None:
             assert features is not None
-            rows = unpad(features, (targets == GOES_ON).sum(dim=1))
+            rows = unpad(features, (targets == CONTINUE).sum(dim=1))
             of_targets = self.feature_head.loss(states[valid], targets[valid], rows)
             return LossSums(of_targets, none, auxiliary, statistics)
         logits = self.head(states[valid])  # [targets, V]
@@ -218,28 +215,16 @@ class Transformer(nn.Module):
             return {}
         return {"expert_load": expert_load(statistics.view(-1, self.config.experts))}
 
-    def _routings(self, lengths: Tensor | None, source_lengths: Tensor | None) -> list[Routing]:
-        """The routers' decisions in the last pass, for every layer, without those on padding."""
-        layers = [(block, lengths) for block in self.blocks]
-        if self.encoder is not None:
-            layers += [(block, source_lengths) for block in self.encoder.blocks]
-        routings = []
-        for block, sizes in layers:
-            layer = cast(Block, block).feed_forward
-            if isinstance(layer, MixtureOfExperts) and layer.routing is not None:
-                routings.append(layer.routing.without_padding(sizes))
-        return routings
-
     def classify(self, hidden: Tensor, prefix: Tensor, lengths: Tensor) -> Tensor:
-        """Logits [B, classes] for pairs of texts, the first of `prefix` [B] tokens, from their hidden states [B, T, C].
+        """Compute logits [B, classes] for pairs of texts, the first of prefix [B] tokens, from hidden states [B, T, C].
 
-        BERT reads them off its first token, which from scratch takes very long to learn anything. The means of both
-        parts, their product and their distance show at once what the two share (Conneau et al. 2017, arXiv 1705.02364).
+        BERT classifies by its first token, which takes very long to learn from random weights. The means over both
+        texts, their product and their distance compare the two directly (Conneau et al. 2017, arXiv 1705.02364).
         """
         assert self.class_head is not None
-        place = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        inside = place < lengths[:, None]
-        parts = (inside & (place < prefix[:, None]), inside & (place >= prefix[:, None]))  # [B, T]
+        position = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        is_token, is_first = position < lengths[:, None], position < prefix[:, None]  # [B, T]
+        parts = (is_token & is_first, is_token & ~is_first)
         first, second = (
             (hidden * part[..., None]).sum(dim=1) / part.sum(dim=1, keepdim=True).clamp(min=1)
             for part in parts
@@ -248,11 +233,12 @@ class Transformer(nn.Module):
             torch.cat((first, second, first * second, (first - second).abs()), dim=-1)
         )
 
-    def outputs(self, states: Tensor) -> Tensor:
-        """Logits of what follows hidden states [..., C]: of tokens, of tags, or of a row of features."""
+    def logits(self, states: Tensor) -> Tensor:
+        """Compute logits from hidden states [..., C]: of tokens, of tags, or of a row of features."""
         return (self.feature_head or self.head)(states)
 
     def new_cache(self, batch: int, longest: int) -> KVCache:
+        """Allocate a cache for `batch` sequences of at most `longest` tokens."""
         return KVCache.empty(self.config, batch, longest, self.embedding.weight)
 
     def _new_blocks(self, count: int, has_cross_attention: bool = False) -> nn.ModuleList:
@@ -275,7 +261,7 @@ class Transformer(nn.Module):
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        """Embeddings [B, T, C] with their positions, or beside them the angles of rotary positions."""
+        """Embed tokens as [B, T, C], with learned or sinusoidal positions; rotary ones are returned as angles."""
         T = tokens.shape[1]  # noqa: N806
         if past + T > self.config.context:
             raise ValueError(
@@ -287,30 +273,24 @@ class Transformer(nn.Module):
         x = self.embedding(tokens.clamp(min=0))
         if features is not None:
             assert self.feature_embedding is not None
-            here = tokens < 0
-            counts = here.sum(dim=1)
-            missing = None if masked_rows is None else unpad(masked_rows, counts)
-            x = x.masked_scatter(
-                here[..., None],
-                self.feature_embedding(unpad(features, counts), missing).to(x.dtype),
-            )
+            is_row = tokens < 0
+            counts = is_row.sum(dim=1)
+            is_masked = None if masked_rows is None else unpad(masked_rows, counts)
+            rows = self.feature_embedding(unpad(features, counts), is_masked)
+            x = x.masked_scatter(is_row[..., None], rows.to(x.dtype))
         if self.positions is not None:
             x = x + self.positions(positions)
-        elif (
-            self.rotary is None
-        ):  # scaled as in Vaswani et al. 2017, section 3.4, so that positions do not drown it
-            x = x * self.config.d_model**0.5 + sinusoidal(positions, self.config.d_model).to(
-                x.dtype
-            )
+        elif self.rotary is None:
+            # Scaled as in Vaswani et al. 2017, section 3.4: the sinusoids are as large as 1.
+            table = sinusoidal(positions, self.config.d_model)
+            x = x * self.config.d_model**0.5 + table.to(x.dtype)
         return self.dropout(x), self.rotary(positions) if self.rotary is not None else None
 
     def _run_blocks(
         self, blocks: nn.ModuleList, x: Tensor, contexts: list[AttentionContext]
     ) -> Tensor:
         for block, context in zip(blocks, contexts, strict=True):
-            if (
-                self.activation_checkpointing and self.training
-            ):  # Chen et al. 2016, arXiv 1604.06174
+            if self.activation_checkpointing and self.training:  # Chen et al. 2016, 1604.06174
                 x = checkpoint(block, x, context, use_reentrant=False)
             else:
                 x = block(x, context)
@@ -318,17 +298,17 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def _init_weights(self) -> None:
-        """gpt2: as Radford et al. 2019; zero: the outputs of a block start at zero, which suits Muon.
+        """Draw random weights. gpt2: as Radford et al. 2019. zero: each block starts as the identity.
 
-        Source of the second: Jordan et al. 2024, modded-nanogpt.
+        The second suits Muon (Jordan et al. 2024, modded-nanogpt).
         """
         gpt2 = self.config.initialisation == "gpt2"
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | ExpertLinear):
-                last = name.endswith(("attention.output", "feed_forward.down", "shared.down"))
-                std = 0.02 / math.sqrt(2 * self.config.layers) if last else 0.02
+                is_output = name.endswith(("attention.output", "feed_forward.down", "shared.down"))
+                std = 0.02 / math.sqrt(2 * self.config.layers) if is_output else 0.02
                 if not gpt2:
-                    std = 0.0 if last else 0.5 / math.sqrt(module.in_features)
+                    std = 0.0 if is_output else 0.5 / math.sqrt(module.in_features)
                 nn.init.normal_(module.weight, std=std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -347,15 +327,18 @@ class Transformer(nn.Module):
 def split_source_and_target(
     tokens: Tensor, targets: Tensor, prefix: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """[B, T] in one row, given text first, to (source [B, S], what the decoder reads [B, U], its targets [B, U]).
+    """Split rows [B, T] of prompt and completion: source [B, S], input of the decoder [B, U], and its targets [B, U].
 
-    The decoder starts with the last token of the source, the separator; targets are negative where there is none.
+    The decoder starts with the last token of the source, the separator. Targets beyond the row are negative.
     """
     T = tokens.shape[1]  # noqa: N806
     source = tokens[:, : int(prefix.max())]
-    places = (
-        prefix[:, None] - 1 + torch.arange(T - int(prefix.min()) + 1, device=tokens.device)
-    )  # [B, U]
-    inside = places < T
-    places = places.clamp(max=T - 1)
-    return source, tokens.gather(1, places), targets.gather(1, places).masked_fill(~inside, -1)
+    steps = torch.arange(T - int(prefix.min()) + 1, device=tokens.device)
+    positions = prefix[:, None] - 1 + steps  # [B, U]
+    is_beyond = positions >= T
+    positions = positions.clamp(max=T - 1)
+    return (
+        source,
+        tokens.gather(1, positions),
+        targets.gather(1, positions).masked_fill(is_beyond, -1),
+    )
