@@ -1,12 +1,35 @@
-"""gptexp: experiments with GPT-style Transformers: `python -m gptexp.run --help`, or `GPT` from Python."""
+"""gptexp: experiments with GPT-style Transformers.
+
+On the command line: `python -m gptexp.run --help`. In Python: `from gptexp import GPT, load, train`.
+"""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gptexp.api import GPT as GPT
+    from gptexp.api import load as load
+    from gptexp.api import train as train
+    from gptexp.config.compose import compose_config as compose_config
+    from gptexp.config.registry import register as register
+    from gptexp.config.schema import Config as Config
+    from gptexp.config.schema import DataConfig as DataConfig
+    from gptexp.config.schema import LoggerConfig as LoggerConfig
+    from gptexp.config.schema import ModelConfig as ModelConfig
+    from gptexp.config.schema import OptimConfig as OptimConfig
+    from gptexp.config.schema import ScheduleConfig as ScheduleConfig
+    from gptexp.config.schema import TaskConfig as TaskConfig
+    from gptexp.config.schema import TokenizerConfig as TokenizerConfig
+    from gptexp.config.setting import setting as setting
 
 __version__ = "0.1.0"
 
 _MODULES = {  # imported on first use, so that the command line does not wait for torch
     "GPT": "gptexp.api",
+    "load": "gptexp.api",
+    "train": "gptexp.api",
+    "Config": "gptexp.config.schema",
+    "compose_config": "gptexp.config.compose",
     "register": "gptexp.config.registry",
     "setting": "gptexp.config.setting",
     "DataConfig": "gptexp.config.schema",

@@ -1,102 +1,197 @@
-"""gptexp in a few lines of Python, in the shape that people know from Hugging Face.
+"""gptexp from Python: train a model, load it, and let it answer.
 
-from gptexp import GPT
-model = GPT.from_pretrained("outputs/summarize-small-1a2b3c4d")
-print(model.summarize("A long text ..."))
+from gptexp import load, train
+run = train(["task=translate"], dataset=[("3 March 2024", "2024-03-03"), ...])
+model = load(run)
+print(model("4 July 1999"))
 """
 
-import hashlib
-import json
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.checkpoints.load_model import as_overrides, load, load_task_config
+from gptexp.checkpoints.load_model import as_overrides, load_task_config
+from gptexp.checkpoints.load_model import load as load_weights
 from gptexp.config import compose
+from gptexp.config.hydra_errors import explain_hydra_error
+from gptexp.config.schema import Config
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import pick_device
-from gptexp.errors import UserError
-from gptexp.files import atomic_write
+from gptexp.errors import Preempted, UserError
 from gptexp.generation.generator import Generator
 from gptexp.generation.prompt import Prompt
+from gptexp.in_memory_dataset import compose_for_dataset, with_dataset
 from gptexp.model import Transformer
 from gptexp.run import run
+from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.task import Task, make_task
 from gptexp.training.evaluation import answers
 
-FEW = 50  # examples, of which none can be spared to validate
-FIELDS = ("text", "source", "target", "terms")
+if TYPE_CHECKING:
+    from gptexp.tasks.speech.audio import Audio
+
+MAX_NEW_TOKENS = 64  # by default, after a prompt of token numbers
 Texts = TypeVar("Texts", str, list[str])
 
 
-class GPT:
-    """A trained Transformer, its tokenizer, and the task that it was trained for."""
+def train(
+    overrides: Sequence[str] | Config = (),
+    *,
+    dataset: Iterable[Any] | None = None,
+    plugins: Sequence[str] = (),
+) -> RunFolder:
+    """Train a model: what `python -m gptexp.run` does, so that the same call continues a run that was interrupted.
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, task: Task, source: Path) -> None:
-        self.model, self.tokenizer, self.task, self.source = (
-            model.to(pick_device()),
-            tokenizer,
-            task,
-            source,
-        )
+    A finished run is not trained again; its folder is returned.
+
+    Args:
+        overrides: settings as on the command line, `["task=translate", "model=nano"]`; or a Config, from
+            `compose_config` or from the `config()` of a run, with whatever you have changed in it.
+        dataset: texts, (source, target) pairs or dicts of fields, in a list, a torch Dataset or a `datasets` object,
+            instead of data=...: see `GPT.train_on_dataset`. Only overrides, no Config, get steps that suit its size.
+        plugins: names of modules that register settings classes.
+
+    Raises:
+        UserError: a setting, an item of the data set or a plugin is wrong. RunError: training failed.
+    """
+    if isinstance(overrides, str):
+        raise UserError(f"{overrides}: give a list of overrides, train([{overrides!r}])")
+    if isinstance(overrides, Config):
+        config = _checked_copy(overrides)
+        config.plugins += [name for name in plugins if name not in config.plugins]
+        if dataset is not None:
+            config = with_dataset(config, dataset)
+    else:
+        defaults = [f"plugins=[{','.join(plugins)}]"] if plugins else []
+        if dataset is None:
+            config = compose.compose_config([*defaults, *overrides])
+        else:
+            config = compose_for_dataset(dataset, overrides, defaults)
+    return _run(config)
+
+
+def load(name: str | Path | RunFolder) -> "GPT":
+    """Load a trained model: see `GPT.from_pretrained`."""
+    return GPT.from_pretrained(name)
+
+
+class GPT:
+    """A trained Transformer with its tokenizer and the task that it was trained for.
+
+    `model(input)` answers as the task does; `model.generate(prompt)` has the options of generation.
+    """
+
+    def __init__(
+        self, model: Transformer, tokenizer: Tokenizer, task: Task, source: Path, size: str
+    ) -> None:
+        self.model = model.to(pick_device())
+        self.tokenizer, self.task, self.source, self.size = tokenizer, task, source, size
 
     @classmethod
-    def from_pretrained(cls, name: str | Path) -> Self:
-        """The model of a run folder (or `latest`), of an exported folder, or of a name on the Hugging Face hub.
+    def from_pretrained(cls, name: str | Path | RunFolder) -> Self:
+        """Load the model of a run (a folder, `latest`), an exported folder, or a name on the Hugging Face hub.
 
         Raises:
-            UserError: there is no such thing, or it is damaged or of an architecture that is not ours.
+            UserError: there is no such model, it is damaged, or its architecture is not supported.
         """
-        source = find_weights(str(name))
-        model, tokenizer = load(source)
-        return cls(
-            model, tokenizer, make_task(*load_task_config(source, model)), source.path.resolve()
-        )
+        source = name if isinstance(name, RunFolder) else find_weights(str(name))
+        model, tokenizer = load_weights(source)
+        task_config, model_config = load_task_config(source, model)
+        task = make_task(task_config, model_config)
+        return cls(model, tokenizer, task, source.path.resolve(), model_config.size)
 
     @classmethod
     def from_dataset(cls, dataset: Iterable[Any], *overrides: str) -> Self:
-        """A new model, trained from scratch: `GPT.from_dataset(texts, "model=nano", "trainer.max_steps=50")`.
+        """Train a new model from random weights: `GPT.from_dataset(texts, "model=nano", "trainer.max_steps=50")`.
 
         Args and errors: see `train_on_dataset`.
         """
-        return cls.from_pretrained(_train(dataset, ["init=scratch"], overrides, None))
+        return cls.from_pretrained(_run(compose_for_dataset(dataset, overrides, ["init=scratch"])))
 
-    def train_on_dataset(self, dataset: Iterable[Any], *overrides: str) -> Path:
-        """Train this model further; an ordinary run, whose folder is returned.
+    def train_on_dataset(self, dataset: Iterable[Any], *overrides: str) -> RunFolder:
+        """Train this model further, in an ordinary run whose folder is returned.
 
         Args:
-            dataset: a list, a torch Dataset or a `datasets` object of texts, of (source, target) pairs, or of dicts
-                with `text`, with `source` and `target`, or with `source` and `terms`.
-            overrides: settings as on the command line, "task=translate" or "trainer.max_steps=100". By default texts
-                are for task=pretrain, terms for extract, and pairs for the model's own task, or else summarize.
+            dataset: texts, (source, target) pairs, or dicts with the fields of the task: `text`; `source` and
+                `target`; `source` and `terms`; fields of other names with "data.fields.target=summary". A list, a torch
+                Dataset or a `datasets` object.
+            overrides: settings as on the command line, "task=translate" or "trainer.max_steps=100". By default the task
+                stays where it fits the data; or else it is pretrain for texts, summarize for pairs, and extract for
+                terms. The number of steps follows from the number of sequences.
 
         Raises:
-            UserError: the data or a setting does not fit. RunError: training failed.
+            UserError: an item or a setting is wrong. RunError: training failed.
         """
-        free = (
-            set() if self.model.config.position == "learned" else {"context"}
-        )  # of others' models it is very long
-        given = [
-            "model=small",
+        free = {"context"}  # that of published models is very long
+        if self.model.config.position == "learned":
+            free = set()
+        defaults = [
+            "model=small",  # every setting of it that matters follows
+            f"model.size={compose.quoted(self.size)}",
             *as_overrides(self.model.config, free, self.tokenizer.vocab_size),
             f"init={compose.quoted(self.source)}",
         ]
-        done = _train(dataset, given, overrides, self.task)
-        self.__dict__ = GPT.from_pretrained(done).__dict__
-        return done
+        folder = _run(compose_for_dataset(dataset, overrides, defaults, self.task))
+        trained = GPT.from_pretrained(folder)
+        self.model, self.tokenizer = trained.model, trained.tokenizer
+        self.task, self.source, self.size = trained.task, trained.source, trained.size
+        return folder
 
-    def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text)
+    def __call__(self, input: Any) -> Any:
+        """Answer an input, or each input of a list, as the task does.
 
-    def decode(self, tokens: list[int]) -> str:
-        return self.tokenizer.decode(tokens)
+        An input is a text, or what the task takes besides: an image (a file, an image of Pillow's, an array), a text
+        for another voice ("VOICE|TEXT"). A model that continues texts returns the text and its continuation.
+
+        Raises:
+            UserError: the task cannot answer the input.
+        """
+        inputs = input if isinstance(input, list) else [input]
+        layout = self.task.layout
+        parsed = [layout.parse_prompt(item, self.tokenizer) for item in inputs]
+        try:
+            outputs = answers(self.model, self.task, self.tokenizer, parsed)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if layout.stream and isinstance(self.task.answerer, GenerateText):
+            outputs = [text + output for text, output in zip(inputs, outputs, strict=True)]
+        return outputs if isinstance(input, list) else outputs[0]
+
+    def summarize(self, text: Texts) -> Texts:
+        """Summarize a text, or each text of a list."""
+        return self._require_task("summarize")(text)
+
+    def translate(self, text: Texts) -> Texts:
+        """Translate a text, or each text of a list, as the model was trained to."""
+        return self._require_task("translate")(text)
+
+    def extract(self, text: Texts) -> Texts:
+        """Extract the key terms of a text, or of each text of a list, separated by semicolons."""
+        return self._require_task("extract")(text)
+
+    def caption(self, image: Any) -> str:
+        """Describe an image or a clip: a file, an image of Pillow's, or uint8 [H, W, 3] or [F, H, W, 3]."""
+        return self._require_task("caption")(image)
+
+    def speak(self, text: str, voice: str | None = None) -> "Audio":
+        """Turn a text into audio, to be saved with `.save("x.wav")`; `.samples` [N] has 16,000 a second.
+
+        Raises:
+            UserError: there is no such voice, or the text has characters that the model has never seen.
+        """
+        model = self._require_task("speak")
+        from gptexp.tasks.speech.speak import SEPARATOR
+
+        return model(text if voice is None else f"{voice}{SEPARATOR}{text}")
 
     def generate(
         self,
-        prompt: str | list[int],
+        prompt: Any,
         *,
         max_length: int | None = None,
         max_new_tokens: int | None = None,
@@ -104,176 +199,98 @@ class GPT:
         temperature: float | None = None,
         **sampling: Any,
     ) -> list[Any]:
-        """How the model goes on from a text, or from token numbers: as many texts, or lists of token numbers.
+        """Return answers to a prompt, by default one that is decoded greedily.
 
         Args:
-            max_length: tokens in all, those of the prompt included; or give max_new_tokens without them.
-            temperature: 0 takes the likeliest token each time; default 0, 0.8 for several sequences, and that of the
-                task where it draws candidates.
-            sampling: other options of gptexp.sampling.Sampling: top_k, top_p, mbr_samples, seed, ...
+            prompt: an input of the task, or a list of token numbers; the answers to token numbers are lists, too, and
+                begin with the prompt.
+            max_length: number of tokens, those of the prompt included.
+            max_new_tokens: number of tokens without those of the prompt; default: that of the task.
+            temperature: default: 0 for one answer, 0.8 for several, and that of the task for minimum Bayes risk.
+            sampling: other options of `gptexp.sampling.Sampling`: top_k, top_p, num_beams, mbr_samples, seed and so on.
 
         Raises:
-            UserError: a value is out of its range, or the model does not generate.
+            UserError: an option is out of its range, or the model generates no text.
         """
         layout, answerer = self.task.layout, self.task.answerer
         if not isinstance(answerer, GenerateText):
             raise UserError(
-                f"{self.source}: generates no text; it was trained to {self.task.config.kind}"
+                f"{self.source}: generates no text; it was trained for {self.task.config.kind}, call model(input)"
             )
-        if not isinstance(prompt, str | list):
-            raise UserError(
-                f"{prompt!r:.60}: a prompt is a text, a picture's file name, or a list of token numbers"
-            )
-        echoed = self.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        if isinstance(prompt, str):
-            task_input = layout.parse_prompt(prompt, self.tokenizer)
-            start = layout.prompt(task_input, self.tokenizer).prepend(self.tokenizer.bos_ids)
-            echoed = echoed if layout.stream else []
+        if isinstance(prompt, list):
+            start, echo, default_length = Prompt(tuple(prompt)), prompt, MAX_NEW_TOKENS
         else:
-            start = Prompt(tuple(prompt))
+            task_input = layout.parse_prompt(prompt, self.tokenizer)
+            start = layout.prompt(task_input, self.tokenizer)
+            echo = self.encode(prompt) if layout.stream else []
+            default_length = answerer.max_new_tokens
+        if max_length is not None and max_new_tokens is None:
+            max_new_tokens = max_length - len(start)
         if max_new_tokens is None:
-            room = self.model.config.context - len(start)
-            most = answerer.max_new_tokens if isinstance(prompt, str) else 64
-            max_new_tokens = min(room, most) if max_length is None else max_length - len(start)
+            max_new_tokens = min(self.model.config.context - len(start), default_length)
         mbr_samples = sampling.get("mbr_samples") or answerer.sampling.mbr_samples
         if temperature is None and num_return_sequences == mbr_samples == 1:
             temperature = 0.0
         try:
-            chosen = answerer.sampling.with_overrides(
+            options = answerer.sampling.with_overrides(
                 num_return_sequences, temperature=temperature, **sampling
             )
             rows = Generator(self.model, self.tokenizer.eos).generate(
-                [start] * num_return_sequences, max_new_tokens, chosen
+                [start] * num_return_sequences, max_new_tokens, options
             )
         except (TypeError, ValueError) as error:
             raise UserError(f"generate: {error}") from error
-        found = [echoed + row for row in rows]
-        return [self.decode(row) for row in found] if isinstance(prompt, str) else found
+        rows = [echo + row for row in rows]
+        return rows if isinstance(prompt, list) else [self.decode(row) for row in rows]
 
-    def summarize(self, text: Texts) -> Texts:
-        """The summary of a text, or of each text of a list."""
-        return self._answer(text, "summarize")
+    def encode(self, text: str) -> list[int]:
+        """Return the token numbers of a text."""
+        return self.tokenizer.encode(text)
 
-    def translate(self, text: Texts) -> Texts:
-        """A text, or each text of a list, in the language that the model was trained for."""
-        return self._answer(text, "translate")
-
-    def extract(self, text: Texts) -> Texts:
-        """The key terms of a text, or of each text of a list, separated by semicolons."""
-        return self._answer(text, "extract")
-
-    def caption(self, image: Any) -> str:
-        """The caption of a picture or clip: a file, an image of Pillow's, or bytes [H, W, 3] or [F, H, W, 3]."""
-        self._check("caption")
-        return self.task.answerer.answer(
-            self.model, self.tokenizer, [self.task.layout.parse_prompt(image, self.tokenizer)]
-        )[0]
-
-    def speak(self, text: str, voice: str | None = None) -> Any:
-        """A text as sound, to be played or saved: `.save("x.wav")`, `.samples` [N] at 16,000 a second.
-
-        Raises:
-            UserError: the text has characters that the model has never seen.
-        """
-        self._check("speak")
-        if not isinstance(text, str):
-            raise UserError(f"{text!r:.60}: give a text to speak, one at a time")
-        line = self.task.layout.voice_text(text, voice, self.tokenizer)  # type: ignore[attr-defined]
-        return self.task.answerer.answer(self.model, self.tokenizer, [line])[0]
-
-    def _check(self, kind: str) -> None:
-        if self.task.config.kind != kind:
-            how = f"Train one: python -m gptexp.run task={kind}"
-            if kind not in ("caption", "speak"):
-                data = "dicts with source and terms" if kind == "extract" else "pairs"
-                how = (
-                    f'Fine-tune it: train_on_dataset({data}, "task={kind}"), or load a run that was'
-                )
-            raise UserError(
-                f"{self.source}: was trained to {self.task.config.kind}, not to {kind}. {how}"
-            )
-
-    def _answer(self, text: Texts, kind: str) -> Texts:
-        self._check(kind)
-        if isinstance(text, str):
-            return self.task.answerer.answer(self.model, self.tokenizer, [text])[0]
-        return answers(self.model, self.task, self.tokenizer, text)
+    def decode(self, tokens: list[int]) -> str:
+        """Return the text of token numbers, without special tokens."""
+        return self.tokenizer.decode(tokens)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the model, its tokenizer and a model card as a folder that transformers loads.
 
         Raises:
-            UserError: transformers has no such architecture, or the folder has something in it.
+            UserError: transformers has no such architecture, or the folder has files that are not of an export.
         """
         from gptexp.export import export
 
         export(str(self.source), Path(path))
 
-
-def _train(
-    dataset: Iterable[Any], given: list[str], overrides: Iterable[str], task: Task | None
-) -> Path:
-    rows = list(_rows(dataset))
-    kinds = sorted(
-        {"text" if "text" in row else "terms" if "terms" in row else "target" for row in rows}
-    )
-    if len(kinds) != 1:
+    def _require_task(self, kind: str) -> Self:
+        """Return self, if the model was trained for this task."""
+        if self.task.config.kind == kind:
+            return self
+        data = {
+            "summarize": "pairs",
+            "translate": "pairs",
+            "extract": "dicts with source and terms",
+        }
+        advice = f"Train one: python -m gptexp.run task={kind}"
+        if kind in data:
+            advice = f'Fine-tune it: train_on_dataset({data[kind]}, "task={kind}"), or load a run that was'
         raise UserError(
-            f"the data set has {', '.join(kinds) or 'nothing'}: give texts or pairs, all of one kind"
+            f"{self.source}: was trained for {self.task.config.kind}, not for {kind}. {advice}"
         )
-    words = [word for word in overrides if not word.startswith("task=")]
-    chosen = [word for word in overrides if word.startswith("task=")]
-    own = task.config.kind if task and task.layout.fields[-1] == kinds[0] else "summarize"
-    kind = {"text": "pretrain", "terms": "extract", "target": own}[kinds[0]]
-    if len(rows) < FEW:
-        given = [*given, "data.val_fraction=0", "data.test_fraction=0"]
-    command = [*(chosen or [f"task={kind}"]), "data=files", *given, *words]
-    config = compose.compose_config([*command, "data.path=unknown"])
-    if kinds == ["text"]:
-        written = sum(len(row["text"].split()) for row in rows)
-        rows *= math.ceil(
-            2 * (config.model.context + 1) / max(1, written)
-        )  # a few sentences do not fill a window
-    path = _written(rows, compose.cache_folder(config))
-    return run(
-        compose.compose_config([*command, f"data.path={compose.quoted(path)}"])
-    ).path.resolve()
 
 
-def _rows(dataset: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    if isinstance(dataset, str | Path):
-        raise UserError(
-            f"{dataset!s:.60}: is one text; give texts, or train on a file: gptexp run data=files data.path=..."
-        )
-    if isinstance(dataset, dict):
-        raise UserError(
-            f"a dict of {', '.join(map(str, dataset))}: give one of its parts, dataset['train'] for example"
-        )
-    sized = hasattr(dataset, "__len__") and hasattr(
-        dataset, "__getitem__"
-    )  # a torch Dataset may not know its end
-    items = (dataset[number] for number in range(len(dataset))) if sized else iter(dataset)  # type: ignore[index,arg-type]
-    for number, item in enumerate(items):
-        match item:
-            case str():
-                yield {"text": item}
-            case dict() if not {"text", "source"}.isdisjoint(item):
-                yield {name: item[name] for name in FIELDS if name in item}
-            case (str() as source, str() as target):
-                yield {"source": source, "target": target}
-            case _:
-                raise UserError(
-                    f"item {number} of the data set is {str(item)[:60]!r}: give texts, pairs of texts, or dicts with "
-                    f"`text`, or with `source` and `target` or `terms` (not token numbers)"
-                )
+def _checked_copy(config: Config) -> Config:
+    try:
+        copy = cast(Config, OmegaConf.to_object(OmegaConf.structured(config)))
+    except OmegaConfBaseException as error:
+        raise explain_hydra_error(error, []) from error
+    compose.check_config(copy)
+    return copy
 
 
-def _written(rows: list[dict[str, Any]], cache: Path) -> Path:
-    """The data set as a file, named by its content."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path = cache / "datasets" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf8")
-    return path
+def _run(config: Config) -> RunFolder:
+    try:
+        return RunFolder(run(config).path.resolve())
+    except Preempted as stopped:
+        if str(stopped) != "SIGINT":
+            raise
+        raise KeyboardInterrupt("the run is saved; the same call continues it") from None

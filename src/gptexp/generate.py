@@ -101,7 +101,7 @@ def main() -> None:
         return
     _check_token_options(args)
     generator = Generator(model, tokenizer.eos, args.weights)
-    prompt = task.layout.prompt(task_input, tokenizer).prepend(tokenizer.bos_ids)
+    prompt = task.layout.prompt(task_input, tokenizer)
     echo = text if task.layout.stream else ""
     try:
         if args.stream:

@@ -14,7 +14,6 @@ def test_prompts_are_compared_by_value():
     same = [Prompt((-1, -1, 3), ROWS), Prompt((-1, -1, 3), ROWS.copy())]
     others = [Prompt((-1, -1, 3), ROWS + 1), Prompt((-1, -1, 4), ROWS), Prompt((3,)), Prompt((4,))]
     assert len({*same, *others}) == 5
-    assert Prompt((-1, -1, 3), ROWS).prepend([1]) == Prompt((1, -1, -1, 3), ROWS)
 
 
 def test_rows_of_features_without_a_token_each_are_refused():

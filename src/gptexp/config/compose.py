@@ -115,11 +115,20 @@ def validate(cfg: DictConfig) -> Config:
     unknown_keys = sorted(set(_leaves(OmegaConf.to_container(cfg))) - keys)
     if unknown_keys:  # `++key=value` gets past Hydra's own check
         raise no_such_key(unknown_keys[0])
-    for key, field, value in iter_settings(config):
-        _check_value(key, value, **field.metadata)
+    _check_values(config)
     config.resolve()
     config.check()
     return config
+
+
+def check_config(config: Config) -> None:
+    """Check a complete config whose settings were changed after it was composed.
+
+    Raises:
+        UserError: a value is not among its choices, out of its range, or contradicts another.
+    """
+    _check_values(config)
+    config.check()
 
 
 def load_config(path: Path) -> Config:
@@ -170,6 +179,11 @@ def _parse(overrides: list[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides(overrides)
     except HydraException:
         return []
+
+
+def _check_values(config: Config) -> None:
+    for key, field, value in iter_settings(config):
+        _check_value(key, value, **field.metadata)
 
 
 def _check_value(

@@ -1,8 +1,8 @@
 """Prompts: the token sequences that a model continues."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +47,6 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.tokens)
-
-    def prepend(self, tokens: Iterable[int]) -> Self:
-        """Return a copy that begins with `tokens`, for example with a beginning-of-text token."""
-        return type(self)((*tokens, *self.tokens), self.features)
 
 
 def fit_to_context(

@@ -27,6 +27,7 @@ class EvalExample:
 
 class Layout(ABC):
     fields: tuple[str, ...]  # the fields of an example that it reads; the last one is learned
+    medium: str = ""  # "image" or "audio", where it reads an example's media, too
     stream: bool = False  # True: windows over one stream of documents, and outputs continue prompts
 
     @abstractmethod
@@ -56,6 +57,8 @@ class Layout(ABC):
         Raises:
             UserError: the task cannot answer it.
         """
+        if not isinstance(text, str):
+            raise UserError(f"{text!r:.60}: this task answers texts")
         return text
 
     def prompt(self, input: Any, tokenizer: Tokenizer) -> Prompt:

@@ -30,7 +30,7 @@ def prepare(config: Config, tokenizer: Path | None = None) -> TaskData:
     """
     task = make_task(config.task, config.model)
     cache = cache_folder(config)
-    corpus = open_corpus(config.data, task.layout.fields, cache)
+    corpus = open_corpus(config.data, task.layout.fields, cache, task.layout.medium)
     given = Tokenizer.load(tokenizer) if tokenizer and config.init_digest else None
     store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, given)
     for split in SPLITS:  # refuses one that is too short, before anything is trained

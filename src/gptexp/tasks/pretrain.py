@@ -91,7 +91,7 @@ class TextStream(Layout):
         return TokenWindows(store, split, self.context, seed, self.document_mask)
 
     def prompt(self, input: str, tokenizer: Tokenizer) -> Prompt:
-        return Prompt(tuple(tokenizer.encode(input) or [tokenizer.eos]))
+        return Prompt((*tokenizer.bos_ids, *(tokenizer.encode(input) or [tokenizer.eos])))
 
     def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
         """Yield pieces from evenly spaced places of the stream, with the text that follows each."""

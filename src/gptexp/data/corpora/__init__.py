@@ -11,27 +11,37 @@ from gptexp.errors import UserError
 __all__ = ["Corpus", "Example", "open_corpus"]
 
 
-def open_corpus(config: schema.DataConfig, fields: tuple[str, ...], cache: Path) -> Corpus:
-    """Open the corpus that the settings name, with examples that have `fields`.
+def open_corpus(
+    config: schema.DataConfig, fields: tuple[str, ...], cache: Path, medium: str = ""
+) -> Corpus:
+    """Open the corpus that the settings name, with examples that have `fields`, and an image or audio if asked for.
 
     Raises:
         UserError: the source is missing or unreadable, or does not have these fields.
     """
     corpus: type[Corpus] = resolve(config.target)
-    if fields not in corpus.supported_fields:
+    if not _has_fields(corpus, fields, medium):
         supported = ", or ".join(" with ".join(names) for names in corpus.supported_fields)
+        needed = (medium, *fields) if medium else fields
         raise UserError(
-            f"data={config.kind} gives {supported}; this task needs {' with '.join(fields)}: "
-            f"{' or '.join(_sources_with(fields)) or 'no data source has that'}"
+            f"data={config.kind} gives {supported or corpus.medium or 'texts'}; "
+            f"this task needs {' with '.join(needed)}: "
+            f"{' or '.join(_sources_with(fields, medium)) or 'no data source has that'}"
         )
     return build(config, fields, cache)
 
 
-def _sources_with(fields: tuple[str, ...]) -> list[str]:
+def _has_fields(corpus: type[Corpus], fields: tuple[str, ...], medium: str) -> bool:
+    return corpus.medium == medium and (
+        not corpus.supported_fields or fields in corpus.supported_fields
+    )
+
+
+def _sources_with(fields: tuple[str, ...], medium: str) -> list[str]:
     sources = []
     for kind, settings in schemas("data").items():
         try:
-            if fields in resolve(settings.target).supported_fields:
+            if _has_fields(resolve(settings.target), fields, medium):
                 sources.append(f"data={kind}")
         except (ImportError, UserError):  # its packages are not installed
             continue

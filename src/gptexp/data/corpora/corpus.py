@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from gptexp.errors import UserError, nearest
 
-TEXT_FIELDS = (("text",), ("source", "target"), ("source", "terms"))
 SPLIT_NAMES = {  # names that data sets use, and ours
     "train": "train",
     "validation": "val",
@@ -48,7 +47,8 @@ class Corpus(ABC):
     A subclass is called with the settings, the fields that the task needs, and the cache folder.
     """
 
-    supported_fields: ClassVar[tuple[tuple[str, ...], ...]] = TEXT_FIELDS  # that a task can need
+    supported_fields: ClassVar[tuple[tuple[str, ...], ...]] = ()  # of a task; (): any
+    medium: ClassVar[str] = ""  # "image", "audio", or "": examples are texts alone
     has_fixed_splits: ClassVar[bool] = False  # True: every example names its split
 
     @abstractmethod

@@ -50,6 +50,7 @@ VIEWS = {
 
 
 class Pydocs(Corpus):
+    supported_fields = tuple(VIEWS)
     has_fixed_splits = True
 
     def __init__(self, config: schema.PydocsConfig, fields: tuple[str, ...], cache: Path) -> None:

@@ -11,6 +11,7 @@ from gptexp.tasks.speech.audio import Audio
 
 class Recordings(MediaTable):
     media_field = "audio"
+    medium = "audio"
     supported_fields = (("voice", "text"),)
 
     def read(self, path: Path) -> NDArray[np.int16]:

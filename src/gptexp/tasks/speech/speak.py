@@ -45,6 +45,7 @@ class VoiceText:
 class VoiceTextFrames(Layout):
     """voice <sep> text <sep>, then rows of frames, with the loss on the rows."""
 
+    medium = "audio"
     fields = ("voice", "text")
 
     def __init__(self, config: SpeakConfig, context: int) -> None:
@@ -87,7 +88,7 @@ class VoiceTextFrames(Layout):
         return np.pad(levels, ((0, missing), (0, 0))).reshape(-1, self.config.feature_size)
 
     def parse_prompt(self, text: Any, tokenizer: Tokenizer) -> VoiceText:
-        voice, separator, rest = text.partition(SEPARATOR)
+        voice, separator, rest = super().parse_prompt(text, tokenizer).partition(SEPARATOR)
         if separator:
             return self.voice_text(rest, voice.strip(), tokenizer)
         return self.voice_text(text, None, tokenizer)

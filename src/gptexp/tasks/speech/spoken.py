@@ -41,6 +41,7 @@ UTF8 = 1  # flag of espeak_Synth
 
 
 class Spoken(Corpus):
+    medium = "audio"
     supported_fields = (("voice", "text"),)
 
     def __init__(self, config: SpokenConfig, fields: tuple[str, ...], cache: Path) -> None:

@@ -31,6 +31,7 @@ from gptexp.tasks.vision.settings import CaptionConfig
 class PatchesCaption(Layout):
     """patches <sep> caption <eos>, with the loss on the caption."""
 
+    medium = "image"
     fields = ("caption",)
 
     def __init__(self, config: CaptionConfig, context: int) -> None:

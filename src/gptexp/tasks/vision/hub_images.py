@@ -17,6 +17,7 @@ from gptexp.tasks.vision.settings import HubImagesConfig
 
 
 class HubImages(Hub):
+    medium = "image"
     supported_fields = (("caption",),)
     media_fields = ("image",)
 

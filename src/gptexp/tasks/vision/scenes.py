@@ -68,6 +68,7 @@ class Object:
 
 
 class Scenes(Corpus):
+    medium = "image"
     supported_fields = (("caption",),)
 
     def __init__(self, config: ScenesConfig, fields: tuple[str, ...], cache: Path) -> None:

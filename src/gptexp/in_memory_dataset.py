@@ -1,0 +1,166 @@
+"""Train on a data set in memory: write it to a file that data=files reads, and choose settings that suit its size."""
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gptexp.checkpoints.find_weights import find_weights
+from gptexp.config import compose
+from gptexp.config.schema import Config, FilesConfig
+from gptexp.data.corpora.corpus import select_fields
+from gptexp.errors import UserError
+from gptexp.files import atomic_write
+from gptexp.tasks.prepare import prepare
+from gptexp.tasks.task import Task, make_task
+
+FEW_EXAMPLES = 50  # below, none is held out
+PASSES = 20  # over the data, which the number of steps is chosen for
+MIN_STEPS = 100
+
+Row = dict[str, Any]
+
+
+def compose_for_dataset(
+    dataset: Iterable[Any],
+    overrides: Sequence[str],
+    defaults: Sequence[str] = (),
+    task: Task | None = None,
+) -> Config:
+    """Write a data set to a file, and compose the config that trains on it.
+
+    Args:
+        dataset: see `gptexp.train`.
+        overrides: settings of the user.
+        defaults: settings that overrides replace.
+        task: that of the model that is trained further; it stays where it fits the data.
+
+    Raises:
+        UserError: an item of the data set does not fit the task, or a setting is wrong.
+    """
+    chosen = {override.partition("=")[0].lstrip("+"): override for override in overrides}
+    if "data" in chosen and chosen["data"] != "data=files":
+        raise UserError(f"{chosen['data']}: the data set takes its place; leave it out")
+    rows = list(_read_rows(dataset))
+    defaults = ["data=files", *defaults]
+    if chosen.keys().isdisjoint({"task", "experiment"}):
+        defaults.append(f"task={_suitable_task(rows, task)}")
+    if len(rows) < FEW_EXAMPLES:
+        defaults += ["data.val_fraction=0", "data.test_fraction=0"]
+    words = [*defaults, *overrides]
+    config = compose.compose_config([*words, "data.path=unknown"])
+    path = _write_rows(rows, config)
+    words.append(f"data.path={compose.quoted(path)}")
+    config = compose.compose_config(words)
+    if chosen.keys().isdisjoint({"trainer.max_steps", "experiment"}):
+        words += _suitable_steps(config, len(rows), "trainer.global_batch_size" in chosen)
+        config = compose.compose_config(words)
+    return config
+
+
+def with_dataset(config: Config, dataset: Iterable[Any]) -> Config:
+    """Return a config that trains on a data set, and is otherwise the same."""
+    data = config.data if isinstance(config.data, FilesConfig) else FilesConfig()
+    config = replace(config, data=data)
+    path = _write_rows(list(_read_rows(dataset)), config)
+    return replace(config, data=replace(data, path=str(path)))
+
+
+def _read_rows(dataset: Iterable[Any]) -> Iterator[Row]:
+    """Yield each item as a dict of fields."""
+    if isinstance(dataset, str | Path):
+        raise UserError(
+            f"{dataset!s:.60}: is one text; give a list of texts, or train on a file with data=files data.path=..."
+        )
+    if isinstance(dataset, dict):
+        raise UserError(
+            f"the data set is a dict of {', '.join(map(str, dataset))}: give one of its parts, "
+            f"dataset['train'] for example"
+        )
+    # A torch Dataset may not know its end: ask for its length.
+    is_sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    items = (dataset[number] for number in range(len(dataset))) if is_sized else iter(dataset)  # type: ignore[index,arg-type]
+    for number, item in enumerate(items):
+        match item:
+            case str():
+                yield {"text": item}
+            case dict():
+                yield item
+            case (str() as source, str() as target):
+                yield {"source": source, "target": target}
+            case _:
+                raise UserError(
+                    f"item {number} of the data set is {str(item)[:60]!r}: give texts, pairs of texts, or dicts with "
+                    f"`text`, or with `source` and `target` or `terms` (not token numbers)"
+                )
+
+
+def _suitable_task(rows: list[Row], task: Task | None) -> str:
+    if task and all(field in row for row in rows for field in task.layout.fields):
+        return task.config.kind
+    kinds = {_suitable_task_of_row(row) for row in rows}
+    if len(kinds) != 1:
+        raise UserError(
+            f"the data set has items for {' and '.join(sorted(kinds)) or 'no task'}: "
+            f"give texts or pairs, all of one kind"
+        )
+    return kinds.pop()
+
+
+def _suitable_task_of_row(row: Row) -> str:
+    if "text" in row:
+        return "pretrain"
+    return "extract" if "terms" in row else "summarize"
+
+
+def _write_rows(rows: list[Row], config: Config) -> Path:
+    """Write the fields that the task reads to a file that is named by its content."""
+    assert isinstance(config.data, FilesConfig)
+    layout, names = make_task(config.task, config.model).layout, config.data.fields
+    records = []
+    for number, row in enumerate(rows):
+        selected = select_fields(row, layout.fields, names, f"item {number} of the data set")
+        records.append({names.get(field, field): text for field, text in selected.items()})
+    if layout.stream:  # texts that do not fill two windows are repeated: at least a token a word
+        words = sum(len(text.split()) for record in records for text in record.values())
+        records *= math.ceil(2 * (config.model.context + 1) / max(1, words))
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = compose.cache_folder(config) / "datasets" / f"{name}.jsonl"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf8")
+    return path
+
+
+def _suitable_steps(config: Config, examples: int, keeps_batch: bool) -> list[str]:
+    """Choose the number of steps by the number of sequences, and batches no larger than the data; report both."""
+    settings = config.trainer
+    sequences = _count_sequences(config)
+    world = settings.devices * settings.nodes
+    batch = settings.global_batch_size
+    if not keeps_batch:
+        batch = max(world, min(batch, sequences) // world * world)
+    steps = math.ceil(PASSES * sequences / batch)
+    steps = min(max(steps, MIN_STEPS), settings.max_steps)
+    overrides = [f"trainer.max_steps={steps}", f"trainer.global_batch_size={batch}"]
+    print(
+        f"{examples:,} examples make {sequences:,} training sequences: {' '.join(overrides)}",
+        file=sys.stderr,
+    )
+    return overrides
+
+
+def _count_sequences(config: Config) -> int:
+    """Count the training sequences, preparing the data as the run does that then uses it."""
+    tokenizer = None
+    if config.init:
+        source = find_weights(config.init, Path(config.outputs))
+        config, tokenizer = replace(config, init_digest=source.weights_digest()), source.tokenizer
+    data = prepare(config, tokenizer)
+    return len(data.task.layout.dataset(data.store, "train", config.seed))
