@@ -10,7 +10,7 @@ from gptexp.checkpoints.load_model import load_run
 from gptexp.runs.run_folder import find_run
 from gptexp.tasks.prepare import prepare
 from gptexp.tasks.vision.scenes import COLOURS, MOTIONS, NUMBERS, RELATIONS, SHAPES, SIZES
-from gptexp.training.evaluation import answers
+from gptexp.training.evaluation import compute_outputs
 
 THINGS = {"colour": COLOURS, "shape": [*SHAPES, *(f"{shape}s" for shape in SHAPES)], "size": SIZES}
 # The same words say where something is, where it stands beside another, and where it moves.
@@ -37,7 +37,7 @@ def main() -> None:
     examples = list(
         prepared.task.layout.eval_examples(prepared.store, asked.split, config.task.test_examples)
     )
-    said = answers(model, prepared.task, tokenizer, [example.input for example in examples])
+    said = compute_outputs(model, prepared.task, tokenizer, [example.input for example in examples])
     print(
         f"{'words':10} right, of {len(examples)} captions of the {asked.split} split that have such words"
     )

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from gptexp.checkpoints.load_model import load_run
 from gptexp.config import compose
-from gptexp.data.batches import HeldOutDataset
+from gptexp.data.loader import HeldOutDataset
 from gptexp.generation.cpu_decoder import FORMATS, CpuDecoder
 from gptexp.generation.generator import Generator
 from gptexp.generation.prompt import Prompt

@@ -212,5 +212,6 @@ def likeness(folder: RunFolder) -> tuple[Any, ...]:
     rows = [
         {key: value for key, value in row.items() if key != "seconds"} for row in folder.metrics()
     ]
-    tensors = [(last / f"{kind}.safetensors").read_bytes() for kind in ("model", "optimizer")]
+    files = ("model.safetensors", "optimizer.safetensors", "optimizer.json")
+    tensors = [(last / name).read_bytes() for name in files]
     return rows, folder.result().get("metrics"), tensors

@@ -30,7 +30,7 @@ from gptexp.run import run
 from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.task import Task, make_task
-from gptexp.training.evaluation import answers
+from gptexp.training.evaluation import compute_outputs
 
 if TYPE_CHECKING:
     from gptexp.tasks.speech.audio import Audio
@@ -155,7 +155,7 @@ class GPT:
         layout = self.task.layout
         parsed = [layout.parse_prompt(item, self.tokenizer) for item in inputs]
         try:
-            outputs = answers(self.model, self.task, self.tokenizer, parsed)
+            outputs = compute_outputs(self.model, self.task, self.tokenizer, parsed)
         except ValueError as error:
             raise UserError(str(error)) from error
         if layout.stream and isinstance(self.task.answerer, GenerateText):

@@ -1,10 +1,10 @@
-"""Compute again the step that a guard stopped, and show where it stopped being finite.
+"""Compute again a step whose loss or gradient was not finite, and show where it stops being finite.
 
-    python -m gptexp.replay RUN                       look: which examples, and the first module
-    python -m gptexp.replay RUN --skip                go on without that step's update
-    python -m gptexp.replay RUN --lr-factor 0.5       go on from there with half the learning rate
+    python -m gptexp.replay RUN                       show the examples and the first module
+    python -m gptexp.replay RUN --skip                continue without the update of that step
+    python -m gptexp.replay RUN --lr-factor 0.5       continue from there with half the learning rate
 
-Going on makes a run of its own, with a folder of its own, since its settings differ: the same command as
+To continue is a run of its own with a folder of its own, since its settings differ: the same as
 `python -m gptexp.run ... resume=RUN trainer.skip_steps=[STEP]`.
 """
 
@@ -22,38 +22,39 @@ from gptexp.runs.run_folder import RunFolder, find_run
 def main() -> None:
     parser = parser_of("replay", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
-    go_on = parser.add_mutually_exclusive_group()
-    go_on.add_argument("--skip", action="store_true", help="go on without the update of that step")
-    go_on.add_argument(
-        "--lr-factor", type=float, metavar="F", help="go on with learning rates times F"
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--skip", action="store_true", help="continue without that step's update")
+    ways.add_argument(
+        "--lr-factor", type=float, metavar="F", help="continue with all learning rates times F"
     )
-    asked = parser.parse_args()
-    folder = find_run(asked.run)
+    args = parser.parse_args()
+    folder = find_run(args.run)
     crash = folder.read_record("crash")
     if not crash:
-        raise UserError(f"{folder.path}: has no crash.json, no step of it was stopped by a guard")
-    if asked.skip or asked.lr_factor is not None:
+        raise UserError(f"{folder.path}: has no crash.json: all of its steps were finite")
+    if args.skip or args.lr_factor is not None:
         from gptexp.run import run
 
-        run(
-            changed(folder.config(), folder, crash["step"] if asked.skip else None, asked.lr_factor)
-        )
+        skip_step = crash["step"] if args.skip else None
+        run(config_to_continue(folder.config(), folder, skip_step, args.lr_factor))
         return
 
     from gptexp.training.replay import replay  # imports torch
 
     print(
-        f"step {crash['step']}: loss {crash['loss']}, gradient norm {crash['gradient_norm']} when it was stopped"
+        f"step {crash['step']}: the run stopped at loss {crash['loss']}, gradient norm {crash['gradient_norm']}"
     )
-    again = replay(folder)
-    print("\n".join(again.lines()))
-    if not again.is_reproduced:
-        print("the step is finite now: the code, the data or the machine differs", file=sys.stderr)
+    result = replay(folder)
+    print("\n".join(result.lines()))
+    if not result.is_reproduced:
+        print("the step is finite now", file=sys.stderr)
         sys.exit(1)
 
 
-def changed(config: Config, folder: RunFolder, skip: int | None, lr_factor: float | None) -> Config:
-    """The config that goes on from `folder` without the update of step `skip`, or with scaled learning rates."""
+def config_to_continue(
+    config: Config, folder: RunFolder, skip_step: int | None, lr_factor: float | None
+) -> Config:
+    """Return the config of a run that continues `folder`, without a step's update or with scaled learning rates."""
     if lr_factor is not None and not 0 < lr_factor < math.inf:
         raise UserError(f"--lr-factor {lr_factor}: must be a number above 0")
     config = replace(
@@ -65,8 +66,8 @@ def changed(config: Config, folder: RunFolder, skip: int | None, lr_factor: floa
         trainer=replace(config.trainer),
         optim=replace(config.optim),
     )
-    if skip is not None:
-        config.trainer.skip_steps = [*config.trainer.skip_steps, skip]
+    if skip_step is not None:
+        config.trainer.skip_steps = [*config.trainer.skip_steps, skip_step]
     if lr_factor is not None:
         for name in config.optim.default_rates:
             setattr(config.optim, name, getattr(config.optim, name) * lr_factor)

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,11 +52,12 @@ Keys most used (KEY=VALUE; all of them, with documentation, in gptexp/config/sch
 --hydra-help lists the flags that come from Hydra."""
 
 
-def run(config: Config, suffix: str = "") -> RunFolder:
+def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunFolder:
     """One run from a checked config: its folder, with result.json written.
 
     Args:
         suffix: of the folder's name, where a sweep varies what does not change the result.
+        callbacks: Lightning callbacks, beside those that the config names.
 
     Raises:
         UserError: the data, the weights to start from or the settings do not fit together.
@@ -85,7 +87,7 @@ def run(config: Config, suffix: str = "") -> RunFolder:
                 prepared.store.tokenizer.save(folder.tokenizer)
             from gptexp.training import fit
 
-            fit.start(folder, config, prepared)
+            fit.start(folder, config, prepared, callbacks)
         if is_first:
             print(
                 "finished earlier; fresh=true trains it again\n" * begun.is_finished

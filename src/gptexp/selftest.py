@@ -1,8 +1,8 @@
-"""Prove on this machine and its devices that a resumed, split up or rescaled run is the same run.
+"""Check on this machine and its devices that a run computes the same however it is interrupted or split up.
 
 python -m gptexp.selftest          a few minutes on two cores
 
-Each line is an invariant with the measured difference and its limit; exit code 1 where one is broken.
+Each line is an invariant with the measured difference and its limit. The exit code is 1 if one is broken.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from gptexp.errors import RunError, exits_cleanly
 from gptexp.runs.run_folder import RunFolder
 
 STEPS = 50
+NAN_STEP = 20
 TINY = [
     "task=translate",
     "data.examples=2000",
@@ -44,7 +45,7 @@ DROPOUT = "model.dropout=0.2"
 
 
 @dataclass
-class Measured:
+class Measurement:
     difference: float
     limit: float = 0.0
     unit: str = "largest difference of any logged loss"
@@ -52,72 +53,64 @@ class Measured:
 
 @exits_cleanly
 def main() -> None:
-    parser = parser_of("selftest", __doc__)
-    parser.parse_args()
+    parser_of("selftest", __doc__).parse_args()
     started, broken = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix="gptexp-selftest-") as folder, contextlib.chdir(folder):
-        for what, measure in INVARIANTS.items():
-            try:
-                with (
-                    contextlib.redirect_stdout(io.StringIO()),
-                    contextlib.redirect_stderr(io.StringIO()) as said,
-                ):
-                    found = measure()
-            except Exception as error:
-                broken += 1
-                print(
-                    f"BROKEN  {what}: {type(error).__name__}: {error}\n{said.getvalue()}",
-                    flush=True,
-                )
-                continue
-            holds = found.difference <= found.limit
+        for name, measure in INVARIANTS.items():
+            line, holds = _check(name, measure)
+            print(line, flush=True)
             broken += not holds
-            verdict = "holds " if holds else "BROKEN"
-            print(
-                f"{verdict}  {what}: {found.unit} {found.difference:.3g} (limit {found.limit:g})",
-                flush=True,
-            )
-    print(
-        f"{len(INVARIANTS) - broken} of {len(INVARIANTS)} hold, {time.monotonic() - started:.0f} s"
-    )
+    seconds = time.monotonic() - started
+    print(f"{len(INVARIANTS) - broken} of {len(INVARIANTS)} hold, {seconds:.0f} s")
     if broken:
         sys.exit(1)
 
 
-def accumulation() -> Measured:
-    whole = _run("whole")
-    return Measured(
-        max(
-            _difference(whole, _run(f"micro{n}", f"trainer.micro_batch_size={n}"))
-            for n in (1, 2, 4)
-        ),
-        1e-5,
-    )
+def _check(name: str, measure: Callable[[], Measurement]) -> tuple[str, bool]:
+    """Return the line about an invariant, and whether it holds."""
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(output):
+            result = measure()
+    except Exception as error:
+        return f"BROKEN  {name}: {type(error).__name__}: {error}\n{output.getvalue()}", False
+    holds = result.difference <= result.limit
+    verdict = "holds " if holds else "BROKEN"
+    figures = f"{result.unit} {result.difference:.3g} (limit {result.limit:g})"
+    return f"{verdict}  {name}: {figures}", holds
 
 
-def two(strategy: str) -> Measured:
-    return Measured(
-        _difference(
-            _run("whole"), _run(strategy, "trainer.devices=2", f"trainer.strategy={strategy}")
-        ),
-        1e-5,
-    )
+def measure_accumulation() -> Measurement:
+    one_batch = _run("one_batch")
+    differences = [
+        _loss_difference(one_batch, _run(f"micro{n}", f"trainer.micro_batch_size={n}"))
+        for n in (1, 2, 4)
+    ]
+    return Measurement(max(differences), 1e-5)
 
 
-def resume_across_processes() -> Measured:
-    """Half of the run on two sharded processes, the rest on one."""
-    _run(
-        "moved",
-        "trainer.devices=2",
-        "trainer.strategy=fsdp",
-        "trainer.sharded_checkpoints=true",
-        stop_at=STEPS // 2,
-    )
-    return Measured(_difference(_run("whole"), _run("moved")), 1e-5)
+def measure_two_processes(strategy: str) -> Measurement:
+    one = _run("one_batch")
+    two = _run(strategy, "trainer.devices=2", f"trainer.strategy={strategy}")
+    return Measurement(_loss_difference(one, two), 1e-5)
 
 
-def damaged_checkpoint() -> Measured:
-    whole, folder = _run("uninterrupted", DROPOUT), _run("damaged", DROPOUT, stop_at=STEPS // 2)
+def measure_kill_and_resume(outputs: str, *overrides: str) -> Measurement:
+    uninterrupted = _run(f"{outputs}-uninterrupted", DROPOUT, *overrides)
+    _run_until([f"outputs={outputs}", DROPOUT, *overrides], STEPS // 2, signal.SIGKILL)
+    return _count_differences(uninterrupted, _run(outputs, DROPOUT, *overrides))
+
+
+def measure_change_of_strategy() -> Measurement:
+    """Train half of the run on two sharded processes, and the rest on one."""
+    two = ["trainer.devices=2", "trainer.strategy=fsdp", "trainer.sharded_checkpoints=true"]
+    _run_until(["outputs=moved", *two], STEPS // 2, signal.SIGTERM)
+    return Measurement(_loss_difference(_run("one_batch"), _run("moved")), 1e-5)
+
+
+def measure_damaged_checkpoint() -> Measurement:
+    uninterrupted = _run("uninterrupted", DROPOUT)
+    folder = _run_until(["outputs=damaged", DROPOUT], STEPS // 2, signal.SIGTERM)
     newest = max(folder.checkpoints.glob("step-*"))
     file = newest / "model.safetensors"
     content = bytearray(file.read_bytes())
@@ -125,133 +118,126 @@ def damaged_checkpoint() -> Measured:
     file.write_bytes(content)
     resumed = _run("damaged", DROPOUT)
     assert (folder.checkpoints / f"damaged-{newest.name}").is_dir()
-    return Measured(
-        _unlike(whole, resumed),
-        unit="bytes of weights and optimizer, lines of metrics that differ:",
-    )
+    return _count_differences(uninterrupted, resumed)
 
 
-def not_finite() -> Measured:
-    """A NaN in step 20: the weights of the checkpoint that is left are those of 20 steps without it."""
-    from gptexp.model import Transformer
+def measure_not_finite() -> Measurement:
+    """Stop at a NaN in the gradient, and compare the saved weights with those of a run that ends before it."""
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    from gptexp.run import run
+
+    def set_nan(_trainer, module) -> None:  # type: ignore[no-untyped-def]
+        if module.step == NAN_STEP:
+            next(module.parameters()).grad.fill_(float("nan"))
 
     constant = "schedule=constant"
-    _run("twenty", constant, "trainer.max_steps=20")
-    plain, steps = Transformer.loss, 0
-
-    def broken(model, **inputs):  # type: ignore[no-untyped-def]
-        nonlocal steps
-        steps += model.training
-        sums = plain(model, **inputs)
-        return sums._replace(targets=sums.targets * (float("nan") if steps == 21 else 1.0))
-
-    Transformer.loss = broken  # type: ignore[method-assign,assignment]
+    shorter = _run("shorter", constant, f"trainer.max_steps={NAN_STEP}")
+    config = compose.compose_config([*TINY, "outputs=nan", constant])
     try:
-        _run("nan", constant)
+        run(config, callbacks=[LambdaCallback(on_after_backward=set_nan)])
     except RunError:
         pass
     else:
         raise AssertionError("the run went on")
-    finally:
-        Transformer.loss = plain  # type: ignore[method-assign]
-    files = [
-        next(Path(name).glob("*/checkpoints/step-000020/model.safetensors"))
-        for name in ("twenty", "nan")
-    ]
-    return Measured(_bytes_unlike(*files), unit="bytes of weights that differ:")
+    name = f"step-{NAN_STEP:06d}"
+    stopped = RunFolder(next(Path("nan").glob("translate-*")))
+    files = [folder.checkpoints / name / "model.safetensors" for folder in (shorter, stopped)]
+    return Measurement(_count_bytes(*files), unit="bytes of weights that differ:")
 
 
-def generation() -> Measured:
-    """Cached against recomputed, and batched against one by one, on tokens."""
+def measure_generation() -> Measurement:
+    """Compare tokens from the cache and in a batch with tokens recomputed for each prompt by itself."""
     import torch
 
     from gptexp.checkpoints.load_model import load_run
     from gptexp.generation.generator import Generator
     from gptexp.generation.prompt import Prompt
 
-    model, tokenizer = load_run(_run("whole"))
-    prompts = [tokenizer.encode(text) for text in ("12 euros", "March 3", "in 5 hours and a half")]
+    model, tokenizer = load_run(_run("one_batch"))
+    texts = ("12 euros", "March 3", "in 5 hours and a half")
+    prompts = [Prompt(tuple(tokenizer.encode(text))) for text in texts]
     generator = Generator(model, eos=-1)
-    together = generator.generate([Prompt(tuple(prompt)) for prompt in prompts], 16)
-    wrong = 0
-    for prompt, said in zip(prompts, together, strict=True):
-        [alone] = generator.generate([Prompt(tuple(prompt))], 16)
-        slow = list(prompt)
+    differences = 0
+    for prompt, batched in zip(prompts, generator.generate(prompts, 16), strict=True):
+        [alone] = generator.generate([prompt], 16)
+        tokens = list(prompt.tokens)
         for _ in range(16):
-            slow.append(int(model.head(model(torch.tensor([slow])))[0, -1].argmax()))
-        wrong += sum(
-            a != b or a != c for a, b, c in zip(said, alone, slow[len(prompt) :], strict=True)
+            tokens.append(int(model.head(model(torch.tensor([tokens])))[0, -1].argmax()))
+        recomputed = tokens[len(prompt.tokens) :]
+        differences += sum(
+            not a == b == c for a, b, c in zip(batched, alone, recomputed, strict=True)
         )
-    return Measured(wrong, unit="tokens that differ:")
+    return Measurement(differences, unit="tokens that differ:")
 
 
-INVARIANTS: dict[str, Callable[[], Measured]] = {
-    "micro-batches of 1, 2 and 4 = the whole batch at once": accumulation,
-    "two processes, DDP = one": lambda: two("ddp"),
-    "two processes, FSDP2 = one": lambda: two("fsdp"),
-    "killed with -9 and resumed = never interrupted (dropout)": lambda: _after_kill("killed"),
-    "the same with two data workers": lambda: _after_kill("workers", "trainer.num_workers=2"),
-    "half on two sharded processes, half on one = all on one": resume_across_processes,
-    "a flipped bit in the newest checkpoint: the one before is used": damaged_checkpoint,
-    "a loss that is not finite leaves the weights as they were": not_finite,
-    "generation with a cache and in batches = token by token, one by one": generation,
+INVARIANTS: dict[str, Callable[[], Measurement]] = {
+    "micro-batches of 1, 2 and 4 = the whole batch at once": measure_accumulation,
+    "two processes, DDP = one": lambda: measure_two_processes("ddp"),
+    "two processes, FSDP2 = one": lambda: measure_two_processes("fsdp"),
+    "killed with -9 and resumed = never interrupted (dropout)": lambda: measure_kill_and_resume(
+        "killed"
+    ),
+    "the same with two data workers": lambda: measure_kill_and_resume(
+        "workers", "trainer.num_workers=2"
+    ),
+    "half on two sharded processes, half on one = all on one": measure_change_of_strategy,
+    "a flipped bit in the newest checkpoint: the one before is used": measure_damaged_checkpoint,
+    "a gradient that is not finite leaves the weights as they were": measure_not_finite,
+    "generation with a cache and in batches = token by token, one by one": measure_generation,
 }
 
 
-def _run(outputs: str, *more: str, stop_at: int | None = None) -> RunFolder:
-    """The run, through the same code as the command; `stop_at` ends it after about that step, as a scheduler would."""
+def _run(outputs: str, *overrides: str) -> RunFolder:
+    """Train, or return the finished run, through the same code as the command."""
     from gptexp.run import run
 
-    words = [*TINY, f"outputs={outputs}", *more]
-    if stop_at is None:
-        return run(compose.compose_config(words))
-    return _ended(words, stop_at, signal.SIGTERM)
+    return run(compose.compose_config([*TINY, f"outputs={outputs}", *overrides]))
 
 
-def _after_kill(outputs: str, *more: str) -> Measured:
-    whole = _run(f"{outputs}-never", DROPOUT, *more)
-    _ended([*TINY, f"outputs={outputs}", DROPOUT, *more], STEPS // 2, signal.SIGKILL)
-    resumed = _run(outputs, DROPOUT, *more)
-    return Measured(
-        _unlike(whole, resumed),
-        unit="bytes of weights and optimizer, lines of metrics that differ:",
-    )
-
-
-def _ended(words: list[str], step: int, number: signal.Signals) -> RunFolder:
-    """The command in a process of its own, which gets the signal when it has logged the step."""
+def _run_until(overrides: list[str], step: int, number: signal.Signals) -> RunFolder:
+    """Run the command in a process of its own, and send it a signal when it has logged the step."""
+    words = [*TINY, *overrides]
     config = compose.compose_config(words)
     folder = RunFolder(Path(config.outputs) / run_id.folder_name(config))
     command = [sys.executable, "-m", "gptexp.run", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not any(row["step"] >= step for row in folder.metrics()):
+
+    def has_logged_step() -> bool:
+        return any(row["step"] >= step for row in folder.metrics())
+
+    while process.poll() is None and not has_logged_step():
         time.sleep(0.01)
     process.send_signal(number)
     process.wait()
-    assert any(row["step"] >= step for row in folder.metrics()), (
-        "it ended before it came to the step"
-    )
-    assert folder.result().get("status") != "finished", "it had finished before the signal came"
+    assert has_logged_step(), "the run ended before the step"
+    assert folder.result().get("status") != "finished", "the run finished before the signal"
     return folder
 
 
-def _difference(one: RunFolder, two: RunFolder) -> float:
-    rows = zip(one.metrics(), two.metrics(), strict=True)
-    return max(abs(a[key] - b[key]) for a, b in rows for key in a if key.endswith("/loss"))
-
-
-def _unlike(one: RunFolder, two: RunFolder) -> int:
-    """Bytes of the last weights and optimizer state, and lines of metrics (seconds aside), that are not the same."""
-    lines = zip(one.metrics(), two.metrics(), strict=True)
-    last = [folder.checkpoints / f"step-{STEPS:06d}" for folder in (one, two)]
-    weights = sum(
-        _bytes_unlike(*(path / f"{kind}.safetensors" for path in last))
-        for kind in ("model", "optimizer")
+def _loss_difference(one: RunFolder, two: RunFolder) -> float:
+    return max(
+        abs(a[key] - b[key]) for a, b in _paired_rows(one, two) for key in a if "/loss" in key
     )
-    return sum({**a, "seconds": 0} != {**b, "seconds": 0} for a, b in lines) + weights
 
 
-def _bytes_unlike(one: Path, two: Path) -> int:
+def _count_differences(one: RunFolder, two: RunFolder) -> Measurement:
+    """Count what differs in the last checkpoints and, times aside, in the logged lines."""
+    lines = sum({**a, "seconds": 0} != {**b, "seconds": 0} for a, b in _paired_rows(one, two))
+    checkpoints = [folder.checkpoints / f"step-{STEPS:06d}" for folder in (one, two)]
+    content = sum(
+        _count_bytes(*(checkpoint / name for checkpoint in checkpoints))
+        for name in ("model.safetensors", "optimizer.safetensors", "optimizer.json")
+    )
+    unit = "bytes of weights and optimizer, lines of metrics that differ:"
+    return Measurement(lines + content, unit=unit)
+
+
+def _paired_rows(one: RunFolder, two: RunFolder) -> Iterator[tuple[dict, dict]]:
+    yield from zip(one.metrics(), two.metrics(), strict=True)
+
+
+def _count_bytes(one: Path, two: Path) -> int:
     return sum(a != b for a, b in zip(one.read_bytes(), two.read_bytes(), strict=True))
 
 

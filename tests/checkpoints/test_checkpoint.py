@@ -8,7 +8,9 @@ import torch
 from conftest import same_weights
 from safetensors.torch import save_file
 
-from gptexp.checkpoints import checkpoint
+from gptexp.checkpoints.checkpoint import Checkpoint, CorruptCheckpointError
+from gptexp.checkpoints.checkpointer import Checkpointer
+from gptexp.checkpoints.optimizer_state import OptimizerState
 from gptexp.distributed import sharding
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.errors import RunError, UserError
@@ -29,31 +31,24 @@ def model():
 def saved(model, tmp_path):
     """Checkpoints of steps 1, 2 and 3; the best is the first."""
     optimizer = torch.optim.AdamW(model.parameters())
+    state = OptimizerState(model, [optimizer])
     for step in (1, 2, 3):
         model(torch.ones(1, 4)).sum().backward()
         optimizer.step()
-        save(tmp_path, model, step, optimizer, is_best=step == 1)
+        optimizer.param_groups[0]["updates"] = step
+        save(tmp_path, model, step, state, is_best=step == 1)
     return tmp_path
 
 
-def save(folder, model, step, optimizer=None, **more):
-    state = {
-        "step": step,
-        "tokens": 10 * step,
-        "seconds": 0.5,
-        "best": None,
-        "metrics": {"val/loss": 1.0},
-    }
-    optimizers = [optimizer] if optimizer else []
-    checkpoint.save(
-        folder,
-        model,
-        optimizers,
-        state,
-        ProcessGroup(),
-        fingerprint_of={"data": "x"},
-        **{"keep": 2, **more},
+def save(folder, model, step, optimizers=None, callbacks=None, is_best=False):
+    state = {"step": step, "tokens": 10 * step, "seconds": 0.5, "metrics": {"val/loss": 1.0}}
+    Checkpointer(folder, ProcessGroup(), keep=2).save(
+        model, optimizers or OptimizerState(model, []), state, {"data": "x"}, callbacks, is_best
     )
+
+
+def latest_valid(folder):
+    return Checkpointer(folder, ProcessGroup()).latest_valid().path
 
 
 def test_the_newest_and_the_best_are_kept_and_named(saved):
@@ -69,13 +64,27 @@ def test_the_newest_and_the_best_are_kept_and_named(saved):
 
 def test_weights_and_optimizer_state_come_back_to_the_bit(saved, model):
     other = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2))
-    optimizer = torch.optim.AdamW(other.parameters())
-    checkpoint.load_weights(saved / "step-000003", other)
-    checkpoint.load_optimizers(saved / "step-000003", other, [optimizer])
+    optimizers = OptimizerState(other, [torch.optim.AdamW(other.parameters())])
+    checkpoint = Checkpoint(saved / "step-000003")
+    checkpoint.load_weights(other)
+    checkpoint.load_optimizers(optimizers)
     assert same_weights(other, model)
-    save(saved, other, 4, optimizer)
-    files = [saved / step / "optimizer.safetensors" for step in ("step-000003", "step-000004")]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    save(saved, other, 4, optimizers)
+    for name in ("optimizer.safetensors", "optimizer.json"):
+        files = [saved / step / name for step in ("step-000003", "step-000004")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_the_state_of_callbacks_comes_back(model, tmp_path):
+    callbacks = {"Ema{0.9}": {"mean": torch.arange(3.0), "steps": 4, "history": [(1, 0.5)]}}
+    save(tmp_path, model, 1, callbacks=callbacks)
+    loaded = Checkpoint(latest_valid(tmp_path)).load_callbacks()
+    assert torch.equal(loaded["Ema{0.9}"].pop("mean"), torch.arange(3.0))
+    assert loaded == {"Ema{0.9}": {"steps": 4, "history": [(1, 0.5)]}}
+    with pytest.raises(RunError, match=r"state of a callback .* callbacks/Ema/x is of type object"):
+        save(tmp_path, model, 2, callbacks={"Ema": {"x": object()}})
+    save(tmp_path, model, 2)
+    assert Checkpoint(latest_valid(tmp_path)).load_callbacks() == {}
 
 
 def flip(path: Path) -> None:
@@ -96,11 +105,12 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize(
-    "name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
+    "name",
+    ["model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json", "manifest.json"],
 )
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(saved, name, damage, capsys):
     DAMAGE[damage](saved / "step-000003" / name)
-    assert checkpoint.latest_valid(saved).name == "step-000002"
+    assert latest_valid(saved).name == "step-000002"
     said = capsys.readouterr().err
     assert "step-000003" in said
     assert (saved / "damaged-step-000003").is_dir()
@@ -110,7 +120,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(saved, name, d
 def test_a_million_steps_sort_after_fewer(saved, model):
     for step in (999_999, 1_000_000, 1_000_001):
         save(saved, model, step)
-    assert checkpoint.latest_valid(saved).name == "step-1000001"
+    assert latest_valid(saved).name == "step-1000001"
     assert {path.name for path in saved.glob("step-*")} == {
         "step-000001",
         "step-1000000",
@@ -120,25 +130,25 @@ def test_a_million_steps_sort_after_fewer(saved, model):
 
 def test_swapped_folders_are_found_out(saved):
     (saved / "step-000003").rename(saved / "step-000009")
-    with pytest.raises(checkpoint.CorruptCheckpointError, match="holds the checkpoint of step 3"):
-        checkpoint.verify(saved / "step-000009")
+    with pytest.raises(CorruptCheckpointError, match="holds the checkpoint of step 3"):
+        Checkpoint(saved / "step-000009").verify()
 
 
 def test_a_full_disk_leaves_the_one_before(saved, model, monkeypatch):
     usage = shutil.disk_usage(saved)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
     with pytest.raises(
-        RunError, match=r"it needs 0\.0 MB, 0\.0 MB are free\)\. step-000003 is whole"
+        RunError, match=r"it needs 0\.0 MB, 0\.0 MB are free\)\. step-000003 is complete"
     ):
         save(saved, model, 4)
-    assert checkpoint.latest_valid(saved).name == "step-000003"
+    assert latest_valid(saved).name == "step-000003"
     assert not list(saved.glob(".step*"))
 
 
 def test_another_model_is_refused_with_the_difference(saved):
     other = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3))
     with pytest.raises(UserError, match=r"1\.bias is \(2,\) there, \(3,\) here"):
-        checkpoint.load_weights(saved / "step-000003", other)
+        Checkpoint(saved / "step-000003").load_weights(other)
 
 
 def test_shards_of_any_number_of_ranks_are_put_together(tmp_path):
@@ -154,6 +164,6 @@ def test_shards_of_any_number_of_ranks_are_put_together(tmp_path):
             tmp_path / f"model-{rank + 1:05d}-of-00003.safetensors",
             {"positions": json.dumps(positions)},
         )
-    found = sharding.load_tensors(tmp_path, "model")
-    assert torch.equal(found["w"], whole)
-    assert found["step"] == 3
+    tensors = sharding.load_tensors(tmp_path, "model")
+    assert torch.equal(tensors["w"], whole)
+    assert tensors["step"] == 3

@@ -11,11 +11,12 @@ import pytest
 import torch
 from conftest import BROKEN, command
 
-from gptexp.checkpoints import checkpoint
+from gptexp.checkpoints.checkpointer import Checkpointer
 from gptexp.distributed import launcher
+from gptexp.distributed.process_group import ProcessGroup
 from gptexp.errors import RunError
 from gptexp.model import Transformer
-from gptexp.replay import changed
+from gptexp.replay import config_to_continue
 from gptexp.run import run
 from gptexp.runs.run_folder import RunFolder, find_run
 from gptexp.training.replay import replay
@@ -98,7 +99,10 @@ def test_a_rank_that_dies_ends_the_others_and_is_named_once(pairs_words, tmp_pat
         "failed",
         "running",
     )
-    assert checkpoint.latest_valid(find_run("latest").checkpoints).name == "step-000004"
+    assert (
+        Checkpointer(find_run("latest").checkpoints, ProcessGroup()).latest_valid().path.name
+        == "step-000004"
+    )
 
 
 def test_a_rank_without_memory_starts_all_again_with_less(pairs_words, tmp_path):
@@ -150,5 +154,5 @@ def test_replay_names_each_example_whose_gradient_alone_is_not_finite(translatio
 
 def test_replay_goes_on_with_the_run_and_not_with_what_it_started_from(translation):
     config = replace(translation(), init="base")
-    went_on = changed(config, RunFolder(Path("outputs/x")), skip=3, lr_factor=None)
+    went_on = config_to_continue(config, RunFolder(Path("outputs/x")), 3, lr_factor=None)
     assert (went_on.init, went_on.resume, went_on.trainer.skip_steps) == (None, "outputs/x", [3])

@@ -76,9 +76,9 @@ def test_two_processes_do_not_train_one_run_at_once(translation):
 
 def interrupted(monkeypatch, config):
     """Train until the tenth step fails."""
-    from gptexp.training.module import Module
+    from gptexp.training.module import TrainModule
 
-    step = Module.training_step
+    step = TrainModule.training_step
 
     def fails_at_ten(self, *arguments):
         if self.step == 9:
@@ -86,7 +86,7 @@ def interrupted(monkeypatch, config):
         return step(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Module, "training_step", fails_at_ten)
+        patched.setattr(TrainModule, "training_step", fails_at_ten)
         with pytest.raises(RuntimeError, match="went away"):
             run(config)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gptexp.checkpoints import checkpoint
+from gptexp.checkpoints.checkpoint import Checkpoint, CorruptCheckpointError
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.config import schema
 from gptexp.config.base_weights import FREE
@@ -149,9 +149,10 @@ def load_run(folder: RunFolder, name: str | None = None) -> tuple[Transformer, T
         raise UserError(
             f"{folder.path}: has no checkpoint {name or 'yet'}; its own command trains it"
         )
+    checkpoint = Checkpoint(path)
     try:
-        checkpoint.verify(path)
-    except checkpoint.CorruptCheckpointError as error:
+        checkpoint.verify()
+    except CorruptCheckpointError as error:
         way_out = "The run's own command continues from the checkpoint before"
         if folder.result().get("status") == "finished":
             way_out = "fresh=true in the run's own command trains it again"
@@ -159,14 +160,14 @@ def load_run(folder: RunFolder, name: str | None = None) -> tuple[Transformer, T
             way_out = f"Delete {path} to use the last checkpoint"
         raise UserError(f"damaged checkpoint: {error}. {way_out}") from error
     tokenizer = Tokenizer.load(folder.tokenizer)
-    if tokenizer.fingerprint() != checkpoint.manifest(path)["belongs_to"]["tokenizer"]:
+    if tokenizer.fingerprint() != checkpoint.fingerprint["tokenizer"]:
         raise UserError(
             f"{folder.tokenizer}: is not the tokenizer that {path.name} was trained with"
         )
     config = folder.config()
     model = build_model(config, tokenizer.vocab_size)
     add_lora(model, config.optim)
-    checkpoint.load_weights(path, model)
+    checkpoint.load_weights(model)
     lora.merge(model)
     return model.eval(), tokenizer
 

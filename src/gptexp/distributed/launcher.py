@@ -24,7 +24,7 @@ GRACE_SECONDS = 5.0  # that the other ranks have to end by themselves after the 
 
 
 def launch(folder: Path, devices: int) -> None:
-    """Run `python -m gptexp.training.fit FOLDER` once a device until all processes have ended.
+    """Run `python -m gptexp.training.rank FOLDER` once a device until all processes have ended.
 
     Raises:
         RunError: a rank failed; the message has its traceback.
@@ -80,7 +80,7 @@ def _start_rank(folder: Path, rank: int, ranks: int, port: int) -> subprocess.Po
         PARENT: os.getpid(),
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "gptexp.training.fit", str(folder)],
+        [sys.executable, "-m", "gptexp.training.rank", str(folder)],
         env={**os.environ, **{name: str(value) for name, value in environment.items()}},
         start_new_session=True,  # Ctrl-C reaches the launcher alone, which forwards it
         stderr=None if rank == 0 else subprocess.DEVNULL,  # other ranks write failures to a file

@@ -1,4 +1,4 @@
-"""What stops a run before its weights are harmed, and the record that lets `gptexp.replay` look at it."""
+"""Steps that are not finite: the error that stops a run before an update, and the record for `gptexp.replay`."""
 
 import math
 import time
@@ -15,29 +15,30 @@ from gptexp.runs.run_folder import RunFolder
 class NotFiniteError(Exception):
     """The loss or the gradient of a step is not finite; no weight has changed."""
 
-    def __init__(self, loss: float, norm: float, batch: Batch) -> None:
-        super().__init__(f"loss {loss}, gradient norm {norm}")
-        self.loss, self.norm, self.batch = loss, norm, batch
+    def __init__(self, loss: float, grad_norm: float, batch: Batch) -> None:
+        super().__init__(f"loss {loss}, gradient norm {grad_norm}")
+        self.loss, self.grad_norm, self.batch = loss, grad_norm, batch
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether torch raised the error for lack of memory; on a CPU only its text says so."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def record_crash(
     folder: RunFolder, module: Any, process_group: ProcessGroup, error: NotFiniteError
 ) -> RunError:
-    """Write crash.json (first rank; all ranks call it) and give back what to tell the user."""
+    """Write crash.json and return the error that ends the run. All ranks call it; rank zero writes."""
     batch = error.batch
     examples = batch.examples.tolist() if batch.examples is not None else []
-    ranks = process_group.all_gather(examples)
+    examples_by_rank = process_group.all_gather(examples)
     if process_group.is_rank_zero:
         folder.write_record(
             "crash",
             step=module.step,
             loss=str(error.loss),  # JSON has no NaN
-            gradient_norm=str(error.norm),
-            examples=ranks,
+            gradient_norm=str(error.grad_norm),
+            examples=examples_by_rank,
             ranks=process_group.size,
             strategy=module.config.trainer.strategy,
             precision=str(module.trainer.precision),
@@ -45,9 +46,9 @@ def record_crash(
             last_metrics=folder.metrics()[-3:],
             time=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )
-    what = "loss" if not math.isfinite(error.loss) else "gradient"
+    part = "gradient" if math.isfinite(error.loss) else "loss"
     return RunError(
-        f"step {module.step}: the {what} is not finite ({error}). No weight was changed, and those before this step "
-        f"are saved. python -m gptexp.replay {folder.path} looks at this step; with --skip, or "
-        f"--lr-factor 0.5, it goes on from there"
+        f"step {module.step}: the {part} is not finite ({error}). No weight has changed, and the weights before this "
+        f"step are saved. Look at the step: python -m gptexp.replay {folder.path}. "
+        f"Continue from there: the same command with --skip or --lr-factor 0.5"
     )

@@ -1,6 +1,7 @@
-"""A full deterministic pass over a held-out split: loss, then generated answers scored next to the naive baseline."""
+"""Held-out passes: the loss over a split, and generated answers scored next to the baseline."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
@@ -8,8 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from gptexp.data.batches import HeldOutDataset
+from gptexp.data.loader import HeldOutDataset
 from gptexp.data.progress import track_progress
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
@@ -20,24 +22,22 @@ from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.task import Task, means
 
-BATCH, TOKENS = 32, 1 << 14  # computed at once: at most so many sequences, and about so many tokens
-ALONE = ProcessGroup()
-PREFIX = {"unseen": "test/unseen"}  # of metrics' names, where it is not the split's
-RESAMPLED = 2000  # times, for an interval
-Found = TypeVar("Found")
+BATCH_SIZE, BATCH_TOKENS = 32, 1 << 14  # largest batch of a held-out pass
+SINGLE_PROCESS = ProcessGroup()
+METRIC_PREFIX = {"unseen": "test/unseen"}  # of a split's metrics, where it is not the split's name
+BOOTSTRAP_SAMPLES = 2000
+Value = TypeVar("Value")
 
 
 @dataclass
 class Evaluation:
-    metrics: dict[
-        str, float
-    ]  # SPLIT/loss, SPLIT/rougeL, SPLIT/baseline/rougeL, SPLIT/low/rougeL, ...
+    metrics: dict[str, float]  # test/loss, test/rougeL, test/baseline/rougeL, test/low/rougeL, ...
     samples: list[dict[str, Any]]  # input, reference, output
-    baseline: str  # the strongest of the naive ones, in words
+    baseline: str  # description of the strongest baseline
 
 
-def batch_size(context: int) -> int:
-    return max(1, min(BATCH, TOKENS // context))
+def held_out_batch_size(context: int) -> int:
+    return max(1, min(BATCH_SIZE, BATCH_TOKENS // context))
 
 
 def evaluate(
@@ -46,106 +46,130 @@ def evaluate(
     store: TokenStore,
     split: str,
     precision: str = "32",
-    process_group: ProcessGroup = ALONE,
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> Evaluation:
-    """Metrics of `split` ("val", "test", "unseen") and a few samples; the loss in the precision that training has.
+    """Return the metrics of a split ("val", "test" or "unseen") and a few samples.
 
-    Ranks share the batches, which are the same however many ranks there are: so are the figures, to the bit.
+    Args:
+        precision: trainer.precision, for the loss; answers are computed in fp32.
     """
-    losses = _losses(model, task, store, split, precision, process_group)
-    metrics = task.loss_metrics(store, split, *losses)
+    batches = HeldOutDataset(
+        task.layout.dataset(store, split, None), held_out_batch_size(task.context)
+    )
+    losses = evaluate_loss(model, batches, precision, process_group, f"{split} loss")
+    model.eval()
+    metrics = task.loss_metrics(store, split, *losses) | model.report(losses[0].statistics)
     count = task.config.test_examples if task.metrics else task.config.samples
     examples: list[EvalExample] = []
     if count or task.metrics:
         examples = list(task.layout.eval_examples(store, split, count))
     metrics |= task.prepare_metrics(store, examples)
-    outputs = answers(
+    outputs = compute_outputs(
         model, task, store.tokenizer, [example.input for example in examples], process_group
     )
     baseline = task.loss_baseline
     if task.metrics:
         each = task.score_each(outputs, examples)
-        metrics |= means(each) | interval(each) | task.score_all(outputs, examples)
+        metrics |= means(each) | bootstrap_intervals(each) | task.score_all(outputs, examples)
         strongest, naive = task.strongest_baseline(examples)
         baseline = baseline or strongest
         metrics |= {f"baseline/{name}": value for name, value in naive.items()}
     pairs = zip(examples, outputs, strict=True)
     samples = [task.sample(*pair) for pair in islice(pairs, task.config.samples)]
-    prefix = PREFIX.get(split, split)
+    prefix = METRIC_PREFIX.get(split, split)
     return Evaluation(
         {f"{prefix}/{name}": value for name, value in metrics.items()}, samples, baseline
     )
 
 
-def interval(scores: dict[str, list[float]]) -> dict[str, float]:
-    """low/NAME and high/NAME: where 95 % of the means over resampled examples lie (Efron 1979)."""
-    found: dict[str, float] = {}
-    for name, values in scores.items():
-        draw, array = np.random.default_rng(0), np.array(values)
-        means = [array[draw.integers(len(array), size=len(array))].mean() for _ in range(RESAMPLED)]
-        low, high = np.quantile(means, (0.025, 0.975))
-        found |= {f"low/{name}": float(low), f"high/{name}": float(high)}
-    return found
+@torch.no_grad()  # inference mode does not suit FSDP, nor gradients that follow
+def evaluate_loss(
+    model: Transformer,
+    batches: HeldOutDataset,
+    precision: str,
+    process_group: ProcessGroup = SINGLE_PROCESS,
+    description: str | None = None,
+) -> tuple[LossSums, LossCounts]:
+    """Sum the losses over all batches in float64; return them on every rank with the counts to divide them by.
+
+    Ranks share the batches, which do not depend on the number of ranks, and neither does the result, to the bit.
+
+    Args:
+        description: of the progress that is shown; None shows none.
+    """
+    device = model.embedding.weight.device
+    ranks = process_group.size
+    was_training = model.training
+    model.eval()
+    sums: dict[int, Tensor] = {}
+    counts = torch.zeros(len(batches), len(LossCounts._fields), dtype=torch.int64, device=device)
+    # A sharded model computes on all ranks together: one without a batch of its own repeats the first.
+    rounds: Iterable[int] = range(math.ceil(len(batches) / ranks))
+    if description:
+        rounds = track_progress(rounds, description, "batches", math.ceil(len(batches) / ranks))
+    for number in rounds:
+        mine = number * ranks + process_group.rank
+        batch = batches[mine if mine < len(batches) else 0].to(device)
+        with autocast(precision, device):
+            losses = model.loss(**batch.inputs())
+        values = torch.cat([part.double().flatten() for part in losses])  # [3 + statistics]
+        if mine < len(batches):
+            sums[mine] = values
+            counts[mine] = torch.tensor(batch.counts, device=device)
+    model.train(was_training)
+    table = torch.zeros(len(batches), len(values), dtype=torch.float64, device=device)
+    for mine, values in sums.items():
+        table[mine] = values
+    process_group.all_reduce(table)
+    process_group.all_reduce(counts)
+    targets, labels, auxiliary, *statistics = reduce(torch.add, table.cpu())  # in a fixed order
+    total = LossSums(targets, labels, auxiliary, torch.tensor(statistics))
+    return total, LossCounts(*counts.sum(dim=0).tolist())
 
 
-def answers(
+def compute_outputs(
     model: Transformer,
     task: Task,
     tokenizer: Tokenizer,
-    texts: list[Any],
-    process_group: ProcessGroup = ALONE,
+    inputs: list[Any],
+    process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> list[Any]:
-    """What the model says to each; texts of similar length are computed together."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    groups = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    """Return the model's output for each input. Inputs of similar length are computed together."""
+    order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
+    groups = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
 
-    def said(number: int) -> dict[int, Any]:
-        chosen = [texts[i] for i in groups[number]]
-        return dict(
-            zip(groups[number], task.answerer.answer(model, tokenizer, chosen), strict=True)
-        )
+    def answer(number: int) -> list[Any]:
+        return task.answerer.answer(model, tokenizer, [inputs[i] for i in groups[number]])
 
-    found = {
-        i: text
-        for group in _shared(len(groups), said, "answering", process_group)
-        for i, text in group.items()
-    }
-    return [found[i] for i in range(len(texts))]
+    outputs: dict[int, Any] = {}
+    answered = _map_over_ranks(answer, len(groups), "answering", process_group)
+    for group, values in zip(groups, answered, strict=True):
+        outputs |= dict(zip(group, values, strict=True))
+    return [outputs[i] for i in range(len(inputs))]
 
 
-@torch.inference_mode()
-def _losses(
-    model: Transformer,
-    task: Task,
-    store: TokenStore,
-    split: str,
-    precision: str,
-    process_group: ProcessGroup,
-) -> tuple[LossSums, LossCounts]:
-    """Losses summed over a split in float64, and the counts to divide them by."""
-    device = model.embedding.weight.device
-    model.eval()
-    batches = HeldOutDataset(task.layout.dataset(store, split, None), batch_size(task.context))
-
-    def losses(number: int) -> tuple[LossSums, LossCounts]:
-        batch = batches[number].to(device)
-        with autocast(precision, device):
-            sums = model.loss(**batch.inputs())
-        return LossSums(*(part.double().cpu() for part in sums)), batch.counts
-
-    parts = _shared(len(batches), losses, f"{split} loss", process_group)
-    return reduce(LossSums.plus, (sums for sums, _ in parts)), reduce(
-        LossCounts.plus, (counts for _, counts in parts)
-    )
+def bootstrap_intervals(scores: dict[str, list[float]]) -> dict[str, float]:
+    """Return low/NAME and high/NAME: bounds of the 95 % bootstrap interval of each mean (Efron 1979)."""
+    bounds: dict[str, float] = {}
+    for name, values in scores.items():
+        rng, array = np.random.default_rng(0), np.array(values)
+        samples = [
+            array[rng.integers(len(array), size=len(array))].mean()
+            for _ in range(BOOTSTRAP_SAMPLES)
+        ]
+        low, high = np.quantile(samples, (0.025, 0.975))
+        bounds |= {f"low/{name}": float(low), f"high/{name}": float(high)}
+    return bounds
 
 
-def _shared(
-    count: int, compute: Callable[[int], Found], doing: str, process_group: ProcessGroup
-) -> list[Found]:
-    """compute(0), ... compute(count - 1), each on one rank, all of them known to every rank."""
+def _map_over_ranks(
+    function: Callable[[int], Value], count: int, description: str, process_group: ProcessGroup
+) -> list[Value]:
+    """Return function(0), ... function(count - 1) on every rank; each is computed on one rank."""
     mine = range(process_group.rank, count, process_group.size)
     parts = process_group.all_gather(
-        {number: compute(number) for number in track_progress(mine, doing, "batches", len(mine))}
+        [function(number) for number in track_progress(mine, description, "batches", len(mine))]
     )
-    everything = {number: found for part in parts for number, found in part.items()}
-    return [everything[number] for number in range(count)]
+    return [
+        parts[number % process_group.size][number // process_group.size] for number in range(count)
+    ]

@@ -1,52 +1,50 @@
-"""From a run folder to a trained and scored model: the program of every rank.
-
-python -m gptexp.training.fit RUN_FOLDER
-"""
+"""One run, from a run folder to a trained and evaluated model; every rank executes it."""
 
 import logging
-import os
 import signal
 import sys
-import threading
-import time
-import traceback
 import warnings
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 
-from gptexp.checkpoints import checkpoint
-from gptexp.checkpoints.load_model import build_model, load_run
-from gptexp.config import schema
-from gptexp.config.schema import Config
-from gptexp.data.datamodule import DataModule
+from gptexp.checkpoints.checkpoint import Checkpoint
+from gptexp.checkpoints.checkpointer import Checkpointer
+from gptexp.checkpoints.fingerprint import check_fingerprint, compute_fingerprint
+from gptexp.checkpoints.load_model import add_lora, build_model, load_pretrained, load_run
+from gptexp.config.schema import Config, TrainerConfig
+from gptexp.config.targets import build_callbacks
+from gptexp.data.loader import DataModule, HeldOutDataset
 from gptexp.distributed import launcher
 from gptexp.distributed.devices import lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched, is_under_slurm
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
 from gptexp.distributed.strategies import lightning_strategy
-from gptexp.errors import OutOfMemoryError, Preempted, RunError, UserError
+from gptexp.errors import OutOfMemoryError, Preempted, UserError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.trackers import Tracker, open_tracker
 from gptexp.tasks.prepare import TaskData, prepare
 from gptexp.training.crash import NotFiniteError, record_crash
-from gptexp.training.evaluation import batch_size, evaluate
-from gptexp.training.module import Module
-from gptexp.training.progress_bar import Progress
+from gptexp.training.evaluation import evaluate, held_out_batch_size
+from gptexp.training.module import TrainModule
+from gptexp.training.progress_bar import ProgressBar
 from gptexp.training.recorder import Recorder
-from gptexp.training.restore import fingerprint_of, restore
 
 
-def start(folder: RunFolder, config: Config, prepared: TaskData) -> None:
-    """Train the run: in this process, or in one process a device.
+def start(
+    folder: RunFolder, config: Config, data: TaskData, callbacks: Sequence[L.Callback] = ()
+) -> None:
+    """Train the run in this process, or start one process a device.
 
     Raises:
-        RunError: it failed. Stopped: a signal asked it to stop, and it is saved.
+        UserError: the settings need other processes. RunError: the run failed.
+        Preempted: a signal stopped the run, and it is saved.
     """
     if config.trainer.nodes > 1 and not is_launched():
         raise UserError(
@@ -54,233 +52,242 @@ def start(folder: RunFolder, config: Config, prepared: TaskData) -> None:
             f"(docs/clusters.md has the commands)"
         )
     if config.trainer.devices == 1 or is_launched():
-        fit(folder, config, prepared)
+        fit(folder, config, data, callbacks)
+    elif callbacks:
+        raise UserError(
+            f"trainer.devices={config.trainer.devices} starts processes, which callback objects cannot reach: "
+            f"name the callbacks in the config (callbacks.NAME._target_=...), or start with torchrun"
+        )
     else:
         launcher.launch(folder.path, config.trainer.devices)
 
 
-def fit(folder: RunFolder, config: Config, prepared: TaskData | None = None) -> None:
-    """Train and score, as the rank that the environment says this process is."""
+def fit(
+    folder: RunFolder,
+    config: Config,
+    data: TaskData | None = None,
+    callbacks: Sequence[L.Callback] = (),
+) -> None:
+    """Execute a run as the rank that the environment names."""
     silence_lightning()
-    process_group, stop = ProcessGroup.from_env(), StopSignals()
-    check_batch(config.trainer, process_group)
-    with stop.handle():
+    process_group, signals = ProcessGroup.from_env(), StopSignals()
+    check_batch_size(config.trainer, process_group)
+    with signals.handle():
         process_group.init(pick_device(config.trainer.accelerator))
-        prepared = prepared or prepare(config, folder.tokenizer)
-        found = process_group.broadcast_from_rank_zero(
-            lambda: checkpoint.latest_valid(folder.checkpoints)
+        data = data or prepare(config, folder.tokenizer)
+        Run(folder, config, data, process_group, signals, callbacks).execute()
+    process_group.barrier()  # rank zero has written the result, which the others may read
+
+
+@dataclass
+class Trained:
+    """The work that a run has done, over all its starts."""
+
+    steps: int
+    tokens: int
+    seconds: float
+
+
+class Run:
+    """The algorithm of a run: build the model, restore it, fit, and evaluate the best checkpoint."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        config: Config,
+        data: TaskData,
+        process_group: ProcessGroup,
+        signals: StopSignals,
+        callbacks: Sequence[L.Callback],
+    ) -> None:
+        self.folder, self.config, self.task, self.store = folder, config, data.task, data.store
+        self.process_group, self.signals = process_group, signals
+        self.callbacks = [*build_callbacks(config.callbacks), *callbacks]
+        self.device = pick_device(config.trainer.accelerator)
+        self.fingerprint = compute_fingerprint(config, data.store)
+        self.checkpointer = Checkpointer(
+            folder.checkpoints,
+            process_group,
+            config.trainer.keep_checkpoints,
+            config.trainer.sharded_checkpoints,
         )
-        if process_group.is_rank_zero:
-            folder.truncate_metrics(checkpoint.read_state(found)["step"] if found else 0)
-        tracker = open_tracker(config, folder) if process_group.is_rank_zero else Tracker()
+
+    def execute(self) -> None:
+        checkpoint = self.process_group.broadcast_from_rank_zero(self.checkpointer.latest_valid)
+        if self.process_group.is_rank_zero:
+            self.folder.truncate_metrics(checkpoint.state["step"] if checkpoint else 0)
+        with self.record_outcome() as tracker:
+            trained = self.train(checkpoint, tracker)  # its model and optimizers are freed here
+            self.report(trained, tracker)
+
+    def train(self, checkpoint: Checkpoint | None, tracker: Tracker) -> Trained:
+        """Train to the last step, and count the work."""
+        module = self.build_module()
+        recorder = Recorder(
+            self.config, self.folder, self.checkpointer, self.fingerprint, tracker, self.held_out()
+        )
+        self.restore(module, recorder, checkpoint)
+        if module.step < self.config.trainer.max_steps:
+            self.fit(module, recorder)
+        return Trained(module.step, module.tokens, round(module.seconds, 3))
+
+    def build_module(self) -> TrainModule:
+        torch.manual_seed(self.config.seed)
+        model = build_model(self.config, self.store.tokenizer.vocab_size)
+        model.activation_checkpointing = self.config.trainer.activation_checkpointing
+        fitting = self.folder.read_record("micro_batch").get("micro_batch_size")
+        sizes = [size for size in (fitting, self.config.trainer.micro_batch_size) if size]
+        return TrainModule(
+            model, self.config, self.process_group, self.signals, min(sizes, default=None)
+        )
+
+    def held_out(self) -> HeldOutDataset | None:
+        if not self.store.has("val"):
+            return None
+        sequences = self.task.layout.dataset(self.store, "val", None)
+        return HeldOutDataset(sequences, held_out_batch_size(self.config.model.context))
+
+    def restore(
+        self, module: TrainModule, recorder: Recorder, checkpoint: Checkpoint | None
+    ) -> None:
+        """Continue from the run's own checkpoint; else start from the weights of `init`; else from random ones."""
+        config, model = self.config, module.model
+        if checkpoint:
+            check_fingerprint(checkpoint, self.fingerprint, config.allow_mismatch)
+            add_lora(model, config.optim)
+            checkpoint.load_weights(model)
+            module.load_progress(checkpoint.state)
+            recorder.resume_from(checkpoint)
+        elif config.init:
+            load_pretrained(model, config)
+            add_lora(model, config.optim)
+        if self.process_group.is_rank_zero:
+            self.folder.update_result(status="running", error=None)
+            if checkpoint:
+                steps = f"step {module.step} of {config.trainer.max_steps}"
+                print(f"resuming at {steps}", file=sys.stderr)
+
+    def fit(self, module: TrainModule, recorder: Recorder) -> None:
+        if self.config.trainer.compile:
+            encoder = module.model.encoder
+            for block in [*module.model.blocks, *(encoder.blocks if encoder else [])]:
+                block.compile()  # in place: checkpoints keep the plain names
+        sequences = self.task.layout.dataset(self.store, "train", self.config.seed)
+        data = DataModule(sequences, self.config.trainer, self.config.seed, module.step)
+        try:
+            with self.signals.delay_stop():
+                self.lightning_trainer(recorder).fit(module, data)
+        except NotFiniteError as error:
+            raise record_crash(self.folder, module, self.process_group, error) from None
+
+    def report(self, trained: Trained, tracker: Tracker) -> None:
+        """Evaluate the best checkpoint on the test split (validation if there is no test) and write the result."""
+        model, _ = load_run(self.folder)
+        model.to(self.device)
+        path = self.folder.best_checkpoint()
+        assert path is not None
+        names = [name for name in ("val", "test") if self.store.has(name)][-1:]
+        if names and self.store.has("unseen"):
+            names.append("unseen")
+        evaluations = [
+            evaluate(
+                model,
+                self.task,
+                self.store,
+                name,
+                self.config.trainer.precision,
+                self.process_group,
+            )
+            for name in names
+        ]
+        if not self.process_group.is_rank_zero:
+            return
+        metrics: dict[str, float] = {}
+        remarks: list[str] = []
+        if evaluations:
+            metrics |= Checkpoint(path).state["metrics"]
+            for evaluation in evaluations:
+                metrics |= evaluation.metrics
+            remarks = self.task.remarks(
+                metrics, names[0], evaluations[0].baseline, self.config.init or self.config.resume
+            )
+            self.folder.write_samples(evaluations[0].samples)
+        self.folder.update_result(
+            status="finished",
+            error=None,
+            steps=trained.steps,
+            tokens=trained.tokens,
+            train_seconds=trained.seconds,
+            tokens_per_second=round(trained.tokens / max(1e-9, trained.seconds), 1),
+            parameters=sum(p.numel() for p in model.parameters()),
+            precision=lightning_precision(self.config.trainer.precision, self.device),
+            evaluated=path.name,
+            primary_metric=f"{names[0] if names else 'test'}/{self.task.primary_metric}",
+            metrics=metrics,
+            remarks=remarks,
+        )
+        tracker.finish(metrics, self.folder.samples())
+
+    @contextmanager
+    def record_outcome(self) -> Iterator[Tracker]:
+        """Open the tracker; write a failure or a stop into the run folder; close the tracker in any case."""
+        is_rank_zero = self.process_group.is_rank_zero
+        tracker = open_tracker(self.config, self.folder) if is_rank_zero else Tracker()
         failed = True
         try:
-            done = _train(folder, config, prepared, process_group, stop, tracker, found)
-            _report(folder, config, prepared, done, process_group, tracker)
+            yield tracker
             failed = False
         except BaseException as error:
             if isinstance(error, OutOfMemoryError):
-                folder.write_record("micro_batch", micro_batch_size=error.micro_batch_size)
-            if process_group.is_rank_zero:
-                was_stopped = isinstance(error, Preempted | KeyboardInterrupt)
-                folder.update_result(
-                    status="stopped" if was_stopped else "failed", error=f"{error!r}"
-                )
+                self.folder.write_record("micro_batch", micro_batch_size=error.micro_batch_size)
+            if is_rank_zero:
+                stopped = isinstance(error, Preempted | KeyboardInterrupt)
+                status = "stopped" if stopped else "failed"
+                self.folder.update_result(status=status, error=f"{error!r}")
                 failed = not isinstance(error, Preempted)
-                if not failed and stop.received == signal.SIGUSR1:
+                if not failed and self.signals.received == signal.SIGUSR1:
                     requeue_slurm_job()
             raise
         finally:
             tracker.close(failed)
-    process_group.barrier()  # the first rank has written the result, which the others may read
 
-
-def _train(
-    folder: RunFolder,
-    config: Config,
-    prepared: TaskData,
-    process_group: ProcessGroup,
-    stop: StopSignals,
-    tracker: Tracker,
-    found: Path | None,
-) -> dict[str, Any]:
-    """Train to the last step, and tell what it took. Model and optimizer are gone from memory afterwards."""
-    torch.manual_seed(config.seed)
-    model = build_model(config, prepared.store.tokenizer.vocab_size)
-    model.activation_checkpointing = config.trainer.activation_checkpointing
-    module = Module(model, config, process_group, stop)
-    recorder = Recorder(config, folder, tracker, process_group, fingerprint_of(config, prepared))
-    restore(module, recorder, found)
-    if module.step < config.trainer.max_steps:
-        if config.trainer.compile:
-            for block in [*model.blocks, *(model.encoder.blocks if model.encoder else [])]:
-                block.compile()  # in place: checkpoints keep the plain names
-        train, val = _sequences(config, prepared)
-        data = DataModule(
-            train,
-            val,
-            config.trainer,
-            config.seed,
-            lambda: module.step,
-            lambda: held_out_batch(module),
+    def lightning_trainer(self, recorder: Recorder) -> L.Trainer:
+        config = self.config.trainer
+        callbacks = [*self.callbacks, recorder]
+        if config.progress and self.process_group.is_rank_zero:
+            callbacks.append(ProgressBar(recorder, config.max_steps))
+        return L.Trainer(
+            accelerator=self.device.type,
+            devices=self.process_group.local_size,
+            num_nodes=self.process_group.nodes,
+            strategy=lightning_strategy(config, self.process_group),
+            precision=lightning_precision(config.precision, self.device),
+            deterministic=config.deterministic,
+            max_epochs=1,
+            callbacks=callbacks,
+            plugins=[
+                SLURMEnvironment(auto_requeue=False) if is_under_slurm() else LightningEnvironment()
+            ],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
         )
-        trainer = _trainer(config, recorder, process_group, validates=val is not None)
-        try:
-            with stop.delay_stop():
-                trainer.fit(module, data)
-        except NotFiniteError as error:
-            raise record_crash(folder, module, process_group, error) from None
-    return {
-        "steps": module.step,
-        "tokens": module.tokens,
-        "train_seconds": round(module.seconds, 3),
-    }
 
 
 def silence_lightning() -> None:
-    """Lightning's advice is for its own users; ours read one line or none."""
+    """Turn off Lightning's hints, which name its own settings and not those of gptexp."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    disable_possible_user_warnings()  # "does not have many workers" and the like
-    warnings.filterwarnings(
-        "ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning
-    )  # inside Lightning
+    disable_possible_user_warnings()  # "does not have many workers" and similar ones
+    # Lightning's own use of torch
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
 
 
-def check_batch(settings: schema.TrainerConfig, process_group: ProcessGroup) -> None:
-    if settings.global_batch_size % process_group.size:
+def check_batch_size(config: TrainerConfig, process_group: ProcessGroup) -> None:
+    if config.global_batch_size % process_group.size:
         raise UserError(
-            f"trainer.global_batch_size={settings.global_batch_size} must be a multiple of the "
+            f"trainer.global_batch_size={config.global_batch_size} must be a multiple of the "
             f"number of processes, {process_group.size}"
         )
-
-
-def held_out_batch(module: Module) -> int:
-    """Sequences of a validation batch: no more than a micro-batch, which has fitted in training."""
-    batch = batch_size(module.config.model.context)
-    return min(batch, module.micro_batch_size or batch)
-
-
-def _sequences(config: Config, prepared: TaskData) -> tuple[Any, Any]:
-    layout, store = prepared.task.layout, prepared.store
-    return (
-        layout.dataset(store, "train", config.seed),
-        layout.dataset(store, "val", None) if store.has("val") else None,
-    )
-
-
-def _trainer(
-    config: Config, recorder: Recorder, process_group: ProcessGroup, validates: bool
-) -> L.Trainer:
-    settings = config.trainer
-    device = pick_device(settings.accelerator)
-    shows = settings.progress and process_group.is_rank_zero
-    return L.Trainer(
-        accelerator=device.type,
-        devices=process_group.local_size,
-        num_nodes=process_group.nodes,
-        strategy=lightning_strategy(settings, process_group),
-        precision=lightning_precision(settings.precision, device),
-        deterministic=settings.deterministic,
-        max_epochs=-1,
-        max_steps=-1,
-        limit_val_batches=None if validates else 0,
-        reload_dataloaders_every_n_epochs=1,  # an epoch is the stretch up to the next validation
-        callbacks=[recorder, *([Progress(recorder, settings.max_steps)] if shows else [])],
-        plugins=[
-            SLURMEnvironment(auto_requeue=False) if is_under_slurm() else LightningEnvironment()
-        ],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
-
-
-def _report(
-    folder: RunFolder,
-    config: Config,
-    prepared: TaskData,
-    done: dict[str, Any],
-    process_group: ProcessGroup,
-    tracker: Tracker,
-) -> None:
-    """Evaluate the best checkpoint on the test split (validation where there is no test) and write the result."""
-    device = pick_device(config.trainer.accelerator)
-    model, _ = load_run(folder)
-    model.to(device)
-    splits = [name for name in ("val", "test") if prepared.store.has(name)]
-    best = folder.best_checkpoint()
-    assert best is not None
-    metrics: dict[str, float] = {}
-    if splits:
-        metrics |= checkpoint.read_state(best)["metrics"]
-        found = [
-            evaluate(
-                model, prepared.task, prepared.store, split, config.trainer.precision, process_group
-            )
-            for split in [splits[-1], *["unseen"] * prepared.store.has("unseen")]
-        ]
-        metrics |= {
-            name: value for evaluation in found for name, value in evaluation.metrics.items()
-        }
-    if not process_group.is_rank_zero:
-        return
-    if splits:
-        folder.write_samples(found[0].samples)
-    folder.update_result(
-        status="finished",
-        error=None,
-        **done,
-        tokens_per_second=round(done["tokens"] / max(1e-9, done["train_seconds"]), 1),
-        parameters=sum(p.numel() for p in model.parameters()),
-        precision=lightning_precision(config.trainer.precision, device),
-        evaluated=best.name,
-        primary_metric=f"{splits[-1] if splits else 'test'}/{prepared.task.primary_metric}",
-        metrics=metrics,
-        remarks=prepared.task.remarks(
-            metrics, splits[-1], found[0].baseline, config.init or config.resume
-        )
-        if splits
-        else [],
-    )
-    tracker.finish(metrics, folder.samples())
-
-
-def _main(path: Path) -> None:
-    """A rank that our own parent has started: it ends with the parent, and tells it in a file why it failed."""
-    _end_with(int(os.environ[launcher.PARENT]))
-    rank = ProcessGroup.from_env().rank
-    try:
-        fit(RunFolder(path), RunFolder(path).config())
-        ProcessGroup.exit()
-    except Preempted:
-        ProcessGroup.exit(Preempted.code)
-        os._exit(Preempted.code)  # before the ranks had met
-    except OutOfMemoryError:
-        os._exit(OutOfMemoryError.code)
-    except (RunError, UserError) as error:
-        launcher.write_failure(path, rank, str(error))
-        os._exit(1)
-    except Exception:
-        launcher.write_failure(path, rank, traceback.format_exc())
-        os._exit(1)
-
-
-def _end_with(parent: int) -> None:
-    """A parent that was killed cannot tell its ranks."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.1)
-        os._exit(1)
-
-    if os.getppid() != parent:  # it has gone while we were starting
-        os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()
-
-
-if __name__ == "__main__":
-    _main(Path(sys.argv[1]))

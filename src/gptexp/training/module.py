@@ -1,19 +1,19 @@
 """The LightningModule: one optimizer step is one batch of Lightning, and reads like the algorithm.
 
-Lightning gives devices, strategies, precision and loops. The clock is our own `step`, the random numbers of a step
-follow from (seed, step, rank), and the loss is divided by the valid targets of the whole global batch.
+Lightning provides devices, strategies, precision and the loop. Steps are counted in `step`, the random numbers of a
+step follow from (seed, step, rank), and the loss is divided by the valid targets of the whole global batch.
 """
 
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, nn
-from torchmetrics import SumMetric
+from torch import Tensor
 
 from gptexp.config.schema import Config
 from gptexp.data.batch import Batch
@@ -30,35 +30,49 @@ from gptexp.training.optimizers import build_optimizers
 from gptexp.training.schedule import build_schedule
 
 
-class Module(L.LightningModule):
+class TrainModule(L.LightningModule):
+    """A Transformer in training.
+
+    Attributes:
+        step: optimizer steps done; tokens: tokens seen; seconds: time spent in training. All survive a restart.
+        loss: of the last step, in nats a target over the global batch; None if the step was skipped.
+        grad_norm: of the last step, before clipping.
+        statistics: of the last step, summed over the global batch (see Transformer.report).
+        stop_requested: a signal arrived on some rank; all ranks know it after the same step.
+    """
+
     def __init__(
-        self, model: Transformer, config: Config, process_group: ProcessGroup, signals: StopSignals
+        self,
+        model: Transformer,
+        config: Config,
+        process_group: ProcessGroup,
+        signals: StopSignals,
+        micro_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.model, self.config, self.process_group, self.signals = (
-            model,
-            config,
-            process_group,
-            signals,
-        )
+        self.model, self.config = model, config
+        self.process_group, self.signals = process_group, signals
+        self.micro_batch_size = micro_batch_size
         self.is_sharded = False
         self.schedule = build_schedule(config.schedule)
-        self.micro_batch_size = config.trainer.micro_batch_size
-        self.step, self.tokens, self.seconds = 0, 0, 0.0  # done so far, restored from a checkpoint
-        self.loss: float | None = (
-            None  # of the last step: nats a target over the global batch; None: it was skipped
-        )
-        self.norm = 0.0  # of the last step's gradient
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.loss: float | None = None
+        self.grad_norm = 0.0
+        self.statistics = torch.zeros(0)
         self.learning_rate = 0.0
-        self.stop_requested = False  # on some rank, and known to all of them
-        # Of targets and of labels: the loss, and how many they are.
-        self.held_out: Any = nn.ModuleList(SumMetric(nan_strategy="disable") for _ in range(4))
+        self.stop_requested = False
+
+    def progress(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this module beside the weights."""
+        return {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
+
+    def load_progress(self, state: dict[str, Any]) -> None:
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
 
     def configure_model(self) -> None:
-        if (
-            self.config.trainer.strategy == "fsdp" and not self.is_sharded
-        ):  # Lightning may call this twice
+        # Lightning may call this twice.
+        if self.config.trainer.strategy == "fsdp" and not self.is_sharded:
             shard_model(self.model, self.device_mesh, self.config.trainer)
             self.is_sharded = True
 
@@ -71,15 +85,15 @@ class Module(L.LightningModule):
         seed_step(self.config.seed, self.step, self.process_group.rank)
 
         if self.step in self.config.trainer.skip_steps:
-            nothing = torch.zeros((), device=self.device)
-            self._agree(nothing, nothing)
+            zeros = torch.zeros(1, device=self.device)
+            self._all_reduce_metrics(zeros, zeros[0])
             self.loss = None
         else:
-            loss = self._backward(batch)
-            norm = self._clipped_norm()
-            total = self._agree(loss, norm)
-            if not np.isfinite([total, self.norm]).all():  # before anything has changed
-                raise NotFiniteError(total, self.norm, batch)
+            loss_and_statistics = self._backward(batch)
+            grad_norm = self._clip_grad_norm()
+            total_loss = self._all_reduce_metrics(loss_and_statistics, grad_norm)
+            if not np.isfinite([total_loss, self.grad_norm]).all():  # before any weight changes
+                raise NotFiniteError(total_loss, self.grad_norm, batch)
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
@@ -88,93 +102,73 @@ class Module(L.LightningModule):
         self.tokens += batch.counts.tokens
 
     def _backward(self, batch: Batch) -> Tensor:
-        """Gradients of the whole batch, and this rank's part of the loss; with smaller micro-batches where needed."""
+        """Accumulate the gradients of a batch; with smaller micro-batches if memory is short.
+
+        Returns:
+            [1 + n]: this rank's part of the loss, then n statistics.
+        """
         while True:
             try:
-                return self._backward_once(batch)
+                return self._accumulate_gradients(batch)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            rows = min(self.micro_batch_size or len(batch), len(batch))
-            if rows == 1:
+            sequences = min(self.micro_batch_size or len(batch), len(batch))
+            if sequences == 1:
                 raise RunError(
-                    "out of memory with one sequence at a time: a smaller model, or a shorter model.context"
+                    "out of memory with one sequence at a time: "
+                    "use a smaller model or a shorter model.context"
                 )
-            self.micro_batch_size = rows // 2
-            if (
-                self.process_group.size > 1
-            ):  # the others wait for gradients that will not come: start again from the checkpoint
+            self.micro_batch_size = sequences // 2
+            if self.process_group.size > 1:
+                # The other ranks wait for gradients that will not come: all start again from the checkpoint.
                 raise OutOfMemoryError(self.micro_batch_size)
-            said = f"out of memory with {rows} sequences at once; now {self.micro_batch_size}, the global batch stays"
-            print(said, file=sys.stderr)
+            print(
+                f"out of memory with {sequences} sequences at once; now {self.micro_batch_size}, "
+                f"the global batch stays",
+                file=sys.stderr,
+            )
             self.zero_grad()
             torch.cuda.empty_cache()
             seed_step(self.config.seed, self.step, self.process_group.rank)
 
-    def _backward_once(self, batch: Batch) -> Tensor:
-        loss = torch.zeros((), device=self.device)
-        # Sharded parameters are gathered for each micro-batch by all ranks together: all need equally many.
+    def _accumulate_gradients(self, batch: Batch) -> Tensor:
+        parts = []
+        # All ranks gather sharded parameters together for each micro-batch: all need the same number of them.
         tokens = None if self.is_sharded else micro_batch_tokens(self.device)
         micro_batches = list(batch.split(self.micro_batch_size, tokens))
-        for micro in micro_batches:
-            share = self.model.loss(**micro.inputs()).mean(batch.counts)
-            with nullcontext() if micro is micro_batches[-1] else self._gradients_stay_here():
-                self.manual_backward(
-                    share * self.process_group.size
-                )  # strategies average gradients over ranks
-            loss += share.detach()
-        return loss
+        for micro_batch in micro_batches:
+            sums = self.model.loss(**micro_batch.inputs())
+            loss = sums.mean(batch.counts)
+            is_last = micro_batch is micro_batches[-1]
+            with nullcontext() if is_last else self._no_sync():
+                # Strategies average gradients over ranks; the loss is a sum over them.
+                self.manual_backward(loss * self.process_group.size)
+            parts.append(torch.cat([loss.detach()[None], sums.statistics.detach()]))
+        return reduce(torch.add, parts)
 
-    def _gradients_stay_here(self) -> Any:
-        """Exchange gradients once a step, after the last micro-batch."""
+    def _no_sync(self) -> AbstractContextManager[Any]:
+        """Keep DDP from reducing gradients: it does so once a step, after the last micro-batch."""
         strategy = self.trainer.strategy
         return (
             strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
         )
 
-    def _clipped_norm(self) -> Tensor:
-        largest = self.config.optim.grad_clip or torch.inf
-        return full_tensor(
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), largest)
-        ).detach()
+    def _clip_grad_norm(self) -> Tensor:
+        max_norm = self.config.optim.grad_clip or torch.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+        return full_tensor(norm).detach()
 
-    def _agree(self, loss: Tensor, norm: Tensor) -> float:
-        """One exchange a step: the loss over all ranks, the gradient's norm, and whether somebody is asked to stop."""
-        asked = float(self.signals.received is not None)
-        figures = torch.stack([loss, norm.to(loss.device), torch.tensor(asked, device=loss.device)])
-        self.loss, norms, asked = self.process_group.all_reduce(figures).tolist()
-        self.norm, self.stop_requested = norms / self.process_group.size, asked > 0
-        return self.loss
-
-    def validation_step(self, batch: Batch, _: int) -> None:
-        counts = (
-            (batch.targets >= 0).sum(),
-            0 if batch.labels is None else (batch.labels >= 0).sum(),
-        )
-        sums = self.model.loss(**batch.inputs())
-        for metric, value in zip(self.held_out, (sums.targets, sums.labels, *counts), strict=True):
-            metric.update(value)
-
-    def on_validation_epoch_start(self) -> None:
-        for metric in self.held_out:
-            metric.set_dtype(torch.float64)
-            metric.reset()
-
-    def validation_loss(self) -> float:
-        """Nats a target, and a label, over the whole validation split of all ranks.
-
-        Raises:
-            RunError: it is not finite.
-        """
-        of_targets, of_labels, targets, labels = (
-            float(metric.compute()) for metric in self.held_out
-        )
-        loss = of_targets / max(1, targets) + of_labels / max(1, labels)
-        if not np.isfinite(loss):
-            raise RunError(
-                f"the validation loss after step {self.step} is {loss}: the newest checkpoint is from before"
-            )
-        return loss
+    def _all_reduce_metrics(self, loss_and_statistics: Tensor, grad_norm: Tensor) -> float:
+        """Sum loss, statistics and stop signals over all ranks, in one all_reduce; return the loss."""
+        device = loss_and_statistics.device
+        received = torch.tensor(float(self.signals.received is not None), device=device)
+        metrics = torch.cat([torch.stack([grad_norm.to(device), received]), loss_and_statistics])
+        norms, stops, total_loss, *_ = self.process_group.all_reduce(metrics).tolist()
+        self.loss, self.statistics = total_loss, metrics[3:]
+        self.grad_norm = norms / self.process_group.size
+        self.stop_requested = stops > 0
+        return total_loss
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()
@@ -189,7 +183,7 @@ class Module(L.LightningModule):
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Dropout of a step is a function of (seed, step, rank): no generator state has to be saved or restored."""
+    """Seed the random numbers of a step, such as dropout, so that no generator state has to be saved."""
     state = splitmix64(
         np.array([seed], np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(step * 65536 + rank)
     )

@@ -1,149 +1,174 @@
-"""What is kept of a run while it trains: lines of metrics.jsonl, checkpoints, and the record of a crash."""
+"""The record of a run in training: held-out passes, lines of metrics.jsonl, and checkpoints."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
+import torch
 
-from gptexp.checkpoints import checkpoint
+from gptexp.checkpoints.checkpoint import Checkpoint
+from gptexp.checkpoints.checkpointer import Checkpointer
+from gptexp.checkpoints.optimizer_state import OptimizerState
 from gptexp.config.schema import Config
-from gptexp.distributed.process_group import ProcessGroup
-from gptexp.errors import Preempted
+from gptexp.data.loader import HeldOutDataset
+from gptexp.errors import Preempted, RunError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.trackers import Tracker
 from gptexp.training.crash import NotFiniteError
-from gptexp.training.module import Module
+from gptexp.training.evaluation import evaluate_loss
+from gptexp.training.module import TrainModule
 
 
 class Recorder(L.Callback):
-    """Logs every `log_every` steps and at each validation, saves checkpoints, and ends training.
+    """Validates, logs and saves after a step, in this order, and stops the run after a signal.
 
-    A step's line is written once, after the validation that belongs to it; a checkpoint of that step is saved after
-    the line. So a run that is killed between them repeats the step, and never misses a line.
+    A step has one line, written after the step's validation and before its checkpoint: a run that is killed in
+    between repeats the step, and never misses a line. User callbacks come before this one, so that a checkpoint has
+    their state after the step.
     """
 
     def __init__(
         self,
         config: Config,
         folder: RunFolder,
+        checkpointer: Checkpointer,
+        fingerprint: dict[str, Any],
         tracker: Tracker,
-        process_group: ProcessGroup,
-        fingerprint_of: dict[str, Any],
+        held_out: HeldOutDataset | None,
     ) -> None:
-        self.config, self.folder, self.tracker, self.process_group = (
-            config,
-            folder,
-            tracker,
-            process_group,
-        )
-        self.fingerprint_of = fingerprint_of
-        self.resumed_from: Path | None = None
-        self.best: float | None = None
-        self.saved: int | None = None  # step of the last checkpoint that was written
-        self.pending: dict[str, Any] = {}
-        self.latest: dict[str, Any] = {}  # the last line that was written
-        self.last_time = 0.0
+        self.config, self.folder, self.tracker = config, folder, tracker
+        self.checkpointer, self.fingerprint = checkpointer, fingerprint
+        self.held_out = held_out
+        self.checkpoint: Checkpoint | None = None  # that the run continues from
+        self.best_val_loss: float | None = None
+        self.saved_step: int | None = None
+        self.last_row: dict[str, Any] = {}  # of metrics.jsonl
+        self.step_started = 0.0
 
-    def on_train_start(self, trainer: L.Trainer, module: Module) -> None:
-        if self.resumed_from is not None:
-            checkpoint.load_optimizers(self.resumed_from, module.model, trainer.optimizers)
-        module.signals.install()  # Lightning has put its own handlers in place
-        self.last_time = time.perf_counter()
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint, self.saved_step = checkpoint, checkpoint.state["step"]
+        if checkpoint.fingerprint["data"] == self.fingerprint["data"]:
+            self.best_val_loss = checkpoint.state["best_val_loss"]
+        else:  # losses on other data do not compare
+            self.checkpointer.forget_best()
 
-    def on_train_epoch_start(self, *_: Any) -> None:
-        self.last_time = time.perf_counter()
+    def setup(self, trainer: L.Trainer, module: TrainModule, stage: str) -> None:
+        if self.checkpoint:
+            states = self.checkpoint.load_callbacks()
+            for callback in trainer.callbacks:
+                if callback.state_key in states:
+                    callback.load_state_dict(states[callback.state_key])
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: Module, *_: Any) -> None:
-        settings, step = self.config.trainer, module.step
-        module.seconds += time.perf_counter() - self.last_time
-        validates = self._validates(trainer, module)
-        if step % settings.log_every == 0 or validates:
-            self.pending = {
-                "step": step,
-                "tokens": module.tokens,
-                "seconds": round(module.seconds, 3),
-                "train/loss": module.loss,
-                "train/lr": module.learning_rate,
-            }
-        if not validates:
-            self._write()
-            if (
-                module.stop_requested
-                or step % settings.checkpoint_every == 0
-                or step == settings.max_steps
-            ):
-                self._save(trainer, module)
-            self._stop_where_asked(module)
-        trainer.should_stop = step >= settings.max_steps
-        self.last_time = time.perf_counter()
+    def on_fit_start(self, trainer: L.Trainer, module: TrainModule) -> None:
+        self.optimizers = OptimizerState(module.model, trainer.optimizers)
+        if self.checkpoint:
+            self.checkpoint.load_optimizers(self.optimizers)
 
-    def on_validation_end(self, trainer: L.Trainer, module: Module) -> None:
-        loss = module.validation_loss()
-        self.pending["val/loss"] = loss
-        self._write()
-        is_best = self.best is None or loss < self.best
-        if is_best:
-            self.best = loss
-        settings, step = self.config.trainer, module.step
-        if (
-            is_best
-            or module.stop_requested
-            or step % settings.checkpoint_every == 0
-            or step == settings.max_steps
-        ):
-            self._save(trainer, module, is_best, {"val/loss": loss})
-        self._stop_where_asked(module)
+    def on_train_start(self, trainer: L.Trainer, module: TrainModule) -> None:
+        module.signals.install()  # Lightning has installed its own handlers
+        self.step_started = time.perf_counter()
 
-    def on_exception(self, trainer: L.Trainer, module: Module, exception: BaseException) -> None:
-        if isinstance(
-            exception, NotFiniteError
-        ):  # nothing has changed: keep what replay starts from
-            module.zero_grad()
-            if self.saved != module.step:
-                self._save(trainer, module)
-
-    def _stop_where_asked(self, module: Module) -> None:
-        """All ranks stop at the same step. An exception, since Lightning's own way out would validate first."""
-        if module.stop_requested:
+    def on_train_batch_end(self, trainer: L.Trainer, module: TrainModule, *_: Any) -> None:
+        module.seconds += time.perf_counter() - self.step_started
+        config, step = self.config.trainer, module.step
+        is_last = step == config.max_steps
+        row: dict[str, Any] = {
+            "step": step,
+            "tokens": module.tokens,
+            "seconds": round(module.seconds, 3),
+            "train/loss": module.loss,
+            "train/lr": module.learning_rate,
+        }
+        validation: dict[str, float] = {}
+        if self.held_out and (step % config.val_every == 0 or is_last):
+            validation = self._validate(self.held_out, module)
+        if validation or step % config.log_every == 0:
+            if module.loss is not None:
+                row |= _prefixed("train", module.model.report(module.statistics))
+            self._log(row | validation)
+        if validation:
+            _call_on_validation_end(trainer, module, validation)
+        is_best = self._update_best(validation)
+        if is_best or is_last or module.stop_requested or step % config.checkpoint_every == 0:
+            self._save(trainer, module, validation, is_best)
+        if module.stop_requested:  # all ranks know it, and stop after the same step
             name = module.signals.received.name if module.signals.received else "a signal"
-            raise Preempted(f"{name} after step {module.step}, which is saved")
+            raise Preempted(f"{name} after step {step}, which is saved")
+        self.step_started = time.perf_counter()
 
-    def _validates(self, trainer: L.Trainer, module: Module) -> bool:
-        settings = self.config.trainer
-        due = module.step % settings.val_every == 0 or module.step == settings.max_steps
-        return due and bool(trainer.limit_val_batches)
+    def on_train_end(self, trainer: L.Trainer, module: TrainModule) -> None:
+        if self.saved_step != module.step:  # a user callback has ended the training early
+            self._save(trainer, module, {}, is_best=False)
 
-    def _write(self) -> None:
-        if self.pending and self.process_group.is_rank_zero:
-            self.folder.append_metrics(self.pending)
-            self.tracker.log(self.pending)
-        self.latest, self.pending = self.pending or self.latest, {}
+    def on_exception(self, trainer: L.Trainer, module: TrainModule, error: BaseException) -> None:
+        # The step has changed nothing: save the weights that replay starts from.
+        if isinstance(error, NotFiniteError) and self.saved_step != module.step:
+            module.zero_grad()
+            self._save(trainer, module, {}, is_best=False)
+
+    def _validate(self, held_out: HeldOutDataset, module: TrainModule) -> dict[str, float]:
+        """Return the loss and the model's statistics over the validation split.
+
+        Raises:
+            RunError: it is not finite.
+        """
+        # A micro-batch has fitted into memory in training; a larger batch may not.
+        size = min(held_out.batch_size, module.micro_batch_size or held_out.batch_size)
+        sums, counts = evaluate_loss(
+            module.model,
+            HeldOutDataset(held_out.sequences, size),
+            self.config.trainer.precision,
+            module.process_group,
+        )
+        loss = float(sums.mean(counts))
+        if not np.isfinite(loss):
+            raise RunError(
+                f"the validation loss after step {module.step} is {loss}; "
+                f"the newest checkpoint is from before"
+            )
+        return {"val/loss": loss, **_prefixed("val", module.model.report(sums.statistics))}
+
+    def _update_best(self, validation: dict[str, float]) -> bool:
+        """Return whether the validation loss is the lowest so far, and remember it then."""
+        if not validation:
+            return False
+        loss = validation["val/loss"]
+        is_best = self.best_val_loss is None or loss < self.best_val_loss
+        if is_best:
+            self.best_val_loss = loss
+        return is_best
+
+    def _log(self, row: dict[str, Any]) -> None:
+        if self.checkpointer.process_group.is_rank_zero:
+            self.folder.append_metrics(row)
+            self.tracker.log(row)
+        self.last_row = row
 
     def _save(
-        self,
-        trainer: L.Trainer,
-        module: Module,
-        is_best: bool = False,
-        metrics: dict[str, float] | None = None,
+        self, trainer: L.Trainer, module: TrainModule, metrics: dict[str, float], is_best: bool
     ) -> None:
-        settings = self.config.trainer
-        self.saved = module.step
-        state = {
-            "step": module.step,
-            "tokens": module.tokens,
-            "seconds": module.seconds,
-            "best": self.best,
-            "metrics": metrics or {},
-        }
-        checkpoint.save(
-            self.folder.checkpoints,
+        self.saved_step = module.step
+        state = {**module.progress(), "best_val_loss": self.best_val_loss, "metrics": metrics}
+        callbacks = {callback.state_key: callback.state_dict() for callback in trainer.callbacks}
+        self.checkpointer.save(
             module.model,
-            trainer.optimizers,
+            self.optimizers,
             state,
-            self.process_group,
-            fingerprint_of=self.fingerprint_of,
-            is_best=is_best,
-            keep=settings.keep_checkpoints,
-            sharded=settings.sharded_checkpoints,
+            self.fingerprint,
+            {key: values for key, values in callbacks.items() if values},
+            is_best,
         )
+
+
+def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}
+
+
+def _call_on_validation_end(
+    trainer: L.Trainer, module: TrainModule, metrics: dict[str, float]
+) -> None:
+    """Let callbacks see the validation metrics, as after Lightning's own validation loop."""
+    trainer.callback_metrics.update({name: torch.tensor(x) for name, x in metrics.items()})
+    for callback in trainer.callbacks:
+        callback.on_validation_end(trainer, module)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gptexp.data.batch import IGNORE
-from gptexp.data.batches import HeldOutDataset, StepIndexedDataset
+from gptexp.data.loader import HeldOutDataset, StepIndexedDataset
 from gptexp.tasks.prepare import prepare
 
 

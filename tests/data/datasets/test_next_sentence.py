@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gptexp.data.batch import IGNORE
-from gptexp.data.batches import HeldOutDataset
 from gptexp.data.datasets.next_sentence import NEXT, NOT_NEXT
+from gptexp.data.loader import HeldOutDataset
 from gptexp.tasks.prepare import prepare
 
 

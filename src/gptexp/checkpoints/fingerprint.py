@@ -1,0 +1,44 @@
+"""The fingerprint of a checkpoint: model, tokenizer, data and optimizer, which have to agree to continue from it."""
+
+from typing import Any
+
+from gptexp.checkpoints.checkpoint import Checkpoint
+from gptexp.config.keys import iter_settings
+from gptexp.config.schema import Config
+from gptexp.data.token_store import TokenStore
+from gptexp.errors import UserError
+
+FREE = ("size", "dropout")  # settings of a model that may differ
+
+
+def compute_fingerprint(config: Config, store: TokenStore) -> dict[str, Any]:
+    model = {key: value for key, _, value in iter_settings(config.model) if key not in FREE}
+    return {
+        "model": {**model, "vocab_size": store.tokenizer.vocab_size},
+        "tokenizer": store.tokenizer.fingerprint(),
+        "data": store.content_fingerprint,
+        "optimizer": config.optim.kind,
+    }
+
+
+def check_fingerprint(checkpoint: Checkpoint, ours: dict[str, Any], allowed: list[str]) -> None:
+    """Refuse a checkpoint of another model, tokenizer, optimizer or data, but for the parts that are allowed.
+
+    Raises:
+        UserError: a part differs; the message names the difference.
+    """
+    for part in ("model", "tokenizer", "optimizer", "data"):
+        theirs = checkpoint.fingerprint[part]
+        if theirs == ours[part] or part in allowed:
+            continue
+        difference = f"{theirs} there, {ours[part]} here"
+        if part == "model":
+            difference = ", ".join(
+                f"{name} {theirs.get(name)} there, {ours[part].get(name)} here"
+                for name in sorted({**theirs, **ours[part]})
+                if theirs.get(name) != ours[part].get(name)
+            )
+        hint = " allow_mismatch=[data] continues all the same." if part == "data" else ""
+        raise UserError(
+            f"{checkpoint.path}: was trained with another {part}: {difference}.{hint} fresh=true starts again"
+        )

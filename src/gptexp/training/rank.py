@@ -1,0 +1,54 @@
+"""One rank that our launcher starts: it ends with the launcher, and writes a failure to a file.
+
+python -m gptexp.training.rank RUN_FOLDER
+"""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from gptexp.distributed import launcher
+from gptexp.distributed.process_group import ProcessGroup
+from gptexp.errors import OutOfMemoryError, Preempted, RunError, UserError
+from gptexp.runs.run_folder import RunFolder
+from gptexp.training.fit import fit
+
+
+def main(path: Path) -> None:
+    exit_with_parent(int(os.environ[launcher.PARENT]))
+    rank = ProcessGroup.from_env().rank
+    try:
+        folder = RunFolder(path)
+        fit(folder, folder.config())
+        ProcessGroup.exit()
+    except Preempted:
+        ProcessGroup.exit(Preempted.code)
+        os._exit(Preempted.code)  # before the process group was initialised
+    except OutOfMemoryError:
+        os._exit(OutOfMemoryError.code)
+    except (RunError, UserError) as error:
+        launcher.write_failure(path, rank, str(error))
+        os._exit(1)
+    except Exception:
+        launcher.write_failure(path, rank, traceback.format_exc())
+        os._exit(1)
+
+
+def exit_with_parent(parent: int) -> None:
+    """End this process when the launcher has gone: one that is killed cannot signal its ranks."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.1)
+        os._exit(1)
+
+    if os.getppid() != parent:  # it has gone before this line
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
