@@ -28,13 +28,17 @@ from gptexp.errors import UserError
             "optim=adamw init=base optim.lora_rank=8 optim.lora_targets=[]",
             "name the layers that are adapted",
         ),
+        (
+            "model.preset=gpt2 optim=adamw init=base optim.lora_rank=8 optim.lora_targets=[gate]",
+            "no layer gate that can be adapted",
+        ),
         ("experiment=shakespeare data.path=x optim=adamw", "adamw_lr"),
         ("model.heads=3", "multiple of model.heads=3"),
         ("model.experts=4 model.experts_per_token=5", "at most model.experts=4"),
         ("model.experts=4 model.preset=gpt2", "add model.bias=false"),
         (
             "model.experts=4 optim=adamw init=base optim.lora_rank=8 optim.lora_targets=[up,key]",
-            "up of model.experts=4 cannot be adapted",
+            "no layer up that can be adapted. Allowed: query, key, value, output",
         ),
         ("model.window=8 model.window_pattern=SX", "S (sliding window) and L"),
         ("trainer.devices=3", "multiple of trainer.devices"),

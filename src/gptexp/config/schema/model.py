@@ -149,3 +149,10 @@ class ModelConfig(GroupConfig):
             raise UserError(
                 f"model.kv_heads={self.kv_heads}: GPT-2 has one per head; use model.preset=modern"
             )
+
+    def adaptable_layers(self) -> list[str]:
+        """Linear layers of a block, which optim.lora_targets can name; those of experts are stacked, and cannot."""
+        layers = ["query", "key", "value", "output"]
+        if self.experts:
+            return layers
+        return [*layers, *(["gate"] if self.feed_forward == "swiglu" else []), "up", "down"]

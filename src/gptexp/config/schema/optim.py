@@ -63,17 +63,11 @@ class OptimConfig(GroupConfig):
             raise UserError(
                 "optim.lora_targets=[]: name the layers that are adapted, for example [query,value]"
             )
-        if stacked := {"gate", "up", "down"} & set(
-            self.lora_targets if config.model.experts else ()
-        ):
+        layers = config.model.adaptable_layers()
+        if unknown := [name for name in self.lora_targets if name not in layers]:
             raise UserError(
-                f"optim.lora_targets: {', '.join(sorted(stacked))} of model.experts={config.model.experts} "
-                f"cannot be adapted; only query, key, value, output and router can"
-            )
-        if "gate" in self.lora_targets and config.model.feed_forward != "swiglu":
-            raise UserError(
-                f"optim.lora_targets: feed_forward={config.model.feed_forward} has no gate, only up "
-                f"and down"
+                f"optim.lora_targets: this model has no layer {unknown[0]} that can be adapted. "
+                f"Allowed: {', '.join(layers)}"
             )
 
 

@@ -1,10 +1,30 @@
 """Architectures of transformers beside ours: their names for our settings and modules, and what else they need.
 
-Names and defaults are those of transformers' own classes and files.
+Names and defaults are those of transformers' own classes and files. An exporter knows the settings and the classes that
+are listed here, and refuses every other one.
 """
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from torch import nn
+
+from gptexp.model.attention import Attention
+from gptexp.model.feed_forward import FeedForward
+from gptexp.model.mixture_of_experts import ExpertLinear, MixtureOfExperts
+from gptexp.model.norm import RMSNorm
+from gptexp.model.positions import Rotary
+from gptexp.model.transformer import Block, Encoder, Transformer
+
+CLASSES = {
+    *(Transformer, Encoder, Block, Attention, FeedForward, MixtureOfExperts, ExpertLinear),
+    *(RMSNorm, Rotary, nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList),
+}
+# Settings that change nothing in a trained model, or nothing unless another one does that an architecture has to list.
+WITHOUT_INFLUENCE = {"dropout", "initialisation", "balance_loss"}
+WITHOUT_INFLUENCE |= {"experts_per_token", "feature_bins"}
+# Settings of rotary positions and of windows, which config_json.py translates.
+TRANSLATED = {"rope_theta", "rope_scaling", "window", "window_pattern"}
 
 
 @dataclass(frozen=True)

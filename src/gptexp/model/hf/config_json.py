@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gptexp.model.config import TransformerConfig
-from gptexp.model.hf.architectures import ARCHITECTURES, Architecture
+from gptexp.model.hf.architectures import ARCHITECTURES, TRANSLATED, WITHOUT_INFLUENCE, Architecture
 
 ROPE_SCALING = ("factor", "high_freq_factor", "low_freq_factor", "original_max_position_embeddings")
 LAYER_TYPES = {"sliding_attention": "S", "full_attention": "L"}
-# Settings that change nothing in a trained model; those of rotary positions and windows are translated below.
-WITHOUT_INFLUENCE = {"dropout", "initialisation", "feature_bins", "balance_loss"}
-TRANSLATED = {"rope_theta", "rope_scaling", "window", "window_pattern"}
 
 
 def architecture_of(config: TransformerConfig) -> Architecture:
@@ -106,8 +103,6 @@ def _unsupported_settings(architecture: Architecture, config: TransformerConfig)
         item.name: item.default for item in fields(config) if item.default is not MISSING
     } | {"kv_heads": config.heads, "head_dim": config.d_model // config.heads}
     computed |= architecture.fixed_settings
-    if not config.experts:
-        computed["experts_per_token"] = config.experts_per_token
     names = computed.keys() - architecture.settings.keys() - WITHOUT_INFLUENCE - TRANSLATED
     wrong = [
         f"{item.name}={getattr(config, item.name)}"

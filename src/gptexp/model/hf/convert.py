@@ -10,33 +10,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
-from gptexp.model.attention import Attention
-from gptexp.model.feed_forward import FeedForward
 from gptexp.model.hf import config_json
-from gptexp.model.hf.architectures import Architecture
+from gptexp.model.hf.architectures import CLASSES, Architecture
 from gptexp.model.hf.config_json import read_config
 from gptexp.model.hf.weights import from_hf_weights, read_weights, to_hf_weights
-from gptexp.model.mixture_of_experts import ExpertLinear, MixtureOfExperts
-from gptexp.model.norm import RMSNorm
-from gptexp.model.positions import Rotary
-from gptexp.model.transformer import Block, Encoder, Transformer
+from gptexp.model.transformer import Transformer
 
 __all__ = ["architecture_of", "load", "read_config", "save"]
-
-MODULES = {
-    Transformer,
-    Encoder,
-    Block,
-    Attention,
-    FeedForward,
-    MixtureOfExperts,
-    ExpertLinear,
-    RMSNorm,
-    Rotary,
-}
-MODULES |= {nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList}
 
 
 def architecture_of(model: Transformer) -> Architecture:
@@ -46,7 +27,7 @@ def architecture_of(model: Transformer) -> Architecture:
         ValueError: there is none; the message says which modules or settings are in the way.
     """
     architecture = config_json.architecture_of(model.config)
-    if unknown := sorted({type(m).__name__ for m in model.modules() if type(m) not in MODULES}):
+    if unknown := sorted({type(m).__name__ for m in model.modules() if type(m) not in CLASSES}):
         raise ValueError(f"transformers has no {', '.join(unknown)}")
     return architecture
 
