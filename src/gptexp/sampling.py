@@ -31,7 +31,8 @@ class Sampling:
     _: KW_ONLY
     top_k: int = _option(0, "sample from the k most likely tokens; 0 means from all")
     top_p: float = _option(
-        1.0, "sample from the most likely tokens whose probabilities sum to p (nucleus sampling)"
+        1.0,
+        "sample from the fewest most likely tokens whose probabilities sum to p (nucleus sampling)",
     )
     min_p: float = _option(
         0.0, "sample from tokens with at least p times the probability of the most likely one"

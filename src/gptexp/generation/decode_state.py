@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gptexp.generation.cpu_decoder import CpuDecoder
-from gptexp.generation.prompt import Prompt, fit_to_context
+from gptexp.generation.prompt import Prompt
 from gptexp.model.attention import EncoderMemory
+from gptexp.model.config import TransformerConfig
 from gptexp.model.masks import SequenceLayout
 from gptexp.model.transformer import Transformer
 
@@ -27,7 +28,8 @@ class DecodeState:
         decoder: computes the steps after the prefill; None: the model itself does.
 
     Raises:
-        ValueError: see `fit_to_context`.
+        ValueError: the model does not generate, max_new_tokens does not fit into the context, or a prompt is empty,
+            has a token outside of the vocabulary, or has features and would have to be cut.
     """
 
     def __init__(
@@ -39,7 +41,7 @@ class DecodeState:
     ) -> None:
         self.model, self.decoder = model, decoder
         distinct = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
-        inputs = fit_to_context(model.config, list(distinct), max_new_tokens)
+        inputs = _fit_to_context(model.config, list(distinct), max_new_tokens)
         device = model.embedding.weight.device
         rows = [list(prompt.tokens) for prompt in inputs]
         self.memory: EncoderMemory | None = None
@@ -53,7 +55,7 @@ class DecodeState:
         padding = torch.tensor([longest - len(row) for row in rows], device=device)
         self.layout = SequenceLayout(left_padding=padding if bool(padding.any()) else None)
         self.cache = model.new_cache(len(rows), longest + max_new_tokens)
-        features = pad_features(inputs, model.config.feature_size)
+        features = _pad_features(inputs, model.config.feature_size)
         hidden = model(
             tokens,
             replace(self.layout, prefix=torch.full_like(padding, longest)),
@@ -90,7 +92,36 @@ class DecodeState:
             self.memory = self.memory.select(indices)
 
 
-def pad_features(prompts: Sequence[Prompt], feature_size: int) -> Tensor | None:
+def _fit_to_context(
+    config: TransformerConfig, prompts: Sequence[Prompt], max_new_tokens: int
+) -> list[Prompt]:
+    """Drop the first tokens of prompts that leave no room for `max_new_tokens`."""
+    if config.arch == "encoder":
+        raise ValueError("arch=encoder: does not generate; decoder, prefix and encoder_decoder do")
+    most = config.context - 1
+    if not 1 <= max_new_tokens <= most:
+        raise ValueError(
+            f"max_new_tokens={max_new_tokens}: must be between 1 and {most}, one less than the context"
+        )
+    room = config.context if config.arch == "encoder_decoder" else config.context - max_new_tokens
+    for prompt in prompts:
+        if not prompt.tokens:
+            raise ValueError("a prompt has no tokens")
+        smallest = 0 if prompt.features is None else -1
+        for token in prompt.tokens:
+            if not smallest <= token < config.vocab_size:
+                raise ValueError(
+                    f"token {token} of a prompt: the vocabulary has 0 to {config.vocab_size - 1}"
+                )
+        if prompt.features is not None and len(prompt) > room:
+            raise ValueError(
+                f"max_new_tokens={max_new_tokens}: does not fit beside a prompt of {len(prompt)} tokens "
+                f"into a context of {config.context}"
+            )
+    return [Prompt(prompt.tokens[-room:], prompt.features) for prompt in prompts]
+
+
+def _pad_features(prompts: Sequence[Prompt], feature_size: int) -> Tensor | None:
     """[B, F, D], zeros where a prompt has fewer rows than the longest; None if no prompt has features."""
     if all(prompt.features is None for prompt in prompts):
         return None

@@ -1,13 +1,10 @@
 """Prompts: the token sequences that a model continues."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from gptexp.model.config import TransformerConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,37 +44,3 @@ class Prompt:
 
     def __len__(self) -> int:
         return len(self.tokens)
-
-
-def fit_to_context(
-    config: TransformerConfig, prompts: Sequence[Prompt], max_new_tokens: int
-) -> list[Prompt]:
-    """Drop the first tokens of prompts that leave no room for `max_new_tokens`.
-
-    Raises:
-        ValueError: the model does not generate, max_new_tokens does not fit into the context, or a prompt is empty,
-            has a token outside of the vocabulary, or has features and would have to be cut.
-    """
-    if config.arch == "encoder":
-        raise ValueError("arch=encoder: does not generate; decoder, prefix and encoder_decoder do")
-    most = config.context - 1
-    if not 1 <= max_new_tokens <= most:
-        raise ValueError(
-            f"max_new_tokens={max_new_tokens}: must be between 1 and {most}, one less than the context"
-        )
-    room = config.context if config.arch == "encoder_decoder" else config.context - max_new_tokens
-    for prompt in prompts:
-        if not prompt.tokens:
-            raise ValueError("a prompt has no tokens")
-        smallest = 0 if prompt.features is None else -1
-        for token in prompt.tokens:
-            if not smallest <= token < config.vocab_size:
-                raise ValueError(
-                    f"token {token} of a prompt: the vocabulary has 0 to {config.vocab_size - 1}"
-                )
-        if prompt.features is not None and len(prompt) > room:
-            raise ValueError(
-                f"max_new_tokens={max_new_tokens}: does not fit beside a prompt of {len(prompt)} tokens "
-                f"into a context of {config.context}"
-            )
-    return [Prompt(prompt.tokens[-room:], prompt.features) for prompt in prompts]
