@@ -1,11 +1,12 @@
-"""A task is a layout, an answerer and metrics. Adding one: a file here, a settings class, a YAML file in conf/task."""
+"""A task is a layout, an answerer and metrics. A new task is a file here, a settings class and a YAML file in conf/."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from gptexp.config import schema
-from gptexp.config.targets import build
+from gptexp.config.targets import build, resolve
 from gptexp.data.token_store import TokenStore
+from gptexp.errors import UserError
 from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.answerer import Answerer
 from gptexp.tasks.layout import EvalExample, Layout
@@ -20,9 +21,9 @@ class Task:
     Without metrics, only the loss is measured, and outputs are computed for the samples alone.
     """
 
-    metrics: tuple[Metric, ...] = ()
-    primary_metric: str = ""  # what tables show first; "": the first metric
-    higher_is_better: bool = True  # whether that holds for the primary metric
+    metrics: Sequence[Metric] = ()
+    primary_metric: str = ""  # what tables show first; "": the first metric, or the loss
+    higher_is_better: bool = True  # of the primary metric
     loss_baseline: str = ""  # describes the baseline that `loss_metrics` reports
 
     def __init__(
@@ -34,9 +35,12 @@ class Task:
     ) -> None:
         self.config, self.context = config, model.context
         self.layout, self.answerer = layout, answerer
-        if not self.primary_metric:
+        if not self.primary_metric and self.metrics:
             self.primary_metric = self.metrics[0].name
             self.higher_is_better = self.metrics[0].higher_is_better
+        elif not self.primary_metric:
+            self.primary_metric, self.higher_is_better = "loss", False
+        self.metrics = (*self.metrics, *map(_outside_metric, config.metrics))
 
     def loss_metrics(
         self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
@@ -58,25 +62,24 @@ class Task:
 
     def score(self, outputs: list[Any], examples: list[EvalExample]) -> dict[str, float]:
         """Return all metrics."""
-        return means(self.score_each(outputs, examples)) | self.score_all(outputs, examples)
+        return _score(self.metrics, outputs, examples)
 
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[Any]]:
-        """Return the outputs of naive methods that use no model, under a description of each method."""
-        return _merge(metric.baselines(examples) for metric in self.metrics)
+        """Return the outputs of naive methods that use no model, under a description of each method.
 
-    def strongest_baseline(self, examples: list[EvalExample]) -> tuple[str, dict[str, float]]:
-        """Return a description and the metrics of the baseline that is best by the primary metric; ("", {}): none."""
-        scores = {
-            description: self.score(outputs, examples)
-            for description, outputs in self.baselines(examples).items()
-        }
-        if not scores:
-            return "", {}
-        primary, sign = self.primary_metric, 1 if self.higher_is_better else -1
-        if any(primary not in values for values in scores.values()):  # it follows from the loss
-            primary, sign = self.metrics[0].name, 1 if self.metrics[0].higher_is_better else -1
-        best = max(scores, key=lambda description: sign * scores[description][primary])
-        return best, scores[best]
+        By default they are those of the first metric.
+        """
+        return self.metrics[0].baselines(examples)
+
+    def score_baselines(self, examples: list[EvalExample]) -> tuple[str, dict[str, float]]:
+        """Return a description of the strongest baseline, and its metrics; "" if there is none.
+
+        It is the strongest by the first metric. Another metric that has baselines is compared with its own strongest.
+        """
+        description, scores = _strongest(self.baselines(examples), self.metrics, examples)
+        for metric in self.metrics[1:]:
+            scores |= _strongest(metric.baselines(examples), [metric], examples)[1]
+        return description, scores
 
     def sample(self, example: EvalExample, output: Any) -> dict[str, Any]:
         """Return the texts and media of an answer that a run keeps and shows."""
@@ -98,6 +101,37 @@ class Task:
         is_better = model > naive if self.higher_is_better else model < naive
         verdict = "better than" if is_better else "NOT better than"
         return [f"by {self.primary_metric} the model is {verdict} the baseline ({baseline})"]
+
+
+def _outside_metric(path: str) -> Metric:
+    """Build a metric of `task.metrics`.
+
+    Raises:
+        UserError: there is no such class, or it is not a Metric.
+    """
+    metric = resolve(path)()
+    if not isinstance(metric, Metric):
+        raise UserError(f"task.metrics=[{path}]: is not a subclass of gptexp.tasks.metrics.Metric")
+    return metric
+
+
+def _strongest(
+    baselines: dict[str, list[Any]], metrics: Sequence[Metric], examples: list[EvalExample]
+) -> tuple[str, dict[str, float]]:
+    """Return the description and the scores of the baseline that is best by the first metric."""
+    scores = {name: _score(metrics, outputs, examples) for name, outputs in baselines.items()}
+    if not scores:
+        return "", {}
+    first, sign = metrics[0].name, 1 if metrics[0].higher_is_better else -1
+    best = max(scores, key=lambda name: sign * scores[name][first])
+    return best, scores[best]
+
+
+def _score(
+    metrics: Sequence[Metric], outputs: list[Any], examples: list[EvalExample]
+) -> dict[str, float]:
+    each = _merge(metric.score_each(outputs, examples) for metric in metrics)
+    return means(each) | _merge(metric.score_all(outputs, examples) for metric in metrics)
 
 
 def _merge(parts: Iterable[dict[str, Value]]) -> dict[str, Value]:

@@ -71,7 +71,7 @@ def evaluate(
     if task.metrics:
         each = task.score_each(outputs, examples)
         metrics |= means(each) | bootstrap_intervals(each) | task.score_all(outputs, examples)
-        strongest, naive = task.strongest_baseline(examples)
+        strongest, naive = task.score_baselines(examples)
         baseline = baseline or strongest
         metrics |= {f"baseline/{name}": value for name, value in naive.items()}
     pairs = zip(examples, outputs, strict=True)

@@ -1,0 +1,76 @@
+"""Metrics: those that are shipped, and those of the user's own that join a task."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY, TRAIN
+
+from gptexp.config import compose
+from gptexp.errors import UserError
+from gptexp.run import run
+from gptexp.tasks.layout import EvalExample
+from gptexp.tasks.metrics import Bleu, ExactMatch
+from gptexp.tasks.task import make_task
+
+CAPITALS = """
+from gptexp.tasks.metrics import ExampleMetric
+
+class Capitals(ExampleMetric):
+    name = "capitals"
+
+    def score(self, output, example):
+        return float(output.isupper() == example.reference.isupper())
+
+    def baselines(self, examples):
+        return {"the input in capitals": [example.input.upper() for example in examples]}
+"""
+
+
+@pytest.fixture
+def capitals(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (own_folder / "capitals_metric.py").write_text(CAPITALS)
+    monkeypatch.syspath_prepend(str(own_folder))
+    yield "capitals_metric.Capitals"
+    sys.modules.pop("capitals_metric", None)
+
+
+def test_texts_without_spaces_are_compared_by_characters():
+    examples = [EvalExample("", "東京の天気は晴れです"), EvalExample("", "明日は雨が降ります")]
+    outputs = ["東京の天気は雨です", "明日は雪が降ります"]
+    assert Bleu().score_all(outputs, examples)["bleu"] > 20
+    assert Bleu("13a").score_all(outputs, examples)["bleu"] < 1
+
+
+def test_an_exact_match_ignores_whitespace_around_a_text():
+    scores = ExactMatch("accuracy").score_each([" a ", "b"], [EvalExample("", "a")] * 2)
+    assert scores == {"accuracy": [1.0, 0.0]}
+
+
+def test_a_metric_from_outside_is_scored_beside_its_baseline(translation, capitals):
+    metrics = run(translation(f"task.metrics=[{capitals}]")).result()["metrics"]
+    assert metrics["test/baseline/capitals"] == 1
+    assert metrics["test/low/capitals"] <= metrics["test/capitals"] <= metrics["test/high/capitals"]
+    assert {"test/exact_match", "test/chrf"} <= set(metrics)
+
+
+def test_a_task_that_only_measures_its_loss_keeps_it_as_primary_metric(text_file, capitals):
+    words = ["task=pretrain", "data=files", f"data.path={text_file}", "tokenizer=byte", *TRAIN]
+    words += [f"task.metrics=[{capitals}]", "task.test_examples=4", "task.max_new_tokens=4"]
+    folder = run(compose.compose_config([*TINY, *words]))
+    assert folder.result()["primary_metric"] == "test/bits_per_byte"
+    assert "test/capitals" in folder.result()["metrics"]
+    assert "unigram model" in folder.result()["remarks"][0]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("pathlib.Path", r"task\.metrics=\[pathlib\.Path\]: is not a subclass"),
+        ("gptexp.tasks.metrics.Blue", "Blue"),
+    ],
+)
+def test_anything_but_a_metric_is_refused(path, message, tiny):
+    config = tiny("task=translate", f"task.metrics=[{path}]", "task.max_target_tokens=8")
+    with pytest.raises(UserError, match=message):
+        make_task(config.task, config.model)
