@@ -214,6 +214,8 @@ def test_experts_train_as_one_on_two_processes(translation):
     ):
         two = run(translation(*experts, f"outputs={name}", "trainer.devices=2", *more))
         assert_same_metrics(one, two, atol=1e-5)
+    assert {"train/expert_load", "val/expert_load"} <= one.metrics()[-1].keys()
+    assert one.result()["metrics"]["test/expert_load"] >= 1
 
 
 def test_torchrun_is_joined(pairs_words, translation):
