@@ -79,7 +79,7 @@ def test_a_sweep_runs_in_processes_of_its_own(launcher):
     assert [result["status"] for result in results] == ["finished", "finished"]
 
 
-def test_other_verbs_find_the_plugin_from_any_folder(tmp_path_factory):
+def test_other_verbs_find_the_plugin_from_any_folder(project, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     run = finish(*TOY, *TINY, "callbacks=note", "data=more_words", "logger=file").path.resolve()
     assert Path("note.txt").read_text() == "2\n"
@@ -88,5 +88,5 @@ def test_other_verbs_find_the_plugin_from_any_folder(tmp_path_factory):
     assert "test/loss" in verb("evaluate", str(run), folder=elsewhere)
     verb("export", str(run), "exported", folder=elsewhere)
     exported = elsewhere / "exported"
-    assert json.loads(verb("generate", str(exported), "abc", "--json", folder=elsewhere))["outputs"]
+    assert json.loads(verb("generate", str(exported), "abc", "--json", folder=project))["outputs"]
     assert os.listdir(elsewhere) == ["exported"]

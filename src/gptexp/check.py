@@ -1,6 +1,7 @@
-"""Compose every shipped config and sweep: a typing mistake in a YAML file shows here, not on a cluster.
+"""Compose every shipped config and sweep, and those of plugins: a typing mistake in a YAML file shows here.
 
 python -m gptexp.check
+python -m gptexp.check plugins=[my_package]
 """
 
 import itertools
@@ -16,22 +17,15 @@ from gptexp.errors import UserError, exits_cleanly
 
 @exits_cleanly
 def main() -> None:
-    parser_of("check", __doc__).parse_args()
-    conf = Path(package_data.conf_folder())
-    commands = [
-        [f"{group}={path.stem}"]
-        for group in package_data.GROUPS
-        for path in sorted((conf / group).glob("*.yaml"))
-    ]
-    commands += [
-        ["task=translate", f"model={path.stem}"] for path in sorted((conf / "model").glob("*.yaml"))
-    ]
-    jobs: list[tuple[list[str], Path | None]] = [(command, None) for command in commands]
-    jobs += [(job, sweep) for sweep in package_data.sweep_files() for job in sweep_jobs(sweep)]
+    parser = parser_of("check", __doc__)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="added to each config")
+    overrides = parser.parse_args().overrides
+    compose.prepare_hydra(overrides)
+    jobs = shipped_jobs()
     failures = 0
     for command, sweep in jobs:
         try:
-            _compose(command, sweep)
+            compose_job([*command, *overrides], sweep)
         except UserError as error:
             failures += 1
             print(f"gptexp.check: {sweep or ''} {' '.join(command)}: {error}", file=sys.stderr)
@@ -40,15 +34,27 @@ def main() -> None:
         sys.exit(1)
 
 
-def _compose(command: list[str], sweep: Path | None) -> None:
+def shipped_jobs() -> list[tuple[list[str], Path | None]]:
+    """Return the overrides, and the sweep file if any, that compose each config; those of plugins included."""
+    commands = [
+        [f"{group}={name}"] for group in package_data.GROUPS for name in package_data.choices(group)
+    ]
+    commands += [["task=translate", f"model={name}"] for name in package_data.choices("model")]
+    jobs: list[tuple[list[str], Path | None]] = [(command, None) for command in commands]
+    return jobs + [
+        (job, sweep) for sweep in package_data.sweep_files() for job in sweep_jobs(sweep)
+    ]
+
+
+def compose_job(command: list[str], sweep: Path | None) -> None:
     try:
         compose.compose_config(command, sweep)
-    except compose.MissingValueError as missing:  # what only the user can know, such as data.path
+    except compose.MissingValueError as missing:  # only the user knows it, data.path for instance
         compose.compose_config([*command, f"{missing.key}=something"], sweep)
 
 
 def sweep_jobs(sweep: Path) -> list[list[str]]:
-    """The override lists of a sweep file's jobs."""
+    """Return the overrides of each job of a sweep file."""
     params = OmegaConf.select(OmegaConf.load(sweep), "hydra.sweeper.params") or {}
     axes = [
         [f"{key}={value.strip()}" for value in str(values).split(",")]

@@ -9,15 +9,17 @@ from gptexp.errors import nearest
 VERBS = {
     "run": "train, go on with an interrupted run, or print a finished one",
     "generate": "let a trained model answer a prompt",
-    "evaluate": "a full pass over a held-out split, next to the naive baseline",
+    "evaluate": "score a trained model on a held-out split, next to a naive baseline",
     "export": "write a run as a folder that transformers loads, and prove that it computes the same",
     "replay": "compute the step again that a guard stopped, and go on from it",
     "selftest": "prove on this machine that a resumed or rescaled run is the same run",
     "check": "compose every shipped config and sweep",
+    "settings": "print every setting with its documentation",
 }
 
 
 def parser_of(verb: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a verb's command line, described by the verb's docstring."""
     return argparse.ArgumentParser(
         f"gptexp.{verb}", description=description, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -27,7 +29,7 @@ def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help"):
         print("usage: gptexp VERB ...   (gptexp VERB --help tells more)\n")
-        print("\n".join(f"  {name:<10}{what}" for name, what in VERBS.items()))
+        print("\n".join(f"  {name:<10}{summary}" for name, summary in VERBS.items()))
         return
     if verb not in VERBS:
         print(

@@ -1,4 +1,4 @@
-"""A full deterministic pass over a held-out split: the task's metrics next to the naive baseline.
+"""Score a trained model on a whole held-out split, next to a naive baseline.
 
 python -m gptexp.evaluate latest
 python -m gptexp.evaluate outputs/summarize-small-1a2b3c4d --split val --json
@@ -18,15 +18,15 @@ def main() -> None:
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     parser.add_argument("--split", choices=("val", "test", "unseen"), default="test")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     try:
-        folder = find_run(asked.run)
+        folder = find_run(args.run)
     except UserError as error:
-        if asked.run == "latest" or "Did you mean" in str(error):
+        if args.run == "latest" or "Did you mean" in str(error):
             raise
         raise UserError(
             f"{error}. Weights from elsewhere have no data of their own; to score them as they are: "
-            f"python -m gptexp.run init={asked.run} task=... data=... optim=adamw optim.lr=0 trainer.max_steps=1"
+            f"python -m gptexp.run init={args.run} task=... data=... optim=adamw optim.lr=0 trainer.max_steps=1"
         ) from None
 
     from gptexp.checkpoints.load_model import load_run
@@ -40,21 +40,23 @@ def main() -> None:
         raise UserError(
             f"{folder.path}: its data has changed since it was trained; figures would not be comparable"
         )
-    if not prepared.store.has(asked.split):
-        raise UserError(f"{folder.path}: its data has no {asked.split} split; try another --split")
+    if not prepared.store.has(args.split):
+        raise UserError(f"{folder.path}: its data has no {args.split} split; try another --split")
     model, _ = load_run(folder)
     model.to(pick_device(config.trainer.accelerator))
-    found = evaluate(model, prepared.task, prepared.store, asked.split, config.trainer.precision)
-    if asked.json:
+    evaluation = evaluate(
+        model, prepared.task, prepared.store, args.split, config.trainer.precision
+    )
+    if args.json:
         print(
             json.dumps(
-                {"run": str(folder.path), "split": asked.split, "metrics": found.metrics},
+                {"run": str(folder.path), "split": args.split, "metrics": evaluation.metrics},
                 ensure_ascii=False,
             )
         )
     else:
-        print(tables.samples_text(found.samples))
-        print(tables.metrics_table(found.metrics))
+        print(tables.samples_text(evaluation.samples))
+        print(tables.metrics_table(evaluation.metrics))
 
 
 if __name__ == "__main__":

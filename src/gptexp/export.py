@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.cli import parser_of
 from gptexp.config import schema
+from gptexp.config.plugins import settings_modules
 from gptexp.errors import RunError, UserError, exits_cleanly
 from gptexp.files import atomic_folder
 from gptexp.runs.model_card import format_model_card
@@ -207,6 +208,7 @@ def _write_files(
         precision,
         **special_ids,
         gptexp_task=asdict(task),
+        gptexp_plugins=settings_modules([task]),
         gptexp_model=model_settings(model.config, tokenizer.vocab_size),
     )
     tokenizer.save(folder / "tokenizer.json")

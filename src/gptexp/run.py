@@ -43,70 +43,72 @@ Train a Transformer, go on with a run that was interrupted, or print the result 
 Groups (GROUP=NAME; `--cfg job` prints what a command composes)
 {groups}
 
-Keys most used (KEY=VALUE; all of them, with documentation, in gptexp/config/schema/)
+Keys most used (KEY=VALUE; `python -m gptexp.settings` prints all of them with their documentation)
   trainer.max_steps   trainer.global_batch_size   trainer.devices   trainer.strategy   trainer.precision
   data.path (data=files)   data.name (data=hub)   data.src data.tgt (data=cldr)   optim.lr
   init=RUN starts from trained weights   init=scratch does not   fresh=true starts again   seed   name   tags
 
 -m runs a sweep over comma-separated values; `-cn NAME -cd sweeps` runs a sweep file (shipped: {sweeps}).
---hydra-help lists the flags that come from Hydra."""
+plugins=[my_package] adds the choices of your own modules. --hydra-help lists the flags that come from Hydra."""
 
 
 def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunFolder:
-    """One run from a checked config: its folder, with result.json written.
+    """Train a run, resume it, or print its result; return its folder.
 
     Args:
-        suffix: of the folder's name, where a sweep varies what does not change the result.
-        callbacks: Lightning callbacks, beside those that the config names.
+        config: a config that `compose.validate` has checked.
+        suffix: end of the folder's name, for jobs of a sweep that have the same id.
+        callbacks: Lightning callbacks, beside those of the config.
 
     Raises:
-        UserError: the data, the weights to start from or the settings do not fit together.
-        RunError: it failed, and a message says why. Stopped: a signal asked it to stop, and it is saved.
+        UserError: the data, the initial weights and the settings do not fit together.
+        RunError: the run failed; the message says why. Preempted: a signal stopped it, after it saved a checkpoint.
     """
     with ExitStack() as stack:
-        if is_launched():  # one of several processes: the first decides, the others hear of it
+        if is_launched():  # by torchrun or SLURM: rank zero opens the run for all processes
             from gptexp.distributed.devices import pick_device
             from gptexp.distributed.process_group import ProcessGroup
 
-            world = ProcessGroup.from_env()
-            world.init(pick_device(config.trainer.accelerator))
-            begun = world.broadcast_from_rank_zero(lambda: _open_run(config, suffix, stack))
-            is_first = world.is_rank_zero
+            group = ProcessGroup.from_env()
+            group.init(pick_device(config.trainer.accelerator))
+            setup = group.broadcast_from_rank_zero(lambda: _open_run(config, suffix, stack))
+            is_rank_zero = group.is_rank_zero
         else:
-            begun, is_first = _open_run(config, suffix, stack), True
-        config, folder = begun.config, begun.folder
+            setup, is_rank_zero = _open_run(config, suffix, stack), True
+        config, folder = setup.config, setup.folder
 
         from gptexp.tasks.prepare import prepare  # imports torch
 
-        prepared = prepare(config, begun.tokenizer)
-        _same_data(folder, prepared.store.fingerprint, config.allow_mismatch)
-        if not begun.is_finished:
-            if is_first:
+        prepared = prepare(config, setup.tokenizer)
+        _check_same_data(folder, prepared.store.fingerprint, config.allow_mismatch)
+        if not setup.is_finished:
+            if is_rank_zero:
                 folder.create(config)
                 folder.write_record("data", **prepared.store.meta)
                 prepared.store.tokenizer.save(folder.tokenizer)
             from gptexp.training import fit
 
             fit.start(folder, config, prepared, callbacks)
-        if is_first:
-            print(
-                "finished earlier; fresh=true trains it again\n" * begun.is_finished
-                + tables.result_text(folder)
-            )
+        if is_rank_zero:
+            if setup.is_finished:
+                print("finished earlier; fresh=true trains it again")
+            print(tables.result_text(folder))
             print(folder.path, flush=True)
     return folder
 
 
 @dataclass
 class RunSetup:
-    config: Config  # with `origin` filled in
+    """What a process needs to know before it trains a run."""
+
+    config: Config  # with `init_digest` filled in
     folder: RunFolder
-    tokenizer: Path | None  # of the run itself, or of the one that it starts from
+    tokenizer: Path | None  # of the run, or of the weights that it starts from
     is_finished: bool
 
 
 def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
-    """Find the run's folder, lock it until `stack` closes, and see what is in it."""
+    """Find the run's folder and lock it until `stack` closes."""
     source: RunFolder | PretrainedFolder | None = None
     if config.init:
         source = find_weights(config.init, Path(config.outputs))
@@ -132,9 +134,8 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
             f"outputs={config.outputs}: no folder to write to ({error.strerror})"
         ) from error
     stack.enter_context(folder.lock())
-    is_requeued = (
-        int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-    )  # the command comes again, to go on
+    # SLURM repeats the command of a job that it puts back into the queue: then the run goes on.
+    is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
     if config.fresh and folder.path.exists() and not is_requeued:
         print(f"the earlier run is now {folder.archive()}", file=sys.stderr)
     is_finished = folder.result().get("status") == "finished"
@@ -148,7 +149,12 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
     return RunSetup(config, folder, tokenizer, is_finished)
 
 
-def _same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None:
+def _check_same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None:
+    """Refuse to resume a run on data that has changed.
+
+    Raises:
+        UserError: it has changed, and allow_mismatch does not accept that.
+    """
     before = folder.read_record("data").get("fingerprint", fingerprint)
     if before != fingerprint and "data" not in accepted:
         raise UserError(
@@ -158,13 +164,13 @@ def _same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None
 
 
 def _hint_previous_run(config: Config) -> None:
-    """Edited code gives a run a new folder: name the one that the same settings had before."""
-    mine = run_id.settings_id(config)
+    """Print which run had the same settings under an earlier version of the code."""
+    own_id = run_id.settings_id(config)
     pattern = f"{config.task.kind}-{config.model.size}-*/config.yaml"
     others = [path for path in Path(config.outputs).glob(pattern) if "." not in path.parent.name]
     for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
         trained = (other.parent / "checkpoints" / "last").is_file()
-        if trained and _settings_of(other) == mine:
+        if trained and _settings_id_of(other) == own_id:
             print(
                 f"the code has changed since {other.parent} was trained with these settings: this is a new run. "
                 f"To go on with that one: resume={other.parent}",
@@ -173,10 +179,11 @@ def _hint_previous_run(config: Config) -> None:
             return
 
 
-def _settings_of(path: Path) -> str | None:
+def _settings_id_of(path: Path) -> str | None:
+    """Return the id of the settings of a run; None if this version of the code cannot read them."""
     try:
         return run_id.settings_id(compose.load_config(path))
-    except UserError:  # older code may have known other settings
+    except UserError:
         return None
 
 
@@ -203,18 +210,14 @@ def _main() -> None:
             )
         )
         return
-    os.environ["HYDRA_FULL_ERROR"] = (
-        "1"  # Hydra raises instead of printing and exiting: the message is ours
-    )
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
     sys.argv[1:] = compose.preprocess_overrides(package_data.with_shipped_sweeps(sys.argv[1:]))
     log = JobLog(Path.cwd() if os.access(".", os.W_OK) else Path(tempfile.gettempdir()))
     swept = compose.swept_keys(get_args_parser().parse_known_args()[0].overrides)
 
     @hydra.main(version_base="1.3", config_path=package_data.conf_folder(), config_name="config")
     def job(cfg: DictConfig) -> None:
-        from gptexp.run import (
-            run_job,  # by name: launchers pickle this function for other processes
-        )
+        from gptexp.run import run_job  # by name: launchers pickle this function
 
         log.add(run_job(cfg, swept))
 
@@ -225,7 +228,7 @@ def _main() -> None:
     except (
         RuntimeError,
         ValueError,
-    ) as error:  # Hydra's own flags at odds, or a launcher without its cluster
+    ) as error:  # of Hydra's own flags, or a launcher without its cluster
         raise UserError(str(error)) from error
     finally:
         jobs = log.drain()
@@ -236,7 +239,11 @@ def _main() -> None:
 
 
 def run_job(cfg: DictConfig, swept: set[str]) -> Job:
-    """One job. A sweep goes on with its other jobs when one fails; the worst exit code is the sweep's."""
+    """Run one job, and return its outcome: a sweep goes on with its other jobs when one fails.
+
+    Args:
+        swept: keys that have several values in this sweep.
+    """
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     swept |= {

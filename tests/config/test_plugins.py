@@ -10,8 +10,10 @@ import pytest
 from conftest import seconds_without_torch
 from plugin import SETTINGS, write_plugin
 
+from gptexp import check
 from gptexp.config import compose, plugins, registry, run_id, source
 from gptexp.errors import UserError
+from gptexp.settings import settings_page
 
 TOY = "plugins=[toy]"
 CHOICES = ["task=backwards", "schedule=sawtooth", "optim=signsgd", "model=square"]
@@ -21,9 +23,10 @@ CHOICES = ["task=backwards", "schedule=sawtooth", "optim=signsgd", "model=square
 def project(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working folder, with the plugin in it. What the process has imported is forgotten after the test."""
     write_plugin(own_folder)
+    plugins.import_installed_plugins()
     kinds = {group: dict(schemas) for group, schemas in registry._schemas.items()}
     modules, path = set(sys.modules), list(sys.path)
-    monkeypatch.setattr(plugins, "_imported", [])
+    monkeypatch.setattr(plugins, "_imported", plugins.imported_plugins())
     monkeypatch.setattr(sys, "path", path)
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
     forget_installed_plugins()
@@ -111,6 +114,32 @@ def test_help_and_errors_with_a_plugin_come_without_torch_and_at_once(words):
     assert seconds_without_torch(TOY, *words) < 2  # 0.5 on an idle machine
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (
+            "model/old",
+            "defaults: [base_transformer]\nwidth: 3",
+            "'model.width' is called 'model.d_model'",
+        ),
+        ("model/bad", "defaults: [base_transformer]\nlayerz: 3", "Did you mean 'model.layers'"),
+        ("schedule/bad", "_target_: toy_code.Triangle\nperod: 3", "Did you mean 'schedule.period'"),
+        ("schedule/gone", "_target_: toy_code.Triangles", "Did you mean 'Triangle'"),
+        ("schedule/none", "_target_: nowhere.Triangle", "there is no module nowhere"),
+        (
+            "experiment/old",
+            "# @package _global_\noptim: {warmup: 3}",
+            "'schedule.warmup_steps' now",
+        ),
+    ],
+)
+def test_a_mistake_in_a_file_of_a_plugin_is_named(file, text, message, project):
+    (project / f"conf/{file}.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        compose.compose_config([TOY, file.replace("/", "=")])
+    assert message in str(error.value)
+
+
 def test_a_file_of_a_choice_that_exists_already_is_refused(project):
     (project / "conf/schedule/linear.yaml").write_text("{}")
     with pytest.raises(UserError, match="there are two of them"):
@@ -135,6 +164,36 @@ def test_a_yaml_file_may_name_its_plugins(project):
     )
     config = compose.compose_config([], project / "mine.yaml")
     assert (config.task.kind, config.plugins, config.seed) == ("backwards", ["toy"], 7)
+
+
+def test_every_choice_of_a_plugin_is_composed_by_check(project):
+    compose.prepare_hydra([TOY])
+    commands = {" ".join(overrides): overrides for overrides, _ in check.shipped_jobs()}
+    own = [f"{path.parent.name}={path.stem}" for path in (project / "conf").rglob("*.yaml")]
+    for choice in own:
+        check.compose_job([*commands[choice], TOY], None)
+    assert "schedule=triangle" in own
+
+
+@pytest.mark.usefixtures("project")
+def test_the_page_of_settings_has_those_of_a_plugin():
+    compose.prepare_hydra([TOY])
+    assert "| `schedule.period` | `10` | integer from 1 | steps of a tooth |" in settings_page()
+
+
+def test_a_script_that_registers_a_class_can_be_loaded_by_other_processes(project):
+    (project / "script.py").write_text(
+        SETTINGS.replace("toy_code:Sawtooth", "script:Sawtooth")
+        + "class Sawtooth: pass\n"
+        + "if __name__ == '__main__':\n"
+        + "    from pathlib import Path\n"
+        + "    from gptexp.config import compose\n"
+        + "    config = compose.compose_config(['plugins=[script]', 'schedule=sawtooth'])\n"
+        + "    compose.save_config(config, Path('config.yaml'))\n"
+    )
+    subprocess.run([sys.executable, "script.py"], check=True)
+    config = compose.load_config(project / "config.yaml")
+    assert (config.schedule.kind, config.plugins) == ("sawtooth", ["script"])
 
 
 def test_pyproject_of_the_working_folder_or_above_names_plugins(project, monkeypatch):

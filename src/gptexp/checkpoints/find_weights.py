@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from gptexp.config import base_weights, registry, schema
-from gptexp.config.plugins import import_installed_plugins
+from gptexp.config.compose import schema_of
+from gptexp.config.plugins import import_installed_plugins, import_plugins
 from gptexp.errors import UserError, nearest
 from gptexp.files import sha256
 from gptexp.network import hub_is_reachable
@@ -73,14 +74,17 @@ class PretrainedFolder:
         """The task that an exported model was trained for; None if gptexp did not export it.
 
         Raises:
-            UserError: another version of gptexp exported it.
+            UserError: another version of gptexp exported it, or its plugin cannot be imported.
         """
         try:
-            settings = json.loads((self.path / "config.json").read_text("utf8")).get("gptexp_task")
+            config = json.loads((self.path / "config.json").read_text("utf8"))
+            settings = config.get("gptexp_task")
             if not settings:
                 return None
             import_installed_plugins()
-            return cast(schema.TaskConfig, registry.schemas("task")[settings["kind"]](**settings))
+            if settings["kind"] not in registry.schemas("task"):
+                import_plugins(config.get("gptexp_plugins", []))
+            return cast(schema.TaskConfig, schema_of("task", settings)(**settings))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.path / 'config.json'}: damaged, or of another version of gptexp ({error})"

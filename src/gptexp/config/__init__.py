@@ -1,1 +1,1 @@
-"""What a run is: the schema of its settings, how they are composed, and the name that follows from them."""
+"""The settings of a run: their schema, how they are composed and checked, plugins, and the id of a run. No torch."""

@@ -6,7 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from gptexp.config.keys import dictionary_keys, known_fields, known_keys, schemas
+from gptexp.config.keys import dictionary_keys, group_names, known_fields, known_keys, schemas
 from gptexp.config.package_data import GROUPS, sweep_names
 from gptexp.config.renames import RENAMED
 from gptexp.errors import UserError, nearest, unknown
@@ -48,6 +48,11 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
         key = override.key_or_group
         if key in mentioned or str(override.input_line) in text:
             return UserError(f"{override.input_line}: {_reason(text, key)}")
+    if in_file := re.search(r"In '([^']+)'.*Key '[^']+' not in .*full_key: (\S+)", text, re.S):
+        file, key = in_file.groups()
+        group = file.split("/")[0]
+        is_inner = "." not in key and group in group_names()
+        return no_such_key(f"{group}.{key}" if is_inner else key, f"{file}.yaml: ")
     return UserError(_reason(text, ""))
 
 

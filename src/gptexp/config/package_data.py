@@ -1,4 +1,4 @@
-"""Where the YAML files are that come with the package, and what they are called."""
+"""The YAML files that come with the package, and the choices that they and those of plugins make."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def sweep_names() -> list[str]:
 
 
 def with_shipped_sweeps(words: list[str]) -> list[str]:
-    """`-cd sweeps` names the shipped sweeps where the current folder has none of its own."""
+    """Let `-cd sweeps` name the shipped sweeps, unless the working folder has sweeps of its own."""
     if Path("sweeps").is_dir():
         return words
     words = [
@@ -36,7 +36,7 @@ def with_shipped_sweeps(words: list[str]) -> list[str]:
 
 
 def _shipped(name: str) -> Path:
-    """Inside the package when installed from a wheel, else at the top of the checkout."""
+    """Return a folder inside of the installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     return package / name if (package / name).is_dir() else package.parents[1] / name
 

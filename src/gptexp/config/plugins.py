@@ -12,11 +12,13 @@ The conf/ folder lies inside of a package, or beside a module that is a single f
 import os
 import sys
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gptexp.config.group import GroupConfig
 from gptexp.config.signature import TARGET, split_target
 from gptexp.config.source import INSTALLED, NOT_OUTSIDE, find_module, top_folder
 from gptexp.errors import UserError
@@ -49,16 +51,20 @@ def import_plugins(names: list[str]) -> None:
         UserError: there is no such module, or it fails on import.
     """
     for name in names:
-        if name in _imported or _is_main_script(name):
-            continue
-        make_importable(name)
-        try:
-            import_module(name)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"plugin {name}: {_explain_import_error(name, error)}") from error
-        _imported.append(name)
+        if name not in _imported:
+            make_importable(name)
+            if not _is_main_script(name):  # which has registered its classes already
+                _import(name)
+            _imported.append(name)
+
+
+def _import(name: str) -> None:
+    try:
+        import_module(name)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"plugin {name}: {_explain_import_error(name, error)}") from error
 
 
 def make_importable(name: str) -> None:
@@ -96,24 +102,38 @@ def plugin_conf_folders() -> list[Path]:
 def modules_of(config: "Config") -> list[str]:
     """Return the modules of other people that a run uses: named plugins, and those of the chosen classes."""
     classes = [type(group).__module__ for group in config.groups()]
-    targets = [group.target for group in config.groups()]
-    targets += [callback[TARGET] for callback in config.callbacks.values()] + config.task.metrics
-    chosen = [*config.plugins, *classes, *(split_target(target)[0] for target in targets)]
-    modules = [_name_of_main(name) for name in dict.fromkeys(chosen)]
-    return [name for name in modules if name and name.split(".")[0] not in NOT_OUTSIDE]
+    targets = [split_target(target)[0] for target in outside_targets(config)]
+    return _outside([*config.plugins, *classes, *targets])
+
+
+def outside_targets(config: "Config") -> list[str]:
+    """Return the classes and functions of other people that a run uses, as MODULE:NAME or MODULE.NAME."""
+    targets = [group.target for group in config.groups() if group.target]
+    targets += [callback[TARGET] for callback in config.callbacks.values()]
+    targets += config.task.metrics
+    return [name for name in targets if _outside([split_target(name)[0]])]
 
 
 def plugins_of(config: "Config") -> list[str]:
     """Return the plugins that have to be imported before the config of this run can be loaded."""
-    registering = [_name_of_main(type(group).__module__) for group in config.groups()]
-    outside = [name for name in registering if name.split(".")[0] not in NOT_OUTSIDE]
-    return list(dict.fromkeys([*config.plugins, *outside]))
+    return list(dict.fromkeys([*config.plugins, *settings_modules(config.groups())]))
+
+
+def settings_modules(groups: Iterable[GroupConfig]) -> list[str]:
+    """Return the modules of other people that register these settings classes."""
+    return _outside([type(group).__module__ for group in groups])
 
 
 def folders_of(modules: list[str]) -> list[str]:
     """Return the folders in which modules were found, except those of installed packages."""
     folders = {top_folder(name) for name in modules} - INSTALLED
     return sorted(str(folder.resolve()) for folder in folders if folder)
+
+
+def _outside(modules: list[str]) -> list[str]:
+    """Return those modules that are other people's, each once."""
+    names = dict.fromkeys(_name_of_main(name) for name in modules)
+    return [name for name in names if name.split(".")[0] not in NOT_OUTSIDE]
 
 
 def _name_of_main(name: str) -> str:
@@ -129,7 +149,7 @@ def _name_of_main(name: str) -> str:
 
 
 def _is_main_script(name: str) -> bool:
-    """Return whether a module is the script that runs, and so has registered its classes already."""
+    """Return whether a module is the script that runs."""
     file, main = find_module(name), getattr(sys.modules["__main__"], "__file__", None)
     return file is not None and main is not None and file.resolve() == Path(main).resolve()
 

@@ -1,4 +1,4 @@
-"""What model.preset sets where nothing else is said.
+"""The switches that model.preset sets where they are null.
 
 Each is an architecture of transformers, so that it can be exported: modern is Qwen3, as an encoder EuroBert; gpt2 is
 GPT-2, as an encoder with decoder Pegasus.

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -21,6 +22,9 @@ def find_module(name: str) -> Path | None:
     `importlib.util.find_spec` would import the packages that the module is in.
     """
     top, *inner = name.split(".")
+    if name == "__main__":  # a script, or a session without a file
+        file = getattr(sys.modules[name], "__file__", None)
+        return Path(file) if file else None
     try:
         spec = find_spec(top)
     except (ImportError, ValueError):  # a module without a spec, such as a notebook's

@@ -10,7 +10,13 @@ from typing import Any
 from gptexp.config.base_weights import default_init
 from gptexp.config.callbacks import check_arguments
 from gptexp.config.group import GroupConfig
-from gptexp.config.plugins import folders_of, modules_of, plugins_of
+from gptexp.config.plugins import (
+    folders_of,
+    make_importable,
+    modules_of,
+    outside_targets,
+    plugins_of,
+)
 from gptexp.config.schema.data import (
     CldrConfig,
     DataConfig,
@@ -51,6 +57,7 @@ from gptexp.config.schema.tokenizer import (
 )
 from gptexp.config.schema.trainer import TrainerConfig
 from gptexp.config.setting import setting
+from gptexp.config.signature import find_definition
 from gptexp.errors import UserError
 
 __all__ = [
@@ -158,6 +165,8 @@ class Config:
             if group is self.optim:
                 self.init = default_init(self)  # depends on the model; learning rates depend on it
             group.resolve(self)
+        for target in outside_targets(self):
+            make_importable(target)
         self.plugins = plugins_of(self)
         self.plugin_folders = folders_of(modules_of(self))
 
@@ -169,6 +178,8 @@ class Config:
         """
         for group in self.groups():
             group.check(self)
+        for target in outside_targets(self):
+            find_definition(target)
         if self.init and self.resume:
             raise UserError(
                 "init= starts a new training from weights, resume= goes on with an old one: give one of them"
