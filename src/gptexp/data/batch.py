@@ -1,6 +1,9 @@
-"""What every task hands to the model.  B sequences, T tokens."""
+"""The batch that every task hands to the model.
 
-from collections.abc import Iterator
+Legend: B sequences, T tokens, F rows of features, D their size.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -9,72 +12,76 @@ from torch import Tensor
 
 from gptexp.model.loss import LossCounts
 
-IGNORE = -100  # a position without loss
-FEATURE = -1  # a position without a token: the next row of features stands there
+IGNORE = -100  # target of a position without loss
+FEATURE = -1  # token of a position where a row of features is embedded
+INPUTS = (
+    "tokens",
+    "targets",
+    "documents",
+    "prefix",
+    "lengths",
+    "labels",
+    "features",
+    "masked_rows",
+)
 
 
 @dataclass
 class Batch:
-    tokens: (
-        Tensor  # [B, T] int64, padded on the right; FEATURE where a row of features stands instead
-    )
-    targets: Tensor  # [B, T] int64, the token to be predicted at each position, or IGNORE
-    counts: LossCounts  # of the whole global batch, over all ranks: the loss is divided by them
-    documents: Tensor | None = None  # [B, T] int64, attention stays among equal numbers
-    lengths: Tensor | None = None  # [B] int64, tokens of each sequence; None: all have T
-    prefix: Tensor | None = (
-        None  # [B] int64, length of the part that is given (bidirectional under a prefix mask)
-    )
-    labels: Tensor | None = None  # [B] int64, class of each sequence
-    examples: Tensor | None = (
-        None  # [B] int64, index of each sequence in its split, to name it in a crash record
-    )
-    features: Tensor | None = (
-        None  # [B, F, size] uint8, rows that stand where tokens are negative, in their order
-    )
-    masked_rows: Tensor | None = None  # [B, F] bool, rows that the model must do without
+    """Sequences that one rank computes, and the counts of the global batch that they are a part of.
+
+    Attributes:
+        tokens: [B, T] int64, padded on the right; FEATURE where a row of features is embedded instead.
+        targets: [B, T] int64, the token to predict at each position, or IGNORE.
+        counts: of the whole global batch, over all ranks, to divide the loss by.
+        documents: [B, T] int64, document of each token; attention stays inside of a document.
+        lengths: [B] int64, tokens of each sequence; None: all have T.
+        prefix: [B] int64, length of the prompt, which a prefix mask shows to all positions.
+        labels: [B] int64, class of each sequence.
+        examples: [B] int64, index of each sequence in its split, for crash records.
+        features: [B, F, D] uint8, rows to embed at the positions of FEATURE, in their order.
+        masked_rows: [B, F] bool, rows of features whose embedding is replaced by a learned one.
+    """
+
+    tokens: Tensor
+    targets: Tensor
+    counts: LossCounts
+    documents: Tensor | None = None
+    lengths: Tensor | None = None
+    prefix: Tensor | None = None
+    labels: Tensor | None = None
+    examples: Tensor | None = None
+    features: Tensor | None = None
+    masked_rows: Tensor | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     def inputs(self) -> dict[str, Any]:
-        """What the model's loss takes."""
-        names = (
-            "tokens",
-            "targets",
-            "documents",
-            "prefix",
-            "lengths",
-            "labels",
-            "features",
-            "masked_rows",
-        )
-        return {name: getattr(self, name) for name in names}
+        """Return the arguments of Transformer.loss."""
+        return {name: getattr(self, name) for name in INPUTS}
 
     def split(self, size: int | None = None, tokens: int | None = None) -> Iterator[Self]:
-        """Micro-batches of sequences of similar length, each cut to its own longest.
+        """Yield micro-batches of sequences of similar length, each cut to its longest sequence.
 
-        At most `size` sequences and, where there is more than one, `tokens` tokens (padding included) in each.
+        Args:
+            size: largest number of sequences.
+            tokens: largest number of tokens, padding included, of a micro-batch with several sequences.
         """
-        whole = torch.full((len(self),), self.tokens.shape[1], device=self.tokens.device)
-        lengths, order = (whole if self.lengths is None else self.lengths).sort(
-            descending=True, stable=True
-        )
+        lengths = self.lengths
+        if lengths is None:
+            lengths = torch.full((len(self),), self.tokens.shape[1], device=self.tokens.device)
+        lengths, order = lengths.sort(descending=True, stable=True)
         start = 0
         while start < len(self):
             longest = int(lengths[start])
             rows = min(size or len(self), max(1, tokens // longest) if tokens else len(self))
-            chosen = order[start : start + rows]
-            yield self._map(
-                lambda x, chosen=chosen, longest=longest: (
-                    x[chosen, :longest] if x.ndim > 1 else x[chosen]
-                )
-            )
+            yield self.rows(order[start : start + rows], longest)
             start += rows
 
-    def rows(self, chosen: slice | Tensor) -> Self:
-        """Some of the sequences; the counts stay those of the whole global batch."""
-        return self._map(lambda tensor: tensor[chosen])
+    def rows(self, rows: slice | Tensor, longest: int | None = None) -> Self:
+        """Return some of the sequences, cut to `longest` positions; the counts stay those of the global batch."""
+        return self._map(lambda x: x[rows, :longest] if x.ndim > 1 else x[rows])
 
     def to(self, device: torch.device, non_blocking: bool = True) -> Self:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -82,10 +89,8 @@ class Batch:
     def pin_memory(self) -> Self:
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self, function) -> Self:  # type: ignore[no-untyped-def]
-        tensors = {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if isinstance(getattr(self, f.name), Tensor)
-        }
-        return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        changed: dict[str, Any] = {name: function(tensor) for name, tensor in tensors.items()}
+        return replace(self, **changed)

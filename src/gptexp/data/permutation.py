@@ -1,31 +1,13 @@
-"""The examples of each step, as a function of (seed, step) alone.
+"""Pseudo-random permutations that need no memory and no state.
 
-No state is kept and nothing is saved: to resume at any step, with any number of ranks or workers, costs one evaluation
-of a permutation. The permutation is a Feistel network with cycle walking (Black and Rogaway 2002, "Ciphers with
-arbitrary finite domains"), so that it needs no memory however many examples there are.
+A Feistel network with cycle walking (Black and Rogaway 2002, "Ciphers with arbitrary finite domains") permutes any
+number of examples, and computes where one of them goes without the others.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 6
-
-
-def global_batch(seed: int, step: int, batch: int, examples: int) -> NDArray[np.int64]:
-    """Return the indices [batch] of the examples of optimizer step `step` (from 0); each epoch is a new permutation.
-
-    Raises:
-        ValueError: there are no examples.
-    """
-    if examples < 1:
-        raise ValueError("there are no examples to order")
-    positions = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
-    epochs, positions_in_epoch = np.divmod(positions, examples)
-    indices = np.empty(batch, dtype=np.int64)
-    for epoch in np.unique(epochs):
-        mask = epochs == epoch
-        indices[mask] = feistel_permutation(positions_in_epoch[mask], examples, seed, int(epoch))
-    return indices
 
 
 def feistel_permutation(

@@ -19,7 +19,7 @@ from gptexp.checkpoints.fingerprint import check_fingerprint, compute_fingerprin
 from gptexp.checkpoints.load_model import add_lora, build_model, load_pretrained, load_run
 from gptexp.config.schema import Config, TrainerConfig
 from gptexp.config.targets import build_callbacks
-from gptexp.data.loader import DataModule, HeldOutDataset
+from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
 from gptexp.distributed.devices import lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched, is_under_slurm
@@ -122,13 +122,15 @@ class Run:
 
     def train(self, checkpoint: Checkpoint | None, tracker: Tracker) -> Trained:
         """Train to the last step, and count the work."""
-        module = self.build_module()
+        config, module = self.config, self.build_module()
+        data = DataModule(self.task.layout, self.store, config.trainer, config.seed)
+        held_out = data.held_out("val", held_out_batch_size(config.model.context))
         recorder = Recorder(
-            self.config, self.folder, self.checkpointer, self.fingerprint, tracker, self.held_out()
+            config, self.folder, self.checkpointer, self.fingerprint, tracker, held_out
         )
         self.restore(module, recorder, checkpoint)
-        if module.step < self.config.trainer.max_steps:
-            self.fit(module, recorder)
+        if module.step < config.trainer.max_steps:
+            self.fit(module, recorder, data)
         return Trained(module.step, module.tokens, round(module.seconds, 3))
 
     def build_module(self) -> TrainModule:
@@ -140,12 +142,6 @@ class Run:
         return TrainModule(
             model, self.config, self.process_group, self.signals, min(sizes, default=None)
         )
-
-    def held_out(self) -> HeldOutDataset | None:
-        if not self.store.has("val"):
-            return None
-        sequences = self.task.layout.dataset(self.store, "val", None)
-        return HeldOutDataset(sequences, held_out_batch_size(self.config.model.context))
 
     def restore(
         self, module: TrainModule, recorder: Recorder, checkpoint: Checkpoint | None
@@ -167,13 +163,11 @@ class Run:
                 steps = f"step {module.step} of {config.trainer.max_steps}"
                 print(f"resuming at {steps}", file=sys.stderr)
 
-    def fit(self, module: TrainModule, recorder: Recorder) -> None:
+    def fit(self, module: TrainModule, recorder: Recorder, data: DataModule) -> None:
         if self.config.trainer.compile:
             encoder = module.model.encoder
             for block in [*module.model.blocks, *(encoder.blocks if encoder else [])]:
                 block.compile()  # in place: checkpoints keep the plain names
-        sequences = self.task.layout.dataset(self.store, "train", self.config.seed)
-        data = DataModule(sequences, self.config.trainer, self.config.seed, module.step)
         try:
             with self.signals.delay_stop():
                 self.lightning_trainer(recorder).fit(module, data)

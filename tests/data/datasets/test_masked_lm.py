@@ -70,4 +70,4 @@ def test_ranks_agree_on_the_number_of_targets(masked):
         == parts[1].counts.targets
         == sum(int((p.targets != IGNORE).sum()) for p in parts)
     )
-    assert (HeldOutDataset(sequences, 4, 1, 2)[0].targets != IGNORE).any()
+    assert (HeldOutDataset(sequences, 4)[1].targets != IGNORE).any()

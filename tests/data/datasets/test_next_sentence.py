@@ -3,9 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from gptexp.data.batch import IGNORE
 from gptexp.data.datasets.next_sentence import NEXT, NOT_NEXT
-from gptexp.data.loader import HeldOutDataset
 from gptexp.tasks.prepare import prepare
 
 
@@ -55,12 +53,6 @@ def test_pairs_change_with_the_epoch_and_with_nothing_else(prepared):
     assert one.tokens.equal(again.tokens)
     assert not one.labels.equal(later.labels)
     assert one.counts.labels == 20
-
-
-def test_a_rank_without_sequences_gives_no_labels(prepared):
-    pairs = prepared.task.layout.dataset(prepared.store, "val", None)
-    last = HeldOutDataset(pairs, 1, rank=len(pairs), ranks=len(pairs) + 1)[0]
-    assert (last.labels == IGNORE).all()
 
 
 def test_what_cannot_be_cut_in_two_is_left_out(prepared):

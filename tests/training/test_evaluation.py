@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from gptexp.checkpoints.load_model import build_model
+from gptexp.data.loader import HeldOutDataset
+from gptexp.distributed.process_group import ProcessGroup
+from gptexp.tasks.prepare import prepare
+from gptexp.training.evaluation import bootstrap_intervals, compute_outputs, evaluate_loss
+
+
+class OneOfMany(ProcessGroup):
+    """A rank whose sums hold its own batches alone."""
+
+    def all_reduce(self, tensor):
+        return tensor
+
+
+@pytest.fixture
+def model_and_data(translation):
+    config = translation("data.val_fraction=0.2", "model.dropout=0.5")
+    data = prepare(config)
+    torch.manual_seed(0)
+    return build_model(config, data.store.tokenizer.vocab_size), data
+
+
+def held_out(data, batch_size=8):
+    return HeldOutDataset(data.task.layout.dataset(data.store, "val", None), batch_size)
+
+
+def test_the_loss_of_a_split_does_not_depend_on_its_batches_and_uses_no_dropout(model_and_data):
+    model, data = model_and_data
+    model.train()
+    first, counts = evaluate_loss(model, held_out(data), "32")
+    again, _ = evaluate_loss(model, held_out(data), "32")
+    other, other_counts = evaluate_loss(model, held_out(data, 3), "32")
+    assert model.training
+    assert torch.equal(first.targets, again.targets)
+    torch.testing.assert_close(first.targets, other.targets, atol=0, rtol=1e-6)
+    assert counts == other_counts
+    assert not first.targets.requires_grad
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 50])
+def test_ranks_share_the_batches_and_make_equally_many_passes(ranks, model_and_data, monkeypatch):
+    model, data = model_and_data
+    batches = held_out(data)
+    total, counts = evaluate_loss(model, batches, "32")
+    passes = []
+    loss = type(model).loss
+    monkeypatch.setattr(
+        type(model), "loss", lambda self, **inputs: (passes.append(1), loss(self, **inputs))[1]
+    )
+    parts = [evaluate_loss(model, batches, "32", OneOfMany(r, ranks)) for r in range(ranks)]
+    assert len(passes) == ranks * -(-len(batches) // ranks)
+    assert sum(part_counts.targets for _, part_counts in parts) == counts.targets
+    sums = sum(float(part.targets) for part, _ in parts)
+    assert sums == pytest.approx(float(total.targets), rel=1e-12)
+
+
+def test_outputs_come_in_the_order_of_their_inputs(model_and_data):
+    model, data = model_and_data
+    model.eval()
+    inputs = ["a stone", "the river falls over the stone", "a", "the house of light and road"] * 9
+    tokenizer = data.store.tokenizer
+    outputs = compute_outputs(model, data.task, tokenizer, inputs)
+    assert outputs[:4] == outputs[4:8]
+    assert outputs == [compute_outputs(model, data.task, tokenizer, [x])[0] for x in inputs]
+
+
+def test_an_interval_holds_the_mean_and_is_narrower_with_more_examples():
+    few, many = (bootstrap_intervals({"x": [0.0, 1.0] * n}) for n in (10, 1000))
+    assert few["low/x"] < many["low/x"] < 0.5 < many["high/x"] < few["high/x"]
