@@ -44,12 +44,12 @@ def test_documents_of_a_window_do_not_see_each_other(switches):
 @pytest.mark.parametrize("switches", MODELS)
 def test_left_padding_and_the_cache_change_nothing(switches):
     model, tokens = a_model(**switches), torch.randint(50, (1, 9))
-    whole = model(tokens)
+    expected = model(tokens)
     padded = F.pad(tokens, (3, 0), value=7)
     cache = model.new_cache(1, 12)
     layout = SequenceLayout(left_padding=torch.tensor([3]))
     parts = [model(padded[:, a:b], layout, cache=cache) for a, b in ((0, 6), (6, 7), (7, 12))]
-    torch.testing.assert_close(torch.cat(parts, dim=1)[:, 3:], whole, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.cat(parts, dim=1)[:, 3:], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_loss_sums_over_targets_and_ignores_padding():

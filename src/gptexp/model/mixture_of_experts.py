@@ -84,10 +84,14 @@ class MixtureOfExperts(nn.Module):
         return weights.flatten(0, -2), experts.flatten(0, -2)
 
 
-def collect_routings(blocks: nn.ModuleList, lengths: Tensor | None) -> list[Routing]:
-    """The routers' decisions in the last pass through `blocks`, without those beyond lengths [B]."""
-    layers = [layer for layer in blocks.modules() if isinstance(layer, MixtureOfExperts)]
-    return [layer.routing.without_padding(lengths) for layer in layers if layer.routing is not None]
+def pop_routings(blocks: nn.ModuleList, lengths: Tensor | None) -> list[Routing]:
+    """Take the routers' decisions of the last pass from `blocks`, without those beyond lengths [B]."""
+    routings = []
+    for layer in blocks.modules():
+        if isinstance(layer, MixtureOfExperts) and layer.routing is not None:
+            routings.append(layer.routing.without_padding(lengths))
+            layer.routing = None  # it holds the graph of the pass
+    return routings
 
 
 def balance_loss(routing: Routing) -> Tensor:

@@ -25,8 +25,8 @@ from gptexp.model.mixture_of_experts import (
     ExpertLinear,
     MixtureOfExperts,
     balance_loss,
-    collect_routings,
     expert_load,
+    pop_routings,
 )
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
@@ -186,9 +186,9 @@ class Transformer(nn.Module):
         valid = targets >= 0
         none = states.new_zeros((), dtype=torch.float32)
         auxiliary, statistics = none, none.new_zeros(0)
-        routings = collect_routings(self.blocks, lengths)
+        routings = pop_routings(self.blocks, lengths)
         if self.encoder is not None:
-            routings += collect_routings(self.encoder.blocks, prefix)
+            routings += pop_routings(self.encoder.blocks, prefix)
         if routings:
             statistics = torch.cat([routing.chosen.sum(dim=(0, 1)) for routing in routings])
             if self.training:

@@ -178,20 +178,14 @@ def test_a_model_of_ours_goes_out_and_comes_in_again(kind, tmp_path):
     assert all(
         torch.equal(ours.state_dict()[name], tensor) for name, tensor in again.state_dict().items()
     )
-    source, said = torch.randint(50, (2, 11)), torch.randint(50, (2, 6))
-    if ours.encoder is None:
-        expected, found = (
-            theirs(source).logits,
-            (ours.head(ours(source)), again.head(again(source))),
-        )
-    else:
-        expected = theirs(source, decoder_input_ids=said).logits
-        lengths = torch.tensor([11, 11])
-        found = [
-            model.head(model(said, memory=model.encode(source, lengths))) for model in (ours, again)
-        ]
-    for logits in found:
-        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    source, target = torch.randint(50, (2, 11)), torch.randint(50, (2, 6))
+    for model in (ours, again):
+        if model.encoder is None:
+            expected, states = theirs(source).logits, model(source)
+        else:
+            expected = theirs(source, decoder_input_ids=target).logits
+            states = model(target, memory=model.encode(source, torch.tensor([11, 11])))
+        torch.testing.assert_close(model.head(states), expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -201,25 +195,24 @@ def test_padding_means_the_same_to_encoders(tmp_path):
     theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
     source, lengths = torch.randint(1, 50, (2, 9)), torch.tensor([9, 5])
     mask = torch.arange(9)[None] < lengths[:, None]
-    said, memory = torch.full((2, 1), 7), ours.encode(source, lengths)
+    tokens, memory = torch.full((2, 1), 7), ours.encode(source, lengths)
     expected = theirs.generate(
         source, attention_mask=mask.long(), max_new_tokens=12, do_sample=False, eos_token_id=None
     )
     for _ in range(12):
-        said = torch.cat((said, ours.head(ours(said, memory=memory)[:, -1:]).argmax(dim=-1)), dim=1)
-    assert torch.equal(said, expected)
+        next_token = ours.head(ours(tokens, memory=memory)[:, -1:]).argmax(dim=-1)
+        tokens = torch.cat((tokens, next_token), dim=1)
+    assert torch.equal(tokens, expected)
     ours = a_model(**OURS["eurobert"])
     convert.save(ours, tmp_path)
     theirs = AutoModelForMaskedLM.from_pretrained(tmp_path)
-    expected, found = (
-        theirs(source, attention_mask=mask.long()).logits,
-        ours.head(ours(source, SequenceLayout(lengths=lengths))),
-    )
-    torch.testing.assert_close(found[mask], expected[mask], atol=1e-5, rtol=1e-5)
+    expected = theirs(source, attention_mask=mask.long()).logits
+    logits = ours.head(ours(source, SequenceLayout(lengths=lengths)))
+    torch.testing.assert_close(logits[mask], expected[mask], atol=1e-5, rtol=1e-5)
 
 
 def test_older_files_are_read_too(tmp_path):
-    """GPT-2's own has no prefix and holds its masks; configs of transformers 4 say rope_theta and rope_scaling."""
+    """GPT-2's own has no prefix and holds its masks; configs of transformers 4 have rope_theta and rope_scaling."""
     theirs = published("gpt2", tmp_path)
     weights = {
         name.removeprefix("transformer."): tensor
@@ -321,8 +314,8 @@ def test_sliding_windows_of_some_layers_come_in(more, windows, tmp_path):
 
 def test_pickled_and_damaged_weights_are_refused(tmp_path):
     published("gpt2", tmp_path)
-    whole = (tmp_path / "model.safetensors").read_bytes()
-    (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    data = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="damaged"):
         convert.load(tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -1,0 +1,219 @@
+"""The arithmetic of model/memory.py against measured bytes."""
+
+import gc
+from itertools import accumulate
+
+import pytest
+import torch
+from costed_models import BATCH, GPT2, GPT3, MODELS, PAIR, SHAPE, TOKENS, a_model, losses
+from torch.nn import functional as F
+
+from gptexp.config import schema
+from gptexp.model import TransformerConfig, attention
+from gptexp.model.cost import count_parameters
+from gptexp.model.memory import MUON_STACK, count_cache_bytes, estimate_memory
+from gptexp.training import muon, optimizers
+from gptexp.training.optimizers import build_optimizers
+
+each_model = pytest.mark.parametrize("switches", MODELS.values(), ids=MODELS.keys())
+in_precisions = pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
+
+
+def kept(model):
+    """Bytes of the storages that autograd keeps for the backward pass of a loss; those of the model aside."""
+    models, storages = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
+
+    def note(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = (
+            tensor  # held, so that its address stays its own
+        )
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        _, source = losses(model)
+    return sum(
+        x.untyped_storage().nbytes() for at, x in storages.items() if at not in models
+    ), source
+
+
+class FusedRMSNorm(torch.autograd.Function):
+    """It keeps what a GPU's kernel keeps; there is no backward pass here."""
+
+    @staticmethod
+    def forward(ctx, x, weight, eps):
+        scale = (x.square().mean(-1, keepdim=True) + eps).rsqrt()
+        ctx.save_for_backward(x, scale, weight)
+        return x * scale * weight
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """A CPU's operations replaced by those that keep what a GPU's keep: fused ones, and autocast's fp32 for some."""
+    fused, square = F.scaled_dot_product_attention, torch.Tensor.square
+    monkeypatch.setattr(attention, "EAGER_ATTENTION_MAX_SCORES", 0)
+    monkeypatch.setattr(
+        F, "rms_norm", lambda x, _, weight, eps: FusedRMSNorm.apply(x.float(), weight, eps)
+    )
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda q, k, v, m, _, **how: fused(q, k, v, m, 0.0, **how),
+    )
+    monkeypatch.setattr(
+        F, "dropout", lambda x, p, *_: torch.native_dropout(x, p, True)[0] if p else x
+    )
+    monkeypatch.setattr(torch.Tensor, "square", lambda x: square(x.float()))
+
+
+def assert_kept_as_planned(model, bf16, on_gpu):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        measured, source = kept(model)
+    ours = estimate_memory(
+        model.config,
+        BATCH,
+        TOKENS,
+        bf16=bf16,
+        on_gpu=on_gpu,
+        activation_checkpointing=model.activation_checkpointing,
+        **source,
+    )
+    log_softmax = ours.logits // 3
+    assert ours.activations + ours.autocast_cache + log_softmax == pytest.approx(measured, rel=0.02)
+
+
+@in_precisions
+@each_model
+def test_activations_are_those_that_autograd_keeps(switches, bf16):
+    assert_kept_as_planned(a_model(**switches), bf16, on_gpu=False)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+@in_precisions
+@each_model
+def test_activations_with_fused_operations(switches, bf16):
+    assert_kept_as_planned(a_model(**switches), bf16, on_gpu=True)
+
+
+@pytest.mark.parametrize("name", ["modern", "gpt2 dropout"])
+def test_activations_that_stay_where_blocks_are_computed_again(name):
+    model = a_model(**MODELS[name])
+    model.activation_checkpointing = True
+    assert_kept_as_planned(model, bf16=False, on_gpu=False)
+
+
+@in_precisions
+@pytest.mark.parametrize(
+    "switches", [{}, {"dropout": 0.1}, {"arch": "prefix"}], ids=["plain", "dropout", "masked"]
+)
+def test_activations_of_more_tokens_than_the_formula_takes(switches, bf16, monkeypatch):
+    for place in ("attention", "memory"):
+        monkeypatch.setattr(f"gptexp.model.{place}.EAGER_ATTENTION_MAX_SCORES", 0)
+    assert_kept_as_planned(a_model(**switches), bf16, on_gpu=False)
+
+
+def peak(make, steps):
+    """Most bytes that torch has allocated at once on the CPU in `steps` of the model that is made."""
+    gc.collect()
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        step = make()
+        for _ in range(steps):
+            step()
+    events = [
+        event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
+    return max(
+        accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    )
+
+
+STEPS = {  # of: a batch, precision, micro-batches, and what the peak is due to
+    "activations": ({}, 4, False, 1, "adamw", False),
+    "activations, accumulated": (GPT2, 4, True, 2, "muon", False),
+    "logits": ({"vocab_size": 5000}, 4, True, 1, "muon", False),
+    "a block that is computed again": ({}, 4, False, 2, "adamw", True),
+    "a shared embedding": ({"vocab_size": 20000}, 1, True, 2, "adamw", False),
+    "muon": (GPT2, 1, True, 1, "muon", False),
+    "muon in fp32": (PAIR, 1, False, 1, "muon", True),
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
+def test_the_total_is_the_measured_peak(step, monkeypatch):
+    switches, batch, bf16, micro_batches, kind, activation_checkpointing = step
+    monkeypatch.setattr(optimizers, "has_fast_bf16", lambda _: bf16)  # whatever this machine is
+    sizes = {"layers": 3, "d_model": 96, "d_ff": 256, "vocab_size": 300}
+
+    def make():
+        model = a_model(**{**SHAPE, **sizes, **switches})
+        model.activation_checkpointing = activation_checkpointing
+        settings = {
+            "adamw": schema.AdamWConfig(lr=0.001),
+            "muon": schema.MuonConfig(lr=0.02, adamw_lr=0.005),
+        }[kind]
+        built = build_optimizers(model, settings)
+
+        def train():
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                for _ in range(micro_batches):
+                    loss, _ = losses(model, batch, 64 if batch > 1 else 16, 16)
+                    loss.backward()
+                for optimizer in built:
+                    optimizer.step()
+                    optimizer.zero_grad()
+
+        return train
+
+    config = TransformerConfig(**{**SHAPE, **sizes, **switches})
+    ours = estimate_memory(
+        config,
+        batch,
+        64 if batch > 1 else 16,
+        source=16 if switches == PAIR else 0,
+        optimizer=kind,
+        bf16=bf16,
+        activation_checkpointing=activation_checkpointing,
+        on_gpu=False,
+        accumulates=micro_batches > 1,
+    )
+    assert ours.total == pytest.approx(peak(make, 2), rel=0.05)
+
+
+def test_muon_stacks_as_much_as_planned():
+    assert MUON_STACK == muon.MAX_STACKED_ELEMENTS
+
+
+def test_the_cache_holds_what_generation_allocates():
+    model = a_model(**PAIR).eval()
+    cache = model.new_cache(2, 30)
+    with torch.inference_mode():
+        memory_of_source = model.encode(torch.randint(5, (2, 9)), torch.tensor([9, 4]))
+        model(torch.randint(5, (2, 1)), cache=cache, memory=memory_of_source)
+    tensors = [cache.keys, cache.values, *(x for pair in cache.cross.values() for x in pair)]
+    assert count_cache_bytes(model.config, 2, 30, source=9) == sum(x.nbytes for x in tensors)
+
+
+@pytest.mark.parametrize(
+    ("batch", "reason"),
+    [
+        ({"tokens": 65}, "65 tokens do not fit into a context of 64"),
+        ({"source": 3}, "source=3 with arch=decoder"),
+        ({"targets": 61}, "targets=61"),
+        ({"optimizer": "sgd"}, "optimizer=sgd: not known. Allowed: muon, adamw"),
+    ],
+)
+def test_what_the_model_cannot_do_has_no_cost(batch, reason):
+    with pytest.raises(ValueError, match=reason):
+        estimate_memory(TransformerConfig(**SHAPE), **{"batch": BATCH, "tokens": TOKENS, **batch})
+
+
+def test_memory_of_experts_is_not_counted():
+    with pytest.raises(ValueError, match="experts=4: memory is counted for dense models only"):
+        estimate_memory(TransformerConfig(**SHAPE, experts=4), BATCH, TOKENS)
+
+
+def test_gpt3_is_planned_without_a_machine_that_could_hold_it():
+    config = TransformerConfig(**GPT3)
+    assert estimate_memory(config, 1, 2048, optimizer="adamw").total > 16 * count_parameters(config)
+    assert count_cache_bytes(config, 1, 2048, number=2) == 2 * 96 * 2048 * 12288 * 2
