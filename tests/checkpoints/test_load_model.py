@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import MISSING, fields
 
 import pytest
 import torch
@@ -11,8 +12,11 @@ from published import write_llama
 from gptexp import GPT, generate
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.checkpoints.load_model import load, resize_token_embeddings
+from gptexp.config import schema
+from gptexp.config.presets import PRESETS
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
+from gptexp.model import TransformerConfig
 from gptexp.run import run
 
 
@@ -108,3 +112,21 @@ def test_a_folder_of_gpt2_without_tokenizer_json_is_read(own_folder):
         tokenizer.encode("the tree") == wrapped("the tree", add_special_tokens=False)["input_ids"]
     )
     assert tokenizer.eos_token == "</s>"
+
+
+def test_the_settings_and_the_model_declare_the_same_switches():
+    """ModelConfig documents them, with null where the preset decides; TransformerConfig has the values of `modern`."""
+    declared = {item.name: item for item in fields(schema.ModelConfig)}
+    computed = {item.name: item for item in fields(TransformerConfig)}
+    of_the_task = {
+        *("num_sequence_classes", "num_token_classes"),
+        *("feature_size", "feature_bins", "predicts_features"),
+    }
+    assert set(declared) - set(computed) == {"kind", "size", "preset"}
+    assert set(computed) - set(declared) == of_the_task
+    for name, value in PRESETS["modern"].items():
+        assert computed[name].default == value, name
+    for name in set(declared) & set(computed) - set(PRESETS["modern"]):
+        default = computed[name].default
+        if default is not MISSING and name != "rope_scaling":  # {} as a tuple of pairs
+            assert declared[name].default == default, name
