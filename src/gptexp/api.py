@@ -185,7 +185,7 @@ class GPT:
             UserError: there is no such voice, or the text has characters that the model has never seen.
         """
         model = self._require_task("speak")
-        from gptexp.tasks.speech.speak import SEPARATOR
+        from gptexp.tasks.speech.layout import SEPARATOR
 
         return model(text if voice is None else f"{voice}{SEPARATOR}{text}")
 

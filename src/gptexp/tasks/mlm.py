@@ -17,8 +17,9 @@ from gptexp.model import Transformer
 from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.answerer import Answerer
 from gptexp.tasks.layout import EvalExample
-from gptexp.tasks.pretrain import TextStream, unigram_loss
+from gptexp.tasks.pretrain import TextStream
 from gptexp.tasks.task import Task
+from gptexp.tasks.unigram import unigram_loss
 
 SAMPLE_TOKENS = 48  # of a window, in a sample
 

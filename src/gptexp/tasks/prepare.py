@@ -1,4 +1,4 @@
-"""What a run needs before anything is trained: its task, and its data encoded for it."""
+"""Prepare a run before training: build its task, and encode its data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,17 @@ from gptexp.tasks.task import Task, make_task
 
 @dataclass
 class TaskData:
+    """A task and the store of its tokens."""
+
     task: Task
     store: TokenStore
 
 
-def prepare(config: Config, tokenizer: Path | None = None) -> TaskData:
-    """Read, split, tokenise and cache the data, or open what was cached.
+def prepare(config: Config, tokenizer_file: Path | None = None) -> TaskData:
+    """Read, split, tokenise and cache the data of a run, or open the cached store.
 
     Args:
-        tokenizer: file of the tokenizer that the weights we start from were trained with.
+        tokenizer_file: the tokenizer of the initial weights, where the run starts from weights.
 
     Raises:
         UserError: the data cannot be read or does not fit the task.
@@ -31,9 +33,9 @@ def prepare(config: Config, tokenizer: Path | None = None) -> TaskData:
     task = make_task(config.task, config.model)
     cache = cache_folder(config)
     corpus = open_corpus(config.data, task.layout.fields, cache, task.layout.medium)
-    given = Tokenizer.load(tokenizer) if tokenizer and config.init_digest else None
-    store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, given)
-    for split in SPLITS:  # refuses one that is too short, before anything is trained
+    tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file and config.init_digest else None
+    store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, tokenizer)
+    for split in SPLITS:  # a split that is too short is refused here, before training
         if store.has(split):
             task.layout.dataset(store, split, config.seed if split == "train" else None)
     return TaskData(task, store)

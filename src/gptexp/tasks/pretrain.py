@@ -24,6 +24,7 @@ from gptexp.sampling import Sampling
 from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.layout import EvalExample, Layout
 from gptexp.tasks.task import Task
+from gptexp.tasks.unigram import unigram_loss
 
 LEAD = re.compile(r"(?P<sentence>.{10,300}?[.!?])\s+(?P<rest>.*)", re.S)
 MIN_WORDS = 20  # behind a first sentence that is moved
@@ -135,20 +136,3 @@ class Pretrain(Task):
             "baseline/perplexity": math.exp(unigram / targets),
             "baseline/bits_per_byte": (unigram / math.log(2) + unknown_bits) / sizes["bytes"],
         }
-
-
-def unigram_loss(store: TokenStore, split: str) -> float:
-    """Return the nats that a held-out split costs under add-one smoothed token frequencies of the training split."""
-    vocab_size = store.meta["vocab_size"]
-    frequencies = _count_tokens(store, "train", vocab_size) + 1
-    counts = _count_tokens(store, split, vocab_size)
-    counts[int(store.tokens(split)[0])] -= 1  # nothing predicts the first token
-    return float(-(counts * np.log(frequencies / frequencies.sum())).sum())
-
-
-def _count_tokens(store: TokenStore, split: str, vocab_size: int) -> np.ndarray:
-    tokens = store.tokens(split)
-    counts = np.zeros(vocab_size, np.int64)
-    for start in range(0, len(tokens), 1 << 22):
-        counts += np.bincount(tokens[start : start + (1 << 22)], minlength=vocab_size)
-    return counts

@@ -134,7 +134,7 @@ def test_a_text_is_spoken_to_a_file(monkeypatch, capsys):
         model.speak("four", voice="sun")
     with pytest.raises(UserError, match="generates no text; it was trained for speak"):
         model.generate("four hundred")
-    with pytest.raises(UserError, match="was trained to speak"):
+    with pytest.raises(UserError, match="was trained for speak"):
         model.caption(np.zeros((8, 8, 3), np.uint8))
 
 

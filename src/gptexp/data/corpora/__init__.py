@@ -14,21 +14,28 @@ __all__ = ["Corpus", "Example", "open_corpus"]
 def open_corpus(
     config: schema.DataConfig, fields: tuple[str, ...], cache: Path, medium: str = ""
 ) -> Corpus:
-    """Open the corpus that the settings name, with examples that have `fields`, and an image or audio if asked for.
+    """Open the corpus that the settings name.
+
+    Args:
+        fields: text fields that each example must have.
+        medium: "image" or "audio", where examples must have that as well.
 
     Raises:
         UserError: the source is missing or unreadable, or does not have these fields.
     """
     corpus: type[Corpus] = resolve(config.target)
     if not _has_fields(corpus, fields, medium):
-        supported = ", or ".join(" with ".join(names) for names in corpus.supported_fields)
-        needed = (medium, *fields) if medium else fields
+        supported = (_describe(names, corpus.medium) for names in corpus.supported_fields)
         raise UserError(
-            f"data={config.kind} gives {supported or corpus.medium or 'texts'}; "
-            f"this task needs {' with '.join(needed)}: "
+            f"data={config.kind} gives {', or '.join(supported) or corpus.medium or 'texts'}; "
+            f"this task needs {_describe(fields, medium)}: "
             f"{' or '.join(_sources_with(fields, medium)) or 'no data source has that'}"
         )
     return build(config, fields, cache)
+
+
+def _describe(fields: tuple[str, ...], medium: str) -> str:
+    return " with ".join((medium, *fields) if medium else fields)
 
 
 def _has_fields(corpus: type[Corpus], fields: tuple[str, ...], medium: str) -> bool:

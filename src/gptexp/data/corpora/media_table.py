@@ -28,14 +28,15 @@ from gptexp.files import cached_sha256
 
 
 class MediaTable(Corpus):
-    media_field: ClassVar[str]  # the field that names a file
+    """A subclass sets `medium`, which is also the field that names a file."""
+
     groups_by_file: ClassVar[bool] = False  # True: the examples of one file stay in one split
 
     def __init__(
         self, config: schema.MediaTableConfig, fields: tuple[str, ...], cache: Path
     ) -> None:
         self.config, self.fields, self.cache = config, fields, cache
-        check_field_names(config.fields, (self.media_field, *fields, "split"))
+        check_field_names(config.fields, (self.medium, *fields, "split"))
         self.file = _find_table(Path(config.path))
 
     @abstractmethod
@@ -85,8 +86,8 @@ class MediaTable(Corpus):
 
     def _path(self, where: str, record: dict[str, Any]) -> Path:
         """Return the path of a row's file, which is relative to the table's folder, or absolute."""
-        name = select_fields(record, (self.media_field,), self.config.fields, where)
-        path = self.file.parent / name[self.media_field]
+        name = select_fields(record, (self.medium,), self.config.fields, where)
+        path = self.file.parent / name[self.medium]
         if not path.is_file():
             raise UserError(f"{where}: there is no file {path}")
         return path

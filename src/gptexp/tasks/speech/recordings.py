@@ -10,7 +10,6 @@ from gptexp.tasks.speech.audio import Audio
 
 
 class Recordings(MediaTable):
-    media_field = "audio"
     medium = "audio"
     supported_fields = (("voice", "text"),)
 

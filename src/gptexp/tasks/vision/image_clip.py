@@ -125,12 +125,12 @@ def _to_rgb(image: Any) -> Any:
     """Convert to RGB, transparent parts to white."""
     from PIL import Image
 
-    if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits: 16, or 0 to 1
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits a channel, or floats
         values = np.asarray(image, np.float64)
-        is_wide = image.mode.startswith("I;16") or values.max() > 255
-        values = values * (
-            255 if image.mode == "F" and values.max() <= 1 else 1 / 257 if is_wide else 1
-        )
+        if image.mode == "F" and values.max() <= 1:
+            values = values * 255
+        elif image.mode.startswith("I;16") or values.max() > 255:
+            values = values * (1 / 257)
         return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

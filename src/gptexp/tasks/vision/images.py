@@ -10,7 +10,6 @@ from gptexp.tasks.vision.image_clip import ImageClip
 
 
 class Images(MediaTable):
-    media_field = "image"
     medium = "image"
     supported_fields = (("caption",),)
     groups_by_file = True  # several captions of one image stay in one split
