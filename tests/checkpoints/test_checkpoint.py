@@ -111,8 +111,8 @@ DAMAGE = {
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(saved, name, damage, capsys):
     DAMAGE[damage](saved / "step-000003" / name)
     assert latest_valid(saved).name == "step-000002"
-    said = capsys.readouterr().err
-    assert "step-000003" in said
+    output = capsys.readouterr().err
+    assert "step-000003" in output
     assert (saved / "damaged-step-000003").is_dir()
     assert not Path("exploded").exists()
 
@@ -152,11 +152,11 @@ def test_another_model_is_refused_with_the_difference(saved):
 
 
 def test_shards_of_any_number_of_ranks_are_put_together(tmp_path):
-    whole = torch.arange(35.0).view(7, 5)
+    full = torch.arange(35.0).view(7, 5)
     for rank, (start, end) in enumerate([(0, 3), (3, 6), (6, 7)]):
         positions = {"w": {"shape": [7, 5], "offset": [start, 0]}}
         pieces = {
-            "w": whole[start:end].contiguous(),
+            "w": full[start:end].contiguous(),
             **({"step": torch.tensor(3.0)} if rank == 0 else {}),
         }
         save_file(
@@ -165,5 +165,5 @@ def test_shards_of_any_number_of_ranks_are_put_together(tmp_path):
             {"positions": json.dumps(positions)},
         )
     tensors = sharding.load_tensors(tmp_path, "model")
-    assert torch.equal(tensors["w"], whole)
+    assert torch.equal(tensors["w"], full)
     assert tensors["step"] == 3

@@ -37,17 +37,19 @@ class WeightAverage(L.Callback):
 
 
 def test_a_callback_resumes_with_the_run(translation):
-    whole, first, second = WeightAverage(), WeightAverage(fails_at=10), WeightAverage()
-    folder = run(translation("outputs=whole"), callbacks=[whole])
+    uninterrupted, first, second = WeightAverage(), WeightAverage(fails_at=10), WeightAverage()
+    folder = run(translation("outputs=uninterrupted"), callbacks=[uninterrupted])
     with pytest.raises(RuntimeError, match="went away"):
         run(translation(), callbacks=[first])
     assert likeness(run(translation(), callbacks=[second])) == likeness(folder)
     assert second.steps == 12
-    assert second.losses == whole.losses
+    assert second.losses == uninterrupted.losses
     assert second.losses == pytest.approx(
         [row["val/loss"] for row in folder.metrics() if "val/loss" in row]
     )
-    assert all(torch.equal(second.mean[name], whole.mean[name]) for name in whole.mean)
+    assert all(
+        torch.equal(second.mean[name], uninterrupted.mean[name]) for name in uninterrupted.mean
+    )
     assert (folder.checkpoint() / "callbacks.safetensors").is_file()
 
 
@@ -82,7 +84,7 @@ def test_an_optimizer_from_outside_resumes_with_the_run(translation, monkeypatch
     monkeypatch.setattr(
         training_module, "build_optimizers", lambda model, _: [GroupState(model.parameters())]
     )
-    whole = run(translation("outputs=whole"))
+    uninterrupted = run(translation("outputs=uninterrupted"))
     with pytest.raises(RuntimeError, match="went away"):
         run(translation(), callbacks=[WeightAverage(fails_at=10)])
-    assert likeness(run(translation())) == likeness(whole)
+    assert likeness(run(translation())) == likeness(uninterrupted)

@@ -33,10 +33,10 @@ def test_a_nan_stops_before_the_update_and_replay_shows_it(
     environment = {"PYTHONPATH": str(tmp_path / "site")}
     constant = ["optim=adamw", "schedule=constant", "schedule.warmup_steps=0"]
     process = command(*pairs_words, *constant, *more, **environment)
-    _, said = process.communicate()
-    assert process.returncode == 1, said
-    assert said.count("step 6: the loss is not finite") == 1
-    assert "Traceback" not in said
+    _, output = process.communicate()
+    assert process.returncode == 1, output
+    assert output.count("step 6: the loss is not finite") == 1
+    assert "Traceback" not in output
     folder = find_run("latest")
     crash = folder.read_record("crash")
     assert crash["step"] == 6
@@ -70,9 +70,9 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(
 
     monkeypatch.setattr(Transformer, "loss", needs_memory)
     folder = run(translation("outputs=small", "optim=adamw"))
-    said = capsys.readouterr().err
-    assert "out of memory with 8 sequences at once; now 4, the global batch stays" in said
-    assert "now 2" in said
+    output = capsys.readouterr().err
+    assert "out of memory with 8 sequences at once; now 4, the global batch stays" in output
+    assert "now 2" in output
     for a, b in zip(plain.metrics(), folder.metrics(), strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
         assert a["tokens"] == b["tokens"]
@@ -90,11 +90,11 @@ def test_a_rank_that_dies_ends_the_others_and_is_named_once(pairs_words, tmp_pat
     )
     (tmp_path / "site" / "sitecustomize.py").write_text(dies)
     process = command(*pairs_words, "trainer.devices=2", PYTHONPATH=str(tmp_path / "site"))
-    _, said = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=300)
     assert process.returncode == 1
-    assert said.count("Traceback") == 1, said
-    assert "rank 1 failed first" in said
-    assert "ZeroDivisionError" in said
+    assert output.count("Traceback") == 1, output
+    assert "rank 1 failed first" in output
+    assert "ZeroDivisionError" in output
     assert json.loads((find_run("latest").path / "result.json").read_text())["status"] in (
         "failed",
         "running",
@@ -117,9 +117,9 @@ def test_a_rank_without_memory_starts_all_again_with_less(pairs_words, tmp_path)
     ).replace('float("nan")', "1.0")
     (tmp_path / "site" / "sitecustomize.py").write_text(greedy)
     process = command(*pairs_words, "trainer.devices=2", PYTHONPATH=str(tmp_path / "site"))
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    assert "starting again from the last checkpoint with smaller micro-batches" in said
+    _, output = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "starting again from the last checkpoint with smaller micro-batches" in output
     assert find_run("latest").read_record("micro_batch") == {"micro_batch_size": 2}
 
 
@@ -147,9 +147,9 @@ def test_replay_names_each_example_whose_gradient_alone_is_not_finite(translatio
         return sums
 
     monkeypatch.setattr(Transformer, "loss", bad)
-    found = replay(folder)
-    assert found.is_reproduced
-    assert 1 < len(found.examples) < 8
+    result = replay(folder)
+    assert result.is_reproduced
+    assert 1 < len(result.examples) < 8
 
 
 def test_replay_goes_on_with_the_run_and_not_with_what_it_started_from(translation):

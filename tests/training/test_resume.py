@@ -18,10 +18,10 @@ LONGER = ["trainer.max_steps=40", "model.dropout=0.2", "trainer.checkpoint_every
 
 def the_folder(outputs: str) -> RunFolder:
     deadline = time.monotonic() + 60
-    while not (found := [path for path in Path(outputs).glob("translate-*") if path.is_dir()]):
+    while not (folders := [path for path in Path(outputs).glob("translate-*") if path.is_dir()]):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    return RunFolder(found[0])
+    return RunFolder(folders[0])
 
 
 def end_after(process, folder: RunFolder, step: int, number: int = signal.SIGKILL) -> int:
@@ -45,12 +45,12 @@ def end_after(process, folder: RunFolder, step: int, number: int = signal.SIGKIL
 )
 def test_killed_twice_it_ends_as_if_never_interrupted(more, pairs_words):
     words = [*pairs_words, *LONGER, "logger=csv", *more]
-    whole = run(compose.compose_config([*words, "outputs=whole"]))
+    uninterrupted = run(compose.compose_config([*words, "outputs=uninterrupted"]))
     for step in (6, 24):
         process = command(*words, "outputs=killed")
         assert end_after(process, the_folder("killed"), step) == -signal.SIGKILL
     resumed = run(compose.compose_config([*words, "outputs=killed"]))
-    assert likeness(resumed) == likeness(whole)
+    assert likeness(resumed) == likeness(uninterrupted)
     table = (resumed.path / "metrics.csv").read_text().splitlines()[1:]
     assert [int(line.split(",")[0]) for line in table] == [row["step"] for row in resumed.metrics()]
 
@@ -72,19 +72,21 @@ def test_a_signal_saves_the_step_and_the_same_command_goes_on(number, more, pair
     assert run(compose.compose_config(words)).result()["status"] == "finished"
     steps = [row["step"] for row in folder.metrics()]
     assert steps == sorted(set(steps))
-    assert likeness(folder) == likeness(run(compose.compose_config([*words, "outputs=whole"])))
+    assert likeness(folder) == likeness(
+        run(compose.compose_config([*words, "outputs=uninterrupted"]))
+    )
 
 
 def test_slurms_warning_puts_the_job_back_into_the_queue(pairs_words, tmp_path):
     fake = tmp_path / "bin" / "scontrol"
     fake.parent.mkdir()
-    fake.write_text('#!/bin/sh\necho "$@" > "$(dirname "$0")/said"\n')
+    fake.write_text('#!/bin/sh\necho "$@" > "$(dirname "$0")/output"\n')
     fake.chmod(0o755)
     process = command(
         *pairs_words, *LONGER, PATH=f"{fake.parent}:{os.environ['PATH']}", SLURM_JOB_ID="123"
     )
     assert end_after(process, the_folder("outputs"), 5, signal.SIGUSR1) == 75
-    assert (fake.parent / "said").read_text() == "requeue 123\n"
+    assert (fake.parent / "output").read_text() == "requeue 123\n"
 
 
 def test_the_second_ctrl_c_stops_at_once(pairs_words, tmp_path):

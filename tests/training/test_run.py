@@ -92,13 +92,13 @@ def interrupted(monkeypatch, config):
 
 
 def test_an_interrupted_run_goes_on(translation, monkeypatch):
-    whole = run(translation("outputs=whole"))
+    uninterrupted = run(translation("outputs=uninterrupted"))
     interrupted(monkeypatch, translation())
     folder = run(translation())
     assert [row["train/loss"] for row in folder.metrics()] == [
-        row["train/loss"] for row in whole.metrics()
+        row["train/loss"] for row in uninterrupted.metrics()
     ]
-    assert folder.result()["metrics"] == whole.result()["metrics"]
+    assert folder.result()["metrics"] == uninterrupted.result()["metrics"]
 
 
 def test_one_batch_can_be_learned_by_heart(tiny, pairs_file):
@@ -269,10 +269,10 @@ def test_the_commands_work_from_a_shell(pairs_file):
         len(list((pairs_file.parent / folder).glob("wandb/offline-run-*"))) == 1
         for folder in folders
     )
-    said = json.loads(
+    answer = json.loads(
         verb("generate", "latest", "a green tree", "--num-return-sequences", "2", "--json")
     )
-    assert len(said["outputs"]) == 2
+    assert len(answer["outputs"]) == 2
     metrics = json.loads(verb("evaluate", folders[0], "--json"))["metrics"]
     stored = json.loads((pairs_file.parent / folders[0] / "result.json").read_text())["metrics"]
     assert {key: stored[key] for key in metrics} == metrics

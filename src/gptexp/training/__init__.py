@@ -1,1 +1,1 @@
-"""What changes weights: the LightningModule, optimizers, checkpoints, and how processes are started."""
+"""Training a run: the LightningModule, optimizers and schedules, the recorder, held-out passes, and crash replay."""

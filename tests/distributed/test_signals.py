@@ -1,0 +1,47 @@
+import os
+import signal
+import time
+
+import pytest
+
+from gptexp.distributed.signals import StopSignals
+from gptexp.errors import Preempted
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)  # Python runs handlers between two instructions
+
+
+def test_a_signal_stops_at_once_and_handlers_come_back():
+    before = signal.getsignal(signal.SIGTERM)
+    signals = StopSignals()
+    with pytest.raises(Preempted, match="SIGTERM"), signals.handle():
+        send(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_delayed_stop_comes_after_the_block():
+    signals, steps = StopSignals(), []
+
+    def train():
+        with signals.handle(), signals.delay_stop():
+            send(signal.SIGUSR1)
+            steps.append(signals.received)
+
+    with pytest.raises(Preempted, match="SIGUSR1"):
+        train()
+    assert steps == [signal.SIGUSR1]
+
+
+def test_handlers_that_a_library_replaced_are_installed_again():
+    signals = StopSignals()
+
+    def train():
+        with signals.handle(), signals.delay_stop():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signals.install()
+            send(signal.SIGTERM)
+
+    with pytest.raises(Preempted, match="SIGTERM"):
+        train()
