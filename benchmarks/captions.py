@@ -1,4 +1,4 @@
-"""Which words of a caption are right: the share of drawings whose colour, shape, size, motion ... is said.
+"""Which words of a caption are right: the share of drawings whose colour, shape, size, motion ... is right.
 
 python benchmarks/captions.py latest          a run of task=caption on data=scenes
 python benchmarks/captions.py latest --split unseen
@@ -29,17 +29,19 @@ def main() -> None:
     )
     parser.add_argument("run")
     parser.add_argument("--split", choices=("val", "test", "unseen"), default="test")
-    asked = parser.parse_args()
-    folder = find_run(asked.run)
+    args = parser.parse_args()
+    folder = find_run(args.run)
     config = folder.config()
     prepared = prepare(config, folder.tokenizer)
     model, tokenizer = load_run(folder)
     examples = list(
-        prepared.task.layout.eval_examples(prepared.store, asked.split, config.task.test_examples)
+        prepared.task.layout.eval_examples(prepared.store, args.split, config.task.test_examples)
     )
-    said = compute_outputs(model, prepared.task, tokenizer, [example.input for example in examples])
+    outputs = compute_outputs(
+        model, prepared.task, tokenizer, [example.input for example in examples]
+    )
     print(
-        f"{'words':10} right, of {len(examples)} captions of the {asked.split} split that have such words"
+        f"{'words':10} right, of {len(examples)} captions of the {args.split} split that have such words"
     )
     for kind, words in KINDS[config.data.level].items():
         pairs = [
@@ -47,7 +49,7 @@ def main() -> None:
                 [word for word in text.split() if word in words]
                 for text in (output, example.reference)
             )
-            for output, example in zip(said, examples, strict=True)
+            for output, example in zip(outputs, examples, strict=True)
         ]
         scored = [ours == theirs for ours, theirs in pairs if theirs]
         if scored:

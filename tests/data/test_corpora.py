@@ -71,15 +71,15 @@ def test_views_of_pydocs_share_one_split_and_unseen_packages_are_a_split_of_thei
     pairs = list(Pydocs(config, PAIR, tmp_path))
     assert {pair.split for pair in pairs} >= {"train", "unseen"}
     for pair in pairs:
-        told = [
+        splits = [
             split
             for text, split in documents.items()
             if pair.fields["target"] in " ".join(text.split())
         ]
-        assert pair.split in told
+        assert pair.split in splits
 
 
-def test_cleaned_documents_are_prose_that_is_not_said_over_and_over():
+def test_cleaned_documents_are_prose_without_boilerplate():
     cleaner = Cleaner()
     licence = "Redistribution is permitted\nunder the terms of the licence."
     text = f"Say it.\n\nExamples\n--------\n\n>>> say(1)\n1\n\n```py\nsay(2)\n```\n\n.. math::\n\n{licence}\n\n"

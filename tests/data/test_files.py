@@ -93,7 +93,7 @@ BROKEN = "".join(json.dumps(row) + "\n" for row in ROWS[:16]) + "{broken\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("none.jsonl", None, "no such file"),
         ("empty.jsonl", b"", "empty"),
@@ -118,12 +118,12 @@ BROKEN = "".join(json.dumps(row) + "\n" for row in ROWS[:16]) + "{broken\n"
         ("data.txt", b"x", "jsonl, csv or parquet"),
     ],
 )
-def test_a_broken_file_is_named_with_its_line(name, content, said, tmp_path):
+def test_a_broken_file_is_named_with_its_line(name, content, message, tmp_path):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError) as error:
         read(tmp_path / name)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert name in str(error.value)
 
 

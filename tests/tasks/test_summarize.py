@@ -20,13 +20,13 @@ EXAMPLES = [EvalExample(TEXT, "Read a GZipFile with read_all.")] * 4
 
 def test_the_stronger_of_two_baselines_counts_and_names_are_looked_for(tiny):
     task = make_task(schema.SummarizeConfig(max_target_tokens=8), tiny("task=summarize").model)
-    said = task.baselines(EXAMPLES)
-    assert said["first sentence of the text"][0] == "Open a file."
+    baselines = task.baselines(EXAMPLES)
+    assert baselines["first sentence of the text"][0] == "Open a file."
     assert (
-        said["first 12 words of the text"][0]
+        baselines["first 12 words of the text"][0]
         == "Open a file. Then read_all of it with GZipFile, version 3, for"
     )
-    scores = {name: task.score(texts, EXAMPLES) for name, texts in said.items()}
+    scores = {name: task.score(texts, EXAMPLES) for name, texts in baselines.items()}
     assert (
         scores["first 12 words of the text"]["rouge1"]
         > scores["first sentence of the text"]["rouge1"]
@@ -120,7 +120,7 @@ def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_fo
         (["task=translate"], None),
     ],
 )
-def test_what_starts_from_base(words, init):
+def test_which_configs_start_from_base(words, init):
     assert compose.compose_config(words).init == init
 
 

@@ -51,14 +51,14 @@ def test_whole_words_are_hidden_together(masked):
     sequences, tokenizer = masked("task.whole_words=true")
     every = np.arange(len(sequences))
     batch = sequences.batch(every, 0, every)
-    whole = sequences.inner.batch(every, 0, every).tokens
+    unmasked = sequences.inner.batch(every, 0, every).tokens
     goes_on = np.array(
         [tokenizer.decode([token])[:1].isalnum() for token in range(tokenizer.vocab_size)]
-    )[whole]
+    )[unmasked]
     hidden = (batch.targets != IGNORE).numpy()
     assert hidden.any()
     assert (hidden[:, 1:] == hidden[:, :-1])[
-        goes_on[:, 1:] & (whole[:, :-1] != tokenizer.eos).numpy()
+        goes_on[:, 1:] & (unmasked[:, :-1] != tokenizer.eos).numpy()
     ].all()
 
 

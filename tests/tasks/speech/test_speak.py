@@ -112,13 +112,13 @@ def test_a_text_is_spoken_to_a_file(monkeypatch, capsys):
     assert Audio.read(folder.path / sample["reference"]).seconds > 0.3
     assert (folder.path / sample["spectrograms"]).is_file()
     monkeypatch.setattr(
-        "sys.argv", ["generate", str(folder.path), "four hundred", "--out", "said.flac"]
+        "sys.argv", ["generate", str(folder.path), "four hundred", "--out", "speech.flac"]
     )
     generate.main()
-    assert capsys.readouterr().out.strip().endswith("said.flac")
+    assert capsys.readouterr().out.strip().endswith("speech.flac")
     model = GPT.from_pretrained(folder.path)
     assert np.array_equal(
-        model.speak("four hundred").samples, soundfile.read("said.flac", dtype="int16")[0]
+        model.speak("four hundred").samples, soundfile.read("speech.flac", dtype="int16")[0]
     )
     assert np.array_equal(
         model.speak("four hundred", voice="en-us").samples, model.speak("four hundred").samples
@@ -151,38 +151,38 @@ def test_the_users_own_recordings(own_folder):
         )
     (own_folder / "table.csv").write_text("audio,text,voice\n" + "\n".join(rows))
     words = [word for word in SMALL if not word.startswith("data.")]
-    given = ["data=recordings", "data.path=table.csv"]
-    folder = run(compose.compose_config([*words, *given, *TRAIN]))
+    source = ["data=recordings", "data.path=table.csv"]
+    folder = run(compose.compose_config([*words, *source, *TRAIN]))
     assert folder.read_record("data")["corpus"]["voices"] == ["ann", "bob"]
     assert 0.25 < Audio.read(own_folder / "1.flac").seconds < 0.35
 
 
 @pytest.mark.parametrize(
-    ("samples", "said"),
+    ("samples", "message"),
     [
         (np.zeros(8000, np.float32), "is silent"),
         (np.zeros(0, np.float32), "is empty"),
         (None, "not audio, or damaged"),
     ],
 )
-def test_sound_that_cannot_be_learned_from(samples, said, own_folder):
+def test_sound_that_cannot_be_learned_from(samples, message, own_folder):
     if samples is None:
         (own_folder / "x.wav").write_text("no sound")
     else:
         soundfile.write(own_folder / "x.wav", samples, 16000)
     (own_folder / "table.jsonl").write_text(json.dumps({"audio": "x.wav", "text": "one"}) + "\n")
     words = [word for word in SMALL if not word.startswith("data.")]
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         prepare(compose.compose_config([*words, "data=recordings", "data.path=."]))
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["data.voices=[en-xx]"], "no voice 'en-xx'"),
         (["model.context=24"], "too long for model.context=24"),
     ],
 )
-def test_what_cannot_be_spoken(words, said):
-    with pytest.raises(UserError, match=said):
+def test_data_that_cannot_be_spoken_is_refused(words, message):
+    with pytest.raises(UserError, match=message):
         prepare(compose.compose_config([*SMALL, *words]))

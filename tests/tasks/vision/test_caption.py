@@ -46,8 +46,8 @@ def test_a_drawing_is_cut_into_patches_that_stand_before_its_caption(words, posi
     assert (batch.tokens < 0).sum(dim=1).tolist() == [positions] * 4
     assert (batch.tokens[:, :positions] < 0).all()
     assert batch.prefix.tolist() == [positions + 1] * 4
-    said = batch.targets[0][batch.targets[0] >= 0].tolist()
-    assert len(said) == int(store.index("train")["targets"][0])
+    targets = batch.targets[0][batch.targets[0] >= 0].tolist()
+    assert len(targets) == int(store.index("train")["targets"][0])
     captions = {example["caption"] for example in store.examples("test")}
     assert captions.isdisjoint(example["caption"] for example in store.examples("val"))
     picture = next(task.layout.eval_examples(store, "unseen", 1)).input
@@ -67,15 +67,15 @@ def test_a_picture_is_captioned_by_every_door(own_folder, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["generate", str(folder.path), str(kept)])
     capsys.readouterr()
     generate.main()
-    said = capsys.readouterr().out.strip()
+    caption = capsys.readouterr().out.strip()
     model = GPT.from_pretrained(folder.path)
     assert (
-        said
+        caption
         == folder.samples()[0]["output"]
         == model.caption(kept)
         == model.caption(Image.open(kept))
     )
-    assert model.generate(str(kept), max_new_tokens=24) == [said]
+    assert model.generate(str(kept), max_new_tokens=24) == [caption]
     assert model.generate(str(kept), max_new_tokens=24, num_return_sequences=2, num_beams=2)[0]
     assert model.generate(str(kept), max_new_tokens=24, mbr_samples=3)[0]
     with pytest.raises(UserError, match="none of GPT2LMHeadModel"):
@@ -96,22 +96,22 @@ def test_the_users_own_pictures(own_folder):
         rows.append({"file": f"{number}.{suffix}", "title": f"a {name} picture number {number}"})
     (own_folder / "titles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = [word for word in SMALL if not word.startswith("data.")]
-    given = ["data=images", "data.path=.", "data.fields.image=file", "data.fields.caption=title"]
+    source = ["data=images", "data.path=.", "data.fields.image=file", "data.fields.caption=title"]
     longer = [
         "trainer.max_steps=80",
         "trainer.global_batch_size=16",
         "trainer.val_every=80",
         "task.test_examples=0",
     ]
-    metrics = run(compose.compose_config([*words, *given, *TRAIN, *longer])).result()["metrics"]
+    metrics = run(compose.compose_config([*words, *source, *TRAIN, *longer])).result()["metrics"]
     assert metrics["test/word_accuracy"] > metrics["test/baseline/word_accuracy"] + 0.05
     (own_folder / "7.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     (own_folder / "titles.jsonl").write_text(json.dumps({"file": "7.jpg", "title": "x"}) + "\n")
     with pytest.raises(UserError, match=r"7\.jpg: is not an image, or damaged"):
-        run(compose.compose_config([*words, *given, *TRAIN]))
+        run(compose.compose_config([*words, *source, *TRAIN]))
     (own_folder / "titles.jsonl").write_text(json.dumps({"file": "no.png", "title": "x"}) + "\n")
     with pytest.raises(UserError, match="line 1: there is no file"):
-        run(compose.compose_config([*words, *given, *TRAIN]))
+        run(compose.compose_config([*words, *source, *TRAIN]))
 
 
 def test_a_data_set_with_a_column_of_pictures(own_folder):
@@ -124,20 +124,20 @@ def test_a_data_set_with_a_column_of_pictures(own_folder):
     features = datasets.Features({"picture": datasets.Image(), "text": datasets.Value("string")})
     datasets.Dataset.from_dict(columns, features=features).save_to_disk(own_folder / "hub")
     words = [word for word in SMALL if not word.startswith("data.")]
-    given = [
+    source = [
         "data=hub_images",
         "data.name=hub",
         "data.fields.caption=text",
         "data.test_fraction=0.2",
     ]
-    store = prepare(compose.compose_config([*words, *given, "data.fields.image=picture"])).store
+    store = prepare(compose.compose_config([*words, *source, "data.fields.image=picture"])).store
     assert next(store.examples("test"))["media"].shape == (1, 12, 9, 3)
     with pytest.raises(UserError, match="no images in field 'text'"):
-        prepare(compose.compose_config([*words, *given, "data.fields.image=text"]))
+        prepare(compose.compose_config([*words, *source, "data.fields.image=text"]))
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["task.patch_size=5"], "must be a multiple of task.patch_size"),
         (
@@ -148,18 +148,18 @@ def test_a_data_set_with_a_column_of_pictures(own_folder):
         (["data=cldr"], "needs image with caption: data=hub_images or data=images or data=scenes"),
     ],
 )
-def test_settings_that_do_not_fit_together(words, said):
+def test_settings_that_do_not_fit_together(words, message):
     kept = [word for word in SMALL if words != ["data=cldr"] or not word.startswith("data.")]
     config = compose.compose_config([*kept, *words])
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         prepare(config)
 
 
-@pytest.mark.parametrize("given", ["nothing.png", "text.txt", 3, np.zeros((4, 4), np.uint8)])
-def test_anything_but_an_image_is_refused(given, own_folder):
+@pytest.mark.parametrize("source", ["nothing.png", "text.txt", 3, np.zeros((4, 4), np.uint8)])
+def test_anything_but_an_image_is_refused(source, own_folder):
     (own_folder / "text.txt").write_text("words")
     with pytest.raises(UserError, match="image"):
-        ImageClip.read(given)
+        ImageClip.read(source)
 
 
 def test_a_clip_keeps_its_frames(own_folder):
