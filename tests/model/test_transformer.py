@@ -1,9 +1,12 @@
 import pytest
 import torch
-from models import EXPERTS, GPT2, a_model
+from models import EXPERTS, GPT2, SHAPE, a_model
 from torch.nn import functional as F
 
-from gptexp.model import SequenceLayout
+from gptexp.model import SequenceLayout, Transformer, TransformerConfig
+from gptexp.model.attention import Attention, AttentionContext
+from gptexp.model.feed_forward import FeedForward
+from gptexp.model.masks import AttentionMask
 
 MODELS = [{}, GPT2, {"feed_forward": "relu2", "tie_embeddings": False}, EXPERTS]
 
@@ -152,3 +155,29 @@ def test_labels_and_tags_have_heads_of_their_own():
         )
         expected = expected + F.cross_entropy(logits, labels[row], reduction="sum")
     torch.testing.assert_close(of_labels, expected)
+
+
+class Doubled(Attention):
+    def forward(self, x, context):
+        return 2 * super().forward(x, context)
+
+
+class NoFeedForward(FeedForward):
+    def forward(self, x):
+        return torch.zeros_like(x)
+
+
+class Variant(Transformer):
+    attention_class = Doubled
+    feed_forward_class = NoFeedForward
+
+
+def test_a_subclass_names_the_classes_of_its_parts():
+    plain, variant = a_model(), Variant(TransformerConfig(**SHAPE)).eval()
+    variant.load_state_dict(plain.state_dict())
+    x, context = torch.randn(1, 5, 32), AttentionContext(AttentionMask(is_causal=True))
+    block = plain.blocks[0]
+    expected = x + 2 * block.attention(block.attention_norm(x), context)
+    torch.testing.assert_close(variant.blocks[0](x, context), expected)
+    with pytest.raises(ValueError, match="experts do not use NoFeedForward"):
+        Variant(TransformerConfig(**SHAPE, experts=4))

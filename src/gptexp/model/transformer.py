@@ -83,6 +83,11 @@ class Transformer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
+        if config.experts and self.feed_forward_class is not FeedForward:
+            raise ValueError(
+                f"experts={config.experts}: experts do not use {self.feed_forward_class.__name__}, "
+                "the feed_forward_class of this model"
+            )
         self.config = config
         self.activation_checkpointing = False  # recompute activations in the backward pass
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
@@ -183,31 +188,29 @@ class Transformer(nn.Module):
         states = self.forward(
             tokens, layout, memory=memory, features=features, masked_rows=masked_rows
         )
-        valid = targets >= 0
-        none = states.new_zeros((), dtype=torch.float32)
-        auxiliary, statistics = none, none.new_zeros(0)
+        is_target = targets >= 0
+        zero = states.new_zeros((), dtype=torch.float32)
+        target_loss, label_loss, auxiliary, statistics = zero, zero, zero, zero.new_zeros(0)
+        if self.feature_head is not None:
+            assert features is not None
+            rows = unpad(features, (targets == CONTINUE).sum(dim=1))
+            target_loss = self.feature_head.loss(states[is_target], targets[is_target], rows)
+        else:
+            logits = self.head(states[is_target])  # [targets, V]
+            target_loss = F.cross_entropy(logits.float(), targets[is_target], reduction="sum")
+        if self.class_head is not None and labels is not None:
+            assert prefix is not None
+            assert lengths is not None
+            logits = self.classify(states, prefix, lengths)
+            label_loss = F.cross_entropy(logits.float(), labels, reduction="sum")
         routings = pop_routings(self.blocks, lengths)
         if self.encoder is not None:
             routings += pop_routings(self.encoder.blocks, prefix)
         if routings:
             statistics = torch.cat([routing.chosen.sum(dim=(0, 1)) for routing in routings])
             if self.training:
-                auxiliary = self.config.balance_loss * sum(map(balance_loss, routings), start=none)
-        if self.feature_head is not None:
-            assert features is not None
-            rows = unpad(features, (targets == CONTINUE).sum(dim=1))
-            of_targets = self.feature_head.loss(states[valid], targets[valid], rows)
-            return LossSums(of_targets, none, auxiliary, statistics)
-        logits = self.head(states[valid])  # [targets, V]
-        of_targets = F.cross_entropy(logits.float(), targets[valid], reduction="sum")
-        if self.class_head is None or labels is None:
-            return LossSums(of_targets, none, auxiliary, statistics)
-        assert prefix is not None
-        assert lengths is not None
-        of_labels = F.cross_entropy(
-            self.classify(states, prefix, lengths).float(), labels, reduction="sum"
-        )
-        return LossSums(of_targets, of_labels, auxiliary, statistics)
+                auxiliary = self.config.balance_loss * sum(map(balance_loss, routings), start=zero)
+        return LossSums(target_loss, label_loss, auxiliary, statistics)
 
     def report(self, statistics: Tensor) -> dict[str, float]:
         """Name the statistics that `loss` sums: expert_load is that of the busiest expert, 1 if all are equal."""
