@@ -68,6 +68,7 @@ def test_edited_source_is_a_new_run_and_the_earlier_one_is_named(project):
     out, errors = process.communicate()
     assert RunFolder(out.splitlines()[-1]).name != earlier.name
     assert f"resume={earlier.path}" in errors
+    assert len([path for path in (project / "cache/store").iterdir() if path.is_dir()]) == 2
 
 
 @pytest.mark.parametrize("launcher", ["parallel", "submitit"])

@@ -69,7 +69,7 @@ def config_to_continue(
     if skip_step is not None:
         config.trainer.skip_steps = [*config.trainer.skip_steps, skip_step]
     if lr_factor is not None:
-        for name in config.optim.default_rates:
+        for name in config.optim.learning_rates():
             setattr(config.optim, name, getattr(config.optim, name) * lr_factor)
     return config
 

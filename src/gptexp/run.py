@@ -99,7 +99,7 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
 
 @dataclass
 class RunSetup:
-    """What a process needs to know before it trains a run."""
+    """A run that is open: its folder, and what it starts from."""
 
     config: Config  # with `init_digest` filled in
     folder: RunFolder

@@ -65,6 +65,8 @@ def test_a_plugin_adds_choices_with_typed_settings(project):
         (["schedule=triangle", "schedule.period=often"], "could not be converted to Integer"),
         (["schedule=triangle", "schedule.perid=3"], "Did you mean 'schedule.period'"),
         (["callbacks=not"], "Did you mean 'note'"),
+        (["task.metrics=[toy_code.Not]"], "toy_code.py defines no Not. Did you mean 'Note'"),
+        (["task.metrics=[Not]"], "there is no module Not here"),
         (["callbacks.x=3"], "callbacks.x._target_=my_package.MyClass"),
         (["callbacks=note", "callbacks.note.ever=3"], "Did you mean 'every'? Allowed: file, every"),
         (["callbacks.n._target_=toy_code.Note"], "callbacks.n.file must be given"),
@@ -148,6 +150,7 @@ def test_a_file_of_a_choice_that_exists_already_is_refused(project):
 
 @pytest.mark.usefixtures("project")
 def test_a_target_is_enough_for_a_choice():
+    assert compose.compose_config(["task=translate"]).optim.learning_rates() == ["lr", "adamw_lr"]
     words = [TOY, "task=backwards", "data=more_words", "schedule=triangle", "optim=sgd"]
     config = compose.compose_config([*words, "optim.nesterov=true", "logger=file"])
     assert (config.data.count, config.data.letters, config.data.split) == (200, "xyz", "near")
@@ -194,6 +197,12 @@ def test_a_script_that_registers_a_class_can_be_loaded_by_other_processes(projec
     subprocess.run([sys.executable, "script.py"], check=True)
     config = compose.load_config(project / "config.yaml")
     assert (config.schedule.kind, config.plugins) == ("sawtooth", ["script"])
+
+
+def test_a_target_in_the_folder_of_the_command_line_is_enough(project):
+    (project / "other/schedule").mkdir(parents=True)
+    (project / "other/schedule/mine.yaml").write_text("_target_: toy_code.Triangle\n")
+    seconds_without_torch("schedule=mine", "schedule.period=3", "-cd", "other", "--cfg", "job")
 
 
 def test_pyproject_of_the_working_folder_or_above_names_plugins(project, monkeypatch):

@@ -33,9 +33,9 @@ def check_arguments(key: str, node: Any) -> dict[str, Any]:
     ]
     if missing:
         raise UserError(f"{key}.{missing[0]} must be given: {target} needs it")
-    given = [known[name] for name in node if name != TARGET]
+    arguments = [known[name] for name in node if name != TARGET]
     typed = OmegaConf.structured(
-        make_dataclass("Arguments", [(p.name, p.type, declare(p)) for p in given])
+        make_dataclass("Arguments", [(p.name, p.type, declare(p)) for p in arguments])
     )
     for name in node.keys() - {TARGET}:
         try:

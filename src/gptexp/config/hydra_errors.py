@@ -42,7 +42,11 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
         if extra := EXTRA_OF_LAUNCHER.get((group, name)):
             return UserError(f"this launcher needs its package: pip install 'gptexp[{extra}]'")
         options = re.findall(r"^\t(\S+)$", text, re.M)
-        return unknown(group, name, [name for name in options if not name.startswith("base_")])
+        if not options:
+            return UserError(
+                f"{group}={name}: there is no such choice. A plugin adds it as conf/{group}/{name}.yaml"
+            )
+        return unknown(group, name, options)
     mentioned = [*re.findall(r"full_key: (\S+)", text), *re.findall(r"'([^']*)'", text)]
     for override in parsed:
         key = override.key_or_group

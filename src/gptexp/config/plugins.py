@@ -138,20 +138,21 @@ def _outside(modules: list[str]) -> list[str]:
 
 def _name_of_main(name: str) -> str:
     """Return the name by which other processes import a module: that of its file for the script that runs."""
-    file = getattr(sys.modules["__main__"], "__file__", None)
     if name != "__main__":
         return name
+    file = find_module(name)
     if file is None:
         raise UserError(
-            "a settings class of this session cannot be found by other processes: put it into a module"
+            "other processes cannot find a class of this session: write it into a module, and name that "
+            "in plugins=[...]"
         )
-    return Path(file).stem
+    return file.stem
 
 
 def _is_main_script(name: str) -> bool:
     """Return whether a module is the script that runs."""
-    file, main = find_module(name), getattr(sys.modules["__main__"], "__file__", None)
-    return file is not None and main is not None and file.resolve() == Path(main).resolve()
+    file, main = find_module(name), find_module("__main__")
+    return file is not None and main is not None and file.resolve() == main.resolve()
 
 
 def _explain_import_error(name: str, error: Exception) -> str:
@@ -176,7 +177,7 @@ def _named_in_pyproject(folder: Path) -> list[str]:
 
 
 def _project_folders(folder: Path) -> list[Path]:
-    """Return the working folder, and that of the pyproject.toml which names plugins."""
+    """Return the working folder, and the nearest one above it that has a pyproject.toml."""
     above = [parent for parent in folder.parents if (parent / "pyproject.toml").is_file()]
     return [folder, *above[:1]]
 

@@ -57,11 +57,11 @@ def find_definition(target: str) -> tuple[str, Definition]:
     file = find_module(module) if module else None
     if file is None:
         raise UserError(f"{target}: there is no module {module or target} here")
-    found = _find(module, name, depth=0)
-    if found is None:
+    definition = _find(module, name, depth=0)
+    if definition is None:
         names = [node.name for node in _statements(_parse(file)) if isinstance(node, Definition)]
         raise UserError(f"{target}: {file} defines no {name}.{nearest(name, names)}")
-    return found
+    return definition
 
 
 def read_parameters(target: str) -> list[Parameter]:
@@ -77,7 +77,7 @@ def _parameters(module: str, node: Definition, depth: int) -> list[Parameter]:
     if not isinstance(node, ast.ClassDef):
         return _of_function(node.args, [])
     methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
-    bases = [found for base in node.bases if (found := _resolve(module, base, depth))]
+    bases = [base for name in node.bases if (base := _resolve(module, name, depth))]
     inherited = [p for base in bases for p in _parameters(*base, depth + 1)] if depth < 20 else []
     if init := methods.get("__init__"):
         return _of_function(init.args, inherited if init.args.kwarg else [], skip=1)

@@ -98,11 +98,12 @@ def _outside_fingerprint(top: str) -> str:
     waiting, seen = [top], {top}
     while waiting:
         name = waiting.pop()
-        found = [folder / f"{name}.py", *(folder / name).rglob("*.py")]
-        files |= {file for file in found if file.is_file()}
+        candidates = [folder / f"{name}.py", *(folder / name).rglob("*.py")]
+        own = {file for file in candidates if file.is_file()}
+        files |= own
         if folder in INSTALLED:  # beside it lies everything that is installed
             break
-        for imported in {name for file in found if file.is_file() for name in _imports(file)}:
+        for imported in {module for file in own for module in _imports(file)}:
             if imported not in seen and imported not in NOT_OUTSIDE:
                 seen.add(imported)
                 waiting.append(imported)

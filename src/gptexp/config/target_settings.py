@@ -11,6 +11,7 @@ from typing import Any
 from gptexp.config.group import GroupConfig
 from gptexp.config.keys import base_classes
 from gptexp.config.plugins import make_importable
+from gptexp.config.setting import setting
 from gptexp.config.signature import TARGET, declare, read_parameters
 from gptexp.errors import UserError
 
@@ -34,7 +35,7 @@ def settings_of_target(group: str, kind: str, target: str) -> type[GroupConfig]:
         _class_name(group, kind, target),
         [
             ("kind", str, field(default=kind)),
-            (TARGET, str, field(default=target)),
+            (TARGET, str, setting(target, "the class or function")),
             *((parameter.name, parameter.type, declare(parameter)) for parameter in own),
         ],
         bases=(base,),

@@ -1,6 +1,6 @@
 """Settings of the optimizers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar
 
 from omegaconf import MISSING
@@ -51,6 +51,10 @@ class OptimConfig(GroupConfig):
         for name, rate in self.default_rates.items():
             if getattr(self, name) is None:
                 setattr(self, name, getattr(earlier, name, scale * rate))
+
+    def learning_rates(self) -> list[str]:
+        """Return the names of the settings that are peak learning rates: `lr`, and those that end with `_lr`."""
+        return [item.name for item in fields(self) if f"_{item.name}".endswith("_lr")]
 
     def check(self, config: "Config") -> None:
         if not self.lora_rank:
