@@ -58,6 +58,8 @@ def test_overrides_come_first():
     config = compose_for_dataset(PAIRS, [*SMALL, *chosen, "task=translate"])
     assert (config.trainer.max_steps, config.trainer.global_batch_size) == (7, 3)
     assert (config.data.val_fraction, config.task.kind) == (0.2, "translate")
+    config = compose_for_dataset(PAIRS[:5], [*SMALL, "trainer.max_steps=7"])
+    assert (config.trainer.max_steps, config.trainer.global_batch_size) == (7, 5)
 
 
 def test_fields_of_other_names_are_named_in_overrides():
@@ -85,6 +87,7 @@ def test_data_that_fits_no_task_is_refused(data, message):
         compose_for_dataset(data, SMALL)
 
 
-def test_a_data_set_takes_the_place_of_a_data_source():
-    with pytest.raises(UserError, match="data=pydocs: the data set takes its place"):
-        compose_for_dataset(PAIRS, [*SMALL, "data=pydocs"])
+@pytest.mark.parametrize("override", ["data=pydocs", "data.path=pairs.jsonl"])
+def test_a_data_set_takes_the_place_of_a_data_source(override):
+    with pytest.raises(UserError, match=f"{override}: the data set takes its place"):
+        compose_for_dataset(PAIRS, [*SMALL, override])

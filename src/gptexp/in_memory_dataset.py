@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,31 +43,27 @@ def compose_for_dataset(
         UserError: an item of the data set does not fit the task, or a setting is wrong.
     """
     chosen = {override.partition("=")[0].lstrip("+"): override for override in overrides}
-    if "data" in chosen and chosen["data"] != "data=files":
-        raise UserError(f"{chosen['data']}: the data set takes its place; leave it out")
+    for key in ("data", "data.path"):
+        if key in chosen and chosen[key] != "data=files":
+            raise UserError(f"{chosen[key]}: the data set takes its place; leave it out")
     rows = list(_read_rows(dataset))
     defaults = ["data=files", *defaults]
     if chosen.keys().isdisjoint({"task", "experiment"}):
         defaults.append(f"task={_suitable_task(rows, task)}")
     if len(rows) < FEW_EXAMPLES:
         defaults += ["data.val_fraction=0", "data.test_fraction=0"]
-    words = [*defaults, *overrides]
-    config = compose.compose_config([*words, "data.path=unknown"])
-    path = _write_rows(rows, config)
-    words.append(f"data.path={compose.quoted(path)}")
-    config = compose.compose_config(words)
-    if chosen.keys().isdisjoint({"trainer.max_steps", "experiment"}):
-        words += _suitable_steps(config, len(rows), "trainer.global_batch_size" in chosen)
-        config = compose.compose_config(words)
+    config = compose.compose_config(["data.path=in-memory", *defaults, *overrides])
+    config = _with_rows(config, rows)
+    if "experiment" not in chosen:
+        _choose_steps(config, len(rows), chosen)
     return config
 
 
 def with_dataset(config: Config, dataset: Iterable[Any]) -> Config:
     """Return a config that trains on a data set, and is otherwise the same."""
-    data = config.data if isinstance(config.data, FilesConfig) else FilesConfig()
-    config = replace(config, data=data)
-    path = _write_rows(list(_read_rows(dataset)), config)
-    return replace(config, data=replace(data, path=str(path)))
+    if not isinstance(config.data, FilesConfig):
+        config = replace(config, data=FilesConfig())
+    return _with_rows(config, list(_read_rows(dataset)))
 
 
 def _read_rows(dataset: Iterable[Any]) -> Iterator[Row]:
@@ -117,8 +113,8 @@ def _suitable_task_of_row(row: Row) -> str:
     return "extract" if "terms" in row else "summarize"
 
 
-def _write_rows(rows: list[Row], config: Config) -> Path:
-    """Write the fields that the task reads to a file that is named by its content."""
+def _with_rows(config: Config, rows: list[Row]) -> Config:
+    """Write the fields that the task reads to a file, named by its content, and return a config that reads it."""
     assert isinstance(config.data, FilesConfig)
     layout, names = make_task(config.task, config.model).layout, config.data.fields
     records = []
@@ -135,25 +131,27 @@ def _write_rows(rows: list[Row], config: Config) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf8")
-    return path
+    return replace(config, data=replace(config.data, path=str(path)))
 
 
-def _suitable_steps(config: Config, examples: int, keeps_batch: bool) -> list[str]:
-    """Choose the number of steps by the number of sequences, and batches no larger than the data; report both."""
-    settings = config.trainer
-    sequences = _count_sequences(config)
-    world = settings.devices * settings.nodes
-    batch = settings.global_batch_size
-    if not keeps_batch:
-        batch = max(world, min(batch, sequences) // world * world)
-    steps = math.ceil(PASSES * sequences / batch)
-    steps = min(max(steps, MIN_STEPS), settings.max_steps)
-    overrides = [f"trainer.max_steps={steps}", f"trainer.global_batch_size={batch}"]
-    print(
-        f"{examples:,} examples make {sequences:,} training sequences: {' '.join(overrides)}",
-        file=sys.stderr,
-    )
-    return overrides
+def _choose_steps(config: Config, examples: int, chosen: Collection[str]) -> None:
+    """Choose the steps by the number of sequences, and a batch no larger than the data, unless the user has chosen.
+
+    Report the choice.
+    """
+    trainer, sequences, report = config.trainer, _count_sequences(config), []
+    if "trainer.global_batch_size" not in chosen:
+        world = trainer.devices * trainer.nodes
+        batch = min(trainer.global_batch_size, sequences) // world * world
+        trainer.global_batch_size = max(world, batch)
+        report.append(f"trainer.global_batch_size={trainer.global_batch_size}")
+    if "trainer.max_steps" not in chosen:
+        steps = math.ceil(PASSES * sequences / trainer.global_batch_size)
+        trainer.max_steps = min(max(steps, MIN_STEPS), trainer.max_steps)
+        report.append(f"trainer.max_steps={trainer.max_steps}")
+    if report:
+        text = f"{examples:,} examples make {sequences:,} training sequences: {' '.join(report)}"
+        print(text, file=sys.stderr)
 
 
 def _count_sequences(config: Config) -> int:
