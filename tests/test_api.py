@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from published import write_llama
@@ -124,6 +125,31 @@ def test_a_config_is_checked_before_it_is_used(changes, message):
 def test_a_single_override_is_no_list():
     with pytest.raises(UserError, match=r"train\(\['model=nano'\]\)"):
         train("model=nano")
+
+
+class CountSteps(L.Callback):
+    def __init__(self, every=1):
+        self.every, self.count = every, 0
+
+    def on_train_batch_end(self, trainer, module, *_):
+        self.count += module.step % self.every == 0
+
+
+def test_callbacks_see_training_and_are_part_of_the_run():
+    command = [*FAST, "init=scratch", "task.max_target_tokens=8"]
+    callback = CountSteps(every=2)
+    run = train(command, dataset=PAIRS, callbacks=[callback])
+    assert callback.count == 2
+    again = CountSteps(every=2)
+    assert train(command, dataset=PAIRS, callbacks=[again]).path == run.path
+    assert again.count == 0  # the run is finished
+    others = [
+        train(command, dataset=PAIRS, callbacks=callbacks).path
+        for callbacks in ([], [CountSteps(every=1)])
+    ]
+    assert len({run.path, *others}) == 3
+    with pytest.raises(UserError, match=r"devices=2 starts processes.*callbacks.NAME"):
+        train([*command, "trainer.devices=2"], dataset=PAIRS, callbacks=[callback])
 
 
 def test_plugins_are_named_in_the_call(own_folder, monkeypatch):

@@ -17,7 +17,9 @@ from gptexp.checkpoints.find_weights import find_weights
 from gptexp.checkpoints.load_model import as_overrides, load_task_config
 from gptexp.checkpoints.load_model import load as load_weights
 from gptexp.config import compose
+from gptexp.config.callbacks import digest_objects
 from gptexp.config.hydra_errors import explain_hydra_error
+from gptexp.config.plugins import import_plugins
 from gptexp.config.schema import Config
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import pick_device
@@ -33,6 +35,8 @@ from gptexp.tasks.task import Task, make_task
 from gptexp.training.evaluation import compute_outputs
 
 if TYPE_CHECKING:
+    from lightning import Callback
+
     from gptexp.tasks.speech.audio import Audio
 
 MAX_NEW_TOKENS = 64  # by default, after a prompt of token numbers
@@ -43,6 +47,7 @@ def train(
     overrides: Sequence[str] | Config = (),
     *,
     dataset: Iterable[Any] | None = None,
+    callbacks: Sequence["Callback"] = (),
     plugins: Sequence[str] = (),
 ) -> RunFolder:
     """Train a model: what `python -m gptexp.run` does, so that the same call continues a run that was interrupted.
@@ -54,6 +59,8 @@ def train(
             `compose_config` or from the `config()` of a run, with whatever you have changed in it.
         dataset: texts, (source, target) pairs or dicts of fields, in a list, a torch Dataset or a `datasets` object,
             instead of data=...: see `GPT.train_on_dataset`. Only overrides, no Config, get steps that suit its size.
+        callbacks: Lightning callbacks, in one process. Their code and their attributes are part of the run's id, so
+            that a run with other callbacks is another run.
         plugins: names of modules that register settings classes.
 
     Raises:
@@ -62,8 +69,7 @@ def train(
     if isinstance(overrides, str):
         raise UserError(f"{overrides}: give a list of overrides, train([{overrides!r}])")
     if isinstance(overrides, Config):
-        config = _checked_copy(overrides)
-        config.plugins += [name for name in plugins if name not in config.plugins]
+        config = _checked_copy(overrides, plugins)
         if dataset is not None:
             config = with_dataset(config, dataset)
     else:
@@ -72,7 +78,9 @@ def train(
             config = compose.compose_config([*defaults, *overrides])
         else:
             config = compose_for_dataset(dataset, overrides, defaults)
-    return _run(config)
+    if callbacks:
+        config.callbacks_digest = digest_objects(callbacks)
+    return _run(config, callbacks)
 
 
 def load(name: str | Path | RunFolder) -> "GPT":
@@ -278,18 +286,21 @@ class GPT:
         )
 
 
-def _checked_copy(config: Config) -> Config:
+def _checked_copy(config: Config, plugins: Sequence[str]) -> Config:
     try:
         copy = cast(Config, OmegaConf.to_object(OmegaConf.structured(config)))
     except OmegaConfBaseException as error:
         raise explain_hydra_error(error, []) from error
+    import_plugins(list(plugins))
+    copy.plugins += [name for name in plugins if name not in copy.plugins]
+    copy.find_plugins()
     compose.check_config(copy)
     return copy
 
 
-def _run(config: Config) -> RunFolder:
+def _run(config: Config, callbacks: Sequence["Callback"] = ()) -> RunFolder:
     try:
-        return RunFolder(run(config).path.resolve())
+        return RunFolder(run(config, callbacks=callbacks).path.resolve())
     except Preempted as stopped:
         if str(stopped) != "SIGINT":
             raise

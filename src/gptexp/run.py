@@ -61,9 +61,14 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         callbacks: Lightning callbacks, beside those of the config.
 
     Raises:
-        UserError: the data, the initial weights and the settings do not fit together.
+        UserError: the data, the initial weights, the callbacks and the settings do not fit together.
         RunError: the run failed; the message says why. Preempted: a signal stopped it, after it saved a checkpoint.
     """
+    if callbacks and config.trainer.devices > 1 and not is_launched():
+        raise UserError(
+            f"trainer.devices={config.trainer.devices} starts processes, which callback objects cannot reach: "
+            f"name the callbacks in the config (callbacks.NAME._target_=...), or start with torchrun"
+        )
     with ExitStack() as stack:
         if is_launched():  # by torchrun or SLURM: rank zero opens the run for all processes
             from gptexp.distributed.devices import pick_device

@@ -1,6 +1,10 @@
-"""Check the callbacks of a config against the parameters of their classes."""
+"""Callbacks: check those of a config against the parameters of their classes, and hash objects for the run's id."""
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import make_dataclass
+from types import CodeType
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -8,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gptexp.config.plugins import make_importable
 from gptexp.config.signature import REQUIRED, TARGET, declare, read_parameters
+from gptexp.config.source import outside_fingerprint
 from gptexp.errors import UserError, nearest
 
 
@@ -43,3 +48,40 @@ def check_arguments(key: str, node: Any) -> dict[str, Any]:
         except OmegaConfBaseException as error:
             raise UserError(f"{key}.{name}={node[name]}: {str(error).splitlines()[0]}") from error
     return {TARGET: target, **typed}
+
+
+def digest_objects(callbacks: Sequence[object]) -> str:
+    """Return a hash of callback objects: their attributes, and their classes with all code of these."""
+    parts = []
+    for callback in callbacks:
+        classes = type(callback).__mro__
+        code = [_describe_class(cls) for cls in classes if cls.__module__ == "__main__"]
+        outside = outside_fingerprint(cls.__module__ for cls in classes)
+        parts.append([str(type(callback)), code, outside, _describe(vars(callback))])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _describe_class(cls: type) -> dict[str, Any]:
+    """Describe a class of a script or a notebook, whose other lines do not count."""
+    members = vars(cls).items()
+    return {
+        name: _describe(value)
+        for name, value in members
+        if not name.startswith("__") or hasattr(value, "__code__")
+    }
+
+
+def _describe(value: Any) -> Any:
+    """Return a description of a value as JSON, the same in every process."""
+    if isinstance(value, dict):
+        return {str(key): _describe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_describe(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    if isinstance(value, str | bytes | int | float | complex | None):
+        return repr(value)
+    if isinstance(value, CodeType):
+        return [value.co_code.hex(), value.co_names, _describe(value.co_consts)]
+    function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+    return _describe(getattr(function, "__code__", type(value).__qualname__))

@@ -53,11 +53,6 @@ def start(
         )
     if config.trainer.devices == 1 or is_launched():
         fit(folder, config, data, callbacks)
-    elif callbacks:
-        raise UserError(
-            f"trainer.devices={config.trainer.devices} starts processes, which callback objects cannot reach: "
-            f"name the callbacks in the config (callbacks.NAME._target_=...), or start with torchrun"
-        )
     else:
         launcher.launch(folder.path, config.trainer.devices)
 

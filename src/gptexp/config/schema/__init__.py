@@ -138,6 +138,9 @@ class Config:
     callbacks: dict[str, Any] = setting(
         {}, "Lightning callbacks: NAME: {_target_: my_package.MyCallback, argument: value}"
     )
+    callbacks_digest: str | None = setting(
+        None, "filled in: hash of the callback objects that gptexp.train takes"
+    )
     plugins: list[str] = setting(
         [], "modules to import, which register settings classes of their own", affects_result=False
     )
@@ -167,6 +170,10 @@ class Config:
             group.resolve(self)
         for target in outside_targets(self):
             make_importable(target)
+        self.find_plugins()
+
+    def find_plugins(self) -> None:
+        """Fill in the plugins of the groups, and where they are."""
         self.plugins = plugins_of(self)
         self.plugin_folders = folders_of(modules_of(self))
 
