@@ -1,7 +1,9 @@
-"""Which words of a caption are right: the share of drawings whose colour, shape, size, motion ... is right.
+"""Measure the accuracy of captions by kind of word: colour, shape, size, position, motion.
 
-python benchmarks/captions.py latest          a run of task=caption on data=scenes
-python benchmarks/captions.py latest --split unseen
+    python benchmarks/captions.py latest          a run of task=caption on data=scenes
+    python benchmarks/captions.py latest --split unseen
+
+experiment=video, seed 1: motion 1.0, colour 1.0, size 0.99, shape 0.88 (docs/recipes.md).
 """
 
 import argparse
@@ -13,7 +15,7 @@ from gptexp.tasks.vision.scenes import COLOURS, MOTIONS, NUMBERS, RELATIONS, SHA
 from gptexp.training.evaluation import compute_outputs
 
 THINGS = {"colour": COLOURS, "shape": [*SHAPES, *(f"{shape}s" for shape in SHAPES)], "size": SIZES}
-# The same words say where something is, where it stands beside another, and where it moves.
+# These words name positions, relations and directions of motion alike.
 PLACES = ["left", "right", "top", "bottom", "middle"]
 KINDS = {
     "one": THINGS | {"place": PLACES},
@@ -41,7 +43,7 @@ def main() -> None:
         model, prepared.task, tokenizer, [example.input for example in examples]
     )
     print(
-        f"{'words':10} right, of {len(examples)} captions of the {args.split} split that have such words"
+        f"{'words':10} accuracy (captions with such words, of {len(examples)} of the {args.split} split)"
     )
     for kind, words in KINDS[config.data.level].items():
         pairs = [
@@ -51,9 +53,9 @@ def main() -> None:
             )
             for output, example in zip(outputs, examples, strict=True)
         ]
-        scored = [ours == theirs for ours, theirs in pairs if theirs]
-        if scored:
-            print(f"{kind:10} {sum(scored) / len(scored):.3f}  ({len(scored)})")
+        correct = [predicted == expected for predicted, expected in pairs if expected]
+        if correct:
+            print(f"{kind:10} {sum(correct) / len(correct):.3f}  ({len(correct)})")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ inputs = tokenizer({text}, return_tensors="pt")
 
 ## Limits
 - It reads at most {context} tokens, and it was trained for the task `{kind}` only.
-- It repeats the errors and the bias of its training data: check its output.
+- It reproduces the errors and the bias of its training data: check its output.
 {left_out}"""
 TRAINING = """\
 ## Training
@@ -38,12 +38,12 @@ Task `{kind}`, from {start}: {steps:,} steps, {tokens:,} tokens, seed {seed}. Da
 
 {sources}
 
-| step | loss | validation loss |
+| step | training loss | validation loss |
 |---|---|---|
 {curve}
 
 ## Results
-On held-out data, beside the naive baseline:
+Metrics on held-out data, beside those of the strongest naive baseline:
 
 ```
 {metrics}
@@ -85,7 +85,7 @@ def format_model_card(
     Args:
         source: a run folder, or a folder of pretrained weights.
         auto_class: the class of transformers that loads the model.
-        size: parameters, layers, width and vocabulary in words.
+        size: number of parameters, layers, width and vocabulary, as a phrase.
         left_out: the part of the model that was not exported, and why.
     """
     text = '"The sea"'
