@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 import gptexp
+from gptexp.config import run_id
 
 PACKAGE = Path(gptexp.__file__).parent
 MAY_IMPORT = {
     "model": {"model"},
     "config": {"config"},
-    "data": {"data", "config", "model"},  # the counts of a loss
+    "data": {"data", "config"},
     "generation": {"generation", "model"},
     "tasks": {"tasks", "data", "model", "generation", "config"},
     "distributed": {"distributed", "config"},
@@ -20,23 +21,33 @@ MAY_IMPORT = {
 }
 
 
-def rooms_imported(file: Path) -> set[str]:
+GROUND_FLOOR = {file.stem for file in PACKAGE.glob("*.py")}
+COMPUTES_NOTHING = {"errors", "extras", "files", "machine", "network"}
+
+
+def modules_imported(file: Path) -> set[str]:
+    """The rooms and the modules of the ground floor that a file imports."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    rooms = {name.split(".")[1] for name in names if name.startswith("gptexp.")}
-    return rooms - {
-        file.stem for file in PACKAGE.glob("*.py")
-    }  # errors, files and network lie on the ground floor
+    return {name.split(".")[1] for name in names if name.startswith("gptexp.")}
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_point_one_way(room):
     for file in (PACKAGE / room).rglob("*.py"):
-        assert rooms_imported(file) <= MAY_IMPORT[room], file
+        assert modules_imported(file) - GROUND_FLOOR <= MAY_IMPORT[room], file
+
+
+def test_the_id_of_a_run_covers_every_module_that_computes():
+    rooms = [room for room in run_id.COMPUTING if (PACKAGE / room).is_dir()]
+    files = [file for room in rooms for file in (PACKAGE / room).rglob("*.py")]
+    imported = set.union(*map(modules_imported, files)) & GROUND_FLOOR
+    assert {f"{name}.py" for name in imported - COMPUTES_NOTHING} <= set(run_id.COMPUTING)
+    assert set(MAY_IMPORT) - {"config", "runs"} <= set(rooms)
 
 
 def test_the_model_can_be_used_without_lightning_and_hydra():

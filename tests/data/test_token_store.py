@@ -11,7 +11,7 @@ import torch
 
 from gptexp.config import compose
 from gptexp.errors import UserError
-from gptexp.model.loss import LossCounts, LossSums
+from gptexp.loss import LossCounts, LossSums
 from gptexp.tasks.prepare import prepare
 
 

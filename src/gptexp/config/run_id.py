@@ -8,7 +8,17 @@ from gptexp.config.plugins import modules_of
 from gptexp.config.schema import Config
 from gptexp.config.source import outside_fingerprint, source_fingerprint
 
-COMPUTING = ("checkpoints", "data", "distributed", "generation", "model", "tasks", "training")
+COMPUTING = (
+    "checkpoints",
+    "data",
+    "distributed",
+    "generation",
+    "model",
+    "tasks",
+    "training",
+    "loss.py",
+    "sampling.py",
+)
 
 
 def run_id(config: Config) -> str:

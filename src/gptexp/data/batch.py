@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from gptexp.model.loss import LossCounts
+from gptexp.loss import LossCounts
 
 IGNORE = -100  # target of a position without loss
 FEATURE = -1  # token of a position where a row of features is embedded

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from gptexp.loss import LossSums
 from gptexp.model.attention import Attention, AttentionContext, EncoderMemory, KVCache
 from gptexp.model.config import TransformerConfig
 from gptexp.model.features import CONTINUE, FeatureEmbedding, FeatureHead, unpad
 from gptexp.model.feed_forward import FeedForward
-from gptexp.model.loss import LossSums
 from gptexp.model.masks import SequenceLayout, layer_masks
 from gptexp.model.mixture_of_experts import (
     ExpertLinear,

@@ -6,7 +6,7 @@ from gptexp.config import schema
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.datasets.masked_lm import MaskedLMDataset
 from gptexp.data.token_store import TokenStore
-from gptexp.model.loss import LossCounts, LossSums
+from gptexp.loss import LossCounts, LossSums
 from gptexp.tasks.nsp import Nsp, SentencePair
 
 

@@ -13,8 +13,8 @@ from gptexp.data.datasets.masked_lm import MaskedLMDataset
 from gptexp.data.datasets.windows import TokenWindows
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import MASK, Tokenizer
+from gptexp.loss import LossCounts, LossSums
 from gptexp.model import Transformer
-from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.answerer import Answerer
 from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.pretrain import TextStream

@@ -19,7 +19,7 @@ from gptexp.data.datasets.windows import TokenWindows
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.generation.prompt import Prompt
-from gptexp.model.loss import LossCounts, LossSums
+from gptexp.loss import LossCounts, LossSums
 from gptexp.sampling import Sampling
 from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.layout import EvalExample, Layout

@@ -7,7 +7,7 @@ from gptexp.config import schema
 from gptexp.config.targets import build, resolve
 from gptexp.data.token_store import TokenStore
 from gptexp.errors import UserError
-from gptexp.model.loss import LossCounts, LossSums
+from gptexp.loss import LossCounts, LossSums
 from gptexp.tasks.answerer import Answerer
 from gptexp.tasks.layout import EvalExample, Layout
 from gptexp.tasks.metrics import Metric

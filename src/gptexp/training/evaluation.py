@@ -17,8 +17,8 @@ from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import autocast
 from gptexp.distributed.process_group import ProcessGroup
+from gptexp.loss import LossCounts, LossSums
 from gptexp.model import Transformer
-from gptexp.model.loss import LossCounts, LossSums
 from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.task import Task, means
 

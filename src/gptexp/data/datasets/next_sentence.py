@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gptexp.data.batch import IGNORE, Batch
 from gptexp.data.datasets.dataset import ExampleDataset
 from gptexp.data.token_store import TokenStore
-from gptexp.model.loss import LossCounts
+from gptexp.loss import LossCounts
 
 NEXT, NOT_NEXT = 1, 0
 NEIGHBOURS = 16  # candidates for a replacement, by length of B, on either side

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gptexp.data.batch import FEATURE, IGNORE, Batch
 from gptexp.data.datasets.dataset import ExampleDataset
 from gptexp.data.token_store import TokenStore
-from gptexp.model.loss import LossCounts
+from gptexp.loss import LossCounts
 
 
 class FeatureDataset(ExampleDataset):

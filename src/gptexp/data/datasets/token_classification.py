@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from gptexp.data.batch import IGNORE, Batch
 from gptexp.data.datasets.dataset import ExampleDataset
-from gptexp.model.loss import LossCounts
+from gptexp.loss import LossCounts
 
 
 class TokenClassificationDataset(ExampleDataset):

@@ -9,7 +9,7 @@ from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.permutation import splitmix64
 from gptexp.data.token_store import TokenStore
 from gptexp.errors import UserError
-from gptexp.model.loss import LossCounts
+from gptexp.loss import LossCounts
 
 
 class TokenWindows(SequenceDataset):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from gptexp.data.batch import IGNORE, Batch
 from gptexp.data.datasets.prompt_completion import FeatureDataset
 from gptexp.data.token_store import TokenStore
-from gptexp.model.loss import LossCounts
+from gptexp.loss import LossCounts
 
 CONTINUE, STOP = 0, 1  # targets: another frame follows, or the audio ends
 MAX_MASKED_FRACTION = 0.6  # of the rows of a sequence

@@ -1,6 +1,6 @@
 import torch
 
-from gptexp.model.loss import LossCounts, LossSums
+from gptexp.loss import LossCounts, LossSums
 
 
 def test_each_kind_of_loss_is_divided_by_its_own_count():
