@@ -33,7 +33,7 @@ class TransformerConfig:
     experts: int = 0  # feed-forward layers among which a router chooses; 0: one for every token
     experts_per_token: int = 2  # experts that read a token
     shared_experts: int = 0  # experts that read every token
-    balance_loss: float = 0.001  # weight of the loss that evens the load of the experts
+    balance_loss: float = 0.01  # weight of the loss that evens the load of the experts
     window: int | None = None  # keys that a query sees in sliding-window layers, itself included
     window_pattern: str = "S"  # repeated over the layers: S slides, L sees the whole sequence
     initialisation: str = "zero"  # gpt2 | zero

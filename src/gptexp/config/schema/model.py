@@ -77,7 +77,7 @@ class ModelConfig(GroupConfig):
     experts_per_token: int = setting(2, "experts that read a token", minimum=2)
     shared_experts: int = setting(0, "experts that read every token", minimum=0)
     balance_loss: float = setting(
-        0.001, "weight of the loss that evens the load of the experts (DeepSeek-V3)", minimum=0
+        0.01, "weight of the loss that evens the load of the experts (DeepSeek-V3)", minimum=0
     )
     window: int | None = setting(
         None,
