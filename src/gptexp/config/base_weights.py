@@ -5,6 +5,7 @@ A run must not be tested on texts that base was trained on: with data=pydocs, th
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,8 +72,9 @@ def starts_from_base(config: "Config") -> bool:
     if config.model.kind != "transformer":
         return False
     shape = json.loads((FOLDER / "config.json").read_text("utf8"))["gptexp_model"]
+    names_only = {"kind", "size", "preset", "arch"}
     return all(
-        getattr(config.model, name) == value
-        for name, value in shape.items()
-        if name not in FREE | {"arch"}
+        getattr(config.model, setting.name) == shape.get(setting.name, setting.default)
+        for setting in fields(config.model)
+        if setting.name not in FREE | names_only
     )
