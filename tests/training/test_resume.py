@@ -113,7 +113,7 @@ def test_a_checkpoint_of_other_data_is_refused_unless_accepted(translation, pair
     other.write_text(pairs_file.read_text().replace("stone", "pebble"))
     changed = [*words, f"data.path={other}", f"resume={first.path}"]
     with pytest.raises(
-        UserError, match=r"another data: \w+ there, \w+ here\. allow_mismatch=\[data\] goes on"
+        UserError, match=r"another data: \w+ there, \w+ here\. allow_mismatch=\[data\] continues"
     ):
         run(translation(*changed))
     more = [*changed, "allow_mismatch=[data]", "trainer.max_steps=8"]

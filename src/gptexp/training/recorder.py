@@ -41,6 +41,7 @@ class Recorder(L.Callback):
         self.checkpointer, self.fingerprint = checkpointer, fingerprint
         self.held_out = held_out
         self.checkpoint: Checkpoint | None = None  # that the run continues from
+        self.optimizers: OptimizerState  # from on_fit_start on
         self.best_val_loss: float | None = None
         self.saved_step: int | None = None
         self.last_row: dict[str, Any] = {}  # of metrics.jsonl
