@@ -43,10 +43,10 @@ def test_imports_point_one_way(room):
 
 
 def test_the_id_of_a_run_covers_every_module_that_computes():
-    rooms = [room for room in run_id.COMPUTING if (PACKAGE / room).is_dir()]
+    rooms = [room for room in run_id.RESULT_SOURCES if (PACKAGE / room).is_dir()]
     files = [file for room in rooms for file in (PACKAGE / room).rglob("*.py")]
     imported = set.union(*map(modules_imported, files)) & GROUND_FLOOR
-    assert {f"{name}.py" for name in imported - COMPUTES_NOTHING} <= set(run_id.COMPUTING)
+    assert {f"{name}.py" for name in imported - COMPUTES_NOTHING} <= set(run_id.RESULT_SOURCES)
     assert set(MAY_IMPORT) - {"config", "runs"} <= set(rooms)
 
 

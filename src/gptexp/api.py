@@ -50,15 +50,16 @@ def train(
     callbacks: Sequence["Callback"] = (),
     plugins: Sequence[str] = (),
 ) -> RunFolder:
-    """Train a model: what `python -m gptexp.run` does, so that the same call continues a run that was interrupted.
+    """Train a model as `python -m gptexp.run` does, and return the run's folder.
 
-    A finished run is not trained again; its folder is returned.
+    The same call continues a run that was interrupted. A finished run is not trained again.
 
     Args:
         overrides: settings as on the command line, `["task=translate", "model=nano"]`; or a Config, from
             `compose_config` or from the `config()` of a run, with whatever you have changed in it.
         dataset: texts, (source, target) pairs or dicts of fields, in a list, a torch Dataset or a `datasets` object,
-            instead of data=...: see `GPT.train_on_dataset`. Only overrides, no Config, get steps that suit its size.
+            instead of data=...: see `GPT.train_on_dataset`. With overrides, the number of steps follows from its size;
+            a Config keeps its own.
         callbacks: Lightning callbacks, in one process. Their code and their attributes are part of the run's id, so
             that a run with other callbacks is another run.
         plugins: names of modules that register settings classes.
@@ -135,11 +136,11 @@ class GPT:
         Raises:
             UserError: an item or a setting is wrong. RunError: training failed.
         """
-        free = {"context"}  # that of published models is very long
+        free = {"context"}  # published models have a very long one
         if self.model.config.position == "learned":
             free = set()
         defaults = [
-            "model=small",  # every setting of it that matters follows
+            "model=small",  # the overrides below replace all of its settings
             f"model.size={compose.quoted(self.size)}",
             *as_overrides(self.model.config, free, self.tokenizer.vocab_size),
             f"init={compose.quoted(self.source)}",
@@ -153,8 +154,8 @@ class GPT:
     def __call__(self, input: Any) -> Any:
         """Answer an input, or each input of a list, as the task does.
 
-        An input is a text, or what the task takes besides: an image (a file, an image of Pillow's, an array), a text
-        for another voice ("VOICE|TEXT"). A model that continues texts returns the text and its continuation.
+        An input is a text, or whatever else the task takes: an image (a file, a Pillow image, an array), a text with
+        the name of a voice ("VOICE|TEXT"). A model that continues texts returns the text and its continuation.
 
         Raises:
             UserError: the task cannot answer the input.
@@ -183,7 +184,7 @@ class GPT:
         return self._require_task("extract")(text)
 
     def caption(self, image: Any) -> str:
-        """Describe an image or a clip: a file, an image of Pillow's, or uint8 [H, W, 3] or [F, H, W, 3]."""
+        """Describe an image or a clip: a file, a Pillow image, or an array of uint8, [H, W, 3] or [F, H, W, 3]."""
         return self._require_task("caption")(image)
 
     def speak(self, text: str, voice: str | None = None) -> "Audio":
@@ -207,13 +208,13 @@ class GPT:
         temperature: float | None = None,
         **sampling: Any,
     ) -> list[Any]:
-        """Return answers to a prompt, by default one that is decoded greedily.
+        """Return answers to a prompt; by default one, decoded greedily.
 
         Args:
             prompt: an input of the task, or a list of token numbers; the answers to token numbers are lists, too, and
                 begin with the prompt.
-            max_length: number of tokens, those of the prompt included.
-            max_new_tokens: number of tokens without those of the prompt; default: that of the task.
+            max_length: largest number of tokens, those of the prompt included.
+            max_new_tokens: largest number of tokens, those of the prompt not included; default: that of the task.
             temperature: default: 0 for one answer, 0.8 for several, and that of the task for minimum Bayes risk.
             sampling: other options of `gptexp.sampling.Sampling`: top_k, top_p, num_beams, mbr_samples, seed and so on.
 
@@ -263,7 +264,7 @@ class GPT:
         """Write the model, its tokenizer and a model card as a folder that transformers loads.
 
         Raises:
-            UserError: transformers has no such architecture, or the folder has files that are not of an export.
+            UserError: transformers has no such architecture, or the folder has files that gptexp did not export.
         """
         from gptexp.export import export
 

@@ -1,4 +1,4 @@
-"""Compose every shipped config and sweep, and those of plugins: a typing mistake in a YAML file shows here.
+"""Compose every shipped config and sweep, and those of plugins, and report each mistake in a YAML file.
 
 python -m gptexp.check
 python -m gptexp.check plugins=[my_package]
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from gptexp.cli import parser_of
+from gptexp.cli import make_parser
 from gptexp.config import compose, package_data
 from gptexp.errors import UserError, exits_cleanly
 
 
 @exits_cleanly
 def main() -> None:
-    parser = parser_of("check", __doc__)
+    parser = make_parser("check", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="added to each config")
     overrides = parser.parse_args().overrides
     compose.prepare_hydra(overrides)
@@ -47,10 +47,11 @@ def shipped_jobs() -> list[tuple[list[str], Path | None]]:
 
 
 def compose_job(command: list[str], sweep: Path | None) -> None:
+    """Compose one config, with a placeholder for a value that only the user knows, such as data.path."""
     try:
         compose.compose_config(command, sweep)
-    except compose.MissingValueError as missing:  # only the user knows it, data.path for instance
-        compose.compose_config([*command, f"{missing.key}=something"], sweep)
+    except compose.MissingValueError as missing:
+        compose.compose_config([*command, f"{missing.key}=placeholder"], sweep)
 
 
 def sweep_jobs(sweep: Path) -> list[list[str]]:

@@ -6,7 +6,7 @@ python -m gptexp.evaluate outputs/summarize-small-1a2b3c4d --split val --json
 
 import json
 
-from gptexp.cli import parser_of
+from gptexp.cli import make_parser
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.runs import tables
 from gptexp.runs.run_folder import find_run
@@ -14,7 +14,7 @@ from gptexp.runs.run_folder import find_run
 
 @exits_cleanly
 def main() -> None:
-    parser = parser_of("evaluate", __doc__)
+    parser = make_parser("evaluate", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     parser.add_argument("--split", choices=("val", "test", "unseen"), default="test")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

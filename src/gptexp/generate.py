@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.cli import parser_of
+from gptexp.cli import make_parser
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.sampling import Sampling
 
@@ -29,7 +29,7 @@ SEPARATOR = "\n---\n"  # between several answers
 
 
 def _arguments() -> argparse.Namespace:
-    parser = parser_of("generate", __doc__)
+    parser = make_parser("generate", __doc__)
     parser.add_argument("run", help="a run, 'latest', an exported folder or a Hugging Face name")
     parser.add_argument(
         "prompt",

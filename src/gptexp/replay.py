@@ -12,7 +12,7 @@ import math
 import sys
 from dataclasses import replace
 
-from gptexp.cli import parser_of
+from gptexp.cli import make_parser
 from gptexp.config.schema import Config
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.runs.run_folder import RunFolder, find_run
@@ -20,7 +20,7 @@ from gptexp.runs.run_folder import RunFolder, find_run
 
 @exits_cleanly
 def main() -> None:
-    parser = parser_of("replay", __doc__)
+    parser = make_parser("replay", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     ways = parser.add_mutually_exclusive_group()
     ways.add_argument("--skip", action="store_true", help="continue without that step's update")

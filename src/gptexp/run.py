@@ -1,4 +1,4 @@
-"""Train, go on with an interrupted run, or print the result of a finished one.
+"""Train, continue an interrupted run, or print the result of a finished one.
 
     python -m gptexp.run model=small task=summarize
     python -m gptexp.run -m task=translate model=nano seed=1,2
@@ -34,7 +34,7 @@ from gptexp.runs.run_folder import RunFolder, find_run
 from gptexp.runs.sweep_jobs import Job, JobLog
 
 HELP = """\
-Train a Transformer, go on with a run that was interrupted, or print the result of a finished one.
+Train a Transformer, continue a run that was interrupted, or print the result of a finished one.
 
   python -m gptexp.run model=small task=summarize
   python -m gptexp.run task=translate data.tgt=fr model=nano
@@ -43,10 +43,10 @@ Train a Transformer, go on with a run that was interrupted, or print the result 
 Groups (GROUP=NAME; `--cfg job` prints what a command composes)
 {groups}
 
-Keys most used (KEY=VALUE; `python -m gptexp.settings` prints all of them with their documentation)
+Common keys (KEY=VALUE; `python -m gptexp.settings` prints all of them with their documentation)
   trainer.max_steps   trainer.global_batch_size   trainer.devices   trainer.strategy   trainer.precision
   data.path (data=files)   data.name (data=hub)   data.src data.tgt (data=cldr)   optim.lr
-  init=RUN starts from trained weights   init=scratch does not   fresh=true starts again   seed   name   tags
+  init=RUN starts from trained weights   init=scratch from random ones   fresh=true trains again   seed   name   tags
 
 -m runs a sweep over comma-separated values; `-cn NAME -cd sweeps` runs a sweep file (shipped: {sweeps}).
 plugins=[my_package] adds the choices of your own modules. --hydra-help lists the flags that come from Hydra."""
@@ -119,7 +119,7 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
         source = find_weights(config.init, Path(config.outputs))
         if config.init == "base":
             print(
-                "starting from base, which gptexp brings (init=scratch: random weights)",
+                "starting from base, the weights that gptexp ships (init=scratch starts from random weights)",
                 file=sys.stderr,
             )
         config = replace(
@@ -230,10 +230,7 @@ def _main() -> None:
         job()
     except (HydraException, OmegaConfBaseException) as error:
         raise explain_hydra_error(error, get_args_parser().parse_args().overrides) from error
-    except (
-        RuntimeError,
-        ValueError,
-    ) as error:  # of Hydra's own flags, or a launcher without its cluster
+    except (RuntimeError, ValueError) as error:  # Hydra's flags, or a launcher without its cluster
         raise UserError(str(error)) from error
     finally:
         jobs = log.drain()

@@ -38,18 +38,19 @@ class Sampling:
         0.0, "sample from tokens with at least p times the probability of the most likely one"
     )
     repetition_penalty: float = _option(
-        1.0, "above 1 makes tokens less likely that the answer already contains"
+        1.0, "above 1 makes tokens that the answer already contains less likely"
     )
     no_repeat_ngram: int = _option(
         0, "size of the n-grams that may occur only once in an answer; 0 means no limit"
     )
-    num_beams: int = _option(1, "number of beams of beam search; 1 means no search")
+    num_beams: int = _option(1, "number of beams of beam search; 1 means no beam search")
     length_penalty: float = _option(
         1.0,
         "exponent of the length in beam search: above 0 prefers long answers, below 0 short ones",
     )
     mbr_samples: int = _option(
-        1, "number of samples from which minimum Bayes risk decoding selects; 1 means no selection"
+        1,
+        "number of samples from which minimum Bayes risk decoding selects the answer; 1 means a single answer",
     )
     seed: int = _option(0, "seed of sampling")
 

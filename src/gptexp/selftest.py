@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptexp.cli import parser_of
+from gptexp.cli import make_parser
 from gptexp.config import compose, run_id
 from gptexp.errors import RunError, exits_cleanly
 from gptexp.runs.run_folder import RunFolder
@@ -53,7 +53,7 @@ class Measurement:
 
 @exits_cleanly
 def main() -> None:
-    parser_of("selftest", __doc__).parse_args()
+    make_parser("selftest", __doc__).parse_args()
     started, broken = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix="gptexp-selftest-") as folder, contextlib.chdir(folder):
         for name, measure in INVARIANTS.items():

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import omegaconf
 
-from gptexp.cli import parser_of
+from gptexp.cli import make_parser
 from gptexp.config import compose, keys, package_data, registry
 from gptexp.config.schema import Config, GroupConfig
 from gptexp.errors import exits_cleanly
@@ -34,7 +34,7 @@ TYPES = {
 
 @exits_cleanly
 def main() -> None:
-    parser = parser_of("settings", __doc__)
+    parser = make_parser("settings", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="plugins=[NAME]")
     compose.prepare_hydra(parser.parse_args().overrides)
     print(settings_page(), end="")

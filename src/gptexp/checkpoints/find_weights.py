@@ -109,7 +109,7 @@ def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | Pret
     """Find weights by name.
 
     Args:
-        name: `base`, the weights that gptexp brings; a run by folder, name or `latest`; a folder in the layout of
+        name: `base`, the weights that gptexp ships; a run by folder, name or `latest`; a folder in the layout of
             transformers; or a name on the Hugging Face hub, which is downloaded once and kept in the hub's cache.
 
     Raises:

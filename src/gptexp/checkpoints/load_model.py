@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gptexp.checkpoints.checkpoint import Checkpoint, CorruptCheckpointError
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.config import schema
-from gptexp.config.base_weights import FREE
+from gptexp.config.base_weights import FREE_SETTINGS
 from gptexp.config.targets import build_target, resolve
 from gptexp.data.tokenizers import NumericTokenizer, Tokenizer
 from gptexp.errors import UserError
@@ -210,7 +210,9 @@ def load_pretrained(model: Transformer, config: schema.Config) -> None:
     """
     assert config.init is not None
     pretrained, tokenizer = load(find_weights(config.init))
-    free = FREE - {"context"} if pretrained.config.position == "learned" else FREE
+    free: Set[str] = FREE_SETTINGS
+    if pretrained.config.position == "learned":  # its table has a row for each position
+        free = free - {"context"}
     if "encoder_decoder" not in (pretrained.config.arch, model.config.arch):
         free = free | {"arch"}  # the attention mask changes no shape
     num_tokens = tokenizer.vocab_size

@@ -1,4 +1,4 @@
-"""The weights that gptexp brings, `base`, and the configs that start from them by default.
+"""The weights that gptexp ships, `base`, and the configs that start from them by default.
 
 A run must not be tested on texts that base was trained on: with data=pydocs, the same texts have to be held out.
 """
@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from gptexp.config.schema import Config
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights" / "base"
-FREE = {
-    "balance_loss",
-    "context",
-    "dropout",
-    "initialisation",
-}  # settings that may differ from those of the weights
+# Settings of a model that may differ from those of the weights that it starts from.
+FREE_SETTINGS = {"balance_loss", "context", "dropout", "initialisation"}
 
 
 def default_init(config: "Config") -> str | None:
@@ -34,21 +30,22 @@ def default_init(config: "Config") -> str | None:
     fits_base = config.init is None and starts_from_base(config)
     if config.init != "base" and not fits_base:
         return config.init
-    differing = base_saw_test_data(config)
-    if differing and config.init == "base":
+    leaking = find_leaking_setting(config)
+    if leaking and config.init == "base":
         raise UserError(
-            f"{differing}: would test on texts that base was trained on. Leave it as it is, or start with init=scratch"
+            f"{leaking}: would test on texts that base was trained on. "
+            f"Leave it at its default, or start with init=scratch"
         )
-    if differing:
+    if leaking:
         print(
-            f"from random weights: base was trained on texts that {differing} holds out",
+            f"starting from random weights: base was trained on texts that {leaking} holds out",
             file=sys.stderr,
         )
         return None
     return "base"
 
 
-def base_saw_test_data(config: "Config") -> str | None:
+def find_leaking_setting(config: "Config") -> str | None:
     """Return the setting that holds out texts that base was trained on, or None."""
     data = config.data
     if data.kind != "pydocs":
@@ -76,5 +73,5 @@ def starts_from_base(config: "Config") -> bool:
     return all(
         getattr(config.model, setting.name) == shape.get(setting.name, setting.default)
         for setting in fields(config.model)
-        if setting.name not in FREE | names_only
+        if setting.name not in FREE_SETTINGS | names_only
     )

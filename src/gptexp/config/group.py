@@ -18,14 +18,12 @@ class GroupConfig:
     """
 
     config_group: ClassVar[str]  # the field of Config, and the folder under conf/
-    affects_result: ClassVar[bool] = (
-        True  # False: no setting of the group has a part in the run's id
-    )
+    affects_result: ClassVar[bool] = True  # False: its settings have no part in the run's id
     target: ClassVar[str] = ""  # MODULE:NAME of the implementation
-    passed: ClassVar[tuple[str, ...]] = ()  # what a `_target_` is built with beside its settings
-    parameters: ClassVar[tuple[Parameter, ...] | None] = (
-        None  # of a `_target_`; None: no `_target_`
-    )
+    # Names of the arguments that the program passes to a `_target_`, beside the settings.
+    passed: ClassVar[tuple[str, ...]] = ()
+    # The parameters of a `_target_`; None for a class that sets `target`.
+    parameters: ClassVar[tuple[Parameter, ...] | None] = None
 
     def resolve(self, config: "Config") -> None:
         """Fill in the settings that follow from others.

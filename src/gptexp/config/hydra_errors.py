@@ -12,7 +12,7 @@ from gptexp.config.renames import RENAMED
 from gptexp.errors import UserError, nearest, unknown
 
 LAUNCHERS = "hydra/launcher"
-EXTRA_OF_LAUNCHER = {
+LAUNCHER_EXTRAS = {
     (LAUNCHERS, "joblib"): "parallel",
     (LAUNCHERS, "submitit_slurm"): "slurm",
     (LAUNCHERS, "submitit_local"): "slurm",
@@ -39,7 +39,7 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
         )
     if choice := re.search(r"(?:Could not find|Could not load) '([\w/]+)/([^']*)'", text):
         group, name = choice.groups()
-        if extra := EXTRA_OF_LAUNCHER.get((group, name)):
+        if extra := LAUNCHER_EXTRAS.get((group, name)):
             return UserError(f"this launcher needs its package: pip install 'gptexp[{extra}]'")
         options = re.findall(r"^\t(\S+)$", text, re.M)
         if not options:

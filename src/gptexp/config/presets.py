@@ -28,7 +28,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "initialisation": "gpt2",
     },
 }
-OF_ARCH: dict[tuple[str, str], dict[str, Any]] = {
+# Switches that differ from those of the preset with one arch: (preset, arch) -> switches.
+ARCH_OVERRIDES: dict[tuple[str, str], dict[str, Any]] = {
     ("modern", "encoder"): {"qk_norm": False},
     ("gpt2", "encoder_decoder"): {"position": "sinusoidal"},
 }

@@ -8,7 +8,8 @@ from gptexp.config.plugins import modules_of
 from gptexp.config.schema import Config
 from gptexp.config.source import outside_fingerprint, source_fingerprint
 
-COMPUTING = (
+# Files and folders of the package whose source has a part in a run's id.
+RESULT_SOURCES = (
     "checkpoints",
     "data",
     "distributed",
@@ -29,11 +30,11 @@ def run_id(config: Config) -> str:
     so that a nicer message renames no run.
     """
     outside = outside_fingerprint(modules_of(config))
-    return _digest(f"{settings_id(config)} {source_fingerprint(*COMPUTING)} {outside}")[:8]
+    return _digest(f"{settings_id(config)} {source_fingerprint(*RESULT_SOURCES)} {outside}")[:8]
 
 
 def settings_id(config: Config) -> str:
-    """Return the same without the source: equal for runs of one config under different versions of the code."""
+    """Return eight hex digits over the settings alone: equal for one config under different versions of the code."""
     return _digest(json.dumps(result_settings(config), sort_keys=True, default=str))[:8]
 
 

@@ -16,8 +16,8 @@ from gptexp.config.source import find_module
 from gptexp.errors import UserError, nearest
 
 TARGET = "_target_"  # the key that names a class or function of other people
-REQUIRED = object()  # the default of a parameter that has none
-UNREADABLE = object()  # the default of a parameter where it is no literal
+REQUIRED = object()  # stands for the default of a parameter that has none
+UNREADABLE = object()  # stands for a default that is no literal
 SIMPLE = {"int": int, "float": float, "str": str, "bool": bool}
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -44,7 +44,9 @@ def declare(parameter: Parameter) -> Any:
 def split_target(target: str) -> tuple[str, str]:
     """Split `package.module:Name` or `package.module.Name` into a module and a name."""
     module, colon, name = target.partition(":")
-    return (module, name) if colon else tuple(target.rpartition(".")[::2])  # type: ignore[return-value]
+    if not colon:
+        module, _, name = target.rpartition(".")
+    return module, name
 
 
 def find_definition(target: str) -> tuple[str, Definition]:
@@ -75,19 +77,19 @@ def read_parameters(target: str) -> list[Parameter]:
 
 def _parameters(module: str, node: Definition, depth: int) -> list[Parameter]:
     if not isinstance(node, ast.ClassDef):
-        return _of_function(node.args, [])
+        return _function_parameters(node.args, [])
     methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
     bases = [base for name in node.bases if (base := _resolve(module, name, depth))]
     inherited = [p for base in bases for p in _parameters(*base, depth + 1)] if depth < 20 else []
     if init := methods.get("__init__"):
-        return _of_function(init.args, inherited if init.args.kwarg else [], skip=1)
+        return _function_parameters(init.args, inherited if init.args.kwarg else [], skip=1)
     if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        own = [_of_field(item) for item in node.body if isinstance(item, ast.AnnAssign)]
+        own = [_field_parameter(item) for item in node.body if isinstance(item, ast.AnnAssign)]
         return _merge(inherited, [parameter for parameter in own if parameter])
     return inherited
 
 
-def _of_function(
+def _function_parameters(
     arguments: ast.arguments, inherited: list[Parameter], skip: int = 0
 ) -> list[Parameter]:
     positional = [*arguments.posonlyargs, *arguments.args]
@@ -98,7 +100,7 @@ def _of_function(
     return _merge(inherited, own)
 
 
-def _of_field(item: ast.AnnAssign) -> Parameter | None:
+def _field_parameter(item: ast.AnnAssign) -> Parameter | None:
     """Return a dataclass's field as a parameter; None for a ClassVar."""
     if not isinstance(item.target, ast.Name) or "ClassVar" in ast.unparse(item.annotation):
         return None

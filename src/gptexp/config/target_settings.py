@@ -35,7 +35,7 @@ def settings_of_target(group: str, kind: str, target: str) -> type[GroupConfig]:
         _class_name(group, kind, target),
         [
             ("kind", str, field(default=kind)),
-            (TARGET, str, setting(target, "the class or function")),
+            (TARGET, str, setting(target, "class or function that implements this choice")),
             *((parameter.name, parameter.type, declare(parameter)) for parameter in own),
         ],
         bases=(base,),

@@ -115,7 +115,8 @@ class Config:
     seed: int = setting(1, "seed of everything random", minimum=0, maximum=2**63 - 1)
     init: str | None = setting(
         None,
-        "weights to start from: a run, an exported folder, a hub name, base (ours), or scratch for none",
+        "weights to start from: a run, an exported folder, a hub name, base (shipped with gptexp), or scratch for "
+        "random ones; null: base where it fits the run",
         affects_result=False,
     )
     resume: str | None = setting(
@@ -128,12 +129,12 @@ class Config:
     )
     allow_mismatch: list[str] = setting(
         [],
-        "differences to a checkpoint that are accepted: [data]",
+        "what may differ between the run and the checkpoint that it continues from: [data]",
         choices=("data",),
         affects_result=False,
     )
     fresh: bool = setting(
-        False, "archive an earlier run of this config and start again", affects_result=False
+        False, "archive an earlier run of this config and train it again", affects_result=False
     )
     callbacks: dict[str, Any] = setting(
         {}, "Lightning callbacks: NAME: {_target_: my_package.MyCallback, argument: value}"
@@ -142,7 +143,9 @@ class Config:
         None, "filled in: hash of the callback objects that gptexp.train takes"
     )
     plugins: list[str] = setting(
-        [], "modules to import, which register settings classes of their own", affects_result=False
+        [],
+        "modules to import that register settings classes or have a conf/ folder",
+        affects_result=False,
     )
     plugin_folders: list[str] = setting(
         [], "filled in: folders of the modules that are not installed", affects_result=False
@@ -150,8 +153,10 @@ class Config:
     name: str | None = setting(
         None, "display name; null: the name of the run folder", affects_result=False
     )
-    tags: list[str] = setting([], "tags in the dashboards", affects_result=False)
-    outputs: str = setting("outputs", "folder of the run folders", affects_result=False)
+    tags: list[str] = setting([], "tags of the run in W&B", affects_result=False)
+    outputs: str = setting(
+        "outputs", "folder that the run folders are written to", affects_result=False
+    )
     cache: str | None = setting(
         None,
         "folder of prepared data; null: $GPTEXP_CACHE or ~/.cache/gptexp",
@@ -189,7 +194,7 @@ class Config:
             find_definition(target)
         if self.init and self.resume:
             raise UserError(
-                "init= starts a new training from weights, resume= goes on with an old one: give one of them"
+                "init= starts a new training from weights, resume= continues an old one: give one of them"
             )
 
     def groups(self) -> list[GroupConfig]:

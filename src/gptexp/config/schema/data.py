@@ -21,10 +21,10 @@ class DataConfig(GroupConfig):
 
     config_group: ClassVar[str] = "data"
     passed: ClassVar[tuple[str, ...]] = ("config", "fields", "cache")
-    kind: str = setting(MISSING, "which source: the data group's name")
+    kind: str = setting(MISSING, "name of the chosen data source: data=NAME")
     split: str = setting(
         "near",
-        "near: near-duplicates stay on one side; exact: equal texts do; tail: the end is held out",
+        "near: near-duplicates stay in one split; exact: equal texts stay in one split; tail: the end is held out",
         choices=("near", "exact", "tail"),
     )
     val_fraction: float = setting(0.05, "fraction held out for validation", minimum=0, maximum=1)
@@ -44,20 +44,22 @@ class PydocsConfig(DataConfig):
     kind: str = "pydocs"
     target = "gptexp.data.corpora.pydocs:Pydocs"
     packages: list[str] = setting(
-        ["all"], "names of packages, 'stdlib', or 'all': stdlib and every dependency of gptexp"
+        ["all"],
+        "names of installed packages, 'stdlib', or 'all': stdlib and every dependency of gptexp",
     )
     unseen: list[str] = setting(
-        ["fsspec", "networkx", "wandb"], "packages that are never trained on and tested apart"
+        ["fsspec", "networkx", "wandb"],
+        "packages that are never trained on: they are the split `unseen`",
     )
 
 
 @dataclass
 class GeneratedConfig(DataConfig):
-    """Settings of sources that generate their examples, where a near-duplicate is no accident."""
+    """Settings of sources that generate their examples, among which near-duplicates are intended."""
 
     split: str = setting(
         "exact",
-        "exact: equal texts stay on one side; tail: the end is held out",
+        "exact: equal texts stay in one split; tail: the end is held out",
         choices=("exact", "tail"),
     )
 
@@ -83,7 +85,7 @@ class FilesConfig(DataConfig):
     val_path: Any = setting(None, "files for validation; null: a fraction of path")
     test_path: Any = setting(None, "files for the test; null: a fraction of path")
     fields: dict[str, str] = setting(
-        {}, "our name of a field to its name in the file: {source: article}"
+        {}, "names that the task's fields have in the file, for example {source: article}"
     )
     encoding: str = setting("utf-8", "character encoding of text files")
 
@@ -99,9 +101,13 @@ class FilesConfig(DataConfig):
 class HubConfig(DataConfig):
     kind: str = "hub"
     target = "gptexp.data.corpora.hub:Hub"
-    name: str = setting(MISSING, "data set name on the hub, or a folder written by save_to_disk")
+    name: str = setting(
+        MISSING, "name of a data set on the Hugging Face hub, or a folder written by save_to_disk"
+    )
     config: str | None = setting(None, "configuration of that data set")
-    fields: dict[str, str] = setting({}, "our name of a field to its name in the data set")
+    fields: dict[str, str] = setting(
+        {}, "names that the task's fields have in the data set, for example {source: article}"
+    )
 
 
 @dataclass
@@ -111,7 +117,9 @@ class MediaTableConfig(DataConfig):
     path: str = setting(
         MISSING, "table of files and texts (csv, jsonl, parquet), or the folder that it is in"
     )
-    fields: dict[str, str] = setting({}, "our name of a field to its name in the table")
+    fields: dict[str, str] = setting(
+        {}, "names that the task's fields have in the table, for example {caption: description}"
+    )
     encoding: str = setting("utf-8", "character encoding of the table")
 
     def resolve(self, config: "Config") -> None:

@@ -17,7 +17,7 @@ class LoggerConfig(GroupConfig):
     config_group: ClassVar[str] = "logger"
     passed: ClassVar[tuple[str, ...]] = ("config", "folder")
     affects_result: ClassVar[bool] = False
-    kind: str = setting(MISSING, "which logger: the logger group's name")
+    kind: str = setting(MISSING, "name of the chosen logger: logger=NAME")
 
 
 @register

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from omegaconf import MISSING
 
 from gptexp.config.group import GroupConfig
-from gptexp.config.presets import OF_ARCH, PRESETS
+from gptexp.config.presets import ARCH_OVERRIDES, PRESETS
 from gptexp.config.registry import register
 from gptexp.config.setting import setting
 from gptexp.errors import UserError
@@ -28,16 +28,18 @@ class ModelConfig(GroupConfig):
     config_group: ClassVar[str] = "model"
     passed: ClassVar[tuple[str, ...]] = ("config",)
     target = "gptexp.model.transformer:Transformer"
-    kind: str = setting("transformer", "which class of models")
+    kind: str = setting("transformer", "name of the chosen kind of model")
     size: str = setting(MISSING, "name of the size; part of the run folder's name")
     arch: str = setting(
         "decoder",
-        "decoder: causal; prefix: a decoder that sees the whole prompt at once; encoder: sees everything; "
-        "encoder_decoder: both",
+        "decoder: causal attention; prefix: causal, but bidirectional inside the prompt; encoder: bidirectional; "
+        "encoder_decoder: an encoder reads the prompt, a causal decoder attends to it",
         choices=("decoder", "prefix", "encoder", "encoder_decoder"),
     )
     preset: str = setting(
-        "modern", "sets every switch below that is null", choices=("modern", "gpt2")
+        "modern",
+        "sets position, norm, norm_eps, feed_forward, qk_norm, bias, tie_embeddings and initialisation where null",
+        choices=("modern", "gpt2"),
     )
     layers: int = setting(MISSING, "number of Transformer blocks", minimum=1)
     d_model: int = setting(MISSING, "width of the residual stream", minimum=1)
@@ -67,25 +69,30 @@ class ModelConfig(GroupConfig):
         None, "activation of the feed-forward layer", choices=("gelu", "swiglu", "relu2")
     )
     qk_norm: bool | None = setting(None, "RMSNorm on the queries and keys of each head")
-    bias: bool | None = setting(None, "biases in linear layers")
+    bias: bool | None = setting(None, "linear layers have biases")
     tie_embeddings: bool | None = setting(None, "the output head shares the token embedding")
     experts: int = setting(
         0,
-        "feed-forward layers of a block among which a router chooses; 0: one for every token",
+        "number of experts in each block, among which a router chooses; 0: one feed-forward layer for all tokens",
         minimum=0,
     )
-    experts_per_token: int = setting(2, "experts that read a token", minimum=2)
-    shared_experts: int = setting(0, "experts that read every token", minimum=0)
+    experts_per_token: int = setting(
+        2, "number of experts that the router sends each token to", minimum=2
+    )
+    shared_experts: int = setting(
+        0, "number of further experts that compute every token", minimum=0
+    )
     balance_loss: float = setting(
-        0.01, "weight of the loss that evens the load of the experts (DeepSeek-V3)", minimum=0
+        0.01, "weight of the load-balancing loss of the experts (DeepSeek-V3)", minimum=0
     )
     window: int | None = setting(
         None,
-        "tokens that a token attends to in sliding-window layers, itself included; null: all",
+        "size of the attention window of sliding-window layers in tokens, the token itself included; null: no window",
         minimum=1,
     )
     window_pattern: str = setting(
-        "S", "repeated over the layers: S has the window, L attends to everything, such as SSSL"
+        "S",
+        "kind of each layer, repeated over the layers: S attends to the window, L to all tokens; for example SSSL",
     )
     initialisation: str | None = setting(
         None,
@@ -100,8 +107,10 @@ class ModelConfig(GroupConfig):
     def resolve(self, config: "Config") -> None:
         # A tag head exists in no architecture of transformers: an encoder with one keeps the decoder's shape, so that
         # it can start from a decoder's weights.
-        of_arch = {} if config.task.num_token_classes else OF_ARCH.get((self.preset, self.arch), {})
-        for name, value in (PRESETS[self.preset] | of_arch).items():
+        switches = PRESETS[self.preset]
+        if not config.task.num_token_classes:
+            switches = switches | ARCH_OVERRIDES.get((self.preset, self.arch), {})
+        for name, value in switches.items():
             if getattr(self, name) is None:
                 setattr(self, name, value)
         self.kv_heads = self.kv_heads or self.heads
@@ -151,7 +160,7 @@ class ModelConfig(GroupConfig):
             )
 
     def adaptable_layers(self) -> list[str]:
-        """Linear layers of a block, which optim.lora_targets can name; those of experts are stacked, and cannot."""
+        """Return the linear layers of a block that optim.lora_targets can name; those of experts cannot be adapted."""
         layers = ["query", "key", "value", "output"]
         if self.experts:
             return layers

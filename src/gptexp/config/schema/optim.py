@@ -25,15 +25,19 @@ class OptimConfig(GroupConfig):
     config_group: ClassVar[str] = "optim"
     passed: ClassVar[tuple[str, ...]] = ("params",)
     default_rates: ClassVar[dict[str, float]] = {}  # peak learning rates where the setting is null
-    kind: str = setting(MISSING, "which optimizer: the optim group's name")
+    kind: str = setting(MISSING, "name of the chosen optimizer: optim=NAME")
     grad_clip: float = setting(1.0, "largest norm of the gradient; 0: no clipping", minimum=0)
     lora_rank: int = setting(
-        0, "rank of a low-rank adaptation of the weights of init; 0: train all weights", minimum=0
+        0,
+        "rank of the LoRA adapters on the weights of init; 0: train all weights instead",
+        minimum=0,
     )
-    lora_alpha: float = setting(16.0, "scale of the adaptation, divided by its rank", minimum=0)
+    lora_alpha: float = setting(
+        16.0, "the adapters' output is multiplied by lora_alpha / lora_rank", minimum=0
+    )
     lora_targets: list[str] = setting(
         ["query", "key", "value", "output"],
-        "linear layers that are adapted",
+        "linear layers that get a LoRA adapter",
         choices=("query", "key", "value", "output", "gate", "up", "down"),
     )
 
@@ -44,8 +48,8 @@ class OptimConfig(GroupConfig):
     def fill_rates(self, config: "Config", earlier: "OptimConfig | None" = None) -> None:
         """Set the learning rates that are null to those of an earlier run, or to their defaults.
 
-        A run that starts from trained weights takes a tenth of the defaults. Low-rank factors start from nothing,
-        whatever they are added to.
+        A run that starts from trained weights takes a tenth of the defaults. LoRA adapters are
+        new weights, and take the defaults.
         """
         scale = 0.1 if config.init and not self.lora_rank else 1.0
         for name, rate in self.default_rates.items():
@@ -61,7 +65,7 @@ class OptimConfig(GroupConfig):
             return
         if not (config.init or config.resume):
             raise UserError(
-                f"optim.lora_rank={self.lora_rank}: adapts trained weights; name them with init=..."
+                f"optim.lora_rank={self.lora_rank}: adapters need trained weights; name them with init=..."
             )
         if not self.lora_targets:
             raise UserError(
@@ -83,7 +87,7 @@ class MuonConfig(OptimConfig):
     default_rates: ClassVar[dict[str, float]] = {"lr": 0.02, "adamw_lr": 0.005}
     lr: float | None = setting(
         None,
-        "peak learning rate of the blocks' matrices; null: 0.02, or 0.002 from trained weights",
+        "peak learning rate of Muon for the blocks' matrices; null: 0.02, or 0.002 from trained weights",
         minimum=0,
     )
     weight_decay: float = setting(0.0, "decoupled weight decay of matrices", minimum=0)
@@ -98,9 +102,7 @@ class MuonConfig(OptimConfig):
 
     def check(self, config: "Config") -> None:
         if self.lora_rank:
-            raise UserError(
-                f"optim.lora_rank={self.lora_rank}: needs optim=adamw; Muon is for whole matrices"
-            )
+            raise UserError(f"optim.lora_rank={self.lora_rank}: adapters need optim=adamw")
 
 
 @register

@@ -15,7 +15,7 @@ class ScheduleConfig(GroupConfig):
     """Settings of every schedule. `target` is a class, built with (config), that has `multiplier(step, steps)`."""
 
     config_group: ClassVar[str] = "schedule"
-    kind: str = setting(MISSING, "which schedule: the schedule group's name")
+    kind: str = setting(MISSING, "name of the chosen schedule: schedule=NAME")
 
 
 @register

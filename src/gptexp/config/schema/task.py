@@ -21,19 +21,19 @@ class TaskConfig(GroupConfig):
 
     config_group: ClassVar[str] = "task"
     passed: ClassVar[tuple[str, ...]] = ("config", "model")
-    kind: str = setting(MISSING, "which task: the task group's name")
+    kind: str = setting(MISSING, "name of the chosen task: task=NAME")
     test_examples: int = setting(
         400, "number of examples of a split that are answered and scored; 0: all", minimum=0
     )
     samples: int = setting(
-        8, "number of answers that are printed and kept", minimum=0, affects_result=False
+        8, "number of examples whose answers are printed and kept", minimum=0, affects_result=False
     )
     metrics: list[str] = setting(
         [], "metrics beside those of the task: [my_package.MyMetric], subclasses of Metric"
     )
 
-    archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # it works on
-    starts_from_base: ClassVar[bool] = False  # where the model has the shape of base
+    archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # that it works on
+    starts_from_base: ClassVar[bool] = False  # True: by default, where the model has base's shape
     num_sequence_classes: ClassVar[int] = 0  # of the classification head
     num_token_classes: ClassVar[int] = 0  # of the tag head, in place of the vocabulary's
     feature_size: ClassVar[int] = 0  # channels of a feature row: a patch of pixels, an audio frame
@@ -57,7 +57,9 @@ class PretrainConfig(TaskConfig):
     kind: str = "pretrain"
     target = "gptexp.tasks.pretrain:Pretrain"
     archs = ("decoder", "prefix")
-    document_mask: bool = setting(False, "attention stays inside one document of a packed window")
+    document_mask: bool = setting(
+        False, "tokens attend only to tokens of their own document, where a window has several"
+    )
     lead_last_fraction: float = setting(
         0.0,
         "fraction of the training documents whose first sentence is moved to the end, behind a "
@@ -72,7 +74,7 @@ class PretrainConfig(TaskConfig):
 class TextToTextConfig(TaskConfig):
     """Settings that summarize, translate and extract share."""
 
-    loss_on_prompt: bool = setting(False, "learn to predict the source text as well")
+    loss_on_prompt: bool = setting(False, "compute the loss on the source text as well")
     max_target_tokens: int = setting(
         64, "longest answer in tokens; the source is cut to the rest of the context", minimum=1
     )

@@ -16,7 +16,7 @@ class TokenizerConfig(GroupConfig):
 
     config_group: ClassVar[str] = "tokenizer"
     passed: ClassVar[tuple[str, ...]] = ("config", "texts")
-    kind: str = setting(MISSING, "which tokenizer: the tokenizer group's name")
+    kind: str = setting(MISSING, "name of the chosen tokenizer: tokenizer=NAME")
 
 
 @register

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainerConfig(GroupConfig):
-    """Settings of training. The one group without kinds."""
+    """Settings of training. It is the only group that has no choices."""
 
     config_group: ClassVar[str] = "trainer"
     max_steps: int = setting(1000, "number of optimizer steps", minimum=1)
@@ -22,7 +22,7 @@ class TrainerConfig(GroupConfig):
     )
     micro_batch_size: int | None = setting(
         None,
-        "sequences that a device computes at once; null: its whole part of the batch",
+        "sequences that a device computes at once; null: all of its part of the global batch",
         minimum=1,
         affects_result=False,
     )
@@ -45,7 +45,7 @@ class TrainerConfig(GroupConfig):
     precision: str = setting(
         "auto", "auto: bf16 where the hardware computes it natively", choices=("auto", "32", "bf16")
     )
-    compile: bool = setting(False, "torch.compile the blocks", affects_result=False)
+    compile: bool = setting(False, "compile the blocks with torch.compile", affects_result=False)
     activation_checkpointing: bool = setting(
         False,
         "recompute activations in the backward pass: slower, less memory",
@@ -53,7 +53,7 @@ class TrainerConfig(GroupConfig):
     )
     deterministic: bool = setting(
         False,
-        "use only deterministic kernels: exact repeats on a GPU as well, slower",
+        "use only deterministic kernels, which repeat results exactly on a GPU too but are slower",
         affects_result=False,
     )
     skip_steps: list[int] = setting(
@@ -74,12 +74,12 @@ class TrainerConfig(GroupConfig):
     )
     num_workers: int = setting(
         0,
-        "processes that prepare batches; 0: the training process",
+        "processes that prepare batches for each device; 0: the training process does",
         minimum=0,
         affects_result=False,
     )
     progress: bool = setting(
-        True, "progress bar, or plain lines outside of a terminal", affects_result=False
+        True, "show a progress bar, or plain lines outside of a terminal", affects_result=False
     )
 
     def check(self, config: "Config") -> None:
