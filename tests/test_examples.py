@@ -23,7 +23,7 @@ SORT = [
     *("trainer.max_steps=40", "trainer.global_batch_size=16", "trainer.val_every=20"),
     *("trainer.log_every=2", "trainer.checkpoint_every=5", "trainer.keep_checkpoints=1"),
     *("trainer.progress=false", "trainer.precision=32", "trainer.accelerator=cpu"),
-    *("callbacks=gradient_spikes", "callbacks.gradient_spikes.factor=1.5"),
+    *("callbacks=gradient_spikes", "callbacks.gradient_spikes.factor=1.1"),
 ]
 
 

@@ -13,7 +13,9 @@ import omegaconf
 
 from gptexp.cli import make_parser
 from gptexp.config import compose, keys, package_data, registry
+from gptexp.config.conf_source import register_targets
 from gptexp.config.schema import Config, GroupConfig
+from gptexp.config.signature import TARGET
 from gptexp.errors import exits_cleanly
 
 INTRODUCTION = """\
@@ -37,6 +39,7 @@ def main() -> None:
     parser = make_parser("settings", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="plugins=[NAME]")
     compose.prepare_hydra(parser.parse_args().overrides)
+    register_targets()
     print(settings_page(), end="")
 
 
@@ -64,7 +67,7 @@ def _section(group: str, base: type[GroupConfig]) -> str:
 
 
 def _differs(item: Field, shared: Field | None) -> bool:
-    if item.name == "kind":
+    if item.name in ("kind", TARGET):
         return False
     return shared is None or (_default(item), item.metadata) != (_default(shared), shared.metadata)
 

@@ -12,6 +12,7 @@ from plugin import SETTINGS, write_plugin
 
 from gptexp import check
 from gptexp.config import compose, plugins, registry, run_id, source
+from gptexp.config.conf_source import register_targets
 from gptexp.errors import UserError
 from gptexp.settings import settings_page
 
@@ -62,6 +63,10 @@ def test_a_plugin_adds_choices_with_typed_settings(project):
         (["schedule=sawtooth", "schedule.perid=3"], "Did you mean 'schedule.period'"),
         (["schedule=sawtooth", "schedule.period=0"], "schedule.period=0: must be at least 1"),
         (["schedule.period=3"], "it is a key of schedule=sawtooth"),
+        (
+            ["optim._target_=toy_code.SignSGD"],
+            "write _target_: my_package.MyClass into optim/NAME.yaml",
+        ),
         (["schedule=triangle", "schedule.period=often"], "could not be converted to Integer"),
         (["schedule=triangle", "schedule.perid=3"], "Did you mean 'schedule.period'"),
         (["callbacks=not"], "Did you mean 'note'"),
@@ -181,7 +186,11 @@ def test_every_choice_of_a_plugin_is_composed_by_check(project):
 @pytest.mark.usefixtures("project")
 def test_the_page_of_settings_has_those_of_a_plugin():
     compose.prepare_hydra([TOY])
-    assert "| `schedule.period` | `10` | integer from 1 | steps of a tooth |" in settings_page()
+    register_targets()
+    page = settings_page()
+    assert "| `schedule.period` | `10` | integer from 1 | steps of a tooth |" in page
+    assert "### optim=sgd\n" in page
+    assert "| `optim.momentum` | `0` | number | parameter of torch.optim.SGD |" in page
 
 
 def test_a_script_that_registers_a_class_can_be_loaded_by_other_processes(project):

@@ -41,9 +41,10 @@ class GradientSpikes(L.Callback):
         self.factor, self.average = factor, 0.0
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *_: Any) -> None:
-        if 0 < self.factor * self.average < module.grad_norm and trainer.is_global_zero:
-            print(f"step {module.step}: gradient norm {module.grad_norm:.1f}")
-        self.average = 0.95 * self.average + 0.05 * module.grad_norm
+        average = self.average or module.grad_norm
+        if module.grad_norm > self.factor * average and trainer.is_global_zero:
+            print(f"step {module.step}: gradient norm {module.grad_norm:.1f}, not {average:.1f}")
+        self.average = 0.95 * average + 0.05 * module.grad_norm
 
     def state_dict(self) -> dict[str, float]:
         return {"average": self.average}

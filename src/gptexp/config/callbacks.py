@@ -40,7 +40,7 @@ def check_arguments(key: str, node: Any) -> dict[str, Any]:
         raise UserError(f"{key}.{missing[0]} must be given: {target} needs it")
     arguments = [known[name] for name in node if name != TARGET]
     typed = OmegaConf.structured(
-        make_dataclass("Arguments", [(p.name, p.type, declare(p)) for p in arguments])
+        make_dataclass("Arguments", [(p.name, p.type, declare(p, target)) for p in arguments])
     )
     for name in node.keys() - {TARGET}:
         try:

@@ -12,7 +12,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from gptexp.config.keys import group_names, schemas
-from gptexp.config.package_data import conf_folder
+from gptexp.config.package_data import choices, conf_folder
 from gptexp.config.plugins import import_plugins, imported_plugins, plugin_conf_folders
 from gptexp.config.registry import register
 from gptexp.config.schema import Config
@@ -80,6 +80,14 @@ class FileConfigSource(file_config_source.FileConfigSource):
 def install() -> None:
     """Let Hydra read YAML files in our way."""
     SourcesRegistry.instance().types["file"] = FileConfigSource
+
+
+def register_targets() -> None:
+    """Make the settings classes of all files with `_target_`, which Hydra makes only for those that are chosen."""
+    source = FileConfigSource("gptexp", conf_folder())
+    for group in group_names():
+        for name in choices(group):
+            source.load_config(f"{group}/{name}")
 
 
 def _add_target_settings(config_path: str, config: DictConfig) -> None:

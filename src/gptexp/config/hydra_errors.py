@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from gptexp.config.keys import dictionary_keys, group_names, known_fields, known_keys, schemas
 from gptexp.config.package_data import GROUPS, sweep_names
 from gptexp.config.renames import RENAMED
+from gptexp.config.signature import TARGET
 from gptexp.errors import UserError, nearest, unknown
 
 LAUNCHERS = "hydra/launcher"
@@ -67,6 +68,12 @@ def no_such_key(key: str, prefix: str = "") -> UserError:
         return UserError(f"{prefix}'{key}' is called '{RENAMED[key]}' now")
     if key in keys:
         return UserError(f"{prefix}{_not_in_choice(key)}")
+    group, _, name = key.partition(".")
+    if name == TARGET and group in group_names():
+        return UserError(
+            f"{prefix}a YAML file names a class: write {TARGET}: my_package.MyClass into {group}/NAME.yaml, "
+            f"in conf/ of a plugin or in a folder that -cd names, then choose {group}=NAME"
+        )
     allowed = [name for name in keys if name.startswith(key.split(".")[0] + ".")] or [
         name for name in (*GROUPS, *keys) if "." not in name
     ]

@@ -31,14 +31,14 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
 
-def declare(parameter: Parameter) -> Any:
-    """Declare a parameter as a field of a settings class. Null keeps a default that is no literal."""
+def declare(parameter: Parameter, target: str) -> Any:
+    """Declare a parameter of a target as a field of a settings class. Null keeps a default that is no literal."""
     default = parameter.default
     if default is REQUIRED:
         default = MISSING
     elif default is UNREADABLE:
         default = None
-    return setting(default, "parameter of the class", choices=parameter.choices)
+    return setting(default, f"parameter of {target}", choices=parameter.choices)
 
 
 def split_target(target: str) -> tuple[str, str]:

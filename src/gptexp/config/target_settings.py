@@ -36,7 +36,7 @@ def settings_of_target(group: str, kind: str, target: str) -> type[GroupConfig]:
         [
             ("kind", str, field(default=kind)),
             (TARGET, str, setting(target, "class or function that implements this choice")),
-            *((parameter.name, parameter.type, declare(parameter)) for parameter in own),
+            *((parameter.name, parameter.type, declare(parameter, target)) for parameter in own),
         ],
         bases=(base,),
         namespace={"__module__": __name__, "target": target, "parameters": tuple(parameters)},
