@@ -76,7 +76,7 @@ def test_every_verb_knows_it(project):
     task = project / "sorting" / "task.py"
     task.write_text(task.read_text().replace("sum(a == b", "sum(b == a"))
     output = gptexp("run", *SORT, "schedule.warmup_steps=5", "optim.lr=0.004")
-    assert f"To go on with that one: resume={run.path}" in output
+    assert f"To continue that one: resume={run.path}" in output
     assert folder_of(output).path != run.path
     longer = [word.replace("max_steps=40", "max_steps=44") for word in SORT]
     resumed = gptexp("run", *longer, f"resume={run.path}", "schedule.warmup_steps=5")

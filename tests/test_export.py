@@ -132,7 +132,7 @@ def test_a_run_starts_from_an_exported_folder(trained, verb):
     )
     with pytest.raises(
         UserError,
-        match=r"model\.layers=2, not 3.*All that it needs: .*model\.layers=2 model\.d_model=32",
+        match=r"model\.layers=2, not 3.*Settings that fit it: .*model\.layers=2 model\.d_model=32",
     ):
         trained("init=out", "model.layers=3")
 

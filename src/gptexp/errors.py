@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
-    """The user's input is wrong. The message says what is wrong, what is accepted and what to do; exit code 2."""
+    """The user's input is wrong. The message says what is wrong, what is accepted and what to type; exit code 2."""
 
     code = 2
 

@@ -1,9 +1,9 @@
-"""Write a model as a folder that transformers loads, and prove that transformers computes the same from it.
+"""Write a model as a folder that transformers loads, and check that transformers computes the same from it.
 
 python -m gptexp.export latest exported
 python -m gptexp.export outputs/pretrain-small-1a2b3c4d exported --dtype bfloat16
 
-The folder has config.json, model.safetensors, tokenizer files and a model card. It appears once the proof succeeds.
+The folder has config.json, model.safetensors, tokenizer files and a model card. It appears only if the check succeeds.
 """
 
 import json
@@ -36,7 +36,7 @@ EXPORTED_FILES = {
     "generation_config.json",
     "README.md",
 }
-ROLES = {
+ROLES = {  # entry of config.json -> attribute of Tokenizer
     "bos_token_id": "eos",
     "eos_token_id": "eos",
     "pad_token_id": "pad",
@@ -50,9 +50,7 @@ class Comparison:
     """How far transformers agrees with gptexp on a model; None: not compared."""
 
     largest_difference: float  # between logits
-    same_tokens: (
-        bool | None
-    )  # the tokenizers agree, and decode to the same text; None: no tokenizer
+    same_tokens: bool | None  # both tokenizers encode and decode alike; None: no tokenizer
     same_text: bool | None  # greedy texts are equal; None: the model does not generate
 
     @property
@@ -66,7 +64,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report(Comparison):
-    """What was exported, and the comparison that proves it."""
+    """What was exported, and the comparison that checked it."""
 
     folder: str
     architecture: str

@@ -18,8 +18,8 @@ from gptexp.files import atomic_write
 from gptexp.tasks.prepare import prepare
 from gptexp.tasks.task import Task, make_task
 
-FEW_EXAMPLES = 50  # below, none is held out
-PASSES = 20  # over the data, which the number of steps is chosen for
+FEW_EXAMPLES = 50  # a smaller data set is not split: all examples are trained on
+PASSES = 20  # over the data, by default
 MIN_STEPS = 100
 
 Row = dict[str, Any]
@@ -36,26 +36,26 @@ def compose_for_dataset(
     Args:
         dataset: see `gptexp.train`.
         overrides: settings of the user.
-        defaults: settings that overrides replace.
-        task: that of the model that is trained further; it stays where it fits the data.
+        defaults: overrides that those of the user replace.
+        task: the task of the model that is trained further, which is kept where it fits the data.
 
     Raises:
         UserError: an item of the data set does not fit the task, or a setting is wrong.
     """
-    chosen = {override.partition("=")[0].lstrip("+"): override for override in overrides}
+    user_overrides = {override.partition("=")[0].lstrip("+"): override for override in overrides}
     for key in ("data", "data.path"):
-        if key in chosen and chosen[key] != "data=files":
-            raise UserError(f"{chosen[key]}: the data set takes its place; leave it out")
+        if key in user_overrides and user_overrides[key] != "data=files":
+            raise UserError(f"{user_overrides[key]}: the data set takes its place; leave it out")
     rows = list(_read_rows(dataset))
     defaults = ["data=files", *defaults]
-    if chosen.keys().isdisjoint({"task", "experiment"}):
+    if user_overrides.keys().isdisjoint({"task", "experiment"}):
         defaults.append(f"task={_suitable_task(rows, task)}")
     if len(rows) < FEW_EXAMPLES:
         defaults += ["data.val_fraction=0", "data.test_fraction=0"]
     config = compose.compose_config(["data.path=in-memory", *defaults, *overrides])
     config = _with_rows(config, rows)
-    if "experiment" not in chosen:
-        _choose_steps(config, len(rows), chosen)
+    if "experiment" not in user_overrides:
+        _choose_steps(config, len(rows), user_overrides)
     return config
 
 
@@ -134,28 +134,30 @@ def _with_rows(config: Config, rows: list[Row]) -> Config:
     return replace(config, data=replace(config.data, path=str(path)))
 
 
-def _choose_steps(config: Config, examples: int, chosen: Collection[str]) -> None:
+def _choose_steps(config: Config, num_examples: int, user_keys: Collection[str]) -> None:
     """Choose the steps by the number of sequences, and a batch no larger than the data, unless the user has chosen.
 
     Report the choice.
     """
     trainer, sequences, report = config.trainer, _count_sequences(config), []
-    if "trainer.global_batch_size" not in chosen:
+    if "trainer.global_batch_size" not in user_keys:
         world = trainer.devices * trainer.nodes
         batch = min(trainer.global_batch_size, sequences) // world * world
         trainer.global_batch_size = max(world, batch)
         report.append(f"trainer.global_batch_size={trainer.global_batch_size}")
-    if "trainer.max_steps" not in chosen:
+    if "trainer.max_steps" not in user_keys:
         steps = math.ceil(PASSES * sequences / trainer.global_batch_size)
         trainer.max_steps = min(max(steps, MIN_STEPS), trainer.max_steps)
         report.append(f"trainer.max_steps={trainer.max_steps}")
     if report:
-        text = f"{examples:,} examples make {sequences:,} training sequences: {' '.join(report)}"
+        text = (
+            f"{num_examples:,} examples make {sequences:,} training sequences: {' '.join(report)}"
+        )
         print(text, file=sys.stderr)
 
 
 def _count_sequences(config: Config) -> int:
-    """Count the training sequences, preparing the data as the run does that then uses it."""
+    """Count the training sequences. This prepares the data, and the run then finds it in the cache."""
     tokenizer = None
     if config.init:
         source = find_weights(config.init, Path(config.outputs))

@@ -1,4 +1,4 @@
-"""The loss of a part of a batch as sums, and the counts that turn sums into the mean that training minimises."""
+"""Losses as sums over a part of a batch, and the counts of the whole batch to divide them by."""
 
 from typing import NamedTuple
 
@@ -23,13 +23,13 @@ class LossSums(NamedTuple):
     targets: Tensor  # cross-entropy, summed over valid targets
     labels: Tensor  # cross-entropy, summed over labels of whole sequences
     auxiliary: Tensor  # weighted extra terms, summed over tokens
-    statistics: Tensor = torch.zeros(0)  # [n] that Transformer.report names, summed over tokens
+    statistics: Tensor = torch.zeros(0)  # [n], summed over tokens; Transformer.report names them
 
     def plus(self, other: "LossSums") -> "LossSums":
         return LossSums(*(a + b for a, b in zip(self, other, strict=True)))
 
     def mean(self, counts: LossCounts) -> Tensor:
-        """Contribution of these sums to the mean loss: nats a target, a label, and a token."""
+        """Return what these sums contribute to the mean loss: nats a target, a label, and a token."""
         return (
             self.targets / max(1, counts.targets)
             + self.labels / max(1, counts.labels)

@@ -4,7 +4,7 @@
     python -m gptexp.replay RUN --skip                continue without the update of that step
     python -m gptexp.replay RUN --lr-factor 0.5       continue from there with half the learning rate
 
-To continue is a run of its own with a folder of its own, since its settings differ: the same as
+--skip and --lr-factor start a new run with its own folder, since its settings differ: --skip is the same as
 `python -m gptexp.run ... resume=RUN trainer.skip_steps=[STEP]`.
 """
 
@@ -22,9 +22,9 @@ from gptexp.runs.run_folder import RunFolder, find_run
 def main() -> None:
     parser = make_parser("replay", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
-    ways = parser.add_mutually_exclusive_group()
-    ways.add_argument("--skip", action="store_true", help="continue without that step's update")
-    ways.add_argument(
+    remedies = parser.add_mutually_exclusive_group()
+    remedies.add_argument("--skip", action="store_true", help="continue without that step's update")
+    remedies.add_argument(
         "--lr-factor", type=float, metavar="F", help="continue with all learning rates times F"
     )
     args = parser.parse_args()

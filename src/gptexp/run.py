@@ -3,7 +3,7 @@
     python -m gptexp.run model=small task=summarize
     python -m gptexp.run -m task=translate model=nano seed=1,2
 
-The config is composed here, without torch; the last line on stdout is the run folder.
+This module composes the config without torch; the last line on stdout is the run folder.
 """
 
 import os
@@ -139,7 +139,7 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
             f"outputs={config.outputs}: no folder to write to ({error.strerror})"
         ) from error
     stack.enter_context(folder.lock())
-    # SLURM repeats the command of a job that it puts back into the queue: then the run goes on.
+    # SLURM repeats the command of a job that it puts back into the queue: then the run continues.
     is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
     if config.fresh and folder.path.exists() and not is_requeued:
         print(f"the earlier run is now {folder.archive()}", file=sys.stderr)
@@ -164,7 +164,7 @@ def _check_same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -
     if before != fingerprint and "data" not in accepted:
         raise UserError(
             f"{folder.path}: its data has changed since it was trained (fingerprint {before}, now {fingerprint}). "
-            f"Start again with fresh=true, or go on all the same with allow_mismatch=[data]"
+            f"Start again with fresh=true, or continue all the same with allow_mismatch=[data]"
         )
 
 
@@ -178,7 +178,7 @@ def _hint_previous_run(config: Config) -> None:
         if trained and _settings_id_of(other) == own_id:
             print(
                 f"the code has changed since {other.parent} was trained with these settings: this is a new run. "
-                f"To go on with that one: resume={other.parent}",
+                f"To continue that one: resume={other.parent}",
                 file=sys.stderr,
             )
             return

@@ -7,7 +7,7 @@ import torch
 from models import EXPERTS, KINDS, PROMPTS, SHAPE, a_model, generate
 
 from gptexp.generation import cpu_decoder
-from gptexp.generation.cpu_decoder import CpuDecoder, unsupported
+from gptexp.generation.cpu_decoder import CpuDecoder, find_unsupported
 from gptexp.generation.decode_state import DecodeState
 from gptexp.generation.generator import Generator
 from gptexp.generation.prompt import Prompt
@@ -131,7 +131,7 @@ def test_a_switch_that_the_decoder_does_not_list_is_left_to_the_model(is_on):
 def test_a_value_that_the_decoder_does_not_list_is_left_to_the_model():
     model = a_model()
     object.__setattr__(model.config, "feed_forward", "geglu")
-    assert unsupported(model) == "model.feed_forward=geglu"
+    assert find_unsupported(model) == "model.feed_forward=geglu"
 
 
 class Negated(FeedForward):
@@ -145,17 +145,17 @@ class NegatedTransformer(Transformer):
 
 def test_a_subclass_is_left_to_the_model():
     model = NegatedTransformer(TransformerConfig(**SHAPE))
-    assert unsupported(model) == "a module of class NegatedTransformer"
+    assert find_unsupported(model) == "a module of class NegatedTransformer"
     model = a_model()
     model.blocks[1].feed_forward = Negated(model.config)
-    assert unsupported(model) == "a module of class Negated"
+    assert find_unsupported(model) == "a module of class Negated"
     assert CpuDecoder.for_model(model, "float32", rows=1) is None
 
 
 def test_hooks_and_other_precisions_are_left_to_the_model():
     model = a_model()
     hook = model.blocks[0].register_forward_hook(lambda *call: call[-1] * 2)
-    assert unsupported(model) == "a forward hook on Block"
+    assert find_unsupported(model) == "a forward hook on Block"
     hook.remove()
-    assert unsupported(model) is None
-    assert unsupported(model.bfloat16()) == "parameters in torch.bfloat16 on cpu"
+    assert find_unsupported(model) is None
+    assert find_unsupported(model.bfloat16()) == "parameters in torch.bfloat16 on cpu"

@@ -5,7 +5,7 @@ import pytest
 
 from gptexp.data.corpora.keyterms import extract_key_terms
 from gptexp.run import run
-from gptexp.tasks.term_tags import occurrences
+from gptexp.tasks.term_tags import find_occurrences
 
 MARKED = (
     "Give ``read_csv`` a path, or a :class:`~pandas.io.Buffer`, and it returns the "
@@ -21,7 +21,7 @@ def test_markup_becomes_terms():
 
 def test_terms_are_found_as_whole_words_the_longest_first():
     text = "map, remap and map_all"
-    assert [text[a:b] for a, b in occurrences(text, ["map", "map_all"])] == ["map", "map_all"]
+    assert [text[a:b] for a, b in find_occurrences(text, ["map", "map_all"])] == ["map", "map_all"]
 
 
 @pytest.fixture

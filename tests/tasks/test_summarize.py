@@ -70,7 +70,7 @@ def test_an_answer_does_not_depend_on_what_is_asked_beside_it(tiny):
     ]
     with pytest.raises(
         UserError,
-        match=r"task\.num_beams=4 searches, task\.mbr_samples=32 draws: one of them must be 1",
+        match=r"task\.num_beams=4 searches, task\.mbr_samples=32 samples: one of them must be 1",
     ):
         make_task(compose.compose_config(["task=summarize", "task.num_beams=4"]).task, config.model)
 

@@ -2,7 +2,7 @@
 
 checkpoints/step-000100/model.safetensors      weights, named as in the plain Transformer
                         optimizer.safetensors  tensors of the optimizers' state
-                        optimizer.json         the rest of that state, and where its tensors belong
+                        optimizer.json         the rest of that state, and the names of its tensors
                         callbacks.safetensors, callbacks.json   the same for user callbacks that have state
                         state.json             step, tokens, seconds, best validation loss, metrics
                         manifest.json          step, fingerprint, and sha256 and size of each file
@@ -45,7 +45,7 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Model, tokenizer, data and optimizer that the checkpoint belongs to (see fingerprint.py)."""
+        """The model, tokenizer, data and optimizer that the checkpoint belongs to (see fingerprint.py)."""
         return self.manifest["fingerprint"]
 
     @cached_property
@@ -114,7 +114,7 @@ class Checkpoint:
             raise UserError(f"{self.path}: {error}. fresh=true starts again") from error
 
     def load_callbacks(self) -> dict[str, Any]:
-        """Return the state of the callbacks that had some, by Lightning's state key."""
+        """Return the state of each user callback that has some, by Lightning's state key."""
         if not (self.path / "callbacks.json").is_file():
             return {}
         return self._read_encoded("callbacks").decode()

@@ -88,10 +88,10 @@ class Checkpointer:
                 checkpoint.verify()
                 return checkpoint
             except CorruptCheckpointError as error:
-                aside = self.folder / f"damaged-{path.name}"
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
-                print(f"damaged checkpoint: {error}. It is now {aside}", file=sys.stderr)
+                new_path = self.folder / f"damaged-{path.name}"
+                shutil.rmtree(new_path, ignore_errors=True)
+                path.rename(new_path)
+                print(f"damaged checkpoint: {error}. It is now {new_path}", file=sys.stderr)
         if steps:
             print(
                 f"{self.folder}: no complete checkpoint is left, training starts again",
@@ -124,6 +124,7 @@ class Checkpointer:
         return sorted(paths, key=lambda path: int(path.name.removeprefix("step-")))
 
     def _remove_old(self) -> None:
+        """Delete all checkpoints but the newest `keep`, the last and the best."""
         pointers = [self.folder / name for name in ("last", "best")]
         named = {path.read_text(errors="replace").strip() for path in pointers if path.is_file()}
         for path in self._steps()[: -self.keep]:

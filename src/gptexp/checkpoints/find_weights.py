@@ -1,4 +1,7 @@
-"""Find weights by name: a run, or a model in the layout of transformers, in a folder or on the hub. No torch."""
+"""Find weights by name: a run, or a model in the layout of transformers, in a folder or on the hub.
+
+This module imports no torch.
+"""
 
 import hashlib
 import json
@@ -54,7 +57,7 @@ class PretrainedFolder:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether there is any tokenizer file, also one that cannot be read."""
+        """Whether the folder has a tokenizer file of any format, also one that gptexp cannot read."""
         return any(any(self.path.glob(pattern)) for pattern in TOKENIZER_FILES)
 
     def special_ids(self) -> dict[str, int]:

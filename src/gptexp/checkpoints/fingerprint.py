@@ -8,11 +8,13 @@ from gptexp.config.schema import Config
 from gptexp.data.token_store import TokenStore
 from gptexp.errors import UserError
 
-FREE = ("size", "dropout")  # settings of a model that may differ
+UNCHECKED_SETTINGS = ("size", "dropout")  # of the model; they may differ from the checkpoint's
 
 
 def compute_fingerprint(config: Config, store: TokenStore) -> dict[str, Any]:
-    model = {key: value for key, _, value in iter_settings(config.model) if key not in FREE}
+    model = {
+        key: value for key, _, value in iter_settings(config.model) if key not in UNCHECKED_SETTINGS
+    }
     return {
         "model": {**model, "vocab_size": store.tokenizer.vocab_size},
         "tokenizer": store.tokenizer.fingerprint(),
@@ -22,7 +24,7 @@ def compute_fingerprint(config: Config, store: TokenStore) -> dict[str, Any]:
 
 
 def check_fingerprint(checkpoint: Checkpoint, ours: dict[str, Any], allowed: list[str]) -> None:
-    """Refuse a checkpoint of another model, tokenizer, optimizer or data, but for the parts that are allowed.
+    """Refuse a checkpoint of another model, tokenizer, optimizer or data, except for the parts in `allowed`.
 
     Raises:
         UserError: a part differs; the message names the difference.

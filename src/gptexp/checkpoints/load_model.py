@@ -19,7 +19,7 @@ from gptexp.model import Transformer, TransformerConfig, lora
 from gptexp.model.hf import convert
 from gptexp.runs.run_folder import RunFolder
 
-# Settings under `model` that are fields of TransformerConfig, too.
+# Settings under `model` that are also fields of TransformerConfig.
 SHARED_FIELDS = [
     field.name
     for field in fields(schema.ModelConfig)
@@ -55,8 +55,8 @@ def build_model(config: schema.Config, num_tokens: int) -> Transformer:
     transformer_config = TransformerConfig(**values)
     if model.parameters is not None:
         return build_target(model, config=transformer_config)
-    own = {name: value for name, value in vars(model).items() if name not in STANDARD_FIELDS}
-    return resolve(model.target)(transformer_config, **own)
+    extra = {name: value for name, value in vars(model).items() if name not in STANDARD_FIELDS}
+    return resolve(model.target)(transformer_config, **extra)
 
 
 def model_settings(config: TransformerConfig, num_tokens: int | None = None) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def load_task_config(
     """Return the task that a loaded model was trained for, and its settings. Published decoders continue texts.
 
     Raises:
-        UserError: it is a published model of another kind, which has no task.
+        UserError: it is a published encoder or encoder_decoder, which has no task.
     """
     if isinstance(source, RunFolder):
         config = source.config()
@@ -153,12 +153,12 @@ def load_run(folder: RunFolder, name: str | None = None) -> tuple[Transformer, T
     try:
         checkpoint.verify()
     except CorruptCheckpointError as error:
-        way_out = "The run's own command continues from the checkpoint before"
+        advice = "The run's own command continues from the checkpoint before"
         if folder.result().get("status") == "finished":
-            way_out = "fresh=true in the run's own command trains it again"
+            advice = "fresh=true in the run's own command trains it again"
         if name is None and path != folder.checkpoint("last"):
-            way_out = f"Delete {path} to use the last checkpoint"
-        raise UserError(f"damaged checkpoint: {error}. {way_out}") from error
+            advice = f"Delete {path} to use the last checkpoint"
+        raise UserError(f"damaged checkpoint: {error}. {advice}") from error
     tokenizer = Tokenizer.load(folder.tokenizer)
     if tokenizer.fingerprint() != checkpoint.fingerprint["tokenizer"]:
         raise UserError(
@@ -206,7 +206,7 @@ def load_pretrained(model: Transformer, config: schema.Config) -> None:
     """Copy the weights that `init` names into `model`. Heads that these weights lack keep their random values.
 
     Raises:
-        UserError: the weights have another shape; the message has all overrides that fit.
+        UserError: the weights have another shape; the message lists the overrides that fit.
     """
     assert config.init is not None
     pretrained, tokenizer = load(find_weights(config.init))
@@ -224,16 +224,16 @@ def load_pretrained(model: Transformer, config: schema.Config) -> None:
         )
         overrides = as_overrides(pretrained.config, free, num_tokens)
         raise UserError(
-            f"init={config.init}: has {differences}. All that it needs: {shlex.join(overrides)}"
+            f"init={config.init}: has {differences}. Settings that fit it: {shlex.join(overrides)}"
         )
-    own = model.state_dict()
+    current = model.state_dict()
     fitting = {
         name: tensor
         for name, tensor in pretrained.state_dict().items()
-        if name in own and own[name].shape == tensor.shape
+        if name in current and current[name].shape == tensor.shape
     }
     assert all(
         name.startswith(("head.", "class_head.", "feature_"))
-        for name in own.keys() - fitting.keys()
+        for name in current.keys() - fitting.keys()
     )
     model.load_state_dict(fitting, strict=False)

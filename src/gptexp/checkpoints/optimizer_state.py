@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from gptexp.distributed.sharding import shard_like
 from gptexp.errors import RunError
 
-SCHEDULED = ("params", "lr")  # of a param_group: set for each step, and not part of the state
+# Entries of a param_group that are not stored: the parameters, and the learning rate, which each step sets.
+NOT_STORED = ("params", "lr")
 
 
 @dataclass
@@ -71,8 +72,8 @@ class Encoded:
 class OptimizerState:
     """The state of a run's optimizers under the names of the model's parameters.
 
-    It is made before the first step: a value in a param_group that differs from then on is state, and is stored; the
-    others are settings, which a resumed run takes from its config.
+    It must be created before the first step. A value of a param_group that has changed since is state, and is stored;
+    the others are settings, which a resumed run takes from its config.
     """
 
     def __init__(self, model: nn.Module, optimizers: list[Optimizer]) -> None:
@@ -102,13 +103,13 @@ class OptimizerState:
         optimizer = self.optimizers[number]
         state_dict = optimizer.state_dict()
         names = {index: self.names[p] for p, index in _indices(optimizer, state_dict).items()}
-        of_parameters: dict[str, Any] = {}
-        of_optimizer: dict[Any, Any] = {}
+        parameter_state: dict[str, Any] = {}
+        shared_state: dict[Any, Any] = {}
         for key, value in state_dict.pop("state").items():
             if key in names:
-                of_parameters[names[key]] = encoded.encode(value, f"{number}/{names[key]}")
+                parameter_state[names[key]] = encoded.encode(value, f"{number}/{names[key]}")
             else:
-                of_optimizer[key] = value
+                shared_state[key] = value
         changed = [
             {
                 key: value
@@ -120,8 +121,8 @@ class OptimizerState:
         del state_dict["param_groups"]
         return {
             "optimizer": type(optimizer).__name__,
-            "parameters": of_parameters,
-            "shared": encoded.encode(of_optimizer, f"{number}/shared"),
+            "parameters": parameter_state,
+            "shared": encoded.encode(shared_state, f"{number}/shared"),
             "param_groups": encoded.encode(changed, f"{number}/param_groups"),
             "other": encoded.encode(state_dict, f"{number}/other"),
         }
@@ -180,7 +181,7 @@ def _indices(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[Tensor, i
 
 def _group_values(optimizer: Optimizer) -> list[dict[str, Any]]:
     return [
-        {key: value for key, value in group.items() if key not in SCHEDULED}
+        {key: value for key, value in group.items() if key not in NOT_STORED}
         for group in optimizer.param_groups
     ]
 

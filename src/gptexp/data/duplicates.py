@@ -27,9 +27,8 @@ WORD = re.compile(
 )
 _HASH_SEEDS = np.random.SeedSequence(0).generate_state(NUM_BANDS * ROWS_PER_BAND, np.uint64)
 
-Pairs = tuple[
-    NDArray[np.int64], NDArray[np.int64]
-]  # [P] and [P]: indices of the texts of each pair
+# Indices [P] of the first text and [P] of the second text of each pair.
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def normalized_hash(text: str) -> bytes:

@@ -64,7 +64,7 @@ class ExampleEncoder(Protocol):
 
 
 class TokenStore:
-    """A finished store. Reading it costs no memory beyond what is touched."""
+    """A store on disk, memory-mapped: only the parts that are read take memory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Tokenizers: text to token numbers and back. One class, four ways to make one, one file format (tokenizer.json)."""
+"""Tokenizers: text to token numbers and back. One class, four ways to build it, one file format."""
 
 import hashlib
 import json
@@ -139,7 +139,7 @@ class NumericTokenizer(Tokenizer):
 
 
 def build(config: schema.TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """Build the tokenizer of a config, where it needs training from `texts`, the training split.
+    """Build the tokenizer of a config; one that needs training is trained on `texts`, the training split.
 
     Raises:
         UserError: a named tokenizer cannot be found.

@@ -20,7 +20,7 @@ from gptexp.machine import available_cpus
 
 PARENT = "GPTEXP_PARENT"  # environment variable with the launcher's process id
 KILLED = -signal.SIGKILL  # exit code of a rank that the system ends when memory is short
-GRACE_SECONDS = 5.0  # that the other ranks have to end by themselves after the first failure
+GRACE_SECONDS = 5.0  # in which the other ranks may end by themselves after the first failure
 
 
 def launch(folder: Path, devices: int) -> None:

@@ -1,4 +1,4 @@
-"""The process group of a run: collectives that work on one process, too."""
+"""The process group of a run: collectives that also work with a single process."""
 
 import os
 import sys
@@ -17,8 +17,8 @@ from gptexp.distributed.environment import ProcessInfo
 from gptexp.errors import RunError, UserError
 
 Value = TypeVar("Value")
-TIMEOUT = timedelta(minutes=30)  # of a collective, after which a silent rank counts as lost
-EXIT_SECONDS = 20.0  # that a rank which stops waits for the others
+TIMEOUT = timedelta(minutes=30)  # of a collective; a rank that does not answer for so long is lost
+EXIT_SECONDS = 20.0  # for which a rank that stops waits for the others
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class ProcessGroup(ProcessInfo):
 
     @staticmethod
     def exit(code: int = 0) -> None:
-        """End this process together with the other ranks; return where it is the only one. All work is written.
+        """End this process together with the other ranks; return if it is the only one.
 
-        It skips the interpreter's own exit, in which gloo's threads may abort the process with a failure code.
+        The caller has written all files. This skips the interpreter's own exit, in which gloo's threads may abort the
+        process with a failure code.
         """
         if dist.is_initialized():
             if code:  # the other ranks may wait in another collective and never reach this barrier

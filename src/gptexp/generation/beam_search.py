@@ -69,10 +69,10 @@ def beam_search(
                     if has_ended and candidate.score > -math.inf
                 ]
                 finished[number] = sorted(finished[number], key=lambda h: -h.score)[:N]
-            first = beams[number][0]  # takes the place of beams that are missing, with no chance
+            first = beams[number][0]  # fills up missing beams, with probability 0
             impossible = Hypothesis(-math.inf, number * N, [*first.tokens, 0])
-            going_on = [c for c, has_ended in zip(candidates, ended, strict=True) if not has_ended]
-            beams[number] = (going_on + [impossible] * N)[:N]
+            continued = [c for c, has_ended in zip(candidates, ended, strict=True) if not has_ended]
+            beams[number] = (continued + [impossible] * N)[:N]
             best = beams[number][0].score / normaliser
             if len(finished[number]) == N and best <= finished[number][-1].score:
                 unfinished_prompts.discard(number)
@@ -85,7 +85,7 @@ def beam_search(
 
 
 def _expand(beams: list[list[Hypothesis]], log_probabilities: Tensor) -> list[list[Hypothesis]]:
-    """The 2 N most likely continuations of each prompt's beams by one token, best first.
+    """Return the 2 N most likely continuations of each prompt's beams by one token, best first.
 
     Twice as many as beams, so that N go on even if N of them end.
 

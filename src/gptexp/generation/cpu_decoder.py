@@ -1,4 +1,4 @@
-"""Single-token decoding that is fast on a CPU.
+"""A fast decoder for single tokens on a CPU.
 
 A small model spends most of a step in Python and in the overhead of operators, a large one in reading its weights from
 memory. CpuDecoder therefore fuses the weights of a block into a few matrices, and stores them in the layout that the
@@ -72,12 +72,11 @@ SUPPORTED_CLASSES = {
 # x [B, I], residual or bias y [B, O] or [O] or None -> x W^T + y [B, O], all in fp32
 LinearFn = Callable[[Tensor, Tensor | None], Tensor]
 Pack = Callable[[Tensor], LinearFn]
-ONEDNN_MIN_WEIGHTS = (
-    200_000  # for fewer, the longer call of oneDNN costs more than its layout saves
-)
+# With fewer weights, the longer call of oneDNN costs more than its layout saves.
+ONEDNN_MIN_WEIGHTS = 200_000
 
 
-def unsupported(model: Transformer) -> str | None:
+def find_unsupported(model: Transformer) -> str | None:
     """Return the first property of a model that the decoder does not compute, in words, or None."""
     for setting in fields(model.config):
         value = getattr(model.config, setting.name)
@@ -112,7 +111,7 @@ class CpuDecoder:
     def __init__(self, model: Transformer, weights: str = "float32", rows: int = 1) -> None:
         if weights not in FORMATS:
             raise ValueError(f"weights={weights}: must be one of {', '.join(FORMATS)}, auto")
-        if reason := unsupported(model):
+        if reason := find_unsupported(model):
             raise ValueError(
                 f"weights={weights}: not for a model with {reason}; use weights=float32"
             )
@@ -144,7 +143,7 @@ class CpuDecoder:
         Raises:
             ValueError: there is no such format, or it is not float32 and the decoder does not compute this model.
         """
-        if weights in ("float32", "auto") and unsupported(model):
+        if weights in ("float32", "auto") and find_unsupported(model):
             return None
         if weights != "auto":
             return cls(model, weights, rows)
@@ -238,7 +237,7 @@ class _DecoderBlock:
     def attend(
         self, x: Tensor, rotation: Tensor | None, keys: Tensor, values: Tensor, mask: AttentionMask
     ) -> Tensor:
-        """keys and values [B, G, S, D] of all tokens; those of the new one, the last, are written here."""
+        """Apply self-attention: keys and values are [B, G, S, D] of all tokens; those of the last are written here."""
         H, G, D = self.heads, self.kv_heads, self.head_dim  # noqa: N806
         fused = self.query_key_value(self.norm(x)).view(-1, H + 2 * G, D)
         query_key, value = fused.split((H + G, G), dim=1)
@@ -308,7 +307,7 @@ def _split_norm(module: nn.Module | None) -> tuple[Callable[[Tensor], Tensor], T
 def _single_query_attention(
     query: Tensor, keys: Tensor, values: Tensor, mask: AttentionMask
 ) -> Tensor:
-    """query [B, H, D] -> [B, H D]; heads that share keys count as several queries of one head."""
+    """Attend with query [B, H, D] -> [B, H D]; heads that share keys are several queries of one head."""
     B, H, D = query.shape  # noqa: N806
     query = query.view(B, keys.shape[1], -1, D)
     return F.scaled_dot_product_attention(query, keys, values, mask.allowed).reshape(B, H * D)

@@ -98,10 +98,10 @@ def _fit_to_context(
     """Drop the first tokens of prompts that leave no room for `max_new_tokens`."""
     if config.arch == "encoder":
         raise ValueError("arch=encoder: does not generate; decoder, prefix and encoder_decoder do")
-    most = config.context - 1
-    if not 1 <= max_new_tokens <= most:
+    limit = config.context - 1
+    if not 1 <= max_new_tokens <= limit:
         raise ValueError(
-            f"max_new_tokens={max_new_tokens}: must be between 1 and {most}, one less than the context"
+            f"max_new_tokens={max_new_tokens}: must be between 1 and {limit}, one less than the context"
         )
     room = config.context if config.arch == "encoder_decoder" else config.context - max_new_tokens
     for prompt in prompts:
@@ -122,7 +122,7 @@ def _fit_to_context(
 
 
 def _pad_features(prompts: Sequence[Prompt], feature_size: int) -> Tensor | None:
-    """[B, F, D], zeros where a prompt has fewer rows than the longest; None if no prompt has features."""
+    """Return features [B, F, D], zeros where a prompt has fewer rows than the longest; None if no prompt has any."""
     if all(prompt.features is None for prompt in prompts):
         return None
     none = torch.zeros(0, feature_size, dtype=torch.uint8)

@@ -116,7 +116,7 @@ class Generator:
 
     @torch.inference_mode()
     def _prefill(self, prompts: Sequence[Prompt], max_new_tokens: int, rows: int) -> DecodeState:
-        """Args: rows: batch size that the CPU decoder's weights are packed for."""
+        """Compute the prompts; `rows` is the batch size that the CPU decoder's weights are packed for."""
         if rows != self._decoder_rows:
             self._decoder = CpuDecoder.for_model(self.model, self.weights, rows)
             self._decoder_rows = rows
@@ -131,7 +131,7 @@ class Generator:
         seeds: Sequence[int],
         stopping_criteria: StoppingCriteria | None,
     ) -> Iterator[list[int | None]]:
-        """Greedy decoding or sampling, as `stream` describes it."""
+        """Decode greedily or sample, and yield tokens as `stream` does."""
         uniform = torch.stack(
             [
                 torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(seed))
@@ -175,10 +175,10 @@ class Generator:
         stopping_criteria: StoppingCriteria | None,
     ) -> list[list[int]]:
         copies = Counter(prompts)
-        most = max(copies.values())
-        if most > sampling.num_beams:
+        most_copies = max(copies.values())
+        if most_copies > sampling.num_beams:
             raise ValueError(
-                f"{most} answers to one prompt: num_beams={sampling.num_beams} must be at least as many"
+                f"{most_copies} answers to one prompt: num_beams={sampling.num_beams} must be at least as many"
             )
         beams = [prompt for prompt in copies for _ in range(sampling.num_beams)]
         state = self._prefill(beams, max_new_tokens, len(beams))

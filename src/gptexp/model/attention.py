@@ -15,7 +15,8 @@ from gptexp.model.masks import AttentionMask
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import rotate
 
-EAGER_ATTENTION_MAX_SCORES = 512 * 512  # T x S
+# Largest T x S that `attend` computes in single operations where it trains in bf16 on a CPU.
+EAGER_ATTENTION_MAX_SCORES = 512 * 512
 
 
 @dataclass
@@ -25,7 +26,8 @@ class KVCache:
     keys: Tensor  # [layers, B, G, S, D]
     values: Tensor  # [layers, B, G, S, D]
     length: int = 0  # tokens in the cache
-    cross: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # layer -> of the memory
+    # Keys and values of the encoder's memory, by layer.
+    cross: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, config: TransformerConfig, batch: int, longest: int, like: Tensor) -> Self:
@@ -53,7 +55,7 @@ class EncoderMemory:
     mask: AttentionMask
 
     def select(self, rows: Tensor) -> Self:
-        """The memory of the sequences rows [N]."""
+        """Return the memory of the sequences rows [N]."""
         return replace(self, states=self.states[rows], mask=self.mask.select(rows))
 
 
@@ -68,8 +70,10 @@ class AttentionContext:
 
 
 class Attention(nn.Module):
-    """Grouped key/value heads (arXiv 2305.13245; one group is multi-query, arXiv 1911.02150) and, as an option,
-    RMSNorm on queries and keys (arXiv 2010.04245)."""
+    """Multi-head attention with grouped key/value heads (arXiv 2305.13245; one group is multi-query, 1911.02150).
+
+    As an option, queries and keys have RMSNorm (arXiv 2010.04245).
+    """
 
     def __init__(self, config: TransformerConfig, layer: int) -> None:
         super().__init__()
@@ -83,7 +87,7 @@ class Attention(nn.Module):
         self.key_norm = RMSNorm(self.head_dim, eps=config.norm_eps) if config.qk_norm else None
 
     def forward(self, x: Tensor, context: AttentionContext) -> Tensor:
-        """Self-attention: x [B, T, C] -> [B, T, C]."""
+        """Compute self-attention: x [B, T, C] -> [B, T, C]."""
         query, (key, value) = self._queries(x), self._keys_and_values(x)
         if context.rotary is not None:
             query, key = rotate(query, *context.rotary), rotate(key, *context.rotary)
@@ -92,7 +96,7 @@ class Attention(nn.Module):
         return self._attend(query, key, value, context.mask)
 
     def cross(self, x: Tensor, context: AttentionContext) -> Tensor:
-        """Cross-attention to the encoder's memory [B, S, C]: x [B, T, C] -> [B, T, C]."""
+        """Compute cross-attention to the encoder's memory [B, S, C]: x [B, T, C] -> [B, T, C]."""
         cache, memory = context.cache, context.memory
         assert memory is not None
         if cache is not None and self.layer in cache.cross:
@@ -124,7 +128,7 @@ class Attention(nn.Module):
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, dropout: float = 0.0
 ) -> Tensor:
-    """softmax(Q K^T / sqrt(D)) V: query [B, H, T, D], key and value [B, G, S, D] -> [B, H, T, D]."""
+    """Compute softmax(Q K^T / sqrt(D)) V: query [B, H, T, D], key and value [B, G, S, D] -> [B, H, T, D]."""
     B, H, T, D = query.shape  # noqa: N806
     G, S = key.shape[1:3]  # noqa: N806
     allowed, is_causal = mask.allowed, mask.allowed is None and mask.is_causal and T > 1

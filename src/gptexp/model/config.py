@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes and switches.
+    """Sizes and switches of a Transformer.
 
     arch: decoder (causal), prefix (causal, and bidirectional inside the prompt; arXiv 1910.10683), encoder
     (bidirectional), encoder_decoder (a decoder that attends to an encoder's memory; Vaswani et al. 2017).
@@ -30,10 +30,10 @@ class TransformerConfig:
     tie_embeddings: bool = True
     rope_theta: float = 10000.0
     rope_scaling: tuple[tuple[str, float], ...] = ()  # Llama 3's, as sorted (name, value) pairs
-    experts: int = 0  # feed-forward layers among which a router chooses; 0: one for every token
-    experts_per_token: int = 2  # experts that read a token
-    shared_experts: int = 0  # experts that read every token
-    balance_loss: float = 0.01  # weight of the loss that evens the load of the experts
+    experts: int = 0  # of each block, among which a router chooses; 0: one feed-forward
+    experts_per_token: int = 2  # experts that a token is sent to
+    shared_experts: int = 0  # further experts, which compute every token
+    balance_loss: float = 0.01  # weight of the load-balancing loss
     window: int | None = None  # keys that a query sees in sliding-window layers, itself included
     window_pattern: str = "S"  # repeated over the layers: S slides, L sees the whole sequence
     initialisation: str = "zero"  # gpt2 | zero

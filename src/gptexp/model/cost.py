@@ -49,12 +49,12 @@ def count_parameters(config: TransformerConfig) -> int:
 
 
 def count_active_parameters(config: TransformerConfig) -> int:
-    """Count the parameters that compute one token: all but the experts that do not read it."""
+    """Count the parameters that compute one token: all but the experts that it is not sent to."""
     idle = max(0, config.experts - config.experts_per_token)
     _, feed_forwards = count_layers(config)
     return (
         count_parameters(config)
-        - feed_forwards * idle * matrices_of_feed_forward(config) * config.d_model * config.d_ff
+        - feed_forwards * idle * count_feed_forward_matrices(config) * config.d_model * config.d_ff
     )
 
 
@@ -102,7 +102,7 @@ def projection_widths(config: TransformerConfig) -> tuple[int, int, int]:
     return config.d_model, config.heads * config.head_dim, config.kv_heads * config.head_dim
 
 
-def matrices_of_feed_forward(config: TransformerConfig) -> int:
+def count_feed_forward_matrices(config: TransformerConfig) -> int:
     """Count the matrices of a feed-forward."""
     return 3 if config.feed_forward == "swiglu" else 2
 
@@ -122,7 +122,7 @@ def count_matrices(config: TransformerConfig) -> Counter[tuple[int, int]]:
             shared = config.shared_experts * config.d_ff
             experts[shared] = experts.get(shared, 0) + 1
     for inner, count in experts.items():
-        shapes[inner, width] += feed_forwards * count * (matrices_of_feed_forward(config) - 1)
+        shapes[inner, width] += feed_forwards * count * (count_feed_forward_matrices(config) - 1)
         shapes[width, inner] += feed_forwards * count
     return shapes
 
@@ -146,7 +146,9 @@ def count_block_products(config: TransformerConfig, tokens: int, source: int = 0
     width, query_width, key_width = projection_widths(config)
     experts = config.experts_per_token + config.shared_experts if config.experts else 1
     products = (
-        tokens * width * (experts * matrices_of_feed_forward(config) * config.d_ff + config.experts)
+        tokens
+        * width
+        * (experts * count_feed_forward_matrices(config) * config.d_ff + config.experts)
     )
     for keys in (tokens, source) if source else (tokens,):
         projections = tokens * width * query_width + keys * width * key_width

@@ -30,17 +30,17 @@ def same_position(query: Tensor, key: Tensor) -> Tensor:
 
 
 def first_keys(lengths: Tensor) -> Predicate:
-    """The first lengths [B] keys: a prefix (Raffel et al. 2020, arXiv 1910.10683), or all before right padding."""
+    """Allow the first lengths [B] keys: a prefix (Raffel et al. 2020, arXiv 1910.10683), or all but right padding."""
     return lambda _, key: key < lengths[:, None, None, None]
 
 
 def after_left_padding(left_padding: Tensor) -> Predicate:
-    """All keys but the first left_padding [B]."""
+    """Allow all keys but the first left_padding [B]."""
     return lambda _, key: key >= left_padding[:, None, None, None]
 
 
 def same_document(documents: Tensor) -> Predicate:
-    """Queries and keys with equal numbers in documents [B, S]."""
+    """Allow queries and keys with equal numbers in documents [B, S]."""
 
     def allowed(query: Tensor, key: Tensor) -> Tensor:
         of_queries, of_keys = documents[:, query.flatten()], documents[:, key.flatten()]
@@ -50,7 +50,7 @@ def same_document(documents: Tensor) -> Predicate:
 
 
 def sliding_window(window: int) -> Predicate:
-    """The `window` nearest keys on a side, the query's own among them (Beltagy et al. 2020, arXiv 2004.05150)."""
+    """Allow the `window` nearest keys on a side, the query's own among them (Beltagy et al. 2020, arXiv 2004.05150)."""
     return lambda query, key: (query - key).abs() < window
 
 
@@ -74,7 +74,7 @@ class AttentionMask:
     is_causal: bool = False
 
     def select(self, rows: Tensor) -> Self:
-        """The mask of the sequences rows [N]."""
+        """Return the mask of the sequences rows [N]."""
         return self if self.allowed is None else replace(self, allowed=self.allowed[rows])
 
 
@@ -94,7 +94,7 @@ class SequenceLayout:
     left_padding: Tensor | None = None
 
     def select(self, rows: Tensor) -> Self:
-        """The layout of the sequences rows [N]."""
+        """Return the layout of the sequences rows [N]."""
         tensors = {name: x[rows] for name, x in vars(self).items() if x is not None}
         return replace(self, **tensors)
 
@@ -131,7 +131,7 @@ class SequenceLayout:
         if not padding and (not order or (order == [causal] and past == 0)):
             return AttentionMask(is_causal=is_causal)
         allowed = and_masks(*order, *padding)
-        if order and padding:  # so that no query of the padding is without a key
+        if order and padding:  # a query of the padding attends to itself: its softmax needs a key
             allowed = or_masks(allowed, same_position)
         query = torch.arange(past, past + queries, device=device)[None, None, :, None]
         key = torch.arange(past + queries, device=device)[None, None, None, :]
@@ -148,7 +148,8 @@ def layer_masks(
 ) -> list[AttentionMask]:
     """Build the mask of each layer for `queries` tokens after `past` tokens in a cache; equal masks are shared.
 
-    is_causal: None: as `arch` has it.
+    Args:
+        is_causal: None: as config.arch demands.
     """
     is_causal = config.arch != "encoder" if is_causal is None else is_causal
     masks = {

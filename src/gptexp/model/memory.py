@@ -18,7 +18,9 @@ from gptexp.model.cost import (
     projection_widths,
 )
 
-MUON_STACK = 1 << 26  # MAX_STACKED_ELEMENTS of training/muon.py
+MUON_STACK = (
+    1 << 26
+)  # equal to MAX_STACKED_ELEMENTS of training/muon.py, which model/ cannot import
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,11 @@ def estimate_memory(
     count, shapes = count_parameters(config), count_matrices(config)
     state, workspace = 8 * count, 0
     if optimizer == "muon":
-        number = 2 if on_gpu or bf16 else 4
+        size = 2 if on_gpu or bf16 else 4  # bytes of a number in an iterate
         state -= 4 * sum(matrices * rows * columns for (rows, columns), matrices in shapes.items())
         workspace = max(  # directions, their stack, two iterates and two products of them (training/muon.py)
             min(matrices, max(1, MUON_STACK // (rows * columns)))
-            * ((8 + 2 * number) * rows * columns + 2 * number * min(rows, columns) ** 2)
+            * ((8 + 2 * size) * rows * columns + 2 * size * min(rows, columns) ** 2)
             for (rows, columns), matrices in shapes.items()
         )
     elif optimizer != "adamw":
@@ -110,9 +112,8 @@ def estimate_memory(
     activations = ActivationMemory(config, batch, bf16, on_gpu)
     outputs = config.num_token_classes or config.vocab_size
     block = activations.largest_block(tokens, source, masked)
-    if (
-        config.tie_embeddings and not config.num_token_classes
-    ):  # the head's gradient waits for the embedding's, to be added
+    # The gradient of a tied head waits for that of the embedding, to be added.
+    if config.tie_embeddings and not config.num_token_classes:
         block = max(block, 4 * config.d_model * outputs * ((1 if bf16 else 2) + accumulates))
     return Memory(
         weights=4 * count,
@@ -131,7 +132,7 @@ def estimate_memory(
 def count_cache_bytes(
     config: TransformerConfig, batch: int, tokens: int, source: int = 0, number: int = 4
 ) -> int:
-    """Count the bytes of keys and values of B sequences of T tokens and S source tokens, `number` bytes each."""
+    """Count the bytes of the KV cache of B sequences of T tokens and S source tokens, `number` bytes a number."""
     check_batch(config, batch, tokens, source, None)
     return (
         2 * config.layers * batch * (tokens + source) * config.kv_heads * config.head_dim * number
@@ -150,7 +151,7 @@ class ActivationMemory:
     def total(
         self, tokens: int, source: int, targets: int, masked: bool, activation_checkpointing: bool
     ) -> int:
-        """From the embedding to the head."""
+        """Count the bytes of the whole model, from the embedding to the head."""
         config, width = self.config, self.config.d_model
         rows, source_rows = self.batch * tokens, self.batch * source
         if activation_checkpointing:
@@ -163,16 +164,16 @@ class ActivationMemory:
         encoded = 4 * width * source_rows if activation_checkpointing or not self.bf16 else 0
         embedded = self.dropout_mask(rows + source_rows, 4)
         last_norms = self.norm(rows + source_rows, width, config.norm)
-        heads = self.number * width * targets
+        heads = self.bytes_per_number * width * targets
         if config.num_sequence_classes:
             heads += 2 * rows  # masks of the two texts
         return embedded + blocks + encoded + last_norms + heads
 
     def largest_block(self, tokens: int, source: int, masked: bool) -> int:
-        """The larger of a decoder's and an encoder's block, with the gradients inside a feed-forward."""
+        """Count the larger of a decoder's and an encoder's block, with the gradients inside a feed-forward."""
         gradients = (
             (1 if self.config.feed_forward == "gelu" else 2)
-            * self.number
+            * self.bytes_per_number
             * self.batch
             * self.config.d_ff
         )
@@ -180,28 +181,29 @@ class ActivationMemory:
         return max(of_decoder, self.block(source) + gradients * source if source else 0)
 
     @property
-    def number(self) -> int:
+    def bytes_per_number(self) -> int:
         return 2 if self.bf16 else 4
 
     def block(self, tokens: int, source: int = 0, masked: bool = False) -> int:
+        """Count one block, with cross-attention where there is a source."""
         config, rows = self.config, self.batch * tokens
         is_gated = config.feed_forward == "swiglu"
         kept = self.attention(tokens, tokens, masked)
         kept += self.attention(tokens, source, False) if source else 0
         inputs = 2 * (1 + is_gated) if self.bf16 else 4
-        inner = (4 if is_gated else 2) * self.number
+        inner = (4 if is_gated else 2) * self.bytes_per_number
         if config.feed_forward == "relu2" and self.bf16 and self.on_gpu:
             inner += 4  # autocast squares in fp32 there
         kept += self.norm(rows, config.d_model, config.norm) + rows * (
             inputs * config.d_model + inner * config.d_ff
         )
-        return kept + self.dropout_mask(rows, self.number)
+        return kept + self.dropout_mask(rows, self.bytes_per_number)
 
     def attention(self, tokens: int, keys: int, masked: bool) -> int:
-        """T tokens attend to S keys, after a norm."""
+        """Count an attention of T tokens to S keys, and the norm before it."""
         config, (width, query_width, key_width) = self.config, projection_widths(self.config)
         rows, key_rows = self.batch * tokens, self.batch * keys
-        kept = self.norm(rows, width, config.norm) + self.dropout_mask(rows, self.number)
+        kept = self.norm(rows, width, config.norm) + self.dropout_mask(rows, self.bytes_per_number)
         # Autocast copies the input for each linear layer. Without it, all layers share the encoder's states.
         kept += 2 * width * rows + 4 * width * key_rows if self.bf16 else 4 * width * rows
         if config.qk_norm:
@@ -213,22 +215,22 @@ class ActivationMemory:
         if not self.on_gpu and (is_eager or config.dropout):  # each head has keys of its own there
             scores = rows * config.heads * keys * (3 if config.dropout else 1)
             kept += (2 if is_eager else 4) * (query_width * (rows + 2 * key_rows) + scores)
-            return kept + self.number * query_width * rows
+            return kept + self.bytes_per_number * query_width * rows
         mask = rows * keys * masked
         return (
             kept
-            + self.number * (2 * query_width * rows + 2 * key_width * key_rows + mask)
+            + self.bytes_per_number * (2 * query_width * rows + 2 * key_width * key_rows + mask)
             + 4 * config.heads * rows
         )
 
     def norm(self, rows: int, width: int, kind: str) -> int:
-        """The input and its divisor; on a CPU, the single operations of RMSNorm keep the quotient too."""
+        """Count the input and its divisor; on a CPU, the single operations of RMSNorm keep the quotient too."""
         if kind == "layer":
             return rows * (4 * width + 8)
         return rows * (4 * width * (1 if self.on_gpu else 2) + 4)
 
     def dropout_mask(self, rows: int, number: int) -> int:
-        """The mask of dropout on [rows, C]: booleans on a GPU, numbers of the input's size on a CPU."""
+        """Count the mask of dropout on [rows, C]: booleans on a GPU, numbers of the input's size on a CPU."""
         return (
             rows * self.config.d_model * (1 if self.on_gpu else number)
             if self.config.dropout

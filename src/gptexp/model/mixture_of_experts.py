@@ -1,7 +1,7 @@
 """Mixture of experts: a router sends each token to a few of many feed-forward layers (Shazeer et al. 2017, 1701.06538).
 
 Softmax router with normalised weights of the chosen experts, as in Mixtral (arXiv 2401.04088) and Qwen3 (2505.09388);
-shared experts that read every token, as in DeepSeekMoE (2401.06066); balance of the load within each sequence by the
+shared experts that compute every token, as in DeepSeekMoE (2401.06066); balance of the load within each sequence by the
 loss of DeepSeek-V3 (2412.19437, equations 17 to 20).
 
 Legend: B sequences, T tokens, N = B T, C width, F inner width, E experts, K experts that a token is sent to.
@@ -21,10 +21,10 @@ class Routing(NamedTuple):
     """Decisions of a router in one pass."""
 
     probabilities: Tensor  # [B, T, E]
-    chosen: Tensor  # [B, T, E], 1 for the K experts that read a token, else 0
+    chosen: Tensor  # [B, T, E], 1 for the K experts that a token is sent to, else 0
 
     def without_padding(self, lengths: Tensor | None) -> "Routing":
-        """The same with zeros beyond lengths [B]."""
+        """Return a copy with zeros beyond lengths [B]."""
         if lengths is None:
             return self
         positions = torch.arange(self.chosen.shape[1], device=lengths.device)
@@ -47,7 +47,7 @@ class ExpertLinear(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """Each token is read by `experts_per_token` of `experts` feed-forward layers, and by those that are shared."""
+    """Send each token to `experts_per_token` of `experts` feed-forward layers, and to the shared experts."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class MixtureOfExperts(nn.Module):
         return y if self.shared is None else y + self.shared(x)
 
     def _route(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights and numbers [N, K] of the experts that read each token."""
+        """Return weights and numbers [N, K] of the experts that each token is sent to."""
         probabilities = self.router(x).float().softmax(dim=-1)  # [B, T, E]
         weights, experts = probabilities.topk(self.experts_per_token, dim=-1)
         chosen = torch.zeros_like(probabilities).scatter(-1, experts, 1.0)
@@ -95,7 +95,7 @@ def pop_routings(blocks: nn.ModuleList, lengths: Tensor | None) -> list[Routing]
 
 
 def balance_loss(routing: Routing) -> Tensor:
-    """Imbalance of each sequence times its tokens, summed over sequences; 1 a token where the load is even.
+    """Return the imbalance of each sequence times its tokens, summed over sequences; 1 a token where the load is even.
 
     Sums over sequences, so that neither micro-batches nor ranks change it.
     """
@@ -105,5 +105,5 @@ def balance_loss(routing: Routing) -> Tensor:
 
 
 def expert_load(expert_tokens: Tensor) -> float:
-    """Tokens of the busiest expert of a layer over the mean of that layer, from tokens [layers, E]; 1 is even."""
+    """Return the tokens of the busiest expert over the mean of its layer, from tokens [layers, E]; 1 is even."""
     return float((expert_tokens.amax(dim=1) / expert_tokens.mean(dim=1).clamp(min=1)).max())

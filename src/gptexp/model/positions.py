@@ -26,7 +26,7 @@ class Rotary(nn.Module):
         return angles.cos(), angles.sin()
 
     def frequencies(self, device: torch.device) -> Tensor:
-        """Radians a token [D/2]; the scaling of Llama 3 lowers low frequencies, for longer contexts."""
+        """Return radians a token [D/2]; the scaling of Llama 3 lowers low frequencies, for longer contexts."""
         pairs = torch.arange(0, self.head_dim, 2, device=device, dtype=torch.float32)
         frequencies = 1.0 / self.theta ** (pairs / self.head_dim)
         if not self.scaling:

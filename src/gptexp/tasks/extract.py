@@ -37,7 +37,9 @@ class TermF1(Metric):
 
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[str]]:
         identifiers = (dict.fromkeys(IDENTIFIER.findall(example.input)) for example in examples)
-        return {"whatever looks like an identifier": ["; ".join(names) for names in identifiers]}
+        return {
+            "everything that looks like an identifier": ["; ".join(names) for names in identifiers]
+        }
 
 
 class Extract(TextToText):

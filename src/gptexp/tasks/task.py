@@ -22,7 +22,7 @@ class Task:
     """
 
     metrics: Sequence[Metric] = ()
-    primary_metric: str = ""  # what tables show first; "": the first metric, or the loss
+    primary_metric: str = ""  # that a table of runs shows; "": the first metric, or the loss
     higher_is_better: bool = True  # of the primary metric
     loss_baseline: str = ""  # describes the baseline that `loss_metrics` reports
 
@@ -40,7 +40,7 @@ class Task:
             self.higher_is_better = self.metrics[0].higher_is_better
         elif not self.primary_metric:
             self.primary_metric, self.higher_is_better = "loss", False
-        self.metrics = (*self.metrics, *map(_outside_metric, config.metrics))
+        self.metrics = (*self.metrics, *map(_build_metric, config.metrics))
 
     def loss_metrics(
         self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
@@ -103,7 +103,7 @@ class Task:
         return [f"by {self.primary_metric} the model is {verdict} the baseline ({baseline})"]
 
 
-def _outside_metric(path: str) -> Metric:
+def _build_metric(path: str) -> Metric:
     """Build a metric of `task.metrics`.
 
     Raises:

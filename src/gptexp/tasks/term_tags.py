@@ -33,14 +33,14 @@ class TermTags(Layout):
         self, examples: list[Example], tokenizer: Tokenizer
     ) -> list[TokenizedExample | None]:
         return [
-            self._tagged(example.fields["source"], example.fields["terms"], tokenizer)
+            self._sequence(example.fields["source"], example.fields["terms"], tokenizer)
             for example in examples
         ]
 
-    def _tagged(self, source: str, terms: str, tokenizer: Tokenizer) -> TokenizedExample | None:
+    def _sequence(self, source: str, terms: str, tokenizer: Tokenizer) -> TokenizedExample | None:
         tokens, offsets = tokenizer.encode_with_offsets(source)
         tags = [OUTSIDE] * len(tokens)
-        for start, end in occurrences(source, split_terms(terms)):
+        for start, end in find_occurrences(source, split_terms(terms)):
             inside = [i for i, (left, right) in enumerate(offsets) if left < end and right > start]
             for i in inside:
                 tags[i] = FIRST if i == inside[0] else INSIDE
@@ -80,7 +80,7 @@ class TagTerms(Answerer):
         ]
 
 
-def occurrences(source: str, terms: list[str]) -> Iterator[tuple[int, int]]:
+def find_occurrences(source: str, terms: list[str]) -> Iterator[tuple[int, int]]:
     """Yield the spans of terms that are whole words in a text, longer terms first and without overlap."""
     if terms:
         words = "|".join(re.escape(term) for term in sorted(terms, key=len, reverse=True))

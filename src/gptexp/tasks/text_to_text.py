@@ -44,7 +44,7 @@ def _sampling(config: schema.TextToTextConfig) -> Sampling:
     if config.num_beams > 1 and config.mbr_samples > 1:
         raise UserError(
             f"task.num_beams={config.num_beams} searches, task.mbr_samples={config.mbr_samples} "
-            f"draws: one of them must be 1"
+            f"samples: one of them must be 1"
         )
     return Sampling(
         config.temperature if config.mbr_samples > 1 else 0.0,

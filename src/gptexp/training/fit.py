@@ -75,8 +75,8 @@ def fit(
 
 
 @dataclass
-class Trained:
-    """The work that a run has done, over all its starts."""
+class TrainingTotals:
+    """The work of a run, over all processes that have continued it."""
 
     steps: int
     tokens: int
@@ -112,10 +112,10 @@ class Run:
         if self.process_group.is_rank_zero:
             self.folder.truncate_metrics(checkpoint.state["step"] if checkpoint else 0)
         with self.record_outcome() as tracker:
-            trained = self.train(checkpoint, tracker)  # its model and optimizers are freed here
-            self.report(trained, tracker)
+            totals = self.train(checkpoint, tracker)  # its model and optimizers are freed here
+            self.report(totals, tracker)
 
-    def train(self, checkpoint: Checkpoint | None, tracker: Tracker) -> Trained:
+    def train(self, checkpoint: Checkpoint | None, tracker: Tracker) -> TrainingTotals:
         """Train to the last step, and count the work."""
         config, module = self.config, self.build_module()
         data = DataModule(self.task.layout, self.store, config.trainer, config.seed)
@@ -126,7 +126,7 @@ class Run:
         self.restore(module, recorder, checkpoint)
         if module.step < config.trainer.max_steps:
             self.fit(module, recorder, data)
-        return Trained(module.step, module.tokens, round(module.seconds, 3))
+        return TrainingTotals(module.step, module.tokens, round(module.seconds, 3))
 
     def build_module(self) -> TrainModule:
         torch.manual_seed(self.config.seed)
@@ -169,7 +169,7 @@ class Run:
         except NotFiniteError as error:
             raise record_crash(self.folder, module, self.process_group, error) from None
 
-    def report(self, trained: Trained, tracker: Tracker) -> None:
+    def report(self, totals: TrainingTotals, tracker: Tracker) -> None:
         """Evaluate the best checkpoint on the test split (validation if there is no test) and write the result."""
         model, _ = load_run(self.folder)
         model.to(self.device)
@@ -204,10 +204,10 @@ class Run:
         self.folder.update_result(
             status="finished",
             error=None,
-            steps=trained.steps,
-            tokens=trained.tokens,
-            train_seconds=trained.seconds,
-            tokens_per_second=round(trained.tokens / max(1e-9, trained.seconds), 1),
+            steps=totals.steps,
+            tokens=totals.tokens,
+            train_seconds=totals.seconds,
+            tokens_per_second=round(totals.tokens / max(1e-9, totals.seconds), 1),
             parameters=sum(p.numel() for p in model.parameters()),
             precision=lightning_precision(self.config.trainer.precision, self.device),
             evaluated=path.name,

@@ -16,9 +16,8 @@ from gptexp.distributed.sharding import full_tensor, shard_like
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from the same source
 ITERATIONS = 5
-MAX_STACKED_ELEMENTS = (
-    1 << 26
-)  # of the matrices that are orthogonalised at once; a larger one goes alone
+# Elements of the matrices that are orthogonalised at once; a larger matrix goes alone.
+MAX_STACKED_ELEMENTS = 1 << 26
 
 
 class Muon(Optimizer):
@@ -79,8 +78,8 @@ class Muon(Optimizer):
             parameter.add_(shard_like(update.to(parameter.dtype), parameter), alpha=-lr * scale)
 
 
-def has_matrices_of_hidden_layers(name: str, parameter: Tensor) -> bool:
-    """Whether Muon suits a parameter of this name.
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Return whether a parameter is a matrix of a hidden layer, which Muon is for.
 
     Embeddings and heads are matrices too, but of one-hot inputs or outputs, as are routers of experts: AdamW suits them
     better (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks").

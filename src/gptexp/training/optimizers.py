@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from gptexp.config import schema
 from gptexp.config.targets import build_target, resolve
 from gptexp.distributed.devices import has_fast_bf16
-from gptexp.training.muon import Muon, has_matrices_of_hidden_layers
+from gptexp.training.muon import Muon, is_hidden_matrix
 
 NamedParameters = list[tuple[str, nn.Parameter]]
 
@@ -33,11 +33,11 @@ def build_optimizers(model: nn.Module, config: schema.OptimConfig) -> list[Optim
 def build_muon(
     config: schema.MuonConfig, named: NamedParameters, device: torch.device
 ) -> list[Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for everything else."""
+    """Build Muon for the matrices of the blocks, AdamW for everything else."""
     assert config.lr is not None
     assert config.adamw_lr is not None
-    hidden = [p for name, p in named if has_matrices_of_hidden_layers(name, p)]
-    rest = [p for name, p in named if not has_matrices_of_hidden_layers(name, p)]
+    hidden = [p for name, p in named if is_hidden_matrix(name, p)]
+    rest = [p for name, p in named if not is_hidden_matrix(name, p)]
     dtype = torch.bfloat16 if has_fast_bf16(device) else torch.float32
     muon = Muon(hidden, config.lr, config.momentum, config.weight_decay, dtype)
     return [muon, _adamw(rest, config, config.adamw_lr)]
@@ -62,7 +62,7 @@ def _groups_by_decay(config: schema.OptimConfig, named: NamedParameters) -> list
 def _adamw(
     parameters: list[nn.Parameter], config: schema.MuonConfig | schema.AdamWConfig, lr: float
 ) -> Optimizer:
-    """AdamW with weight decay for matrices only: norms and biases have no scale to lose."""
+    """Build AdamW with weight decay for matrices only, not for norms and biases."""
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

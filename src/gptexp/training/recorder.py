@@ -1,4 +1,4 @@
-"""The record of a run in training: held-out passes, lines of metrics.jsonl, and checkpoints."""
+"""The callback that records a run: it validates, writes lines of metrics.jsonl, and saves checkpoints."""
 
 import time
 from typing import Any

@@ -35,17 +35,17 @@ class Linear(Constant):
         decayed = step - (steps - length)  # steps into the decay
         if decayed < 0 or length == 0:
             return super().multiplier(step, steps)
-        return 1.0 - (1.0 - self.final) * self.fall((decayed + 1) / (length + 1))
+        return 1.0 - (1.0 - self.final) * self.decay((decayed + 1) / (length + 1))
 
-    def fall(self, progress: float) -> float:
-        """Return the part of the way down, from 0 to 1, at this progress of the decay."""
+    def decay(self, progress: float) -> float:
+        """Return how much of the decay is done, from 0 to 1, after this fraction of its steps."""
         return progress
 
 
 class Cosine(Linear):
     """Linear warm-up, the peak, then a cosine decay (arXiv 1608.03983)."""
 
-    def fall(self, progress: float) -> float:
+    def decay(self, progress: float) -> float:
         return (1 - math.cos(math.pi * progress)) / 2
 
 

@@ -10,11 +10,12 @@ from conftest import TRAIN
 from gptexp import GPT, generate
 from gptexp.config import compose
 from gptexp.errors import UserError
+from gptexp.model.features import CONTINUE
 from gptexp.run import run
 from gptexp.tasks.prepare import prepare
 from gptexp.tasks.speech import recognizer, spectrogram
 from gptexp.tasks.speech.audio import RATE, Audio
-from gptexp.tasks.speech.dataset import CONTINUE, STOP
+from gptexp.tasks.speech.dataset import STOP
 from gptexp.tasks.speech.metrics import distortion
 
 SMALL = [

@@ -25,9 +25,7 @@ class Example:
     fields: dict[str, str]  # for example {"text": ...} or {"source": ..., "target": ...}
     split: str | None = None  # one of splits.SPLITS; None: assigned by content
     ends_document: bool = True  # False: the next example continues the same document
-    media: Callable[[], NDArray] | None = (
-        None  # reads the frames of an image or the samples of audio
-    )
+    media: Callable[[], NDArray] | None = None  # reads an image's frames or the samples of audio
     group: str | None = None  # examples of one group stay in one split; None: see `group_key`
 
     @property

@@ -20,9 +20,8 @@ NODES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 def read_docstrings(files: list[Path]) -> Iterator[list[str]]:
     """Yield the docstrings of each file, in order."""
-    from gptexp.machine import (
-        available_cpus,
-    )  # here: the processes may run without gptexp on their path
+    # Imported here, because the processes may run without gptexp on their path.
+    from gptexp.machine import available_cpus
 
     starts = range(0, len(files), FILES_PER_PROCESS)
     chunks = [files[start : start + FILES_PER_PROCESS] for start in starts]

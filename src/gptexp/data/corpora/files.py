@@ -1,4 +1,4 @@
-"""Files of the user's own: text, Markdown, JSONL, CSV, also gzipped, and Parquet; folders; parallel line files.
+"""The user's own files: text, Markdown, JSONL, CSV, also gzipped, and Parquet; folders; parallel line files.
 
 A text file is cut at line ends into pieces, so that neither memory nor the split depends on its length.
 """
@@ -63,7 +63,7 @@ class Files(Corpus):
                     f"data.path={path}: two parallel files give source and target; "
                     f"this task needs {', '.join(self.fields)}"
                 )
-            return [_existing(Path(one)) for one in path]
+            return [_require_file(Path(one)) for one in path]
         if Path(path).is_dir():
             files = sorted(
                 file
@@ -84,7 +84,7 @@ class Files(Corpus):
             if not files:
                 raise UserError(f"data.path={path}: no file matches this pattern")
             return files
-        return [_existing(Path(path))]
+        return [_require_file(Path(path))]
 
     def _read(self, files: list[Path]) -> Iterator[Example]:
         for file in files:
@@ -238,7 +238,12 @@ def extension(file: Path) -> str:
     return inner if file.suffix == ".gz" and inner != ".parquet" else file.suffix.lower()
 
 
-def _existing(file: Path) -> Path:
+def _require_file(file: Path) -> Path:
+    """Return a file that exists.
+
+    Raises:
+        UserError: it does not; the message names the nearest file in its folder.
+    """
     if not file.is_file():
         neighbours = [str(other) for other in file.parent.glob("*")] if file.parent.is_dir() else []
         raise UserError(f"{file}: no such file or folder.{nearest(str(file), neighbours)}")

@@ -1,4 +1,4 @@
-"""Texts of anything that datasets.load_dataset takes: a name on the hub, or a local folder."""
+"""Texts from a data set that datasets.load_dataset takes: a name on the hub, or a local folder."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Images or recordings of the user's own: files, and a table (CSV, JSONL, Parquet) of their names and texts.
+"""The user's own images or recordings: files, and a table (CSV, JSONL, Parquet) of their names and texts.
 
 The table has a column for the file (`image` or `audio`) and a column for each field of the task: `caption`, or `text`
 and perhaps `voice`. data.fields names columns that are called otherwise. A column `split` says train, val, test or
@@ -28,7 +28,7 @@ from gptexp.files import cached_sha256
 
 
 class MediaTable(Corpus):
-    """A subclass sets `medium`, which is also the field that names a file."""
+    """The rows of a table. A subclass sets `medium`, which is also the name of the column with the files."""
 
     groups_by_file: ClassVar[bool] = False  # True: the examples of one file stay in one split
 
@@ -77,7 +77,7 @@ class MediaTable(Corpus):
             )
 
     def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield where a row stands, and the row; without a column `voice`, the voice is "" in all."""
+        """Yield the place and the values of each row. Without a column `voice`, the voice of every row is ""."""
         defaults = {}
         if "voice" in self.fields and "voice" not in self.config.fields:
             defaults["voice"] = ""

@@ -38,10 +38,8 @@ SECTION = re.compile(
     r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)",
     re.M,
 )
-EXTRAS = (
-    "speech",
-    "vision",
-)  # of gptexp; their packages are part of `all` where they are installed
+# Extras of gptexp whose packages are part of `all`, where they are installed.
+EXTRAS = ("speech", "vision")
 VIEWS = {
     ("text",): "documents",
     ("source", "target"): "summaries",

@@ -14,7 +14,7 @@ from gptexp.loss import LossCounts
 
 
 class FeatureDataset(ExampleDataset):
-    """Sequences of tokens, and of rows of features before or behind them."""
+    """Sequences of tokens with rows of features before or after them."""
 
     def __init__(self, store: TokenStore, split: str) -> None:
         super().__init__(store, split)

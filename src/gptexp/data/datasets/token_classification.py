@@ -10,7 +10,7 @@ from gptexp.loss import LossCounts
 
 
 class TokenClassificationDataset(ExampleDataset):
-    """The store has the tokens of an example, and behind them as many tags: the targets."""
+    """Tokens and their tags, which are the targets; the store keeps the tags of an example after its tokens."""
 
     def batch(
         self, indices: NDArray[np.int64], epoch: int, global_indices: NDArray[np.int64]

@@ -20,9 +20,14 @@ CLASSES = {
     *(Transformer, Encoder, Block, Attention, FeedForward, MixtureOfExperts, ExpertLinear),
     *(RMSNorm, Rotary, nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList),
 }
-# Settings that change nothing in a trained model, or nothing unless another one does that an architecture has to list.
-WITHOUT_INFLUENCE = {"dropout", "initialisation", "balance_loss"}
-WITHOUT_INFLUENCE |= {"experts_per_token", "feature_bins"}
+# Settings that do not change what a trained model computes, alone or unless another listed setting is on.
+WITHOUT_INFLUENCE = {
+    "dropout",
+    "initialisation",
+    "balance_loss",
+    "experts_per_token",
+    "feature_bins",
+}
 # Settings of rotary positions and of windows, which config_json.py translates.
 TRANSLATED = {"rope_theta", "rope_scaling", "window", "window_pattern"}
 

@@ -98,7 +98,7 @@ def to_hf_config(architecture: Architecture, config: TransformerConfig) -> dict[
 
 
 def _unsupported_settings(architecture: Architecture, config: TransformerConfig) -> list[str]:
-    """Our settings, as NAME=VALUE, that the architecture does not have."""
+    """Return our settings, as NAME=VALUE, that the architecture does not have."""
     computed = {
         item.name: item.default for item in fields(config) if item.default is not MISSING
     } | {"kv_heads": config.heads, "head_dim": config.d_model // config.heads}
@@ -192,6 +192,6 @@ def _read_windows(
 
 
 def _shortest_period(letters: str) -> str:
-    """SLSLS -> SL."""
+    """Return the shortest pattern that repeats to these letters: SL for SLSLS."""
     periods = (letters[:size] for size in range(1, len(letters) + 1))
     return next(x for x in periods if (x * len(letters))[: len(letters)] == letters)

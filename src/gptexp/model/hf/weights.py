@@ -152,7 +152,7 @@ def _maybe_transpose(architecture: Architecture, hf_name: str, tensor: Tensor) -
 
 
 def _constants(config: TransformerConfig) -> dict[str, Tensor]:
-    """Tensors in Pegasus' files that are no parameters."""
+    """Return the tensors in Pegasus' files that are no parameters."""
     if config.position != "sinusoidal":
         return {}
     table = sinusoidal(torch.arange(config.context)[None], config.d_model)[0]
@@ -162,7 +162,7 @@ def _constants(config: TransformerConfig) -> dict[str, Tensor]:
 
 
 def _embedding_copies(config: TransformerConfig) -> list[str]:
-    """Names under which Pegasus has the embedding again, if its head has one of its own."""
+    """Return the names under which Pegasus has the embedding again, if its head has one of its own."""
     if config.arch != "encoder_decoder" or config.tie_embeddings:
         return []
     return [f"model.{side}.embed_tokens.weight" for side in ("encoder", "decoder")]

@@ -8,8 +8,9 @@ from gptexp.data.batch import IGNORE, Batch
 from gptexp.data.datasets.prompt_completion import FeatureDataset
 from gptexp.data.token_store import TokenStore
 from gptexp.loss import LossCounts
+from gptexp.model.features import CONTINUE
 
-CONTINUE, STOP = 0, 1  # targets: another frame follows, or the audio ends
+STOP = 1  # target of the last position; that of the others is CONTINUE
 MAX_MASKED_FRACTION = 0.6  # of the rows of a sequence
 
 

@@ -46,12 +46,18 @@ class VoiceTextFrames(Layout):
         self.config, self.context = config, context
 
     def fingerprint(self) -> dict[str, Any]:
-        s = spectrogram
         return {
             "layout": "voice sep text sep frames",
             "frames": self.config.frames_per_step,
             "context": self.context,
-            "spectra": [s.MELS, s.LEVELS, s.HOP, s.WINDOW, s.LOWEST, s.HIGHEST],
+            "spectra": [
+                spectrogram.MELS,
+                spectrogram.LEVELS,
+                spectrogram.HOP,
+                spectrogram.WINDOW,
+                spectrogram.LOWEST,
+                spectrogram.HIGHEST,
+            ],
         }
 
     def encode(

@@ -1,4 +1,4 @@
-"""How well speech can be understood and how near it is to a recording."""
+"""Metrics of speech: how well it can be understood, and how close it is to a recording."""
 
 import numpy as np
 from torchmetrics.functional.text import word_error_rate

@@ -1,4 +1,4 @@
-"""Recordings of the user's own, with the text that is spoken in each and perhaps the name of its voice."""
+"""The user's own recordings, with the text that is spoken in each and perhaps the name of its voice."""
 
 from pathlib import Path
 

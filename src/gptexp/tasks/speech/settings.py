@@ -19,9 +19,11 @@ class SpeakConfig(TaskConfig):
     target = "gptexp.tasks.speech.speak:Speak"
     archs = ("prefix", "decoder")
     predicts_features = True
-    feature_bins = 16  # of dMel
+    feature_bins = 16  # LEVELS of spectrogram.py, which imports torch
     voice: str | None = setting(
-        None, "voice of texts that name none; null: the first of the data", affects_result=False
+        None,
+        "voice of a text that names none; null: the first voice of the data",
+        affects_result=False,
     )
     voices: list[str] = setting(
         [],
@@ -29,12 +31,12 @@ class SpeakConfig(TaskConfig):
         affects_result=False,
     )
     frames_per_step: int = setting(
-        4, "frames of 12.5 ms that are one position of the sequence", minimum=1
+        4, "frames of 12.5 ms in one position of the sequence", minimum=1
     )
 
     @property
     def feature_size(self) -> int:  # type: ignore[override]
-        return 40 * self.frames_per_step
+        return 40 * self.frames_per_step  # MELS of spectrogram.py
 
     def check(self, config: Config) -> None:
         super().check(config)

@@ -1,4 +1,4 @@
-"""Images with captions of anything that datasets.load_dataset takes: a name on the hub, or a local folder."""
+"""Images with captions from a data set that datasets.load_dataset takes: a name on the hub, or a local folder."""
 
 import io
 from functools import partial

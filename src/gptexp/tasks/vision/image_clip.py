@@ -70,7 +70,7 @@ class ImageClip:
 
     @classmethod
     def read(cls, source: Any) -> "ImageClip":
-        """Read a file (PNG, JPEG, GIF, ...), an image of Pillow's, or an array [H, W, 3] or [F, H, W, 3] of bytes.
+        """Read a file (PNG, JPEG, GIF, ...), a Pillow image, or an array [H, W, 3] or [F, H, W, 3] of bytes.
 
         Raises:
             UserError: the source is none of these, or damaged.
@@ -92,7 +92,7 @@ class ImageClip:
                 )
             return cls(frames)
         if not isinstance(source, str | Path | io.BytesIO | Image.Image):
-            raise UserError(f"{source!r:.80}: an image is a file, an image of Pillow's or an array")
+            raise UserError(f"{source!r:.80}: an image is a file, a Pillow image or an array")
         name = source if isinstance(source, str | Path) else "the image"
         try:
             if isinstance(source, Image.Image):

@@ -1,4 +1,4 @@
-"""Images and clips of the user's own, with captions."""
+"""The user's own images and clips, with captions."""
 
 from pathlib import Path
 
