@@ -2,10 +2,15 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
+
+with warnings.catch_warnings():  # a notebook without ipywidgets shows the bar as text
+    warnings.simplefilter("ignore", TqdmWarning)
+    from tqdm.auto import tqdm as tqdm
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 30  # where there is no terminal

@@ -5,9 +5,8 @@ import time
 from typing import Any
 
 import lightning as L
-from tqdm.auto import tqdm
 
-from gptexp.data.progress import is_interactive
+from gptexp.data.progress import is_interactive, tqdm
 from gptexp.training.module import TrainModule
 from gptexp.training.recorder import Recorder
 
