@@ -102,7 +102,9 @@ def test_killed_under_two_processes_it_ends_as_if_never_interrupted():
 
 @pytest.mark.usefixtures("project")
 def test_a_sweep_varies_its_settings():
-    output = gptexp("run", "-m", *SORT, "model.gate=none,sigmoid", "trainer.max_steps=4")
+    output = gptexp(
+        "run", "-m", *SORT, "model.gate=none,sigmoid", "model.smoothing=0.1", "trainer.max_steps=4"
+    )
     table = output[output.index("sweep:") :].splitlines()
     assert [line.split()[0] for line in table[1:3]] == ["model.gate=none", "model.gate=sigmoid"]
     assert "test/exact_match" in table[1]

@@ -179,5 +179,18 @@ def test_a_subclass_names_the_classes_of_its_parts():
     block = plain.blocks[0]
     expected = x + 2 * block.attention(block.attention_norm(x), context)
     torch.testing.assert_close(variant.blocks[0](x, context), expected)
-    with pytest.raises(ValueError, match="experts do not use NoFeedForward"):
+    with pytest.raises(ValueError, match="experts do not use the feed_forward_class of Variant"):
         Variant(TransformerConfig(**SHAPE, experts=4))
+
+
+def test_a_subclass_computes_another_loss_of_the_tokens():
+    class Counting(Transformer):
+        def token_loss(self, logits, targets):
+            assert logits.shape == (len(targets), SHAPE["vocab_size"])
+            return targets.float().sum()
+
+    torch.manual_seed(0)
+    tokens = torch.randint(SHAPE["vocab_size"], (2, 6))
+    targets = tokens.masked_fill(torch.rand(2, 6) < 0.5, -100)
+    sums = Counting(TransformerConfig(**SHAPE)).loss(tokens, targets)
+    assert sums.targets == targets[targets >= 0].sum()

@@ -20,6 +20,7 @@ class GluConfig(ModelConfig):
     kind: str = "glu"
     target = "sorting.model:GluTransformer"
     gate: str = setting("relu", "activation of the gate", choices=("none", "relu", "sigmoid"))
+    smoothing: float = setting(0.0, "label smoothing in training", minimum=0, maximum=0.5)
 
     def check(self, config: Config) -> None:
         super().check(config)

@@ -85,8 +85,8 @@ class Transformer(nn.Module):
         super().__init__()
         if config.experts and self.feed_forward_class is not FeedForward:
             raise ValueError(
-                f"experts={config.experts}: experts do not use {self.feed_forward_class.__name__}, "
-                "the feed_forward_class of this model"
+                f"experts={config.experts}: experts do not use the feed_forward_class of "
+                f"{type(self).__name__}"
             )
         self.config = config
         self.activation_checkpointing = False  # recompute activations in the backward pass
@@ -196,8 +196,7 @@ class Transformer(nn.Module):
             rows = unpad(features, (targets == CONTINUE).sum(dim=1))
             target_loss = self.feature_head.loss(states[is_target], targets[is_target], rows)
         else:
-            logits = self.head(states[is_target])  # [targets, V]
-            target_loss = F.cross_entropy(logits.float(), targets[is_target], reduction="sum")
+            target_loss = self.token_loss(self.head(states[is_target]), targets[is_target])
         if self.class_head is not None and labels is not None:
             assert prefix is not None
             assert lengths is not None
@@ -211,6 +210,10 @@ class Transformer(nn.Module):
             if self.training:
                 auxiliary = self.config.balance_loss * sum(map(balance_loss, routings), start=zero)
         return LossSums(target_loss, label_loss, auxiliary, statistics)
+
+    def token_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Sum the cross-entropy in nats of logits [N, V] over targets [N]. A subclass may compute another loss."""
+        return F.cross_entropy(logits.float(), targets, reduction="sum")
 
     def report(self, statistics: Tensor) -> dict[str, float]:
         """Name the statistics that `loss` sums: expert_load is that of the busiest expert, 1 if all are equal."""
