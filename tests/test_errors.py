@@ -1,6 +1,6 @@
 import pytest
 
-from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, nearest, unknown
+from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, nearest, unknown_value
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_the_nearest_name_is_suggested(name, suggestion):
 
 
 def test_an_unknown_value_is_answered_with_the_allowed_ones():
-    message = str(unknown("model.norm", "rmss", ["rms", "layer"]))
+    message = str(unknown_value("model.norm", "rmss", ["rms", "layer"]))
     assert message == "model.norm=rmss: not known. Did you mean 'rms'? Allowed: layer, rms"
 
 

@@ -141,9 +141,9 @@ class GPT:
             free = set()
         defaults = [
             "model=small",  # the overrides below replace all of its settings
-            f"model.size={compose.quoted(self.size)}",
+            f"model.size={compose.quote(self.size)}",
             *as_overrides(self.model.config, free, self.tokenizer.vocab_size),
-            f"init={compose.quoted(self.source)}",
+            f"init={compose.quote(self.source)}",
         ]
         folder = _run(compose_for_dataset(dataset, overrides, defaults, self.task))
         trained = GPT.from_pretrained(folder)

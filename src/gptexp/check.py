@@ -18,7 +18,9 @@ from gptexp.errors import UserError, exits_cleanly
 @exits_cleanly
 def main() -> None:
     parser = make_parser("check", __doc__)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="added to each config")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="override to add to each config"
+    )
     overrides = parser.parse_args().overrides
     compose.prepare_hydra(overrides)
     jobs = shipped_jobs()

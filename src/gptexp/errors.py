@@ -51,7 +51,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f" Did you mean '{matches[0]}'?" if matches else ""
 
 
-def unknown(key: str, value: str, allowed: Iterable[str]) -> UserError:
+def unknown_value(key: str, value: str, allowed: Iterable[str]) -> UserError:
     """Return the error for a setting whose value is not one of the allowed names."""
     options = sorted(allowed)
     return UserError(

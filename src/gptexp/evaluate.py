@@ -16,8 +16,13 @@ from gptexp.runs.run_folder import find_run
 def main() -> None:
     parser = make_parser("evaluate", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
-    parser.add_argument("--split", choices=("val", "test", "unseen"), default="test")
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument(
+        "--split",
+        choices=("val", "test", "unseen"),
+        default="test",
+        help="held-out split (default: test)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     args = parser.parse_args()
     try:
         folder = find_run(args.run)
@@ -25,7 +30,7 @@ def main() -> None:
         if args.run == "latest" or "Did you mean" in str(error):
             raise
         raise UserError(
-            f"{error}. Weights from elsewhere have no data of their own; to score them as they are: "
+            f"{error}. A model that is no run has no data to score it on. To score it without training, type: "
             f"python -m gptexp.run init={args.run} task=... data=... optim=adamw optim.lr=0 trainer.max_steps=1"
         ) from None
 
@@ -38,7 +43,7 @@ def main() -> None:
     prepared = prepare(config, folder.tokenizer)
     if prepared.store.fingerprint != folder.read_record("data").get("fingerprint"):
         raise UserError(
-            f"{folder.path}: its data has changed since it was trained; figures would not be comparable"
+            f"{folder.path}: its data has changed since it was trained; its metrics would not be comparable"
         )
     if not prepared.store.has(args.split):
         raise UserError(f"{folder.path}: its data has no {args.split} split; try another --split")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SEPARATOR = "\n---\n"  # between several answers
 
 
-def _arguments() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = make_parser("generate", __doc__)
     parser.add_argument("run", help="a run, 'latest', an exported folder or a Hugging Face name")
     parser.add_argument(
@@ -37,8 +37,19 @@ def _arguments() -> argparse.Namespace:
         default="-",
         help="text to answer, or an image file; '-' (the default) reads the text from stdin",
     )
-    parser.add_argument("--num-return-sequences", type=int, default=1, metavar="N")
-    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="default: that of the task")
+    parser.add_argument(
+        "--num-return-sequences",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of answers (default: 1)",
+    )
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help="largest number of tokens of an answer (default: that of the task)",
+    )
     sampling = parser.add_argument_group(
         "sampling", "defaults: those of the task; several answers are sampled at temperature 0.8"
     )
@@ -59,18 +70,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="print each answer while it is generated; without beams and mbr-samples",
+        help="print each answer while it is generated; not with --num-beams, --mbr-samples and --json",
     )
     parser.add_argument(
         "--weights",
         default="float32",
         choices=("float32", "bfloat16", "auto"),
-        help="format of the weights on a CPU; auto: the fastest here (default: float32)",
+        help="format of the weights on a CPU; auto: the faster one on this machine (default: float32)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="file for sound (default: speech.wav)"
+        "--out", type=Path, metavar="FILE", help="file to write audio to (default: speech.wav)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     args = parser.parse_args()
     args.explicit = [name for name in vars(args) if getattr(args, name) != parser.get_default(name)]
     return args
@@ -78,7 +89,7 @@ def _arguments() -> argparse.Namespace:
 
 @exits_cleanly
 def main() -> None:
-    args = _arguments()
+    args = _parse_arguments()
     source = find_weights(args.run)
     text = _read_prompt(args)
 
@@ -96,7 +107,7 @@ def main() -> None:
     if not isinstance(task.answerer, GenerateText):
         _refuse_token_options(args, task.config.kind, model.config.predicts_features)
         outputs = task.answerer.answer(model, tokenizer, [task_input])
-        answers = [_save_sound(x, args) if hasattr(x, "save") else str(x) for x in outputs]
+        answers = [_save_audio(x, args) if hasattr(x, "save") else str(x) for x in outputs]
         _print_answers(args, source.path, text, answers)
         return
     _check_token_options(args)
@@ -145,7 +156,9 @@ def _refuse_token_options(args: argparse.Namespace, kind: str, predicts_features
 def _check_token_options(args: argparse.Namespace) -> None:
     count = args.num_return_sequences
     if args.out:
-        raise UserError(f"--out {args.out}: is for sound; redirect a text: > {args.out}")
+        raise UserError(
+            f"--out {args.out}: is for audio; to write a text to a file, add > {args.out}"
+        )
     if count < 1:
         raise UserError(f"--num-return-sequences {count}: must be at least 1")
     if count > 1 and args.temperature == 0 and (args.num_beams or 1) == 1:
@@ -154,7 +167,7 @@ def _check_token_options(args: argparse.Namespace) -> None:
         )
 
 
-def _sampling(args: argparse.Namespace, answerer: "GenerateText") -> Sampling:
+def _sampling_of(args: argparse.Namespace, answerer: "GenerateText") -> Sampling:
     overrides = {option.name: getattr(args, option.name) for option in fields(Sampling)}
     if args.stream:
         overrides |= {"num_beams": 1, "mbr_samples": 1}
@@ -180,7 +193,7 @@ def _generate(
     rows = generator.generate(
         [prompt] * args.num_return_sequences,
         _max_new_tokens(args, answerer),
-        _sampling(args, answerer),
+        _sampling_of(args, answerer),
         stopping_criteria=contains_stop if args.stop else None,
     )
     answers = [tokenizer.decode(row) for row in rows]
@@ -197,7 +210,7 @@ def _stream(
 ) -> None:
     from gptexp.generation.stream_text import stream_text
 
-    sampling = _sampling(args, answerer)
+    sampling = _sampling_of(args, answerer)
     for number, seed in enumerate(sampling.seeds(args.num_return_sequences)):
         steps = generator.stream([prompt], _max_new_tokens(args, answerer), sampling, seeds=[seed])
         tokens = (token for [token] in steps if token is not None)
@@ -207,9 +220,9 @@ def _stream(
     print()
 
 
-def _save_sound(sound: Any, args: argparse.Namespace) -> str:
+def _save_audio(audio: Any, args: argparse.Namespace) -> str:
     path = args.out or Path("speech.wav")
-    sound.save(path)
+    audio.save(path)
     return str(path)
 
 

@@ -56,8 +56,8 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
     """Train a run, resume it, or print its result; return its folder.
 
     Args:
-        config: a config that `compose.validate` has checked.
-        suffix: end of the folder's name, for jobs of a sweep that have the same id.
+        config: a config that `compose.validate` or `compose.check_config` has checked.
+        suffix: appended to the folder's name, for jobs of a sweep that have the same id.
         callbacks: Lightning callbacks, beside those of the config.
 
     Raises:
@@ -218,7 +218,7 @@ def _main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
     sys.argv[1:] = compose.preprocess_overrides(package_data.with_shipped_sweeps(sys.argv[1:]))
     log = JobLog(Path.cwd() if os.access(".", os.W_OK) else Path(tempfile.gettempdir()))
-    swept = compose.swept_keys(get_args_parser().parse_known_args()[0].overrides)
+    swept = compose.find_swept_keys(get_args_parser().parse_known_args()[0].overrides)
 
     @hydra.main(version_base="1.3", config_path=package_data.conf_folder(), config_name="config")
     def job(cfg: DictConfig) -> None:
@@ -241,7 +241,7 @@ def _main() -> None:
 
 
 def run_job(cfg: DictConfig, swept: set[str]) -> Job:
-    """Run one job, and return its outcome: a sweep goes on with its other jobs when one fails.
+    """Run one job, and return its outcome: a sweep continues with its other jobs when one fails.
 
     Args:
         swept: keys that have several values in this sweep.

@@ -1,4 +1,4 @@
-"""Check on this machine and its devices that a run computes the same however it is interrupted or split up.
+"""Check that on this machine a run computes the same however it is interrupted or distributed.
 
 python -m gptexp.selftest          a few minutes on two cores
 
@@ -139,7 +139,7 @@ def measure_not_finite() -> Measurement:
     except RunError:
         pass
     else:
-        raise AssertionError("the run went on")
+        raise AssertionError("the run did not stop")
     name = f"step-{NAN_STEP:06d}"
     stopped = RunFolder(next(Path("nan").glob("translate-*")))
     files = [folder.checkpoints / name / "model.safetensors" for folder in (shorter, stopped)]

@@ -37,7 +37,7 @@ TYPES = {
 @exits_cleanly
 def main() -> None:
     parser = make_parser("settings", __doc__)
-    parser.add_argument("overrides", nargs="*", metavar="plugins=[NAME]")
+    parser.add_argument("overrides", nargs="*", metavar="plugins=[NAME]", help="plugins to include")
     compose.prepare_hydra(parser.parse_args().overrides)
     register_targets()
     print(settings_page(), end="")
@@ -46,8 +46,8 @@ def main() -> None:
 def settings_page() -> str:
     """Return the page of all settings, those of imported plugins included."""
     groups = keys.base_classes()
-    of_run = [item for item in fields(Config) if item.name not in groups]
-    sections = [INTRODUCTION, "## Of the run\n" + _table("", of_run)]
+    run_settings = [item for item in fields(Config) if item.name not in groups]
+    sections = [INTRODUCTION, "## Of the run\n" + _table("", run_settings)]
     return "\n".join([*sections, *(_section(group, base) for group, base in groups.items())])
 
 

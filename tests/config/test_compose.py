@@ -64,7 +64,7 @@ def test_values_of_every_kind_can_be_given():
         "data.fields.target=tldr",
     ]
     for path in ("/a (1)/it's, {x}=[y].jsonl", r"/a\b c\'${d}\ "[:-1]):
-        config = compose.compose_config([*words, f"data.path={compose.quoted(path)}"])
+        config = compose.compose_config([*words, f"data.path={compose.quote(path)}"])
         assert config.data.path == path
     assert config.data.fields == {"source": "article", "target": "tldr"}
     assert compose.compose_config([*words, "data.path=~/x.jsonl"]).data.path == str(

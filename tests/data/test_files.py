@@ -113,7 +113,7 @@ BROKEN = "".join(json.dumps(row) + "\n" for row in ROWS[:16]) + "{broken\n"
         ("data.jsonl", b"[" * 100_000, "line 1: not JSON"),
         ("data.jsonl.gz", b"not gzip", "gzip"),
         ("data.jsonl.gz", gzip.compress(BROKEN.encode())[:20] + b"x" * 99, "gzip"),
-        ("data.parquet.gz", b"x", "'.gz' is not read"),
+        ("data.parquet.gz", b"x", "'.gz' is not a known extension"),
         ("data.docx", b"x", "'.docx' is not read"),
         ("data.txt", b"x", "jsonl, csv or parquet"),
     ],

@@ -147,15 +147,15 @@ def load_run(folder: RunFolder, name: str | None = None) -> tuple[Transformer, T
     path = folder.checkpoint(name) if name else folder.best_checkpoint()
     if path is None:
         raise UserError(
-            f"{folder.path}: has no checkpoint {name or 'yet'}; its own command trains it"
+            f"{folder.path}: has no checkpoint {name or 'yet'}; repeat the run's command to train it"
         )
     checkpoint = Checkpoint(path)
     try:
         checkpoint.verify()
     except CorruptCheckpointError as error:
-        advice = "The run's own command continues from the checkpoint before"
+        advice = "Repeat the run's command to continue from the checkpoint before"
         if folder.result().get("status") == "finished":
-            advice = "fresh=true in the run's own command trains it again"
+            advice = "Repeat the run's command with fresh=true to train it again"
         if name is None and path != folder.checkpoint("last"):
             advice = f"Delete {path} to use the last checkpoint"
         raise UserError(f"damaged checkpoint: {error}. {advice}") from error

@@ -24,7 +24,7 @@ def check_arguments(key: str, node: Any) -> dict[str, Any]:
     """
     if not isinstance(node, dict) or not isinstance(target := node.get(TARGET), str):
         raise UserError(
-            f"{key}: name a class, {key}._target_=my_package.MyClass, and its arguments beside it"
+            f"{key}: name a class with {key}._target_=my_package.MyClass, and its arguments with {key}.NAME=VALUE"
         )
     make_importable(target)
     known = {parameter.name: parameter for parameter in read_parameters(target)}

@@ -1,4 +1,4 @@
-"""Compose a checked Config from words of a command line, without importing torch; load and save one.
+"""Compose a checked Config from the overrides of a command line, without importing torch; load and save one.
 
 Hydra composes. This module gives it the settings classes of all groups, those of plugins included, and checks what
 Hydra does not: required values, choices, ranges, and the rules of the groups.
@@ -22,14 +22,14 @@ from yaml import YAMLError
 from gptexp.config import registry
 from gptexp.config.conf_source import install
 from gptexp.config.group import GroupConfig
-from gptexp.config.hydra_errors import explain_hydra_error, no_such_key
+from gptexp.config.hydra_errors import explain_hydra_error, unknown_key
 from gptexp.config.keys import dictionary_keys, group_names, iter_settings, result_settings
 from gptexp.config.package_data import conf_folder
 from gptexp.config.plugins import add_folders, import_installed_plugins, import_plugins
 from gptexp.config.schema import Config, TrainerConfig
 from gptexp.config.signature import TARGET
 from gptexp.config.target_settings import settings_of_target
-from gptexp.errors import UserError, unknown
+from gptexp.errors import UserError, unknown_value
 
 
 class MissingValueError(UserError):
@@ -79,7 +79,7 @@ def preprocess_overrides(overrides: list[str]) -> list[str]:
     return [f"++{word}" if re.match(rf"({keys})(\.|=\{{)", word) else word for word in expanded]
 
 
-def quoted(value: Any) -> str:
+def quote(value: Any) -> str:
     """Quote a value for Hydra. Backslashes are doubled only before a quote or the end."""
     text = re.sub(
         r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), str(value)
@@ -87,7 +87,7 @@ def quoted(value: Any) -> str:
     return "'" + text.replace("${", "\\${") + "'"
 
 
-def swept_keys(overrides: list[str]) -> set[str]:
+def find_swept_keys(overrides: list[str]) -> set[str]:
     """Return the keys that have several values in these overrides."""
     return {override.key_or_group for override in _parse(overrides) if override.is_sweep_override()}
 
@@ -95,7 +95,8 @@ def swept_keys(overrides: list[str]) -> set[str]:
 def keys_without_effect(config: Config) -> set[str]:
     """Return the keys of the settings that have no part in the run's id.
 
-    `init` and `resume` affect the id through `init_digest`. `outputs` moves the folder.
+    `init` and `resume` are not among them, because they affect the id through `init_digest`; nor is `outputs`, which
+    moves the folder.
     """
     keys = {key for key, _, _ in iter_settings(config)}
     return keys - result_settings(config).keys() - {"init", "resume", "outputs"}
@@ -112,9 +113,9 @@ def validate(cfg: DictConfig) -> Config:
         raise MissingValueError(missing[0])
     config = cast(Config, OmegaConf.to_object(cfg))
     keys = {key for key, _, _ in iter_settings(config)}
-    unknown_keys = sorted(set(_leaves(OmegaConf.to_container(cfg))) - keys)
-    if unknown_keys:  # `++key=value` gets past Hydra's own check
-        raise no_such_key(unknown_keys[0])
+    surplus = sorted(set(_dotted_keys(OmegaConf.to_container(cfg))) - keys)
+    if surplus:  # `++key=value` gets past Hydra's own check
+        raise unknown_key(surplus[0])
     _check_values(config)
     config.resolve()
     config.check()
@@ -196,7 +197,7 @@ def _check_value(
 ) -> None:
     for item in value if isinstance(value, list) else [value]:
         if choices and item is not None and item not in choices:
-            raise unknown(key, item, choices)
+            raise unknown_value(key, item, choices)
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{key}={value}: must be a finite number")
     if minimum is not None and value is not None and value < minimum:
@@ -205,7 +206,7 @@ def _check_value(
         raise UserError(f"{key}={value}: must be at most {maximum:g}")
 
 
-def _leaves(node: Any) -> list[str]:
+def _dotted_keys(node: Any) -> list[str]:
     """Return the dotted keys of a composed config."""
     keys = []
     for name, value in node.items():

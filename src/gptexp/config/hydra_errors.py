@@ -10,7 +10,7 @@ from gptexp.config.keys import dictionary_keys, group_names, known_fields, known
 from gptexp.config.package_data import GROUPS, sweep_names
 from gptexp.config.renames import RENAMED
 from gptexp.config.signature import TARGET
-from gptexp.errors import UserError, nearest, unknown
+from gptexp.errors import UserError, nearest, unknown_value
 
 LAUNCHERS = "hydra/launcher"
 LAUNCHER_EXTRAS = {
@@ -32,7 +32,7 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
             f"with other characters in quotes: 'data.path=\"a (1).txt\"'"
         )
     if wrong := _override_without_key(parsed):
-        return no_such_key(wrong.key_or_group, f"{wrong.input_line}: ")
+        return unknown_key(wrong.key_or_group, f"{wrong.input_line}: ")
     if primary := re.search(r"Cannot find primary config '([^']*)'", text):
         return UserError(
             f"-cn {primary[1]}: not found in conf/ or the folder of -cd.{nearest(primary[1], sweep_names())} "
@@ -47,7 +47,7 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
             return UserError(
                 f"{group}={name}: there is no such choice. A plugin adds it as conf/{group}/{name}.yaml"
             )
-        return unknown(group, name, options)
+        return unknown_value(group, name, options)
     mentioned = [*re.findall(r"full_key: (\S+)", text), *re.findall(r"'([^']*)'", text)]
     for override in parsed:
         key = override.key_or_group
@@ -57,17 +57,17 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
         file, key = in_file.groups()
         group = file.split("/")[0]
         is_inner = "." not in key and group in group_names()
-        return no_such_key(f"{group}.{key}" if is_inner else key, f"{file}.yaml: ")
+        return unknown_key(f"{group}.{key}" if is_inner else key, f"{file}.yaml: ")
     return UserError(_reason(text, ""))
 
 
-def no_such_key(key: str, prefix: str = "") -> UserError:
+def unknown_key(key: str, prefix: str = "") -> UserError:
     """Return an error about a key that no choice of a group has, or not the chosen one."""
     keys = known_keys()
     if key in RENAMED:
         return UserError(f"{prefix}'{key}' is called '{RENAMED[key]}' now")
     if key in keys:
-        return UserError(f"{prefix}{_not_in_choice(key)}")
+        return UserError(f"{prefix}{_explain_missing_key(key)}")
     group, _, name = key.partition(".")
     if name == TARGET and group in group_names():
         return UserError(
@@ -88,18 +88,18 @@ def _override_without_key(overrides: list[Override]) -> Override | None:
     known = {*known_keys(), *GROUPS}
     for override in overrides:
         key = override.key_or_group
-        if key.split(".")[0].split("/")[0] != "hydra" and _without_entry(key) not in known:
+        if key.split(".")[0].split("/")[0] != "hydra" and _strip_entry(key) not in known:
             return override
     return None
 
 
-def _without_entry(key: str) -> str:
+def _strip_entry(key: str) -> str:
     """Return the key of a dictionary for the key of one of its entries."""
     return next((name for name in dictionary_keys() if key.startswith(f"{name}.")), key)
 
 
-def _not_in_choice(key: str) -> str:
-    group, _, name = _without_entry(key).partition(".")
+def _explain_missing_key(key: str) -> str:
+    group, _, name = _strip_entry(key).partition(".")
     owners = [
         f"{group}={base.removeprefix('base_')}"
         for base, schema in schemas(group).items()
@@ -115,7 +115,7 @@ def _not_in_choice(key: str) -> str:
 
 def _reason(text: str, key: str) -> str:
     if re.search(r"Key '[\w.]+' (is )?not in|Could not override", text) and key:
-        return _not_in_choice(key)
+        return _explain_missing_key(key)
     if text.startswith("Ambiguous value"):
         return "several values are a sweep: add -m; one list is [a,b]"
     if "is not a ListConfig" in text:

@@ -1,4 +1,4 @@
-"""Generate rows of features instead of tokens, for example the frames of a sound."""
+"""Generate rows of features instead of tokens, for example the frames of audio."""
 
 from collections.abc import Sequence
 

@@ -106,7 +106,9 @@ class Generator:
     def _prepared_model(self) -> Iterator[None]:
         """Refuse a model that generates no tokens, and switch dropout off."""
         if self.model.config.predicts_features:
-            raise ValueError("this model generates sound, not tokens: use generate_features")
+            raise ValueError(
+                "this model generates rows of features, not tokens: use generate_features"
+            )
         was_training = self.model.training
         self.model.eval()
         try:

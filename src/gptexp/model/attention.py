@@ -49,7 +49,7 @@ class KVCache:
 
 @dataclass(frozen=True, eq=False)
 class EncoderMemory:
-    """Hidden states of an encoder, which the decoder beside it attends to."""
+    """Hidden states of an encoder, which the decoder attends to."""
 
     states: Tensor  # [B, S, C]
     mask: AttentionMask

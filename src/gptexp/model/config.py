@@ -67,5 +67,5 @@ class TransformerConfig:
 
     @property
     def encoder_layers(self) -> int:
-        """Blocks of an encoder beside the decoder."""
+        """Number of blocks of the encoder of an encoder_decoder; 0 for the others."""
         return self.layers if self.arch == "encoder_decoder" else 0

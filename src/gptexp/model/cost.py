@@ -23,10 +23,6 @@ class Flops:
     tokens: int  # of the batch and of its sources
 
     @property
-    def forward_per_token(self) -> float:
-        return self.forward / self.tokens
-
-    @property
     def training_per_token(self) -> float:
         return self.training / self.tokens
 

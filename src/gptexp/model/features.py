@@ -1,4 +1,4 @@
-"""Features in and out of the Transformer: rows of quantized values, such as patches of an image or frames of a sound.
+"""Features in and out of the Transformer: rows of quantized values, such as patches of an image or frames of audio.
 
 A row is one position of the sequence. One linear layer embeds it, as in ViT (Dosovitskiy et al. 2020, arXiv
 2010.11929). The head predicts a softmax over the bins of each channel, all channels at once, and whether the sequence
@@ -28,7 +28,7 @@ class FeatureEmbedding(nn.Module):
             self.missing = nn.Parameter(torch.zeros(config.d_model))
 
     def forward(self, rows: Tensor, is_masked: Tensor | None = None) -> Tensor:
-        """rows [N, D], of which those with is_masked [N] are replaced -> [N, C]."""
+        """Embed rows [N, D] -> [N, C]; those with is_masked [N] get a learned embedding."""
         x = self.project(rows.to(self.project.weight.dtype) * (2 / self.highest) - 1)
         if is_masked is None or self.missing is None:
             return x

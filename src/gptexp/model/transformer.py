@@ -35,7 +35,7 @@ from gptexp.model.positions import Rotary, sinusoidal
 class Block(nn.Module):
     """Pre-norm residual block (arXiv 2002.04745): x + attention(norm(x)), then x + feed_forward(norm(x)).
 
-    A decoder's block that has an encoder beside it attends to the encoder's memory in between.
+    In an encoder with decoder, the decoder's blocks attend to the encoder's memory in between.
     """
 
     def __init__(

@@ -161,7 +161,9 @@ class RunFolder:
         files = _read_json(checkpoint / "manifest.json").get("files", {}) if checkpoint else {}
         hashes = sorted(files[file]["sha256"] for file in files if file.startswith("model"))
         if not hashes or checkpoint is None:
-            raise UserError(f"{self.path}: has no checkpoint yet; its own command trains it")
+            raise UserError(
+                f"{self.path}: has no checkpoint yet; repeat the run's command to train it"
+            )
         return f"{checkpoint.name} {hashlib.sha256(''.join(hashes).encode()).hexdigest()[:16]}"
 
     @contextmanager
@@ -269,11 +271,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise UserError(
-            f"{path}: is damaged ({error}). Delete it and run the run's command again"
+            f"{path}: is damaged ({error}). Delete it and repeat the run's command"
         ) from error
     if not isinstance(values, dict):
         raise UserError(
-            f"{path}: is damaged (not a JSON object). Delete it and run the run's command again"
+            f"{path}: is damaged (not a JSON object). Delete it and repeat the run's command"
         )
     return values
 

@@ -33,8 +33,8 @@ def primary_metric_text(result: dict[str, Any]) -> str:
         return result["status"]
     split, _, leaf = name.rpartition("/")
     baseline = metrics.get(f"{split}/baseline/{leaf}")
-    beside = "" if baseline is None else f" (baseline {baseline:.4g})"
-    return f"{name} {metrics[name]:.4g}{beside}"
+    comparison = "" if baseline is None else f" (baseline {baseline:.4g})"
+    return f"{name} {metrics[name]:.4g}{comparison}"
 
 
 def sweep_table(jobs: list[Job]) -> str:

@@ -1,4 +1,4 @@
-"""A layout turns examples into token sequences, and inputs into the prompts that training has shown the model."""
+"""A layout turns examples into token sequences for training, and inputs into prompts of the same form."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Held-out passes: the loss over a split, and generated answers scored next to the baseline."""
+"""Evaluate a model on a held-out split: its loss, and the scores of its answers next to the baseline."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -95,7 +95,7 @@ def evaluate_loss(
     Ranks share the batches, which do not depend on the number of ranks, and neither does the result, to the bit.
 
     Args:
-        description: of the progress that is shown; None shows none.
+        description: label of the progress bar; None: no progress is shown.
     """
     device = model.embedding.weight.device
     ranks = process_group.size
@@ -108,18 +108,18 @@ def evaluate_loss(
     if description:
         rounds = track_progress(rounds, description, "batches", math.ceil(len(batches) / ranks))
     for number in rounds:
-        mine = number * ranks + process_group.rank
-        batch = batches[mine if mine < len(batches) else 0].to(device)
+        index = number * ranks + process_group.rank
+        batch = batches[index if index < len(batches) else 0].to(device)
         with autocast(precision, device):
             losses = model.loss(**batch.inputs())
         values = torch.cat([part.double().flatten() for part in losses])  # [3 + statistics]
-        if mine < len(batches):
-            sums[mine] = values
-            counts[mine] = torch.tensor(batch.counts, device=device)
+        if index < len(batches):
+            sums[index] = values
+            counts[index] = torch.tensor(batch.counts, device=device)
     model.train(was_training)
     table = torch.zeros(len(batches), len(values), dtype=torch.float64, device=device)
-    for mine, values in sums.items():
-        table[mine] = values
+    for index, values in sums.items():
+        table[index] = values
     process_group.all_reduce(table)
     process_group.all_reduce(counts)
     targets, labels, auxiliary, *statistics = reduce(torch.add, table.cpu())  # in a fixed order
@@ -166,9 +166,12 @@ def _map_over_ranks(
     function: Callable[[int], Value], count: int, description: str, process_group: ProcessGroup
 ) -> list[Value]:
     """Return function(0), ... function(count - 1) on every rank; each is computed on one rank."""
-    mine = range(process_group.rank, count, process_group.size)
+    numbers = range(process_group.rank, count, process_group.size)
     parts = process_group.all_gather(
-        [function(number) for number in track_progress(mine, description, "batches", len(mine))]
+        [
+            function(number)
+            for number in track_progress(numbers, description, "batches", len(numbers))
+        ]
     )
     return [
         parts[number % process_group.size][number // process_group.size] for number in range(count)

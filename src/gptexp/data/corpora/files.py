@@ -91,7 +91,7 @@ class Files(Corpus):
             ending = extension(file)
             if ending not in KNOWN:
                 raise UserError(
-                    f"{file}: '{ending}' is not read.{nearest(ending, KNOWN)} "
+                    f"{file}: '{ending}' is not a known extension.{nearest(ending, KNOWN)} "
                     f"Known: {', '.join(KNOWN)}, all but the last also with .gz"
                 )
             if ending in TEXT:
@@ -127,13 +127,13 @@ class Files(Corpus):
             right = next(lines[1], None)
             if right is None:
                 raise UserError(
-                    f"{target}: ends after line {number - 1}, {source} goes on: they must be parallel"
+                    f"{target}: ends after line {number - 1}, {source} has more lines: parallel files need equally many"
                 )
             if left.strip() and right.strip():
                 yield Example({"source": left.strip(), "target": right.strip()})
         if next(lines[1], None) is not None:
             raise UserError(
-                f"{source}: ends after line {number}, {target} goes on: they must be parallel"
+                f"{source}: ends after line {number}, {target} has more lines: parallel files need equally many"
             )
 
 

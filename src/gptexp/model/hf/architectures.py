@@ -1,4 +1,4 @@
-"""Architectures of transformers beside ours: their names for our settings and modules, and what else they need.
+"""Architectures of transformers: their names for our settings and modules, and what else they require.
 
 Names and defaults are those of transformers' own classes and files. An exporter knows the settings and the classes that
 are listed here, and refuses every other one.

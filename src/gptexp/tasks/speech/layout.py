@@ -11,7 +11,7 @@ from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.errors import UserError, unknown
+from gptexp.errors import UserError, unknown_value
 from gptexp.generation.prompt import Prompt
 from gptexp.tasks.layout import EvalExample, Layout, sample_examples
 from gptexp.tasks.speech import spectrogram
@@ -102,7 +102,7 @@ class VoiceTextFrames(Layout):
         voices, text = self.config.voices, text.strip()
         voice = voice or self.config.voice or next(iter(voices), "")
         if voices and voice not in voices:
-            raise unknown("voice", voice, voices)
+            raise unknown_value("voice", voice, voices)
         if not text:
             raise UserError("there is no text to speak: give one, or 'VOICE|TEXT'")
         unseen = sorted(

@@ -6,7 +6,7 @@ from typing import Any
 from gptexp.config.registry import register
 from gptexp.config.schema import Config, GeneratedConfig, MediaTableConfig, TaskConfig
 from gptexp.config.setting import setting
-from gptexp.errors import UserError, unknown
+from gptexp.errors import UserError, unknown_value
 from gptexp.extras import require_extra
 
 MODULES = ("soundfile", "soxr", "num2words", "espeakng_loader", "PIL")  # of gptexp[speech]
@@ -43,7 +43,7 @@ class SpeakConfig(TaskConfig):
         require_extra("speech", MODULES)
         data = config.data
         if isinstance(data, SpokenConfig) and self.voice and self.voice not in data.voices:
-            raise unknown("task.voice", self.voice, data.voices)
+            raise unknown_value("task.voice", self.voice, data.voices)
 
     def use_corpus(self, description: dict[str, Any]) -> None:
         self.voices = description.get("voices", [])
