@@ -114,7 +114,7 @@ BROKEN = "".join(json.dumps(row) + "\n" for row in ROWS[:16]) + "{broken\n"
         ("data.jsonl.gz", b"not gzip", "gzip"),
         ("data.jsonl.gz", gzip.compress(BROKEN.encode())[:20] + b"x" * 99, "gzip"),
         ("data.parquet.gz", b"x", "'.gz' is not a known extension"),
-        ("data.docx", b"x", "'.docx' is not read"),
+        ("data.docx", b"x", "'.docx' is not a known extension"),
         ("data.txt", b"x", "jsonl, csv or parquet"),
     ],
 )
