@@ -1,5 +1,7 @@
 """Training, loading and asking models from Python."""
 
+import os
+import signal
 from pathlib import Path
 
 import lightning as L
@@ -133,6 +135,25 @@ class CountSteps(L.Callback):
 
     def on_train_batch_end(self, trainer, module, *_):
         self.count += module.step % self.every == 0
+
+
+class InterruptOnce(L.Callback):
+    armed = True
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.step == 2 and InterruptOnce.armed:
+            InterruptOnce.armed = False
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupted_call_is_continued_by_the_same_call(capsys):
+    command = [*FAST, "init=scratch", "task.max_target_tokens=8"]
+    with pytest.raises(KeyboardInterrupt, match="which is saved; the same call continues"):
+        train(command, dataset=PAIRS, callbacks=[InterruptOnce()])
+    assert load("latest").model is not None  # what was trained is saved
+    run = train(command, dataset=PAIRS, callbacks=[InterruptOnce()])
+    assert "resuming at step 3 of 4" in capsys.readouterr().err
+    assert run.result()["steps"] == 4
 
 
 def test_callbacks_see_training_and_are_part_of_the_run():

@@ -303,6 +303,6 @@ def _run(config: Config, callbacks: Sequence["Callback"] = ()) -> RunFolder:
     try:
         return RunFolder(run(config, callbacks=callbacks).path.resolve())
     except Preempted as stopped:
-        if str(stopped) != "SIGINT":
+        if not str(stopped).startswith("SIGINT"):
             raise
-        raise KeyboardInterrupt("the run is saved; the same call continues it") from None
+        raise KeyboardInterrupt(f"{stopped}; the same call continues") from None

@@ -67,6 +67,12 @@ def test_outputs_come_in_the_order_of_their_inputs(model_and_data):
     assert outputs == [compute_outputs(model, data.task, tokenizer, [x])[0] for x in inputs]
 
 
+def test_inputs_without_a_length_are_answered_in_their_order(model_and_data):
+    model, data = model_and_data
+    data.task.answerer.answer = lambda *args: [x + 1 for x in args[2]]
+    assert compute_outputs(model, data.task, data.store.tokenizer, [3, 1, 2]) == [4, 2, 3]
+
+
 def test_an_interval_holds_the_mean_and_is_narrower_with_more_examples():
     few, many = (bootstrap_intervals({"x": [0.0, 1.0] * n}) for n in (10, 1000))
     assert few["low/x"] < many["low/x"] < 0.5 < many["high/x"] < few["high/x"]

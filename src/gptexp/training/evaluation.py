@@ -1,7 +1,7 @@
 """Evaluate a model on a held-out split: its loss, and the scores of its answers next to the baseline."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
@@ -135,7 +135,8 @@ def compute_outputs(
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> list[Any]:
     """Return the model's output for each input. Inputs of similar length are computed together."""
-    order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
+    lengths = [len(item) if isinstance(item, Sized) else 0 for item in inputs]
+    order = sorted(range(len(inputs)), key=lengths.__getitem__)
     groups = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
 
     def answer(number: int) -> list[Any]:
