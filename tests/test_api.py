@@ -169,6 +169,10 @@ def test_callbacks_see_training_and_are_part_of_the_run():
         for callbacks in ([], [CountSteps(every=1)])
     ]
     assert len({run.path, *others}) == 3
+    assert train(run.config()).path not in {
+        run.path,
+        others[1],
+    }  # its callbacks are not in the config
     with pytest.raises(UserError, match=r"devices=2 starts processes.*callbacks.NAME"):
         train([*command, "trainer.devices=2"], dataset=PAIRS, callbacks=[callback])
 

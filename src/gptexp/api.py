@@ -79,8 +79,7 @@ def train(
             config = compose.compose_config([*defaults, *overrides])
         else:
             config = compose_for_dataset(dataset, overrides, defaults)
-    if callbacks:
-        config.callbacks_digest = digest_objects(callbacks)
+    config.callbacks_digest = digest_objects(callbacks) if callbacks else None
     return _run(config, callbacks)
 
 

@@ -135,7 +135,7 @@ def _with_rows(config: Config, rows: list[Row]) -> Config:
 
 
 def _choose_steps(config: Config, num_examples: int, user_keys: Collection[str]) -> None:
-    """Choose the steps by the number of sequences, and a batch no larger than the data, unless the user has chosen.
+    """Choose the steps by the number of sequences, and a batch no larger than the data, unless they are overridden.
 
     Report the choice.
     """
