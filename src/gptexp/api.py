@@ -70,7 +70,7 @@ def train(
     if isinstance(overrides, str):
         raise UserError(f"{overrides}: give a list of overrides, train([{overrides!r}])")
     if isinstance(overrides, Config):
-        config = _checked_copy(overrides, plugins)
+        config = _copy_and_check(overrides, plugins)
         if dataset is not None:
             config = with_dataset(config, dataset)
     else:
@@ -280,13 +280,17 @@ class GPT:
         }
         advice = f"Train one: python -m gptexp.run task={kind}"
         if kind in data:
-            advice = f'Fine-tune it: train_on_dataset({data[kind]}, "task={kind}"), or load a run that was'
+            advice = (
+                f'Fine-tune it: train_on_dataset({data[kind]}, "task={kind}"), '
+                f"or load a run that was trained for it"
+            )
         raise UserError(
             f"{self.source}: was trained for {self.task.config.kind}, not for {kind}. {advice}"
         )
 
 
-def _checked_copy(config: Config, plugins: Sequence[str]) -> Config:
+def _copy_and_check(config: Config, plugins: Sequence[str]) -> Config:
+    """Import the plugins, and return a checked copy of a config that names them."""
     try:
         copy = cast(Config, OmegaConf.to_object(OmegaConf.structured(config)))
     except OmegaConfBaseException as error:
@@ -299,6 +303,7 @@ def _checked_copy(config: Config, plugins: Sequence[str]) -> Config:
 
 
 def _run(config: Config, callbacks: Sequence["Callback"] = ()) -> RunFolder:
+    """Run a config; Ctrl-C raises KeyboardInterrupt once the run is saved."""
     try:
         return RunFolder(run(config, callbacks=callbacks).path.resolve())
     except Preempted as stopped:

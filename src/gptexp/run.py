@@ -58,7 +58,7 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
     Args:
         config: a config that `compose.validate` or `compose.check_config` has checked.
         suffix: appended to the folder's name, for jobs of a sweep that have the same id.
-        callbacks: Lightning callbacks, beside those of the config.
+        callbacks: Lightning callbacks, in addition to those of the config.
 
     Raises:
         UserError: the data, the initial weights, the callbacks and the settings do not fit together.

@@ -35,7 +35,7 @@ def test_prompts_with_and_without_features_share_a_batch():
 
 
 def test_a_prompt_with_features_is_not_cut():
-    with pytest.raises(ValueError, match="does not fit beside a prompt of 3 tokens"):
+    with pytest.raises(ValueError, match="does not fit after a prompt of 3 tokens"):
         Generator(a_model(feature_size=6), eos=-1).generate([Prompt((-1, -1, 3), ROWS)], 22)
 
 

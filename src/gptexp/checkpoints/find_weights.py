@@ -126,8 +126,8 @@ def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | Pret
     except UserError as error:
         if CLOSED_MODELS.fullmatch(name):
             raise UserError(
-                f"{name}: its weights were never published, so nobody can load them. Published are "
-                f"{', '.join(SUGGESTED_MODELS)} and more of these architectures; or give a run"
+                f"{name}: its weights were never published, so they cannot be loaded. "
+                f"Give a run, or a published model: {', '.join(SUGGESTED_MODELS)} or another one of these architectures"
             ) from None
         if name == "latest" or folder.exists() or not HUB_NAME.fullmatch(name):
             raise

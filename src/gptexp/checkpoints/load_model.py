@@ -12,7 +12,7 @@ from gptexp.checkpoints.checkpoint import Checkpoint, CorruptCheckpointError
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.config import schema
 from gptexp.config.base_weights import FREE_SETTINGS
-from gptexp.config.targets import build_target, resolve
+from gptexp.config.targets import build_target, import_target
 from gptexp.data.tokenizers import NumericTokenizer, Tokenizer
 from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig, lora
@@ -56,7 +56,7 @@ def build_model(config: schema.Config, num_tokens: int) -> Transformer:
     if model.parameters is not None:
         return build_target(model, config=transformer_config)
     extra = {name: value for name, value in vars(model).items() if name not in STANDARD_FIELDS}
-    return resolve(model.target)(transformer_config, **extra)
+    return import_target(model.target)(transformer_config, **extra)
 
 
 def model_settings(config: TransformerConfig, num_tokens: int | None = None) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class FileConfigSource(file_config_source.FileConfigSource):
 
 
 def install() -> None:
-    """Let Hydra read YAML files in our way."""
+    """Replace Hydra's source of YAML files by ours."""
     SourcesRegistry.instance().types["file"] = FileConfigSource
 
 

@@ -20,7 +20,7 @@ class GroupConfig:
     config_group: ClassVar[str]  # the field of Config, and the folder under conf/
     affects_result: ClassVar[bool] = True  # False: its settings have no part in the run's id
     target: ClassVar[str] = ""  # MODULE:NAME of the implementation
-    # Names of the arguments that the program passes to a `_target_`, beside the settings.
+    # Names of the arguments that the program passes to a `_target_`, in addition to its settings.
     passed: ClassVar[tuple[str, ...]] = ()
     # The parameters of a `_target_`; None for a class that sets `target`.
     parameters: ClassVar[tuple[Parameter, ...] | None] = None

@@ -24,15 +24,16 @@ def with_shipped_sweeps(words: list[str]) -> list[str]:
     """Let `-cd sweeps` name the shipped sweeps, unless the working folder has sweeps of its own."""
     if Path("sweeps").is_dir():
         return words
-    words = [
-        part
-        for word in words
-        for part in (word.split("=") if word == "--config-dir=sweeps" else [word])
-    ]
-    return [
-        str(_shipped("sweeps")) if before in ("-cd", "--config-dir") and word == "sweeps" else word
-        for before, word in zip(["", *words], words, strict=False)
-    ]
+    folder = str(_shipped("sweeps"))
+    replaced: list[str] = []
+    for word in words:
+        if word == "--config-dir=sweeps":
+            replaced += ["--config-dir", folder]
+        elif word == "sweeps" and replaced and replaced[-1] in ("-cd", "--config-dir"):
+            replaced.append(folder)
+        else:
+            replaced.append(word)
+    return replaced
 
 
 def _shipped(name: str) -> Path:

@@ -1,6 +1,6 @@
-"""Other people's modules: they register settings classes when they are imported, and bring a conf/ folder.
+"""Plugins: other people's modules, which register settings classes when they are imported and may have a conf/ folder.
 
-A plugin comes in by `plugins=[my_package]` on the command line or in a YAML file, by an entry point of the group
+A plugin is named by `plugins=[my_package]` on the command line or in a YAML file, by an entry point of the group
 `gptexp.plugins`, or by a line in the pyproject.toml of the working folder or of a folder above it:
 
     [tool.gptexp]
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptexp.config.group import GroupConfig
 from gptexp.config.signature import TARGET, split_target
-from gptexp.config.source import INSTALLED, NOT_OUTSIDE, find_module, top_folder
+from gptexp.config.source import EXCLUDED_MODULES, INSTALLED, find_module, top_folder
 from gptexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,12 +36,14 @@ _imported: list[str] = []
 def import_installed_plugins() -> None:
     """Import the plugins of entry points and of pyproject.toml. A broken entry point is reported and left out."""
     entry_points = metadata.entry_points(group=ENTRY_POINTS)
-    for name in dict.fromkeys([*_own_entry_points(), *(entry.value for entry in entry_points)]):
+    for name in dict.fromkeys(
+        [*_read_own_entry_points(), *(entry.value for entry in entry_points)]
+    ):
         try:
             import_plugins([name])
         except UserError as error:
             print(f"left out: {error}", file=sys.stderr)
-    import_plugins(_named_in_pyproject(Path.cwd()))
+    import_plugins(_read_pyproject_plugins(Path.cwd()))
 
 
 def import_plugins(names: list[str]) -> None:
@@ -133,7 +135,7 @@ def folders_of(modules: list[str]) -> list[str]:
 def _outside(modules: list[str]) -> list[str]:
     """Return those modules that are other people's, each once."""
     names = dict.fromkeys(_name_of_main(name) for name in modules)
-    return [name for name in names if name.split(".")[0] not in NOT_OUTSIDE]
+    return [name for name in names if name.split(".")[0] not in EXCLUDED_MODULES]
 
 
 def _name_of_main(name: str) -> str:
@@ -163,13 +165,14 @@ def _explain_import_error(name: str, error: Exception) -> str:
     return f"it imports {error.name}, which is not installed"
 
 
-def _own_entry_points() -> list[str]:
+def _read_own_entry_points() -> list[str]:
     """Return the plugins in this checkout's pyproject.toml, whether or not it is installed."""
     project = _read_pyproject(CHECKOUT).get("project", {})
     return list(project.get("entry-points", {}).get(ENTRY_POINTS, {}).values())
 
 
-def _named_in_pyproject(folder: Path) -> list[str]:
+def _read_pyproject_plugins(folder: Path) -> list[str]:
+    """Return the plugins that the nearest pyproject.toml with `tool.gptexp.plugins` names."""
     for above in (folder, *folder.parents):
         if names := _read_pyproject(above).get("tool", {}).get("gptexp", {}).get("plugins"):
             return list(names)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")}
-# Modules whose source has no part in a run's id: gptexp has its own, and its libraries only have versions.
-NOT_OUTSIDE = {"__main__", "gptexp", "lightning", "torch", "torchmetrics", "transformers"}
+# Modules that do not count as other people's: gptexp is hashed by itself, and its libraries are not hashed.
+EXCLUDED_MODULES = {"__main__", "gptexp", "lightning", "torch", "torchmetrics", "transformers"}
 
 
 def find_module(name: str) -> Path | None:
@@ -66,7 +66,7 @@ def outside_fingerprint(modules: Iterable[str]) -> str:
 
     The whole package that a module is in counts, and so do the modules beside it that it imports.
     """
-    tops = sorted({module.split(".")[0] for module in modules} - NOT_OUTSIDE)
+    tops = sorted({module.split(".")[0] for module in modules} - EXCLUDED_MODULES)
     return _digest(" ".join(_outside_fingerprint(top) for top in tops)) if tops else ""
 
 
@@ -104,7 +104,7 @@ def _outside_fingerprint(top: str) -> str:
         if folder in INSTALLED:  # beside it lies everything that is installed
             break
         for imported in {module for file in own for module in _imports(file)}:
-            if imported not in seen and imported not in NOT_OUTSIDE:
+            if imported not in seen and imported not in EXCLUDED_MODULES:
                 seen.add(imported)
                 waiting.append(imported)
     return _fingerprint(folder, files)

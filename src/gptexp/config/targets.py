@@ -1,4 +1,4 @@
-"""Import and build what settings name as their implementation."""
+"""Import and build the implementations that settings name."""
 
 from importlib import import_module
 from typing import Any
@@ -8,7 +8,7 @@ from gptexp.config.signature import TARGET, UNREADABLE, split_target
 from gptexp.errors import UserError
 
 
-def resolve(target: str) -> Any:
+def import_target(target: str) -> Any:
     """Return the class or function at `MODULE:NAME` or `MODULE.NAME`, importing the module.
 
     Raises:
@@ -28,7 +28,7 @@ def build(config: GroupConfig, *context: Any) -> Any:
     of its parameters that the group passes, and with its settings, by name.
     """
     if config.parameters is None:
-        return resolve(config.target)(config, *context)
+        return import_target(config.target)(config, *context)
     return build_target(config, **dict(zip(config.passed, (config, *context), strict=False)))
 
 
@@ -39,12 +39,12 @@ def build_target(settings: GroupConfig, /, **passed: Any) -> Any:
         value = passed.get(parameter.name, vars(settings).get(parameter.name))
         if value is not None or parameter.default is not UNREADABLE:
             arguments[parameter.name] = value
-    return resolve(settings.target)(**arguments)
+    return import_target(settings.target)(**arguments)
 
 
 def build_callbacks(callbacks: dict[str, dict[str, Any]]) -> list[Any]:
     """Build the callbacks of a config."""
     return [
-        resolve(settings[TARGET])(**{key: settings[key] for key in settings if key != TARGET})
+        import_target(settings[TARGET])(**{key: settings[key] for key in settings if key != TARGET})
         for settings in callbacks.values()
     ]

@@ -115,7 +115,7 @@ def _fit_to_context(
                 )
         if prompt.features is not None and len(prompt) > room:
             raise ValueError(
-                f"max_new_tokens={max_new_tokens}: does not fit beside a prompt of {len(prompt)} tokens "
+                f"max_new_tokens={max_new_tokens}: does not fit after a prompt of {len(prompt)} tokens "
                 f"into a context of {config.context}"
             )
     return [Prompt(prompt.tokens[-room:], prompt.features) for prompt in prompts]

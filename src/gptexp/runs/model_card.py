@@ -43,7 +43,7 @@ Task `{kind}`, from {start}: {steps:,} steps, {tokens:,} tokens, seed {seed}. Da
 {curve}
 
 ## Results
-Metrics on held-out data, beside those of the strongest naive baseline:
+Metrics on held-out data, next to those of the strongest naive baseline:
 
 ```
 {metrics}

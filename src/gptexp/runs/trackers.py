@@ -1,4 +1,4 @@
-"""Trackers: Weights & Biases, TensorBoard or a CSV file, beside metrics.jsonl.
+"""Trackers: Weights & Biases, TensorBoard or a CSV file, in addition to metrics.jsonl.
 
 W&B needs no account, key, prompt or network: without a key or a network it writes offline and reports that once.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gptexp.config.schema import Config, WandbConfig
-from gptexp.config.targets import build_target, resolve
+from gptexp.config.targets import build_target, import_target
 from gptexp.errors import UserError
 from gptexp.network import is_reachable
 from gptexp.runs.run_folder import RunFolder
@@ -151,7 +151,7 @@ def open_tracker(config: Config, folder: RunFolder) -> Tracker:
     """
     if config.logger.parameters is not None:
         return build_target(config.logger, config=config, folder=folder)
-    return resolve(config.logger.target)(config, folder)
+    return import_target(config.logger.target)(config, folder)
 
 
 def _reason_to_stay_offline() -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from gptexp.config import schema
-from gptexp.config.targets import build, resolve
+from gptexp.config.targets import build, import_target
 from gptexp.data.token_store import TokenStore
 from gptexp.errors import UserError
 from gptexp.loss import LossCounts, LossSums
@@ -109,7 +109,7 @@ def _build_metric(path: str) -> Metric:
     Raises:
         UserError: there is no such class, or it is not a Metric.
     """
-    metric = resolve(path)()
+    metric = import_target(path)()
     if not isinstance(metric, Metric):
         raise UserError(f"task.metrics=[{path}]: is not a subclass of gptexp.tasks.metrics.Metric")
     return metric

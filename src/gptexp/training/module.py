@@ -64,7 +64,7 @@ class TrainModule(L.LightningModule):
         self.stop_requested = False
 
     def progress(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of this module beside the weights."""
+        """Return the counters of this module that a checkpoint keeps."""
         return {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
 
     def load_progress(self, state: dict[str, Any]) -> None:

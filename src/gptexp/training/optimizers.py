@@ -7,7 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gptexp.config import schema
-from gptexp.config.targets import build_target, resolve
+from gptexp.config.targets import build_target, import_target
 from gptexp.distributed.devices import has_fast_bf16
 from gptexp.training.muon import Muon, is_hidden_matrix
 
@@ -23,7 +23,7 @@ def build_optimizers(model: nn.Module, config: schema.OptimConfig) -> list[Optim
     if config.parameters is not None:  # a class of torch's kind, named by `_target_`
         optimizers = [build_target(config, params=_groups_by_decay(config, named))]
     else:
-        optimizers = resolve(config.target)(config, named, named[0][1].device)
+        optimizers = import_target(config.target)(config, named, named[0][1].device)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

@@ -145,7 +145,10 @@ def test_a_data_set_with_a_column_of_pictures(own_folder):
             "must be a multiple of task.frames_per_patch",
         ),
         (["model.context=20"], "too short for 16 patches"),
-        (["data=cldr"], "needs image with caption: data=hub_images or data=images or data=scenes"),
+        (
+            ["data=cldr"],
+            "needs image with caption. Use data=hub_images or data=images or data=scenes",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together(words, message):

@@ -1,4 +1,4 @@
-"""Settings of the loggers: where curves go beside metrics.jsonl."""
+"""Settings of the loggers: where metrics go in addition to metrics.jsonl."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +12,7 @@ from gptexp.config.setting import setting
 
 @dataclass
 class LoggerConfig(GroupConfig):
-    """Settings of every logger. `target` is a Tracker, built with (config, folder) of the whole run."""
+    """Settings of every logger. `target` is a Tracker, built with the Config of the run and its RunFolder."""
 
     config_group: ClassVar[str] = "logger"
     passed: ClassVar[tuple[str, ...]] = ("config", "folder")

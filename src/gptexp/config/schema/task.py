@@ -29,7 +29,8 @@ class TaskConfig(GroupConfig):
         8, "number of examples whose answers are printed and kept", minimum=0, affects_result=False
     )
     metrics: list[str] = setting(
-        [], "metrics beside those of the task: [my_package.MyMetric], subclasses of Metric"
+        [],
+        "metrics in addition to those of the task: subclasses of Metric, for example [my_package.MyMetric]",
     )
 
     archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # that it works on

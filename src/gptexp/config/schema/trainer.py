@@ -67,7 +67,10 @@ class TrainerConfig(GroupConfig):
         100, "steps between two checkpoints", minimum=1, affects_result=False
     )
     keep_checkpoints: int = setting(
-        2, "number of newest checkpoints to keep, beside the best", minimum=1, affects_result=False
+        2,
+        "number of newest checkpoints to keep, in addition to the best one",
+        minimum=1,
+        affects_result=False,
     )
     sharded_checkpoints: bool = setting(
         False, "fsdp: each rank writes its own shard", affects_result=False

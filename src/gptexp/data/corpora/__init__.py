@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gptexp.config import schema
 from gptexp.config.registry import schemas
-from gptexp.config.targets import build, resolve
+from gptexp.config.targets import build, import_target
 from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.errors import UserError
 
@@ -23,13 +23,13 @@ def open_corpus(
     Raises:
         UserError: the source is missing or unreadable, or does not have these fields.
     """
-    corpus: type[Corpus] = resolve(config.target)
+    corpus: type[Corpus] = import_target(config.target)
     if not _has_fields(corpus, fields, medium):
         supported = (_describe(names, corpus.medium) for names in corpus.supported_fields)
         raise UserError(
             f"data={config.kind} gives {', or '.join(supported) or corpus.medium or 'texts'}; "
-            f"this task needs {_describe(fields, medium)}: "
-            f"{' or '.join(_sources_with(fields, medium)) or 'no data source has that'}"
+            f"this task needs {_describe(fields, medium)}. Use "
+            f"{' or '.join(_sources_with(fields, medium)) or 'a data source of your own'}"
         )
     return build(config, fields, cache)
 
@@ -48,7 +48,7 @@ def _sources_with(fields: tuple[str, ...], medium: str) -> list[str]:
     sources = []
     for kind, settings in schemas("data").items():
         try:
-            if _has_fields(resolve(settings.target), fields, medium):
+            if _has_fields(import_target(settings.target), fields, medium):
                 sources.append(f"data={kind}")
         except (ImportError, UserError):  # its packages are not installed
             continue

@@ -44,7 +44,7 @@ class Architecture:
     required_hf_values: settings of theirs, with the values that compute the same as ours; we write the first.
     hf_defaults: values that transformers takes where config.json does not name a setting.
     older_names: their names, with those that transformers 4 has for them; we write both.
-    transposed: pattern of their modules whose weights are [in, out].
+    transposed: pattern of their modules whose weights are [in, out]; by default it matches none.
     needs_whole_heads: transformers refuses a width that is no multiple of the number of heads.
     windows: which layers can slide: none, all of them with one window, or those that `layer_types` names.
     """

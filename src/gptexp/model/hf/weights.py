@@ -28,7 +28,8 @@ class Part:
     name: str
     expert: int | None = None
 
-    def of(self, parameters: Mapping[str, Tensor]) -> Tensor:
+    def select(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Return this part of the parameters."""
         tensor = parameters[self.name]
         return tensor if self.expert is None else tensor[self.expert]
 
@@ -64,7 +65,7 @@ def to_hf_weights(
         name: parameters["embedding.weight"].clone() for name in _embedding_copies(model.config)
     }
     for hf_name, parts in hf_names(architecture, model).items():
-        tensor = torch.cat([part.of(parameters) for part in parts])
+        tensor = torch.cat([part.select(parameters) for part in parts])
         weights[hf_name] = _maybe_transpose(architecture, hf_name, tensor).contiguous()
     return weights
 
@@ -112,7 +113,7 @@ def from_hf_weights(
         weights = {name if name in names else base + name: x for name, x in weights.items()}
     ours, wrong = {}, []
     for hf_name, parts in names.items():
-        shapes = [part.of(parameters).shape for part in parts]
+        shapes = [part.select(parameters).shape for part in parts]
         rows = [shape[0] for shape in shapes]
         tensor = weights.pop(hf_name, torch.empty(0))
         tensor = _maybe_transpose(architecture, hf_name, tensor)
