@@ -31,7 +31,9 @@ def main() -> None:
     folder = find_run(args.run)
     crash = folder.read_record("crash")
     if not crash:
-        raise UserError(f"{folder.path}: has no crash.json: all of its steps were finite")
+        raise UserError(
+            f"{folder.path}: has no crash.json, the record of a step that was not finite"
+        )
     if args.skip or args.lr_factor is not None:
         from gptexp.run import run
 

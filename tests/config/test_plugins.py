@@ -71,7 +71,7 @@ def test_a_plugin_adds_choices_with_typed_settings(project):
         (["schedule=triangle", "schedule.perid=3"], "Did you mean 'schedule.period'"),
         (["callbacks=not"], "Did you mean 'note'"),
         (["task.metrics=[toy_code.Not]"], "toy_code.py defines no Not. Did you mean 'Note'"),
-        (["task.metrics=[Not]"], "there is no module Not here"),
+        (["task.metrics=[Not]"], "there is no module Not"),
         (["callbacks.x=3"], "callbacks.x._target_=my_package.MyClass"),
         (["callbacks=note", "callbacks.note.ever=3"], "Did you mean 'every'? Allowed: file, every"),
         (["callbacks.n._target_=toy_code.Note"], "callbacks.n.file must be given"),
@@ -149,7 +149,7 @@ def test_a_mistake_in_a_file_of_a_plugin_is_named(file, text, message, project):
 
 def test_a_file_of_a_choice_that_exists_already_is_refused(project):
     (project / "conf/schedule/linear.yaml").write_text("{}")
-    with pytest.raises(UserError, match="there are two of them"):
+    with pytest.raises(UserError, match="there are two files of this name"):
         compose.compose_config([TOY])
 
 

@@ -47,7 +47,9 @@ class FileConfigSource(file_config_source.FileConfigSource):
         sources = [source for source in self._folders() if source.is_config(config_path)]
         if len(sources) > 1:
             files = " and ".join(f"{source.path}/{config_path}.yaml" for source in sources)
-            raise UserError(f"{config_path.replace('/', '=')}: there are two of them, {files}")
+            raise UserError(
+                f"{config_path.replace('/', '=')}: there are two files of this name, {files}; rename one"
+            )
         result = (sources or self._folders())[0].load_config(config_path)
         if isinstance(result.config, DictConfig):
             import_plugins([str(name) for name in result.config.get("plugins") or []])

@@ -58,7 +58,9 @@ def find_definition(target: str) -> tuple[str, Definition]:
     module, name = split_target(target)
     file = find_module(module) if module else None
     if file is None:
-        raise UserError(f"{target}: there is no module {module or target} here")
+        raise UserError(
+            f"{target}: there is no module {module or target}. Install it, or start in the folder that it is in"
+        )
     definition = _find(module, name, depth=0)
     if definition is None:
         names = [node.name for node in _statements(_parse(file)) if isinstance(node, Definition)]

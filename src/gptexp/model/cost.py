@@ -171,6 +171,7 @@ def check_batch(
     targets = batch * tokens if targets is None else targets
     if min(batch, tokens) < 1 or not 0 <= targets <= batch * tokens:
         raise ValueError(
-            f"batch={batch}, tokens={tokens}, targets={targets}: give 1 or more, and at most a target a token"
+            f"batch={batch}, tokens={tokens}, targets={targets}: batch and tokens must be at least 1, "
+            f"and targets at most batch x tokens"
         )
     return targets

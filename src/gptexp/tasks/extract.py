@@ -54,6 +54,6 @@ class Extract(TextToText):
             return super().parts(config, model)
         if config.num_beams > 1 or config.mbr_samples > 1:
             raise UserError(
-                "task.num_beams and task.mbr_samples need generated answers: model.arch=decoder"
+                "task.num_beams and task.mbr_samples need generated answers: add model.arch=decoder"
             )
         return TermTags(model.context), TagTerms(model.context)

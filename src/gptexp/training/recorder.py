@@ -126,7 +126,7 @@ class Recorder(L.Callback):
         if not np.isfinite(loss):
             raise RunError(
                 f"the validation loss after step {module.step} is {loss}; "
-                f"the newest checkpoint is from before"
+                f"the newest checkpoint is from an earlier step"
             )
         return {"val/loss": loss, **_prefixed("val", module.model.report(sums.statistics))}
 

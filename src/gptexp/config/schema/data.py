@@ -34,7 +34,8 @@ class DataConfig(GroupConfig):
     def check(self, config: "Config") -> None:
         if self.val_fraction + self.test_fraction >= 1:
             raise UserError(
-                "data.val_fraction + data.test_fraction must leave something to train on"
+                f"data.val_fraction={self.val_fraction}, data.test_fraction={self.test_fraction}: "
+                f"their sum must be less than 1"
             )
 
 

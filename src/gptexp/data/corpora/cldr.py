@@ -71,7 +71,8 @@ class Cldr(Corpus):
             tries += 1
             if tries > 20 * self.config.examples:
                 raise UserError(
-                    f"data.examples={self.config.examples}: only {len(seen)} distinct phrases found"
+                    f"data.examples={self.config.examples}: only {len(seen)} distinct phrases found; "
+                    f"give fewer examples"
                 )
             phrase = _draw_phrase(rng)
             source = phrase(self.source)

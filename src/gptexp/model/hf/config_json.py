@@ -58,7 +58,7 @@ def read_config(folder: Path) -> tuple[Architecture, TransformerConfig]:
             return architecture, _from_hf_config(architecture, values, file)
     allowed = ", ".join(architecture.model_type for architecture in ARCHITECTURES)
     raise ValueError(
-        f"{file}: model_type={model_type}: not an architecture that this reads. Allowed: {allowed}"
+        f"{file}: model_type={model_type}: not an architecture that gptexp reads. Allowed: {allowed}"
     )
 
 

@@ -30,7 +30,7 @@ class SpeakTexts(Answerer):
         max_rows = self.layout.context - max(map(len, prompts))
         if max_rows < 1:
             raise UserError(
-                f"the text leaves no room for its audio in model.context={self.layout.context}"
+                f"the text leaves no room for its audio in model.context={self.layout.context}: give a shorter one"
             )
         return [
             spectrogram.griffin_lim(spectrogram.dequantize(rows.reshape(-1, spectrogram.MELS)))

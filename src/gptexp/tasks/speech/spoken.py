@@ -73,7 +73,7 @@ class Spoken(Corpus):
             if len(seen) == self.config.examples:
                 return
         raise UserError(
-            f"data.examples={self.config.examples}: there are only {len(seen)} different texts"
+            f"data.examples={self.config.examples}: there are only {len(seen)} different texts; give fewer examples"
         )
 
 
