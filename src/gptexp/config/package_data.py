@@ -9,11 +9,11 @@ GROUPS = (*group_names(), "callbacks", "experiment")
 
 
 def conf_folder() -> str:
-    return str(_shipped("conf"))
+    return str(_find_shipped_folder("conf"))
 
 
 def sweep_files() -> list[Path]:
-    return sorted(_shipped("sweeps").glob("*.yaml"))
+    return sorted(_find_shipped_folder("sweeps").glob("*.yaml"))
 
 
 def sweep_names() -> list[str]:
@@ -24,7 +24,7 @@ def with_shipped_sweeps(words: list[str]) -> list[str]:
     """Let `-cd sweeps` name the shipped sweeps, unless the working folder has sweeps of its own."""
     if Path("sweeps").is_dir():
         return words
-    folder = str(_shipped("sweeps"))
+    folder = str(_find_shipped_folder("sweeps"))
     replaced: list[str] = []
     for word in words:
         if word == "--config-dir=sweeps":
@@ -36,7 +36,7 @@ def with_shipped_sweeps(words: list[str]) -> list[str]:
     return replaced
 
 
-def _shipped(name: str) -> Path:
+def _find_shipped_folder(name: str) -> Path:
     """Return a folder inside of the installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     return package / name if (package / name).is_dir() else package.parents[1] / name

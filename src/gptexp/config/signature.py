@@ -175,7 +175,7 @@ def _resolve(module: str, base: ast.expr, depth: int) -> tuple[str, Definition] 
     name, *attributes = ast.unparse(base).split(".")
     if not attributes:
         return _find(module, name, depth)
-    imported = _imported(module, name)
+    imported = _find_import(module, name)
     if imported is None:
         return None
     inner = ".".join([*(part for part in imported if part), *attributes[:-1]])
@@ -192,11 +192,11 @@ def _find(module: str, name: str, depth: int) -> tuple[str, Definition] | None:
             return module, node
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             return _resolve(module, node.value, depth + 1)
-    imported = _imported(module, name)
+    imported = _find_import(module, name)
     return _find(*imported, depth + 1) if imported and imported[1] else None
 
 
-def _imported(module: str, name: str) -> tuple[str, str] | None:
+def _find_import(module: str, name: str) -> tuple[str, str] | None:
     """Return (module, name) from which a module imports a name; (module, "") where the name is a module."""
     file = find_module(module)
     if file is None or file.suffix != ".py":
