@@ -7,12 +7,8 @@ python benchmarks/readme_figure.py outputs/translate-nano-*      (needs matplotl
 import argparse
 from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
-
 from gptexp.runs.run_folder import RunFolder
 
-matplotlib.use("Agg")
 COLORS = ("#2f6f4f", "#2f4f8f", "#8f4f2f")
 
 
@@ -21,6 +17,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/images/translate.png"))
     arguments = parser.parse_args()
+
+    import matplotlib.pyplot as plt  # no dependency of gptexp
+
     figure, axes = plt.subplots(figsize=(8, 3.2), dpi=144)
     for path, color in zip(arguments.runs, COLORS, strict=False):
         folder = RunFolder(path)
@@ -41,7 +40,7 @@ def main() -> None:
             color=color,
             marker="o",
             markersize=3,
-            label=f"seed {seed}: exact match {score:.3f}, {result['train_seconds']:.0f} s",
+            label=f"seed {seed}: exact match {score:.3f}",
         )
     axes.set(xlabel="step", ylabel="nats a character", yscale="log")
     axes.set_title("Thin: training loss. Dots: validation loss.", fontsize=9, loc="left")
