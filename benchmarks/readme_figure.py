@@ -21,8 +21,8 @@ def main() -> None:
     import matplotlib.pyplot as plt  # no dependency of gptexp
 
     figure, axes = plt.subplots(figsize=(8, 3.2), dpi=144)
-    for path, color in zip(arguments.runs, COLORS, strict=False):
-        folder = RunFolder(path)
+    folders = sorted(map(RunFolder, arguments.runs), key=lambda folder: folder.config().seed)
+    for folder, color in zip(folders, COLORS, strict=False):
         seed = folder.config().seed
         metrics, result = folder.metrics(), folder.result()
         axes.plot(
