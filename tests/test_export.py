@@ -169,7 +169,9 @@ def test_a_published_model_is_trained_further_and_exported(own_folder, trained, 
     assert len(exported.get_input_embeddings().weight) == len(model.embedding.weight)
     assert load(find_weights("out"))[0].config == load(folder)[0].config
     without_rows = [word for word in overrides if not word.startswith("model.vocab_size")]
-    with pytest.raises(UserError, match=r"model\.vocab_size=\d+, not None.*needs: .*vocab_size="):
+    with pytest.raises(
+        UserError, match=r"model\.vocab_size=\d+, not None.*Settings that fit it: .*vocab_size="
+    ):
         trained(*without_rows, "init=llama")
 
 

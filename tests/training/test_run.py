@@ -157,7 +157,7 @@ def test_low_rank_adaptation_changes_what_it_is_for_and_leaves_plain_weights(tra
     halves = run(translation(*words, "outputs=halves", "trainer.devices=2"))
     for a, b in zip(folder.metrics(), halves.metrics(), strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
-    with pytest.raises(UserError, match="needs optim=adamw"):
+    with pytest.raises(UserError, match="adapters need optim=adamw"):
         translation(f"init={base.path}", "optim.lora_rank=2")
 
 
