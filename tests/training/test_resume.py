@@ -63,6 +63,7 @@ def test_a_signal_saves_the_step_and_the_same_command_goes_on(number, more, pair
         *LONGER,
         "trainer.checkpoint_every=1000",
         "trainer.val_every=1000",
+        "trainer.max_steps=200",  # the signal must find it training, on a busy machine too
         *more,
     ]
     process = command(*words)
