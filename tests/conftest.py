@@ -1,12 +1,13 @@
 """Every test works in a folder of its own, offline, with data that it makes itself."""
 
 import json
+import logging
 import os
 import random
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -99,6 +100,20 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path
+
+
+@pytest.fixture
+def quiet_transformers() -> Iterator[None]:
+    """Small models of transformers on one thread, without its log lines and progress bars."""
+    import transformers
+
+    logging.disable(logging.WARNING)
+    transformers.utils.logging.disable_progress_bar()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture

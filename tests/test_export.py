@@ -1,7 +1,6 @@
 """Runs and published models are exported to folders that transformers loads."""
 
 import json
-import logging
 import re
 from pathlib import Path
 
@@ -21,15 +20,7 @@ from gptexp.run import run
 FAST = ["trainer.max_steps=3", "task.test_examples=3", "task.samples=3"]
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    logging.disable(logging.WARNING)
-    transformers.utils.logging.disable_progress_bar()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # these models are too small to be divided
-    yield
-    torch.set_num_threads(threads)
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
 
 @pytest.fixture

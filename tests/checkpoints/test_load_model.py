@@ -1,12 +1,10 @@
 """Models are loaded from runs and from folders in the layout of transformers."""
 
 import json
-import logging
 from dataclasses import MISSING, fields
 
 import pytest
 import torch
-import transformers
 from published import write_llama
 
 from gptexp import GPT, generate
@@ -19,16 +17,7 @@ from gptexp.errors import UserError
 from gptexp.model import TransformerConfig
 from gptexp.run import run
 
-
-@pytest.fixture(autouse=True)
-def quiet():
-    logging.disable(logging.WARNING)
-    transformers.utils.logging.disable_progress_bar()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # these models are too small to be divided
-    yield
-    torch.set_num_threads(threads)
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
 
 @pytest.mark.parametrize("padding", [0, 50])

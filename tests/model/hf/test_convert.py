@@ -1,7 +1,6 @@
 """Our models and those of transformers, which are the reference: same logits, same greedy text, both ways."""
 
 import json
-import logging
 from dataclasses import dataclass
 
 import pytest
@@ -34,15 +33,7 @@ SHAPES = [
 KINDS = ["gpt2", "qwen3", "llama", "llama3", "mistral", "mixtral", "qwen3_moe"]
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    logging.disable(logging.WARNING)
-    transformers.utils.logging.disable_progress_bar()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # these models are too small to be divided
-    yield
-    torch.set_num_threads(threads)
-    logging.disable(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
 
 def published(kind, folder, shape=SHAPES[1], **more):
