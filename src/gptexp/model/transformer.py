@@ -202,10 +202,10 @@ class Transformer(nn.Module):
             assert lengths is not None
             logits = self.classify(states, prefix, lengths)
             label_loss = F.cross_entropy(logits.float(), labels, reduction="sum")
-        routings = pop_routings(self.blocks, lengths)
-        if self.encoder is not None:
-            routings += pop_routings(self.encoder.blocks, prefix)
-        if routings:
+        if self.config.experts:  # a dense model has no routers to look for
+            routings = pop_routings(self.blocks, lengths)
+            if self.encoder is not None:
+                routings += pop_routings(self.encoder.blocks, prefix)
             statistics = torch.cat([routing.chosen.sum(dim=(0, 1)) for routing in routings])
             if self.training:
                 auxiliary = self.config.balance_loss * sum(map(balance_loss, routings), start=zero)
