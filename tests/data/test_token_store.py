@@ -39,7 +39,7 @@ def test_no_source_is_in_two_splits(tiny, pairs_file, capsys):
         tiny("task=translate", "data=files", f"data.path={pairs_file}", "task.max_target_tokens=10")
     )
     task, store = prepared.task, prepared.store
-    assert "1 examples are left out: a field of theirs is empty" in capsys.readouterr().err
+    assert "left out    1: the field 'target' is empty" in capsys.readouterr().err
     sources = {split: {e["source"] for e in store.examples(split)} for split in ("val", "test")}
     assert sources["val"]
     assert sources["test"]

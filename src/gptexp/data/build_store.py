@@ -21,6 +21,7 @@ from gptexp.config import schema
 from gptexp.config.signature import split_target
 from gptexp.config.source import outside_fingerprint, source_fingerprint
 from gptexp.data import tokenizers
+from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Corpus, Example
 from gptexp.data.progress import track_progress
 from gptexp.data.splits import SPLITS, TRAIN, assign_splits
@@ -111,7 +112,8 @@ def _write_store(
 ) -> None:
     """Write all files of a store; three passes over the corpus, two where the tokenizer needs no training."""
     fractions = {"val": data.val_fraction, "test": data.test_fraction}
-    examples = track_progress(_usable_examples(corpus, data.limit, report=True), "reading")
+    account = DataAccount()
+    examples = track_progress(_usable_examples(corpus, data.limit, account), "reading")
     assigned = assign_splits(
         (("\n".join(e.fields.values()), e.group_key, e.split) for e in examples),
         "exact" if corpus.has_fixed_splits else data.split,
@@ -128,7 +130,7 @@ def _write_store(
             stack.enter_context(_SplitWriter(folder, split, token_dtype, encoder, tokenizer))
             for split in SPLITS
         ]
-        _encode(corpus, data.limit, assigned, encoder, tokenizer, writers)
+        _encode(corpus, data.limit, assigned, encoder, tokenizer, writers, account)
     counts = {writer.split: writer.counts for writer in writers}
     _check_no_split_is_empty(counts, fractions, len(assigned))
     files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
@@ -144,8 +146,11 @@ def _write_store(
         "vocab_size": tokenizer.vocab_size,
         "feature_size": max(writer.feature_size for writer in writers),
         "splits": counts,
+        "account": account.as_json(),
         "files": files,
     }
+    if account.left_out:
+        print(f"the data:\n{account.table()}", file=sys.stderr)
     (folder / "meta.json").write_text(dumps_with_checksum(meta))
 
 
@@ -156,8 +161,9 @@ def _encode(
     encoder: ExampleEncoder,
     tokenizer: Tokenizer,
     writers: list["_SplitWriter"],
+    account: DataAccount,
 ) -> None:
-    """Encode every example and append it to the files of its split."""
+    """Encode every example and append it to the files of its split. Count those that the task cannot use."""
     first = 0  # number of the chunk's first example
     for chunk in _chunks(track_progress(_usable_examples(corpus, limit), "encoding")):
         splits = assigned[first : first + len(chunk)]
@@ -166,7 +172,9 @@ def _encode(
         encoded = encoder.encode(chunk, tokenizer)
         rows = zip(encoded, chunk, splits, strict=True)
         for number, (sequence, example, split) in enumerate(rows, first):
-            if sequence is not None:
+            if sequence is None:
+                account.leave_out(example.left_out or "the task cannot use it", example.where)
+            else:
                 writers[split].add(number, sequence, example)
         first += len(chunk)
 
@@ -179,27 +187,36 @@ def _training_texts(
             yield from example.fields.values()
 
 
-def _usable_examples(corpus: Corpus, limit: int | None, report: bool = False) -> Iterator[Example]:
-    """Yield the examples without an empty field: the first `limit` that can be trained on, and all held-out ones."""
-    num_train = num_empty = 0
+def _usable_examples(
+    corpus: Corpus, limit: int | None, account: DataAccount | None = None
+) -> Iterator[Example]:
+    """Yield the examples that can be used: the first `limit` that can be trained on, and all held-out ones.
+
+    Args:
+        account: counts all examples and the reasons of those that are left out.
+    """
+    num_train = 0
     for example in corpus:
-        if _has_empty_field(example):
-            num_empty += 1
-            continue
-        if example.split in (None, "train"):
+        reason = example.left_out or _empty_field(example)
+        if not reason and example.split in (None, "train"):
             num_train += 1
             if limit is not None and num_train > limit:
-                continue
-        yield example
-    if report and num_empty:
-        print(f"{num_empty:,} examples are left out: a field of theirs is empty", file=sys.stderr)
+                reason = f"beyond data.limit={limit}"
+        if account is not None:
+            account.read()
+            if reason:
+                account.leave_out(reason, example.where)
+        if not reason:
+            yield example
 
 
-def _has_empty_field(example: Example) -> bool:
-    """Return whether a field is empty. A plain text may be: an empty document ends as any other."""
-    return "text" not in example.fields and not all(
-        text.strip() for text in example.fields.values()
-    )
+def _empty_field(example: Example) -> str:
+    """Return which field is empty, as a reason; "": none. A plain text may be: an empty document ends as any other."""
+    if "text" not in example.fields:
+        for name, text in example.fields.items():
+            if not text.strip():
+                return f"the field '{name}' is empty"
+    return ""
 
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:

@@ -33,6 +33,15 @@ INDEX_DTYPE = np.dtype(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Tokens of an example that did not fit."""
+
+    part: str  # "source" or "target", for example
+    tokens: int  # that are left out
+    setting: str  # that decides how many fit, as it is typed: "task.max_target_tokens=64"
+
+
 @dataclass(slots=True)
 class TokenizedExample:
     """One sequence as a task lays it out."""
@@ -41,6 +50,9 @@ class TokenizedExample:
     prefix: int = 0  # number of leading prompt tokens
     targets: int = 0  # number of positions with a loss
     features: NDArray[np.uint8] | None = None  # [rows, size] image patches or audio frames
+    cuts: tuple[Cut, ...] = ()
+    # What the data account counts besides, each with an instance: ("terms in other capitals", "VELDEN").
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 class ExampleEncoder(Protocol):
@@ -57,7 +69,7 @@ class ExampleEncoder(Protocol):
     def encode(
         self, examples: list[Example], tokenizer: Tokenizer
     ) -> list[TokenizedExample | None]:
-        """Encode each example; None where the task cannot use it."""
+        """Encode each example; None, and the reason in `example.left_out`, where the task cannot use it."""
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all settings that `encode` depends on."""

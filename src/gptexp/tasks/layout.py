@@ -36,7 +36,7 @@ class Layout(ABC):
     ) -> list[TokenizedExample | None]:
         """Return a sequence of at most context + 1 tokens for each example (of any length for a stream).
 
-        None stands for an example that the task cannot use.
+        None stands for an example that the task cannot use; `example.left_out` then says why.
         """
 
     @abstractmethod

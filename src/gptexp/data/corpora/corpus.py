@@ -27,6 +27,10 @@ class Example:
     ends_document: bool = True  # False: the next example continues the same document
     media: Callable[[], NDArray] | None = None  # reads an image's frames or the samples of audio
     group: str | None = None  # examples of one group stay in one split; None: see `group_key`
+    left_out: str = (
+        ""  # why it cannot be used, "the field 'target' is empty" for example; "": it can
+    )
+    where: str = ""  # its place in the source, for messages: "pairs.jsonl, line 3"
 
     @property
     def group_key(self) -> str:
@@ -42,7 +46,8 @@ class Example:
 class Corpus(ABC):
     """Examples that can be read any number of times, one at a time, in the same order.
 
-    A subclass is called with the settings, the fields that the task needs, and the cache folder.
+    A subclass is called with the settings, the fields that the task needs, and the cache folder. It also yields a
+    record that cannot be used, with the reason in `left_out`, so that the data account counts it.
     """
 
     supported_fields: ClassVar[tuple[tuple[str, ...], ...]] = ()  # of a task; (): any
