@@ -5,6 +5,7 @@ import pytest
 from conftest import sentence
 
 from gptexp.data.splits import assign_splits
+from gptexp.errors import UserError
 
 FRACTIONS = {"val": 0.1, "test": 0.1}
 
@@ -50,8 +51,8 @@ def test_sentences_of_one_pattern_are_not_near_duplicates():
 
 
 def test_a_split_that_comes_out_small_is_reported(capsys):
-    texts = [f"the same text again and again and once more {i // 900}" for i in range(1000)]
-    assign(texts, "near")
+    texts = [f"the same text again and again and once more {i // 990}" for i in range(1000)]
+    assign(texts, "near", {"val": 0.1})
     message = capsys.readouterr().err
     assert "the val split has" in message
     assert "near-duplicates of each other; data.split=exact" in message
@@ -82,9 +83,51 @@ def test_fixed_splits_are_kept_and_only_missing_splits_are_cut(rule):
     assert set(assigned[20:]) == {0, 2}
 
 
-def test_a_handful_of_texts_still_fills_every_split():
-    for count in range(3, 9):
-        assert set(assign([f"{i} {i} {i} {i}" for i in range(count)], "near")) == {0, 1, 2}
+@pytest.mark.parametrize("rule", ["near", "exact", "tail"])
+@pytest.mark.parametrize("fraction", [0.01, 0.05, 0.1, 0.45])
+def test_a_small_corpus_has_an_example_in_every_split_whatever_its_texts_hash_to(rule, fraction):
+    fractions = {"val": fraction, "test": fraction}
+    for seed in range(120):
+        rng = random.Random(seed)
+        texts = [sentence(rng, rng.randrange(1, 9)) + f" {seed} {i}" for i in range(3 + seed % 22)]
+        assert set(assign(texts, rule, fractions)) == {0, 1, 2}
+    for lengths in ([1, 1, 1000], [1000, 1, 1], [1, 1000, 1]):
+        assert set(assign([f"{i}" * n for i, n in enumerate(lengths)], rule, fractions)) == {
+            0,
+            1,
+            2,
+        }
+
+
+def test_a_group_of_most_examples_is_trained_on():
+    for seed in range(100):
+        keys = ["shared"] * 20 + ["one", "two"]
+        examples = [(f"{seed} {i} text", f"{seed} {key}", None) for i, key in enumerate(keys)]
+        assigned = assign_splits(examples, "exact", FRACTIONS)
+        assert list(assigned[:20]) == [0] * 20
+        assert set(assigned) == {0, 1, 2}
+
+
+def test_texts_that_are_all_near_duplicates_are_divided_and_reported(capsys):
+    texts = [
+        f"The mill of the village packed and sold {i} baskets of pears today" for i in range(9)
+    ]
+    assert set(assign(texts, "near")) == {0, 1, 2}
+    assert "divided as with data.split=exact" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rule", ["near", "exact", "tail"])
+def test_fewer_examples_than_splits_are_refused(rule):
+    with pytest.raises(UserError, match=r"2 example.* cannot fill the splits train, val, test: "):
+        assign(["one", "two"], rule)
+    assert set(assign(["one", "two"], rule, {"val": 0.05, "test": 0.0})) == {0, 1}
+    assert list(assign(["one"], rule, {"val": 0.0, "test": 0.0})) == [0]
+
+
+@pytest.mark.parametrize("rule", ["near", "exact"])
+def test_fewer_sources_than_splits_are_refused(rule):
+    with pytest.raises(UserError, match=r"9 example\(s\) in 1 group\(s\) with the same source"):
+        assign_splits([(f"text {i}", "one picture", None) for i in range(9)], rule, FRACTIONS)
 
 
 def test_no_example_gives_no_split():

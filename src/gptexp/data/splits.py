@@ -2,7 +2,7 @@
 
 Rule `near` keeps together examples with the same group key and near-duplicate texts, `exact` only those with the same
 group key, and `tail` cuts the corpus by position. With the first two, the hash of a group's first text chooses its
-split, so that a text keeps its split when the corpus grows.
+split, so that a text keeps its split when the corpus grows. A small corpus gets at least one group in each split.
 
 Examples that a source marks as out of domain, such as whole packages, form the split `unseen` and are never trained on.
 About 200 bytes of memory an example.
@@ -25,6 +25,7 @@ from gptexp.data.duplicates import (
     normalized_hash,
 )
 from gptexp.data.permutation import splitmix64
+from gptexp.errors import UserError
 
 SPLITS = ("train", "val", "test", "unseen")
 TRAIN, VAL, TEST = 0, 1, 2  # indices into SPLITS
@@ -42,6 +43,9 @@ def assign_splits(
             fixed split is the one that the source states, or None.
         rule: near | exact | tail, as in `data.split`.
         fractions: fractions of "val" and "test". A split that the source states itself is not taken from the others.
+
+    Raises:
+        UserError: there are fewer examples than splits, or fewer with different group keys.
     """
     table = _read(examples, rule)
     fractions = {
@@ -52,13 +56,23 @@ def assign_splits(
     # A source that states no test split gives one out of its train split.
     is_open = np.isin(table.fixed_splits, (UNASSIGNED, TRAIN))
     assigned = table.fixed_splits.copy()
+    count = int(is_open.sum())
+    if not count:
+        return assigned
     if rule == "tail":
+        _refuse_too_few(count, count, fractions, "")
         assigned[is_open] = _split_by_position(table.lengths[is_open], fractions)
         return assigned
-    edges = [duplicate_pairs(table.group_hashes[is_open])]
-    if rule == "near":
-        edges.append(near_duplicate_pairs(table.signatures[is_open]))
-    groups = connected_components(int(is_open.sum()), *edges)
+    equal = duplicate_pairs(table.group_hashes[is_open])
+    edges = [equal, near_duplicate_pairs(table.signatures[is_open])] if rule == "near" else [equal]
+    groups = connected_components(count, *edges)
+    are_too_few = rule == "near" and len(np.unique(groups)) < len(_required_splits(fractions))
+    if are_too_few:
+        groups = connected_components(count, equal)
+    num_groups = len(np.unique(groups))
+    _refuse_too_few(count, num_groups, fractions, " with the same source, text or image")
+    if are_too_few:
+        _warn_of_near_duplicates(count)
     assigned[is_open] = _split_by_group(groups, table.text_hashes[is_open], fractions)
     _warn_of_small_splits(assigned[is_open], fractions, rule)
     return assigned
@@ -101,25 +115,39 @@ def _split_by_group(
     """Return the split [N] of each example, equal within a group.
 
     A group's position in [0, 1) is the hash of its first text: [0, test) is the test split, [test, test + val) the
-    validation split, the rest is trained on.
+    validation split, the rest is trained on. A split that comes out empty takes a group of another one.
     """
     labels, first_members, group_of, sizes = np.unique(
         groups, return_index=True, return_inverse=True, return_counts=True
     )
     positions = splitmix64(text_hashes[first_members]) / 2.0**64
     # A long chain of boilerplate would fill a held-out split: it is trained on.
-    positions[sizes > max(50, 0.02 * len(groups))] = 1.0
+    largest = min(max(50, 0.02 * len(groups)), len(groups) / 2)
+    positions[sizes > largest] = 1.0
     split_of_group = np.full(len(labels), TRAIN, np.uint8)
     start = 0.0
     for name in ("test", "val"):
-        split, fraction = SPLITS.index(name), fractions.get(name, 0.0)
-        split_of_group[(positions >= start) & (positions < start + fraction)] = split
-        is_empty = fraction > 0 and not (split_of_group == split).any()
-        in_train = np.flatnonzero(split_of_group == TRAIN)
-        if is_empty and len(in_train) > 1:  # a small corpus: at least one group
-            split_of_group[in_train[np.argmin(positions[in_train])]] = split
-        start += fraction
+        end = start + fractions.get(name, 0.0)
+        split_of_group[(positions >= start) & (positions < end)] = SPLITS.index(name)
+        start = end
+    for split in _required_splits(fractions):
+        if not (split_of_group == split).any():
+            _move_one_group(split, split_of_group, positions, sizes)
     return split_of_group[group_of]
+
+
+def _move_one_group(
+    split: int,
+    split_of_group: NDArray[np.uint8],
+    positions: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+) -> None:
+    """Give an empty split the nearest group of one that has several: of the train split if that can spare one."""
+    counts = np.bincount(split_of_group, minlength=len(SPLITS))
+    donor = TRAIN if counts[TRAIN] > 1 else int(counts.argmax())
+    members = np.flatnonzero(split_of_group == donor)
+    in_order = members[np.lexsort((sizes[members], positions[members]))]
+    split_of_group[in_order[0 if donor == TRAIN else -1]] = split
 
 
 def _split_by_position(
@@ -131,7 +159,41 @@ def _split_by_position(
     test_start = 1.0 - fractions.get("test", 0.0)
     val_start = test_start - fractions.get("val", 0.0)
     held_out = np.where(centers >= test_start, TEST, VAL)
-    return np.where(centers >= val_start, held_out, TRAIN).astype(np.uint8)
+    counts = np.bincount(np.where(centers >= val_start, held_out, TRAIN), minlength=3)
+    for split in _required_splits(fractions):
+        if not counts[split]:  # of a small corpus, or one that ends in a long text
+            counts[TRAIN if counts[TRAIN] > 1 else counts.argmax()] -= 1
+            counts[split] = 1
+    return np.repeat(np.array([TRAIN, VAL, TEST], np.uint8), counts)
+
+
+def _required_splits(fractions: dict[str, float]) -> list[int]:
+    """Return the splits that need an example: those with a fraction, and the train split."""
+    return [*(SPLITS.index(name) for name in ("test", "val") if fractions.get(name)), TRAIN]
+
+
+def _refuse_too_few(count: int, num_groups: int, fractions: dict[str, float], reason: str) -> None:
+    """Check that each split that is asked for can have an example.
+
+    Raises:
+        UserError: there are fewer groups than splits.
+    """
+    names = [SPLITS[split] for split in reversed(_required_splits(fractions))]
+    if 0 < num_groups < len(names):
+        groups = f" in {num_groups} group(s){reason}" if num_groups < count else ""
+        raise UserError(
+            f"{count} example(s){groups} cannot fill the splits {', '.join(names)}: add text, set "
+            f"data.val_fraction=0 or data.test_fraction=0, or name held-out files with data.val_path=... and "
+            f"data.test_path=..."
+        )
+
+
+def _warn_of_near_duplicates(count: int) -> None:
+    print(
+        f"the {count} examples are near-duplicates of each other: they are divided as with data.split=exact, so that "
+        f"the held-out examples resemble the training examples",
+        file=sys.stderr,
+    )
 
 
 def _warn_of_small_splits(
