@@ -97,7 +97,7 @@ def test_options_change_the_answer(run_generate):
         (["--stream", "--num-beams", "2"], "--stream: "),
         (["--stream", "--json"], "--stream: "),
         (["--stop", ""], "--stop '': "),
-        (["--weights", "int4"], "invalid choice: 'int4'"),
+        (["--weights", "int4"], "--weights int4: not known"),
     ],
 )
 def test_options_that_cannot_work_are_refused(run_generate, words, message):

@@ -1,10 +1,11 @@
 """`gptexp VERB ...` is `python -m gptexp.VERB ...`."""
 
-import argparse
 import runpy
 import sys
+from collections.abc import Callable
 
-from gptexp.errors import nearest
+from gptexp.command_line import CommandParser
+from gptexp.errors import UserError, exits_cleanly, nearest
 
 VERBS = {
     "run": "train, continue an interrupted run, or print the result of a finished one",
@@ -18,13 +19,19 @@ VERBS = {
 }
 
 
-def make_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
-    """Make the parser of a verb's command line; `description` is the docstring of its module."""
-    return argparse.ArgumentParser(
-        f"gptexp.{verb}", description=description, formatter_class=argparse.RawTextHelpFormatter
-    )
+def make_parser(
+    verb: str,
+    description: str | None,
+    explain_option: Callable[[str, str], UserError] | None = None,
+) -> CommandParser:
+    """Make the parser of a verb's command line; `description` is the docstring of its module.
+
+    A verb whose words are KEY=VALUE gives `explain_option=explain_option` of gptexp.config.overrides.
+    """
+    return CommandParser(verb, description, explain_option)
 
 
+@exits_cleanly
 def main() -> None:
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help"):
@@ -32,10 +39,7 @@ def main() -> None:
         print("\n".join(f"  {name:<10}{summary}" for name, summary in VERBS.items()))
         return
     if verb not in VERBS:
-        print(
-            f"gptexp: there is no verb '{verb}'.{nearest(verb, VERBS)} Verbs: {', '.join(VERBS)}",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        hint = f" To train, type: gptexp run {verb} ..." if "=" in verb else nearest(verb, VERBS)
+        raise UserError(f"there is no verb '{verb}'.{hint} Verbs: {', '.join(VERBS)}")
     sys.argv = [f"gptexp {verb}", *sys.argv[2:]]
     runpy.run_module(f"gptexp.{verb}", run_name="__main__", alter_sys=True)
