@@ -113,7 +113,7 @@ def _write_store(
     """Write all files of a store; three passes over the corpus, two where the tokenizer needs no training."""
     fractions = {"val": data.val_fraction, "test": data.test_fraction}
     account = DataAccount()
-    examples = track_progress(_usable_examples(corpus, data.limit, account), "reading")
+    examples = track_progress(usable_examples(corpus, data.limit, account), "reading")
     assigned = assign_splits(
         (("\n".join(e.fields.values()), e.group_key, e.split) for e in examples),
         "exact" if corpus.has_fixed_splits else data.split,
@@ -165,7 +165,7 @@ def _encode(
 ) -> None:
     """Encode every example and append it to the files of its split. Count those that the task cannot use."""
     first = 0  # number of the chunk's first example
-    for chunk in _chunks(track_progress(_usable_examples(corpus, limit), "encoding")):
+    for chunk in _chunks(track_progress(usable_examples(corpus, limit), "encoding")):
         splits = assigned[first : first + len(chunk)]
         for example, split in zip(chunk, splits, strict=True):
             example.split = SPLITS[split]
@@ -182,12 +182,12 @@ def _encode(
 def _training_texts(
     corpus: Corpus, limit: int | None, assigned: NDArray[np.uint8]
 ) -> Iterator[str]:
-    for example, split in zip(_usable_examples(corpus, limit), assigned, strict=True):
+    for example, split in zip(usable_examples(corpus, limit), assigned, strict=True):
         if split == TRAIN:
             yield from example.fields.values()
 
 
-def _usable_examples(
+def usable_examples(
     corpus: Corpus, limit: int | None, account: DataAccount | None = None
 ) -> Iterator[Example]:
     """Yield the examples that can be used: the first `limit` that can be trained on, and all held-out ones.
