@@ -9,7 +9,7 @@ import pytest
 import torch
 from published import write_llama
 
-from gptexp import GPT, Config, compose_config, load, train
+from gptexp import GPT, Config, compose_config, generate, load, train
 from gptexp.errors import UserError
 from gptexp.generation.prompt import Prompt
 
@@ -214,6 +214,19 @@ def test_a_model_that_continues_texts_answers_with_text_and_continuation():
     assert model(["The river", "A bird"]) == [answer, model("A bird")]
 
 
+def test_python_says_what_the_command_says(verb):
+    model = GPT.from_dataset(SENTENCES, *FAST)
+    [answer] = model.generate("The river", max_new_tokens=9)
+    words = ("latest", "The river", "--max-new-tokens", 9, "--temperature", 0)
+    assert verb(generate, *words) == answer.rstrip("\n")
+    stop = answer[len("The river") + 1 :][:2]
+    [ended] = model.generate("The river", max_new_tokens=9, stop_strings=[stop])
+    assert ended == answer[: answer.index(stop, len("The river"))]
+    for wrong, stops in (("The river", stop), ("The river", [""]), ([1, 2], [stop])):
+        with pytest.raises(UserError, match="stop_strings"):
+            model.generate(wrong, stop_strings=stops)
+
+
 def test_token_numbers_are_answered_with_token_numbers(own_folder):
     write_llama(own_folder / "llama")
     for file in (own_folder / "llama").glob("*token*"):
@@ -222,7 +235,8 @@ def test_token_numbers_are_answered_with_token_numbers(own_folder):
     [numbers] = model.generate([1, 2, 3], max_new_tokens=4)
     assert numbers[:3] == [1, 2, 3]
     assert len(numbers) <= 7
-    assert model.generate("1 2 3", max_new_tokens=4) == [model.decode(numbers)]
+    answer = "1 2 3" + model.decode(numbers[3:])  # the prompt as it was given
+    assert model.generate("1 2 3", max_new_tokens=4) == [answer]
     with pytest.raises(UserError, match="the model has no tokenizer"):
         model("the river")
 

@@ -13,8 +13,10 @@ from published import write_llama
 from gptexp import export, generate
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.checkpoints.load_model import as_overrides, load
-from gptexp.data.tokenizers import Tokenizer
+from gptexp.config.schema import CharConfig, PretrainConfig
+from gptexp.data.tokenizers import Tokenizer, build
 from gptexp.errors import UserError
+from gptexp.model import Transformer, TransformerConfig
 from gptexp.run import run
 
 FAST = ["trainer.max_steps=3", "task.test_examples=3", "task.samples=3"]
@@ -106,6 +108,32 @@ def test_a_folder_of_others_is_left_alone_and_a_disagreement_leaves_nothing(
     code, message = verb(export, prefix.path, "out")
     assert code == 2
     assert "causal mask gives other logits" in message
+
+
+def test_the_comparison_takes_no_token_of_a_prompt_for_padding(own_folder):
+    """In a small vocabulary random prompts often hold the padding token, from which transformers infers a mask."""
+    tokenizer = build(CharConfig(), ["abc"])
+    for seed in range(12):
+        torch.manual_seed(seed)
+        model = Transformer(TransformerConfig(tokenizer.vocab_size, 1, 16, 2, 2, 16, context=32))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+        model.eval()
+        folder = own_folder / str(seed)
+        folder.mkdir()
+        export._write_files(folder, model, tokenizer, PretrainConfig(), torch.float32)
+        prompts = [[tokenizer.pad, 5, tokenizer.pad], [5, tokenizer.pad, 6], [tokenizer.eos]]
+        comparison = export._compare(model, tokenizer, folder, "AutoModelForCausalLM", prompts)
+        assert comparison.agrees
+
+
+def test_several_tokens_that_end_an_answer_survive_an_export(own_folder, verb):
+    write_llama(own_folder / "llama")
+    (own_folder / "llama" / "generation_config.json").write_text('{"eos_token_id": [1, 270, 9]}')
+    verb(export, "llama", "out")
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((own_folder / "out" / name).read_text())["eos_token_id"] == [1, 9, 270]
+    assert load(find_weights("out"))[1].eos_ids == {1, 9, 270}
 
 
 def test_a_run_starts_from_an_exported_folder(trained, verb):

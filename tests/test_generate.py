@@ -1,5 +1,7 @@
 """The verb, on random weights: each option reaches the generator, and each mistake gets one message."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -119,3 +121,44 @@ def test_help_describes_each_sampling_option(monkeypatch, capsys):
 def test_help_imports_no_torch():
     code = "import sys; from gptexp import generate; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def answer_stdin(folder, monkeypatch, capsys):
+    def call(text, *words):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        monkeypatch.setattr("sys.argv", ["generate", str(folder), *words, "--max-new-tokens", "6"])
+        capsys.readouterr()
+        with contextlib.suppress(SystemExit):
+            generate.main()
+        return capsys.readouterr()
+
+    return call
+
+
+def test_lines_of_stdin_are_one_prompt_or_answered_one_by_one(answer_stdin):
+    one, other = (answer_stdin(text, "-").out for text in ("Return", "the"))
+    together = answer_stdin("Return\nthe\n")
+    assert together.out.startswith("Return\nthe")
+    assert "2 lines are one prompt; --lines answers each of them" in together.err
+    both = answer_stdin("Return\n\nthe\n", "--lines")
+    lines = (answer.removesuffix("\n").replace("\n", "\\n") for answer in (one, "\n", other))
+    assert both.out.splitlines() == list(lines)
+    rows = answer_stdin("Return\nthe", "--lines", "--json").out.splitlines()
+    assert [json.loads(row)["prompt"] for row in rows] == ["Return", "the"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        ("", [], "stdin is empty: give a prompt"),
+        (" \n\n", ["-"], "stdin is empty: give a prompt"),
+        ("a", ["--lines", "--stream"], "--lines: prints one line for each answer"),
+        ("a", ["the tree", "--lines"], "--lines: reads prompts from stdin; leave out 'the tree'"),
+        ("a\udcff", [], "not UTF-8 text"),
+    ],
+)
+def test_a_prompt_that_cannot_be_answered_is_refused(answer_stdin, text, words, message):
+    printed = answer_stdin(text, *words)
+    assert message in printed.err
+    assert not printed.out

@@ -205,6 +205,7 @@ class GPT:
         max_new_tokens: int | None = None,
         num_return_sequences: int = 1,
         temperature: float | None = None,
+        stop_strings: Sequence[str] = (),
         **sampling: Any,
     ) -> list[Any]:
         """Return answers to a prompt; by default one, decoded greedily.
@@ -215,6 +216,7 @@ class GPT:
             max_length: largest number of tokens, those of the prompt included.
             max_new_tokens: largest number of tokens, those of the prompt not included; default: that of the task.
             temperature: default: 0 for one answer, 0.8 for several, and that of the task for minimum Bayes risk.
+            stop_strings: texts that end an answer and are not part of it; not with token numbers.
             sampling: other options of `gptexp.sampling.Sampling`: top_k, top_p, num_beams, mbr_samples, seed and so on.
 
         Raises:
@@ -226,11 +228,18 @@ class GPT:
                 f"{self.source}: generates no text; it was trained for {self.task.config.kind}, call model(input)"
             )
         if isinstance(prompt, list):
-            start, echo, default_length = Prompt(tuple(prompt)), prompt, MAX_NEW_TOKENS
+            if stop_strings:
+                raise UserError(
+                    "generate: stop_strings need a prompt of text, not of token numbers"
+                )
+            start, default_length = Prompt(tuple(prompt)), MAX_NEW_TOKENS
         else:
+            if isinstance(stop_strings, str) or "" in stop_strings:
+                raise UserError(
+                    f"generate: stop_strings={stop_strings!r}: give a list of texts, none of them empty"
+                )
             task_input = layout.parse_prompt(prompt, self.tokenizer)
             start = layout.prompt(task_input, self.tokenizer)
-            echo = self.encode(prompt) if layout.stream else []
             default_length = answerer.max_new_tokens
         if max_length is not None and max_new_tokens is None:
             max_new_tokens = max_length - len(start)
@@ -243,13 +252,22 @@ class GPT:
             options = answerer.sampling.with_overrides(
                 num_return_sequences, temperature=temperature, **sampling
             )
-            rows = Generator(self.model, self.tokenizer.eos).generate(
-                [start] * num_return_sequences, max_new_tokens, options
+            generator = Generator(self.model, self.tokenizer.eos_ids)
+            if isinstance(prompt, list):
+                rows = generator.generate([start] * num_return_sequences, max_new_tokens, options)
+                return [prompt + row for row in rows]
+            answers = answerer.generate(
+                generator,
+                self.tokenizer,
+                start,
+                num_return_sequences,
+                max_new_tokens,
+                options,
+                stop_strings,
             )
         except (TypeError, ValueError) as error:
-            raise UserError(f"generate: {error}") from error
-        rows = [echo + row for row in rows]
-        return rows if isinstance(prompt, list) else [self.decode(row) for row in rows]
+            raise UserError(f"generate: {error}") from None
+        return [prompt + answer for answer in answers] if layout.stream else answers
 
     def encode(self, text: str) -> list[int]:
         """Return the token numbers of a text."""

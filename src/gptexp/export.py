@@ -7,7 +7,9 @@ The folder has config.json, model.safetensors, tokenizer files and a model card.
 """
 
 import json
+from collections.abc import Set
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +40,7 @@ EXPORTED_FILES = {
 }
 ROLES = {  # entry of config.json -> attribute of Tokenizer
     "bos_token_id": "eos",
-    "eos_token_id": "eos",
+    "eos_token_id": "eos_token_id",
     "pad_token_id": "pad",
     "sep_token_id": "sep",
     "mask_token_id": "mask",
@@ -199,7 +201,7 @@ def _write_files(
     special_ids = {name: getattr(tokenizer, role) for name, role in ROLES.items()}
     if model.encoder is not None:
         special_ids["decoder_start_token_id"] = tokenizer.sep  # the last token of the source
-    special_ids = {name: token for name, token in special_ids.items() if token >= 0}
+    special_ids = {name: token for name, token in special_ids.items() if token != -1}
     convert.save(
         model,
         folder,
@@ -281,7 +283,7 @@ def _compare(
         with torch.inference_mode():
             differences.append(_logit_difference(model, theirs, prompt, tokenizer.sep))
         if generates:
-            same_text &= _has_same_greedy_text(model, theirs, prompt, tokenizer.eos)
+            same_text &= _has_same_greedy_text(model, theirs, prompt, tokenizer.eos_ids)
         if their_tokenizer is not None:
             text = tokenizer.decode(prompt)
             tokens = their_tokenizer(text, split_special_tokens=True)["input_ids"]
@@ -306,19 +308,36 @@ def _logit_difference(model: "Transformer", theirs: Any, prompt: list[int], sep:
     return float((model.head(hidden) - their_logits).abs().max())
 
 
-def _has_same_greedy_text(model: "Transformer", theirs: Any, prompt: list[int], eos: int) -> bool:
+def _has_same_greedy_text(
+    model: "Transformer", theirs: Any, prompt: list[int], eos: Set[int]
+) -> bool:
+    """Return whether both choose the same tokens, up to one that is as likely as the other's to rounding."""
     import torch
 
+    from gptexp.generation.decode_state import DecodeState
     from gptexp.generation.generator import Generator
     from gptexp.generation.prompt import Prompt
 
-    new = _num_new_tokens(model, prompt)
-    output = theirs.generate(torch.tensor([prompt]), max_new_tokens=new, do_sample=False)[0]
+    new, tokens = _num_new_tokens(model, prompt), torch.tensor([prompt])
+    # Without a mask, transformers takes padding tokens of the prompt for padding.
+    mask = torch.ones_like(tokens)
+    output = theirs.generate(tokens, attention_mask=mask, max_new_tokens=new, do_sample=False)[0]
     # transformers returns the prompt, or the start token of the decoder, before the new tokens.
-    answer = output[len(prompt) if model.encoder is None else 1 :].tolist()
-    if eos in answer:
-        answer = answer[: answer.index(eos)]
-    return Generator(model, eos).generate([Prompt(tuple(prompt))], new) == [answer]
+    chosen = output[len(prompt) if model.encoder is None else 1 :].tolist()
+    answer = list(takewhile(lambda token: token not in eos, chosen))
+    start = Prompt(tuple(prompt))
+    [own_answer] = Generator(model, eos).generate([start], new)
+    if own_answer == answer:
+        return True
+    same = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(own_answer, answer, strict=False))
+    )
+    if same == len(chosen):
+        return False
+    state = DecodeState(model, [start], new)
+    for token in answer[:same]:
+        state.step(torch.tensor([token]))
+    return float(state.logits.max() - state.logits[0, chosen[same]]) <= MAX_DIFFERENCE
 
 
 def _num_new_tokens(model: "Transformer", prompt: list[int]) -> int:

@@ -1,15 +1,17 @@
 """Let a trained model answer a prompt.
 
 python -m gptexp.generate latest "def read_csv(path):" --num-return-sequences 3 --temperature 0.8
-python -m gptexp.generate outputs/translate-nano-1a2b3c4d "3 March 2024"
+python -m gptexp.generate outputs/translate-nano-1a2b3c4d "March 3, 2024"
 python -m gptexp.generate outputs/caption-nano-1a2b3c4d picture.png
 python -m gptexp.generate outputs/speak-small-1a2b3c4d "four hundred and two" --out speech.wav
 python -m gptexp.generate Qwen/Qwen3-0.6B-Base "The sea is"
 """
 
 import argparse
+import io
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +38,11 @@ def _parse_arguments() -> argparse.Namespace:
         nargs="?",
         default="-",
         help="text to answer, or an image file; '-' (the default) reads the text from stdin",
+    )
+    parser.add_argument(
+        "--lines",
+        action="store_true",
+        help="answer each line of stdin; an answer is a line, and '\\n' stands for a line break in it",
     )
     parser.add_argument(
         "--num-return-sequences",
@@ -90,8 +97,9 @@ def _parse_arguments() -> argparse.Namespace:
 @exits_cleanly
 def main() -> None:
     args = _parse_arguments()
+    _check_combinations(args)
     source = find_weights(args.run)
-    text = _read_prompt(args)
+    texts = _read_prompts(args)
 
     from gptexp.checkpoints.load_model import load, load_task_config
     from gptexp.distributed.devices import pick_device
@@ -103,28 +111,31 @@ def main() -> None:
     # Formats other than float32 exist on CPUs only.
     model.to(pick_device("auto" if args.weights == "float32" else "cpu"))
     task = make_task(*load_task_config(source, model))
-    task_input = task.layout.parse_prompt(text, tokenizer)
-    if not isinstance(task.answerer, GenerateText):
+    if isinstance(task.answerer, GenerateText):
+        _check_token_options(args)
+    else:
         _refuse_token_options(args, task.config.kind, model.config.predicts_features)
-        outputs = task.answerer.answer(model, tokenizer, [task_input])
-        answers = [_save_audio(x, args) if hasattr(x, "save") else str(x) for x in outputs]
-        _print_answers(args, source.path, text, answers)
-        return
-    _check_token_options(args)
-    generator = Generator(model, tokenizer.eos, args.weights)
-    prompt = task.layout.prompt(task_input, tokenizer)
-    echo = text if task.layout.stream else ""
-    try:
-        if args.stream:
-            _stream(args, generator, tokenizer, task.answerer, prompt, echo)
-        else:
+    generator = Generator(model, tokenizer.eos_ids, args.weights)
+    for text in texts:
+        if args.lines and not text.strip():  # an empty answer keeps both sides in step
+            _print_answers(args, source.path, text, [""] * args.num_return_sequences)
+            continue
+        task_input = task.layout.parse_prompt(text, tokenizer)
+        if isinstance(task.answerer, GenerateText):
+            prompt = task.layout.prompt(task_input, tokenizer)
+            echo = text if task.layout.stream else ""
+            if args.stream:
+                _stream(args, generator, tokenizer, task.answerer, prompt, echo)
+                continue
             answers = _generate(args, generator, tokenizer, task.answerer, prompt)
-            _print_answers(args, source.path, text, answers, echo)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+        else:
+            outputs = task.answerer.answer(model, tokenizer, [task_input])
+            answers = [_save_audio(x, args) if hasattr(x, "save") else str(x) for x in outputs]
+            echo = ""
+        _print_answers(args, source.path, text, answers, echo)
 
 
-def _read_prompt(args: argparse.Namespace) -> str:
+def _check_combinations(args: argparse.Namespace) -> None:
     if args.stream and (args.json or max(args.num_beams or 1, args.mbr_samples or 1) > 1):
         raise UserError(
             "--stream: prints tokens as they are chosen, which --json, --num-beams and --mbr-samples "
@@ -132,17 +143,48 @@ def _read_prompt(args: argparse.Namespace) -> str:
         )
     if "" in args.stop:
         raise UserError("--stop '': must be a text that an answer can end with")
+    if args.lines and args.prompt != "-":
+        raise UserError(f"--lines: reads prompts from stdin; leave out {args.prompt!r:.60}")
+    if args.lines and (args.stream or args.out):
+        raise UserError("--lines: prints one line for each answer, which --stream and --out do not")
+
+
+def _read_prompts(args: argparse.Namespace) -> Iterable[str]:
+    """Return the prompt, or with --lines each line of stdin, which is read as it comes."""
+    if args.prompt != "-":
+        return [_check_encoding(args.prompt)]
+    if sys.stdin is None:
+        raise UserError("there is no prompt: give one after the run, or on stdin")
+    if isinstance(sys.stdin, io.TextIOWrapper):  # in any locale; a byte order mark is no text
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+    if sys.stdin.isatty():
+        print("reading the prompt from the keyboard; end it with Ctrl-D", file=sys.stderr)
+    if args.lines:
+        return (_check_encoding(line.rstrip("\n")) for line in sys.stdin)
+    text = _check_encoding(sys.stdin.read().strip("\n"))
+    if not text.strip():
+        raise UserError("stdin is empty: give a prompt after the run, or on stdin")
+    if lines := text.count("\n"):
+        print(f"{lines + 1} lines are one prompt; --lines answers each of them", file=sys.stderr)
+    return [text]
+
+
+def _check_encoding(text: str) -> str:
+    """Return the text.
+
+    Raises:
+        UserError: it has bytes that are not UTF-8.
+    """
     try:
-        text = sys.stdin.read().strip("\n") if args.prompt == "-" else args.prompt
         text.encode("utf8")
     except UnicodeError as error:
-        raise UserError(f"the prompt is not UTF-8 text ({error})") from error
+        raise UserError(f"the prompt is not UTF-8 text ({error})") from None
     return text
 
 
 def _refuse_token_options(args: argparse.Namespace, kind: str, predicts_features: bool) -> None:
     """Refuse options of token-by-token generation for a task that answers in another way."""
-    allowed = {"run", "prompt", "json"} | ({"out"} if predicts_features else set())
+    allowed = {"run", "prompt", "json", "out" if predicts_features else "lines"}
     for name in args.explicit:
         if name not in allowed:
             option = name.replace("_", "-")
@@ -185,19 +227,18 @@ def _generate(
     answerer: "GenerateText",
     prompt: "Prompt",
 ) -> list[str]:
-    from gptexp.generation.stream_text import find_stop
-
-    def contains_stop(tokens: list[int]) -> bool:
-        return find_stop(tokenizer.decode(tokens), args.stop) is not None
-
-    rows = generator.generate(
-        [prompt] * args.num_return_sequences,
-        _max_new_tokens(args, answerer),
-        _sampling_of(args, answerer),
-        stopping_criteria=contains_stop if args.stop else None,
-    )
-    answers = [tokenizer.decode(row) for row in rows]
-    return [answer[: find_stop(answer, args.stop)] for answer in answers]
+    try:
+        return answerer.generate(
+            generator,
+            tokenizer,
+            prompt,
+            args.num_return_sequences,
+            _max_new_tokens(args, answerer),
+            _sampling_of(args, answerer),
+            args.stop,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _stream(
@@ -210,13 +251,19 @@ def _stream(
 ) -> None:
     from gptexp.generation.stream_text import stream_text
 
-    sampling = _sampling_of(args, answerer)
-    for number, seed in enumerate(sampling.seeds(args.num_return_sequences)):
-        steps = generator.stream([prompt], _max_new_tokens(args, answerer), sampling, seeds=[seed])
-        tokens = (token for [token] in steps if token is not None)
-        print(SEPARATOR + echo if number else echo, end="", flush=True)
-        for piece in stream_text(tokens, tokenizer.decode, args.stop):
-            print(piece, end="", flush=True)
+    decode = answerer.decoder(prompt, tokenizer)
+    try:
+        sampling = _sampling_of(args, answerer)
+        for number, seed in enumerate(sampling.seeds(args.num_return_sequences)):
+            steps = generator.stream(
+                [prompt], _max_new_tokens(args, answerer), sampling, seeds=[seed]
+            )
+            tokens = (token for [token] in steps if token is not None)
+            print(SEPARATOR + echo if number else echo, end="", flush=True)
+            for piece in stream_text(tokens, decode, args.stop):
+                print(piece, end="", flush=True)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     print()
 
 
@@ -232,6 +279,9 @@ def _print_answers(
     if args.json:
         output = {"run": str(run), "prompt": prompt, "outputs": answers}
         print(json.dumps(output, ensure_ascii=False))
+    elif args.lines:
+        for answer in answers:
+            print((echo + answer).replace("\n", "\\n"), flush=True)
     else:
         print(SEPARATOR.join(echo + answer for answer in answers))
 

@@ -98,6 +98,19 @@ def test_a_stream_yields_the_same_tokens_step_by_step():
     assert list(steps) == [[token] for token in answers[0][: answers[0].index(eos)]] + [[None]]
 
 
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(num_beams=2)])
+def test_any_of_several_tokens_ends_an_answer(sampling):
+    model = a_model()
+    [answer] = generate(model, PROMPTS[:1], 10, -1)
+    third, fifth = answer[2], answer[4]
+    ended = answer[: min(answer.index(third), answer.index(fifth))]
+    if sampling.num_beams == 1:
+        assert generate(model, PROMPTS[:1], 10, [fifth, third]) == [ended]
+    rows = generate(model, PROMPTS, 10, [fifth, third], sampling)
+    assert not {third, fifth}.intersection(*rows)
+    assert rows == generate(model, PROMPTS, 10, (third, fifth), sampling)
+
+
 @pytest.mark.parametrize("sampling", [Sampling(num_beams=2), Sampling(0.5, mbr_samples=2)])
 def test_a_stream_of_answers_that_are_known_only_at_the_end_is_refused(sampling):
     with pytest.raises(ValueError, match="num_beams and mbr_samples must be 1"):

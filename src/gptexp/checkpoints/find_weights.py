@@ -34,6 +34,7 @@ SUGGESTED_MODELS = (
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 DOWNLOADED_FILES = [
     "config.json",
+    "generation_config.json",
     "model*.safetensors",
     "model.safetensors.index.json",
     "tokenizer.json",
@@ -41,8 +42,8 @@ DOWNLOADED_FILES = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "merges.txt",
+    "*.model",
 ]
-TOKENIZER_FILES = ("token*", "vocab*", "merges*", "special_tokens*", "*.model", "*.tiktoken")
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class PretrainedFolder:
     @property
     def has_tokenizer(self) -> bool:
         """Whether the folder has a tokenizer file of any format, also one that gptexp cannot read."""
+        from gptexp.data.tokenizers import TOKENIZER_FILES
+
         return any(any(self.path.glob(pattern)) for pattern in TOKENIZER_FILES)
 
     def special_ids(self) -> dict[str, int]:
@@ -67,7 +70,7 @@ class PretrainedFolder:
         for role in ("eos", "pad", "sep", "mask"):
             token = config.get(f"{role}_token_id")
             if isinstance(token, list):  # several tokens end a text: use the first
-                token = token[0]
+                token = next(iter(token), None)
             if token is not None:
                 special_ids[role] = token
         return special_ids

@@ -13,7 +13,7 @@ from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.config import schema
 from gptexp.config.base_weights import FREE_SETTINGS
 from gptexp.config.targets import build_target, import_target
-from gptexp.data.tokenizers import NumericTokenizer, Tokenizer
+from gptexp.data.tokenizers import NumericTokenizer, Tokenizer, read_eos_ids
 from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig, lora
 from gptexp.model.hf import convert
@@ -107,7 +107,8 @@ def load(source: RunFolder | PretrainedFolder) -> tuple[Transformer, Tokenizer]:
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
     if tokenizer is None:
-        return model, NumericTokenizer(model.config.vocab_size, source.special_ids())
+        eos_ids = read_eos_ids(source.path)
+        return model, NumericTokenizer(model.config.vocab_size, source.special_ids(), eos_ids)
     if tokenizer.vocab_size > model.config.vocab_size:
         resize_token_embeddings(model, tokenizer.vocab_size)
     return model, tokenizer

@@ -1,6 +1,7 @@
 """Tokenizers: text to token numbers and back. One class, four ways to build it, one file format."""
 
 import hashlib
+import importlib.util
 import json
 import re
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from gptexp.network import hub_is_reachable
 
 EOS, PAD, SEP, MASK, UNK = "<|endoftext|>", "<|pad|>", "<|sep|>", "<|mask|>", "<|unk|>"
 SPECIAL_TOKENS = (EOS, PAD, SEP, MASK)
+TOKENIZER_FILES = ("token*", "vocab*", "merges*", "special_tokens*", "*.model", "*.tiktoken")
 
 
 class Tokenizer:
@@ -23,9 +25,15 @@ class Tokenizer:
 
     Its post-processor is removed: `encode` adds no special tokens. The tokens that the post-processor puts before a
     text, such as Llama's <|begin_of_text|>, are kept in `bos_ids`.
+
+    Args:
+        eos_token: ends every document and every answer of the training data.
+        eos_ids: further tokens at which generation ends, such as the end of a turn.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, eos_token: str = EOS) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, eos_token: str = EOS, eos_ids: Iterable[int] = ()
+    ) -> None:
         backend.no_padding()
         backend.no_truncation()
         special_tokens = (eos_token, *SPECIAL_TOKENS[1:])
@@ -34,12 +42,19 @@ class Tokenizer:
             backend.add_special_tokens(missing)
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.eos, self.pad, self.sep, self.mask = (vocabulary[token] for token in special_tokens)
+        self.eos_ids = frozenset({self.eos, *eos_ids})
         self.bos_ids = [token for token in backend.encode("").ids if token != self.eos]
         backend.post_processor = None
         backend.encode_special_tokens = True  # "<|sep|>" in a user's text is text
         self.backend, self.eos_token = backend, eos_token
         self.unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or UNK)
         self.vocab_size = max(vocabulary.values()) + 1
+
+    @property
+    def eos_token_id(self) -> int | list[int]:
+        """The eos_token_id of transformers: the token that ends a document, then others that end an answer."""
+        others = sorted(self.eos_ids - {self.eos})
+        return [self.eos, *others] if others else self.eos
 
     def encode(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
@@ -68,11 +83,15 @@ class Tokenizer:
 
     def fingerprint(self) -> str:
         eos_token = self.eos_token if self.eos_token != EOS else ""
-        text = f"{self.backend.to_str()}{eos_token}"
+        others = sorted(self.eos_ids - {self.eos})
+        text = f"{self.backend.to_str()}{eos_token}{others or ''}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def save(self, path: Path) -> None:
-        """Write tokenizer.json, and beside it the tokenizer_config.json that names the special tokens."""
+        """Write tokenizer.json, and beside it the tokenizer_config.json that names the special tokens.
+
+        Several tokens that end an answer are written as transformers does, to generation_config.json.
+        """
         self.backend.save(str(path))
         roles = ("eos_token", "pad_token", "sep_token", "mask_token")
         config = {
@@ -81,21 +100,25 @@ class Tokenizer:
             **dict(zip(roles, (self.eos_token, *SPECIAL_TOKENS[1:]), strict=True)),
         }
         path.with_name("tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+        if len(self.eos_ids) > 1:
+            generation = {"eos_token_id": self.eos_token_id}
+            path.with_name("generation_config.json").write_text(json.dumps(generation) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Load a tokenizer.json, ours or another's. Without that file, load the vocab.json beside it by transformers.
+        """Load a tokenizer.json, ours or another's; without it, convert the tokenizer files beside it by transformers.
 
         Raises:
-            UserError: it is missing or not of this format.
+            UserError: it is missing, not of this format, or of a format that this machine cannot convert.
         """
-        if not path.is_file() and (path.parent / "vocab.json").is_file():
-            return _load_by_transformers(str(path.parent), local=True)
+        folder = path.parent
+        if not path.is_file() and folder.is_dir():
+            return _convert_by_transformers(folder)
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
-            return cls(backend, _read_eos_token(path.parent, backend))
+            return cls(backend, _read_eos_token(folder, backend), read_eos_ids(folder))
         except Exception as error:  # the library raises bare Exception
-            raise UserError(f"{path}: not a tokenizer file ({error})") from error
+            raise UserError(f"{path}: not a tokenizer file ({error})") from None
 
 
 class NumericTokenizer(Tokenizer):
@@ -103,13 +126,17 @@ class NumericTokenizer(Tokenizer):
 
     Args:
         special_ids: the model's eos, pad, sep and mask tokens; those that it lacks become -1, which is no token.
+        eos_ids: tokens at which generation ends.
     """
 
-    def __init__(self, vocab_size: int, special_ids: dict[str, int]) -> None:
+    def __init__(
+        self, vocab_size: int, special_ids: dict[str, int], eos_ids: Iterable[int] = ()
+    ) -> None:
         self.vocab_size = vocab_size
         self.eos, self.pad, self.sep, self.mask = (
             special_ids.get(role, -1) for role in ("eos", "pad", "sep", "mask")
         )
+        self.eos_ids = frozenset({self.eos, *eos_ids})
         self.bos_ids: list[int] = []
         self.unknown = None
 
@@ -173,12 +200,9 @@ def train_char(config: schema.CharConfig, texts: Iterable[str]) -> Tokenizer:
 def load_hugging_face(config: schema.HFTokenizerConfig, _texts: Iterable[str]) -> Tokenizer:
     """Load a tokenizer from a folder, from the hub, or without a network from the hub's cache."""
     folder = Path(config.name).expanduser()
-    if (folder / "tokenizer.json").is_file():
-        return Tokenizer.load(folder / "tokenizer.json")
     if folder.is_dir():
-        return _load_by_transformers(str(folder), local=True)
-    # Without a network the library would retry for minutes.
-    return _load_by_transformers(config.name, local=not hub_is_reachable())
+        return Tokenizer.load(folder / "tokenizer.json")
+    return _load_from_hub(config.name)
 
 
 def _train_byte_level(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
@@ -195,9 +219,10 @@ def _train_byte_level(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
     return Tokenizer(backend)
 
 
-def _load_by_transformers(name: str, local: bool) -> Tokenizer:
+def _load_from_hub(name: str) -> Tokenizer:
     from transformers import AutoTokenizer
 
+    local = not hub_is_reachable()  # without a network the library would retry for minutes
     try:
         loaded = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError) as error:
@@ -207,8 +232,51 @@ def _load_by_transformers(name: str, local: bool) -> Tokenizer:
         raise UserError(
             f"tokenizer.name={name}: neither a folder with tokenizer files nor a tokenizer on the Hugging Face hub "
             f"({reason})"
-        ) from error
+        ) from None
     return Tokenizer(loaded.backend_tokenizer, loaded.eos_token or EOS)
+
+
+def _convert_by_transformers(folder: Path) -> Tokenizer:
+    """Convert the tokenizer files of a folder without a tokenizer.json, for instance a SentencePiece model.
+
+    Raises:
+        UserError: there are none, or transformers cannot convert them.
+    """
+    files = sorted({path.name for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
+    if not files:
+        raise UserError(f"{folder}: has no tokenizer.json and no other tokenizer file")
+    models = [name for name in files if name.endswith(".model")]
+    if models and importlib.util.find_spec("sentencepiece") is None:
+        raise UserError(
+            f"{folder}: has its tokenizer as {models[0]}, not as tokenizer.json. Install what converts it, "
+            f"pip install sentencepiece protobuf, and repeat the command"
+        )
+    import transformers
+
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # its advice concerns settings of its own
+    try:
+        loaded = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        backend = loaded.backend_tokenizer
+    except Exception as error:  # whatever the reader of the format raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"{folder}: transformers cannot convert its tokenizer ({', '.join(files)}) to a tokenizer.json: {reason}"
+        ) from None
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+    if not backend.encode("the river", add_special_tokens=False).ids:
+        raise UserError(f"{folder}: transformers finds no vocabulary in {', '.join(files)}")
+    return Tokenizer(backend, loaded.eos_token or EOS, read_eos_ids(folder))
+
+
+def read_eos_ids(folder: Path) -> list[int]:
+    """Return the tokens at which transformers ends generation: generation_config.json goes before config.json."""
+    for name in ("generation_config.json", "config.json"):
+        token_ids = _read_json(folder / name).get("eos_token_id")
+        if token_ids is not None:
+            return token_ids if isinstance(token_ids, list) else [token_ids]
+    return []
 
 
 def _read_eos_token(folder: Path, backend: tokenizers.Tokenizer) -> str:
@@ -219,10 +287,8 @@ def _read_eos_token(folder: Path, backend: tokenizers.Tokenizer) -> str:
             token = token.get("content")
         if token:
             return token
-    token_id = _read_json(folder / "config.json").get("eos_token_id")
-    if isinstance(token_id, list):
-        token_id = token_id[0]
-    return (backend.id_to_token(token_id) if token_id is not None else None) or EOS
+    token_ids = read_eos_ids(folder)
+    return (backend.id_to_token(token_ids[0]) if token_ids else None) or EOS
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Legend: B prompts, N beams of each, V vocabulary.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ def beam_search(
     state: DecodeState,
     prompts: int,
     max_new_tokens: int,
-    eos: int,
+    eos: Set[int],
     sampling: Sampling,
     stopping_criteria: Callable[[list[int]], bool] | None = None,
 ) -> list[list[list[int]]]:
@@ -58,7 +58,7 @@ def beam_search(
         for number, candidates in enumerate(_expand(beams, log_probabilities)):
             ended = [
                 length == max_new_tokens
-                or candidate.tokens[-1] == eos
+                or candidate.tokens[-1] in eos
                 or (stopping_criteria is not None and stopping_criteria(candidate.tokens))
                 for candidate in candidates
             ]
@@ -107,5 +107,5 @@ def _expand(beams: list[list[Hypothesis]], log_probabilities: Tensor) -> list[li
     ]
 
 
-def _without_eos(tokens: list[int], eos: int) -> list[int]:
-    return tokens[:-1] if tokens[-1] == eos else tokens
+def _without_eos(tokens: list[int], eos: Set[int]) -> list[int]:
+    return tokens[:-1] if tokens[-1] in eos else tokens

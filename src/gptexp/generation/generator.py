@@ -5,7 +5,7 @@ minimum Bayes risk decoding (mbr.py) and streaming.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -30,13 +30,16 @@ class Generator:
     """Generates with one model; after the model has been trained further, make a new one.
 
     Args:
-        eos: token that ends an answer and is not part of it; -1: none.
+        eos: tokens that end an answer and are not part of it, one or several; -1: none.
         weights: format of the weights for single-token steps: "float32", or on a CPU also "bfloat16" (half the bytes to
             read; answers may differ a little) and "auto" (the faster of the two).
     """
 
-    def __init__(self, model: Transformer, eos: int, weights: str = "float32") -> None:
-        self.model, self.eos, self.weights = model, eos, weights
+    def __init__(
+        self, model: Transformer, eos: int | Iterable[int], weights: str = "float32"
+    ) -> None:
+        self.model, self.weights = model, weights
+        self.eos = frozenset([eos] if isinstance(eos, int) else eos)
         self._decoder: CpuDecoder | None = None
         self._decoder_rows = 0  # batch size that it is packed for
 
@@ -153,9 +156,9 @@ class Generator:
                 answers[number].append(token)
                 if number not in unfinished:
                     continue
-                if token != self.eos:
+                if token not in self.eos:
                     new[number] = token
-                if token == self.eos or (
+                if token in self.eos or (
                     stopping_criteria is not None and stopping_criteria(answers[number])
                 ):
                     unfinished.discard(number)

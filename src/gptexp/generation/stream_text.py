@@ -1,10 +1,31 @@
-"""Text from tokens that arrive one at a time, and strings that end it."""
+"""Text from tokens: answers that continue a prompt, tokens that arrive one at a time, strings that end an answer."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
+
+Decode = Callable[[list[int]], str]
+
+
+def decode_after(decode: Decode, prompt: Sequence[int]) -> Decode:
+    """Return a function that decodes an answer to the text that follows the prompt's text.
+
+    Tokenizers decode the first token of a text unlike the same token after others: some drop its leading space.
+    """
+    before = decode(list(prompt))
+
+    def decode_answer(answer: list[int]) -> str:
+        text = decode([*prompt, *answer])
+        if text.startswith(before):
+            return text[len(before) :]
+        # The answer completes the last character of the prompt.
+        same = takewhile(lambda pair: pair[0] == pair[1], zip(before, text, strict=False))
+        return text[sum(1 for _ in same) :]
+
+    return decode_answer
 
 
 def stream_text(
-    tokens: Iterable[int], decode: Callable[[list[int]], str], stop_strings: Sequence[str] = ()
+    tokens: Iterable[int], decode: Decode, stop_strings: Sequence[str] = ()
 ) -> Iterator[str]:
     """Yield the text of the tokens as soon as it is certain, up to the first stop string.
 
