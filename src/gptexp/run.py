@@ -85,6 +85,8 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         from gptexp.tasks.prepare import prepare  # imports torch
 
         prepared = prepare(config, setup.tokenizer)
+        if is_rank_zero and not prepared.store.is_new:
+            print(prepared.store.account.summary(), file=sys.stderr)
         _check_same_data(folder, prepared.store.fingerprint, config.allow_mismatch)
         if not setup.is_finished:
             if is_rank_zero:

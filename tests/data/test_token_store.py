@@ -1,4 +1,5 @@
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -150,14 +151,14 @@ def test_unknown_characters_are_counted(tiny, text_file):
             "data.split=tail",
         )
     )
-    assert prepared.store.meta["splits"]["test"]["unknown_bytes"] == 0
-    assert other.store.meta["splits"]["test"]["unknown_bytes"] == 3000
-    figures = other.task.loss_metrics(
-        other.store, "test", LossSums(*torch.zeros(3)), LossCounts(targets=1000)
-    )
-    assert figures["bits_per_byte"] == pytest.approx(
-        8 * 3000 / other.store.meta["splits"]["test"]["bytes"]
-    )
+    assert prepared.store.meta["splits"]["test"]["lost_bytes"] == 0
+    assert other.store.meta["splits"]["test"]["lost_bytes"] == 3000
+    assert other.store.meta["account"]["text"]["unknown"]["characters"] == {"日": 1000}
+    bits = LossSums(torch.tensor(5000 * math.log(2)), *torch.zeros(2))
+    figures = other.task.loss_metrics(other.store, "test", bits, LossCounts(targets=1000))
+    encoded = other.store.meta["splits"]["test"]["bytes"] - 3000
+    assert figures["bits_per_byte"] == pytest.approx(5000 / encoded)
+    assert figures["encoded_fraction"] == pytest.approx(encoded / (encoded + 3000))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "deleted", "emptied", "swapped"])

@@ -1,45 +1,354 @@
-"""The data account: what became of the examples of a corpus. It is filled while a store is built, and kept in it."""
+"""The data account: what became of the examples of a corpus. It is filled while a store is built, and kept in it.
 
+It counts the examples that were read, left out and cut, the characters that the tokenizer does not give back, special
+tokens that stand in a text, terms and other things that a layout notes, near-duplicates, and splits of one label.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gptexp.data.corpora import Example
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.errors import UserError
+
+if TYPE_CHECKING:
+    from gptexp.data.token_store import TokenizedExample
+
+MAX_CHARACTERS_KEPT = 50  # of a kind, the most frequent ones
+MAX_LABELS = 20  # of a split; with more different targets they are no labels
+MAX_SHOWN = 5
+KINDS = ("unknown", "changed", "spaces", "in_context")  # tallies of LostText
 
 
 @dataclass
 class Tally:
-    """A number of examples, and the place of the first one."""
+    """A number of occurrences, and the place or the text of the first one."""
 
-    examples: int = 0
+    count: int = 0
     first: str = ""
+
+    def add(self, first: str) -> None:
+        self.first = self.first or first
+        self.count += 1
+
+
+@dataclass
+class CutTally:
+    """Examples of which a part was cut, and the tokens that are lost."""
+
+    examples: int
+    tokens: int
+    longest: int
+    setting: str
+
+
+@dataclass
+class CharacterTally:
+    """Characters that tokens do not give back, by what becomes of them."""
+
+    total: int = 0
+    characters: dict[str, int] = field(default_factory=dict)
+    first: str = ""  # word with such a character
+
+    def add(self, character: str, count: int, word: str) -> None:
+        self.total += count
+        self.characters[character] = self.characters.get(character, 0) + count
+        self.first = self.first or word[:40]
+
+    def commonest(self, count: int) -> dict[str, int]:
+        """Return the most frequent characters."""
+        return dict(sorted(self.characters.items(), key=lambda item: -item[1])[:count])
+
+
+@dataclass
+class LostText:
+    """Text that an encoder's tokens do not give back."""
+
+    texts: int = 0
+    lossy: int = 0  # texts with a character that is lost
+    unknown: CharacterTally = field(default_factory=CharacterTally)  # without a token
+    changed: CharacterTally = field(default_factory=CharacterTally)  # "A to a"
+    spaces: CharacterTally = field(default_factory=CharacterTally)  # line ends, tabs, double spaces
+    in_context: CharacterTally = field(default_factory=CharacterTally)  # in an unknown word
+    # Text that the tokens of a character give back.
+    _alone: dict[str, str] = field(default_factory=dict, init=False)
+
+    def add(self, text: str, tokenizer: Tokenizer, tokens: list[int] | None = None) -> Counter[str]:
+        """Count the characters of a text that are lost, and return them."""
+        self.texts += 1
+        lost = tokenizer.count_lost(text, tokens)
+        if not lost:
+            return lost
+        self.lossy += 1
+        decomposed = Counter() if text.isascii() else lost - Counter(_compose(text))
+        for character, count in lost.items():
+            word = next((word for word in text.split() if character in word), "")
+            if character not in self._alone:
+                self._alone[character] = tokenizer.restore(character).strip()
+            alone = self._alone[character]
+            if character.isspace():
+                self.spaces.add(character, count, word)
+            elif not alone:
+                self.unknown.add(character, count, word)
+            elif alone != character:
+                self.changed.add(f"{_name(character)} to {_name(alone)}", count, word)
+            elif character in decomposed:
+                self.changed.add(
+                    "letters with separate accents to composed ones (NFC)", count, word
+                )
+            else:
+                self.in_context.add(character, count, word)
+        return lost
+
+    def sentences(self) -> list[str]:
+        """Describe what is lost, one sentence a kind."""
+        sentences = []
+        if self.unknown.total:
+            sentences.append(
+                f"{_number(self.unknown.total, 'character')} without a token: {_commonest(self.unknown)}"
+            )
+        if self.changed.total:
+            sentences.append(
+                f"{_number(self.changed.total, 'character')} changed by the tokenizer: "
+                f"{_commonest(self.changed)}"
+            )
+        if self.in_context.total:
+            sentences.append(
+                f"{_number(self.in_context.total, 'character')} lost in their words, for example in "
+                f"'{self.in_context.first}'"
+            )
+        if self.spaces.total:
+            sentences.append(
+                f"{_number(self.spaces.total, 'space')} or line ends lost: {_commonest(self.spaces)}"
+            )
+        return sentences
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        tallies = [CharacterTally(**values[kind]) for kind in KINDS]
+        return cls(values["texts"], values["lossy"], *tallies)
 
 
 @dataclass
 class DataAccount:
-    """Counts of the examples that were read, and of those that were left out, by reason."""
-
     examples: int = 0  # read from the corpus
+    splits: dict[str, int] = field(default_factory=dict)  # examples that are used
     left_out: dict[str, Tally] = field(default_factory=dict)  # by reason
-
-    def read(self) -> None:
-        """Count an example that the corpus yields."""
-        self.examples += 1
+    cuts: dict[str, CutTally] = field(default_factory=dict)  # by part, "source" for example
+    notes: dict[str, Tally] = field(default_factory=dict)  # of the layout, by text
+    special_tokens: dict[str, Tally] = field(default_factory=dict)  # in a text, by token
+    text: LostText = field(default_factory=LostText)
+    duplicate_groups: int = 0  # of near-duplicates that are kept in one split
+    duplicates: int = 0  # examples in these groups
+    one_sided: list[str] = field(default_factory=list)  # remarks on splits
+    # Fields of the training split of which a letter is known (or a sign, where a text has no letters).
+    _readable: set[str] = field(default_factory=set, init=False)
+    _labels: dict[str, set[str]] = field(default_factory=dict, init=False)  # by split
 
     def leave_out(self, reason: str, where: str) -> None:
         """Count an example that is not used."""
-        tally = self.left_out.setdefault(reason, Tally(first=where))
-        tally.examples += 1
+        self.left_out.setdefault(reason, Tally()).add(where or f"example {self.examples}")
+
+    def add(
+        self,
+        example: Example,
+        encoded: "TokenizedExample",
+        split: str,
+        fields: Iterable[str],
+        tokenizer: Tokenizer,
+        tokens_of: dict[str, list[int]],
+    ) -> int:
+        """Count an example that is used, and return the number of bytes that its last field loses in encoding.
+
+        Args:
+            tokens_of: tokens of texts, where they are known.
+        """
+        self.splits[split] = self.splits.get(split, 0) + 1
+        for cut in encoded.cuts:
+            tally = self.cuts.setdefault(cut.part, CutTally(0, 0, 0, cut.setting))
+            tally.examples += 1
+            tally.tokens += cut.tokens
+            tally.longest = max(tally.longest, cut.tokens)
+        for note, instance in encoded.notes:
+            self.notes.setdefault(note, Tally()).add(instance)
+        lost: Counter[str] = Counter()
+        text = ""
+        for name in fields:
+            text = example.fields[name]
+            lost = self.text.add(text, tokenizer, tokens_of.get(text))
+            for token in set(tokenizer.special_text.findall(text)):
+                self.special_tokens.setdefault(token, Tally()).add(example.where)
+            if split == "train" and name not in self._readable and _is_readable(text, lost):
+                self._readable.add(name)
+        labels = self._labels.setdefault(split, set())
+        if len(labels) <= MAX_LABELS:
+            labels.add(text)
+        return sum(len(character.encode()) * count for character, count in lost.items())
+
+    def add_groups(
+        self, groups: NDArray[np.int64], splits: NDArray[np.uint8], names: tuple[str, ...]
+    ) -> None:
+        """Count groups of duplicates, and name splits that consist of one.
+
+        Args:
+            groups: [N] label of the group of each example.
+            splits: [N] index into `names` of the split of each example.
+        """
+        _, sizes = np.unique(groups, return_counts=True)
+        self.duplicate_groups = int((sizes > 1).sum())
+        self.duplicates = int(sizes[sizes > 1].sum())
+        for split in np.unique(splits).tolist():
+            members = groups[splits == split]
+            if len(members) > 1 and (members == members[0]).all():
+                self.one_sided.append(
+                    f"the {len(members):,} examples of the {names[split]} split are all alike"
+                )
+
+    def finish(self, fields: tuple[str, ...]) -> None:
+        """Compare the labels of the splits.
+
+        Raises:
+            UserError: nothing is left to train on, or the tokenizer knows no letter of a field.
+        """
+        if not self.splits.get("train"):
+            if self.left_out:
+                raise UserError(f"nothing is left to train on.{self.left_out_text()}")
+            return
+        for name in fields:
+            if name not in self._readable and (
+                self.text.unknown.total or self.text.in_context.total
+            ):
+                raise UserError(
+                    f"the tokenizer has no token for any letter of the field '{name}' "
+                    f"({_commonest(self.text.unknown) or self.text.in_context.first}): nothing could be learned "
+                    f"from it. Use another tokenizer; with init=..., one that was trained on such text"
+                )
+        if fields != ("text",):
+            self._compare_labels()
+
+    def left_out_text(self) -> str:
+        """Return why examples were left out, as the sentence of a message; "": none were."""
+        reasons = [
+            f"{tally.count:,} because {reason} (first: {tally.first})"
+            for reason, tally in self.left_out.items()
+        ]
+        if not reasons:
+            return ""
+        return f" Left out of {_number(self.examples, 'example')}: {'; '.join(reasons)}."
+
+    def _compare_labels(self) -> None:
+        train = self._labels.get("train", set())
+        for split, labels in self._labels.items():
+            if len(labels) == 1 and self.splits[split] > 1:
+                [label] = labels
+                self.one_sided.append(f"every target of the {split} split is '{label:.40}'")
+            elif 2 * len(train) <= self.splits["train"] and labels.isdisjoint(train):
+                self.one_sided.append(f"no target of the {split} split occurs in the train split")
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        del values["_labels"], values["_readable"], values["text"]["_alone"]
+        for kind in KINDS:
+            tally: CharacterTally = getattr(self.text, kind)
+            values["text"][kind]["characters"] = tally.commonest(MAX_CHARACTERS_KEPT)
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        left_out = {reason: Tally(**tally) for reason, tally in values["left_out"].items()}
-        return cls(**{**values, "left_out": left_out})
+        tallies = {
+            name: {key: Tally(**tally) for key, tally in values[name].items()}
+            for name in ("left_out", "notes", "special_tokens")
+        }
+        cuts = {part: CutTally(**tally) for part, tally in values["cuts"].items()}
+        return cls(
+            **{**values, **tallies, "cuts": cuts, "text": LostText.from_json(values["text"])}
+        )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the account as lines of a table, each with a label."""
+        used = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
+        rows = [("read", f"{_number(self.examples, 'example')}; used: {used or 'none'}")]
+        for reason, tally in self.left_out.items():
+            rows.append(("left out", f"{tally.count:,}: {reason} (first: {tally.first})"))
+        for part, cut in self.cuts.items():
+            mean = cut.tokens / cut.examples
+            rows.append(
+                (
+                    "cut",
+                    f"{part} of {_number(cut.examples, 'example')}, by {mean:,.0f} tokens on average and "
+                    f"{cut.longest:,} at most: {cut.setting}",
+                )
+            )
+        for note, tally in self.notes.items():
+            rows.append(("terms", f"{tally.count:,} {note}, for example '{tally.first:.40}'"))
+        rows += [("tokenizer", sentence) for sentence in self.text.sentences()]
+        for token, tally in self.special_tokens.items():
+            rows.append(
+                ("tokenizer", f"{_number(tally.count, 'text')} with {token}, which is read as text")
+            )
+        if self.duplicates:
+            rows.append(
+                (
+                    "duplicates",
+                    f"{self.duplicates:,} examples share their text, source or image, or nearly so: "
+                    f"{_number(self.duplicate_groups, 'group')}, each kept in one split",
+                )
+            )
+        rows += [("splits", remark) for remark in self.one_sided]
+        return rows
 
     def table(self) -> str:
         """Return the account as a short table for a terminal."""
-        rows = [("read", f"{self.examples:,} examples")]
-        for reason, tally in self.left_out.items():
-            first = f" (first: {tally.first})" if tally.first else ""
-            rows.append(("left out", f"{tally.examples:,}: {reason}{first}"))
-        return "\n".join(f"  {label:<12}{text}" for label, text in rows)
+        return "\n".join(f"  {label:<12}{text}" for label, text in self.rows())
+
+    def summary(self) -> str:
+        """Return the account in one line."""
+        parts = []
+        if left_out := sum(tally.count for tally in self.left_out.values()):
+            parts.append(f"{left_out:,} left out")
+        parts += [f"{part} of {cut.examples:,} cut" for part, cut in self.cuts.items()]
+        if self.text.lossy:
+            parts.append(f"{self.text.lossy:,} texts changed by the tokenizer")
+        parts += self.one_sided
+        details = f" ({'; '.join(parts)})" if parts else ""
+        return f"data: {sum(self.splits.values()):,} of {_number(self.examples, 'example')} used{details}"
+
+
+def _is_readable(text: str, lost: Counter[str]) -> bool:
+    """Return whether a letter of a text is known, or a sign where it has no letters."""
+    if not lost:
+        return bool(text.strip())
+    kept = Counter(text) - lost
+    if any(character.isalpha() for character in text):
+        return any(character.isalpha() for character in kept)
+    return any(not character.isspace() for character in kept)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _commonest(tally: CharacterTally) -> str:
+    shown = [f"{_name(text)} {count:,}" for text, count in tally.commonest(MAX_SHOWN).items()]
+    more = len(tally.characters) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} others" if more > 0 else "")
+
+
+def _name(text: str) -> str:
+    """Return a character as it can be seen: an invisible one by its Unicode name."""
+    names = {"\n": "line end", "\t": "tab", " ": "space", "\r": "carriage return"}
+    if len(text) > 1 or text in names:
+        return names.get(text, text)
+    if unicodedata.category(text)[0] in "CZM":
+        return unicodedata.name(text, f"U+{ord(text):04X}").lower()
+    return f"'{text}'"
+
+
+def _compose(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

@@ -73,6 +73,7 @@ def build_store(
     if outside:
         key["outside"] = [outside, asdict(data)]
     folder = cache / "store" / _digest(key)
+    is_new = False
     if not _is_valid(folder, cache):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
@@ -81,7 +82,8 @@ def build_store(
                     _write_store(
                         temporary, corpus, encoder, data, tokenizer_config, tokenizer, content
                     )
-    return TokenStore(folder)
+                is_new = True
+    return TokenStore(folder, is_new)
 
 
 def _is_valid(folder: Path, cache: Path) -> bool:
@@ -118,6 +120,7 @@ def _write_store(
         (("\n".join(e.fields.values()), e.group_key, e.split) for e in examples),
         "exact" if corpus.has_fixed_splits else data.split,
         fractions,
+        account,
     )
     if tokenizer is None:
         texts = _training_texts(corpus, data.limit, assigned)
@@ -131,8 +134,11 @@ def _write_store(
             for split in SPLITS
         ]
         _encode(corpus, data.limit, assigned, encoder, tokenizer, writers, account)
+    account.finish(encoder.fields)
+    if objection := encoder.objection(account):
+        raise UserError(objection)
     counts = {writer.split: writer.counts for writer in writers}
-    _check_no_split_is_empty(counts, fractions, len(assigned))
+    _check_no_split_is_empty(counts, fractions, account)
     files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
     # The fingerprint leaves media files out: espeak-ng writes other bytes each time, and `content` has the hashes of
     # the user's own files.
@@ -149,8 +155,7 @@ def _write_store(
         "account": account.as_json(),
         "files": files,
     }
-    if account.left_out:
-        print(f"the data:\n{account.table()}", file=sys.stderr)
+    print(f"data account:\n{account.table()}", file=sys.stderr)
     (folder / "meta.json").write_text(dumps_with_checksum(meta))
 
 
@@ -169,13 +174,17 @@ def _encode(
         splits = assigned[first : first + len(chunk)]
         for example, split in zip(chunk, splits, strict=True):
             example.split = SPLITS[split]
-        encoded = encoder.encode(chunk, tokenizer)
+        with tokenizer.remember() as tokens_of:
+            encoded = encoder.encode(chunk, tokenizer)
         rows = zip(encoded, chunk, splits, strict=True)
         for number, (sequence, example, split) in enumerate(rows, first):
             if sequence is None:
                 account.leave_out(example.left_out or "the task cannot use it", example.where)
-            else:
-                writers[split].add(number, sequence, example)
+                continue
+            lost_bytes = account.add(
+                example, sequence, SPLITS[split], encoder.fields, tokenizer, tokens_of
+            )
+            writers[split].add(number, sequence, example, lost_bytes)
         first += len(chunk)
 
 
@@ -203,7 +212,7 @@ def usable_examples(
             if limit is not None and num_train > limit:
                 reason = f"beyond data.limit={limit}"
         if account is not None:
-            account.read()
+            account.examples += 1
             if reason:
                 account.leave_out(reason, example.where)
         if not reason:
@@ -245,7 +254,7 @@ class _SplitWriter:
     ) -> None:
         self.split, self.token_dtype = split, token_dtype
         self.encoder, self.tokenizer = encoder, tokenizer
-        self.counts = {"sequences": 0, "tokens": 0, "targets": 0, "bytes": 0, "unknown_bytes": 0}
+        self.counts = {"sequences": 0, "tokens": 0, "targets": 0, "bytes": 0, "lost_bytes": 0}
         self.num_feature_rows = self.feature_size = 0
         # Number of the example that continues the open document; None: no document is open.
         self.continued_by: int | None = None
@@ -255,8 +264,14 @@ class _SplitWriter:
         self.media = (folder / f"{split}.media").open("wb")
         self.fields = (folder / f"{split}.jsonl").open("w", encoding="utf8")
 
-    def add(self, number: int, encoded: TokenizedExample, example: Example) -> None:
-        """Append example `number` of the corpus."""
+    def add(
+        self, number: int, encoded: TokenizedExample, example: Example, lost_bytes: int
+    ) -> None:
+        """Append example `number` of the corpus.
+
+        Args:
+            lost_bytes: bytes of the text to learn that its tokens do not give back.
+        """
         if self.continued_by not in (None, number):
             self._end_document()  # its next piece is in another split
         self.continued_by = None if example.ends_document else number + 1
@@ -276,7 +291,7 @@ class _SplitWriter:
         self.counts["tokens"] += len(encoded.tokens)
         self.counts["targets"] += encoded.targets
         self.counts["bytes"] += len(target_text.encode())
-        self.counts["unknown_bytes"] += self.tokenizer.unknown_bytes(target_text, encoded.tokens)
+        self.counts["lost_bytes"] += lost_bytes
 
     def _add_to_index(self, encoded: TokenizedExample) -> None:
         entry = (
@@ -305,14 +320,15 @@ class _SplitWriter:
 
 
 def _check_no_split_is_empty(
-    counts: dict[str, dict[str, int]], fractions: dict[str, float], num_examples: int
+    counts: dict[str, dict[str, int]], fractions: dict[str, float], account: DataAccount
 ) -> None:
     for split in SPLITS:
         if counts[split]["sequences"] == 0 and (split == "train" or fractions.get(split, 0) > 0):
             raise UserError(
-                f"the {split} split is empty: the source has {num_examples} examples, and those with the same source, "
-                f"text or image stay in one split (with data.split=near, near-duplicates too). Add text, or change "
-                f"data.split (tail cuts by position), data.val_fraction or data.test_fraction"
+                f"the {split} split is empty: the source has {account.examples} examples, and those with the same "
+                f"source, text or image stay in one split (with data.split=near, near-duplicates too)."
+                f"{account.left_out_text()} Add text, or change data.split (tail cuts by position), "
+                f"data.val_fraction or data.test_fraction"
             )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gptexp.data.account import DataAccount
 from gptexp.data.duplicates import (
     NUM_BANDS,
     ROWS_PER_BAND,
@@ -34,7 +35,10 @@ MIN_EXPECTED_FOR_WARNING = 20  # examples that a split should have before a smal
 
 
 def assign_splits(
-    examples: Iterable[tuple[str, str, str | None]], rule: str, fractions: dict[str, float]
+    examples: Iterable[tuple[str, str, str | None]],
+    rule: str,
+    fractions: dict[str, float],
+    account: DataAccount | None = None,
 ) -> NDArray[np.uint8]:
     """Return the split of each example, as an index [N] into SPLITS.
 
@@ -43,6 +47,7 @@ def assign_splits(
             fixed split is the one that the source states, or None.
         rule: near | exact | tail, as in `data.split`.
         fractions: fractions of "val" and "test". A split that the source states itself is not taken from the others.
+        account: counts the groups of duplicates.
 
     Raises:
         UserError: there are fewer examples than splits, or fewer with different group keys.
@@ -74,6 +79,8 @@ def assign_splits(
     if are_too_few:
         _warn_of_near_duplicates(count)
     assigned[is_open] = _split_by_group(groups, table.text_hashes[is_open], fractions)
+    if account is not None:
+        account.add_groups(groups, assigned[is_open], SPLITS)
     _warn_of_small_splits(assigned[is_open], fractions, rule)
     return assigned
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.files import loads_checked
@@ -74,12 +75,19 @@ class ExampleEncoder(Protocol):
     def fingerprint(self) -> dict[str, Any]:
         """Return all settings that `encode` depends on."""
 
+    def objection(self, account: DataAccount) -> str:
+        """Return why the examples of this account hold nothing to learn; "": they do."""
+
 
 class TokenStore:
-    """A store on disk, memory-mapped: only the parts that are read take memory."""
+    """A store on disk, memory-mapped: only the parts that are read take memory.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        is_new: this process has just built it.
+    """
+
+    def __init__(self, folder: Path, is_new: bool = False) -> None:
+        self.folder, self.is_new = folder, is_new
         self.meta = loads_checked((folder / "meta.json").read_text())
         self.tokenizer = Tokenizer.load(folder / "tokenizer.json")
 
@@ -92,6 +100,11 @@ class TokenStore:
     def content_fingerprint(self) -> str:
         """A hash of corpus, split and task, independent of the tokenizer."""
         return self.meta["content"]
+
+    @property
+    def account(self) -> DataAccount:
+        """Return what became of the examples of the corpus."""
+        return DataAccount.from_json(self.meta["account"])
 
     def has(self, split: str) -> bool:
         return self.meta["splits"][split]["sequences"] > 0

@@ -4,7 +4,9 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from gptexp.network import hub_is_reachable
 EOS, PAD, SEP, MASK, UNK = "<|endoftext|>", "<|pad|>", "<|sep|>", "<|mask|>", "<|unk|>"
 SPECIAL_TOKENS = (EOS, PAD, SEP, MASK)
 TOKENIZER_FILES = ("token*", "vocab*", "merges*", "special_tokens*", "*.model", "*.tiktoken")
+SPLIT_CHARACTERS = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+Span = tuple[int, int]  # of characters in a text
 
 
 class Tokenizer:
@@ -49,6 +53,18 @@ class Tokenizer:
         self.backend, self.eos_token = backend, eos_token
         self.unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or UNK)
         self.vocab_size = max(vocabulary.values()) + 1
+        self.tokens_of: dict[str, list[int]] | None = None  # see `remember`
+        self.special_text = _match_any(_special_texts(backend) | set(special_tokens))
+        # Some models have special tokens in their own vocabulary, and find them in a text all the same.
+        leaking = {
+            text
+            for text in _special_texts(backend)
+            if (token := vocabulary[text]) != self.unknown
+            and token in backend.encode(text, add_special_tokens=False).ids
+        }
+        self._leaking_ids = {vocabulary[text] for text in leaking}
+        self._leaking_text = _match_any(leaking)
+        self._restores_known_text = _restores_known_text(backend)
 
     @property
     def eos_token_id(self) -> int | list[int]:
@@ -57,26 +73,69 @@ class Tokenizer:
         return [self.eos, *others] if others else self.eos
 
     def encode(self, text: str) -> list[int]:
-        return self.backend.encode(text, add_special_tokens=False).ids
+        return self.encode_with_offsets(text)[0]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        rows = [encoding.ids for encoding in encodings]
+        if self._leaking_ids:
+            for number, row in enumerate(rows):
+                if not self._leaking_ids.isdisjoint(row):
+                    rows[number] = self._encode_in_parts(texts[number])[0]
+        if self.tokens_of is not None:
+            self.tokens_of.update(zip(texts, rows, strict=True))
+        return rows
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Span]]:
         """Return the tokens, and for each the range of characters of `text` that it stands for."""
         encoding = self.backend.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
+        tokens, offsets = encoding.ids, encoding.offsets
+        if self._leaking_ids and not self._leaking_ids.isdisjoint(tokens):
+            tokens, offsets = self._encode_in_parts(text)
+        if self.tokens_of is not None:
+            self.tokens_of[text] = tokens
+        return tokens, offsets
 
-    def unknown_bytes(self, text: str, tokens: list[int]) -> int:
-        """Count the UTF-8 bytes of `text` that its tokens lose, because the vocabulary does not have them."""
-        if self.unknown is None or self.unknown not in tokens:
-            return 0
-        encoding = self.backend.encode(text, add_special_tokens=False)
-        spans = zip(encoding.ids, encoding.offsets, strict=True)
-        return sum(
-            len(text[start:end].encode()) for token, (start, end) in spans if token == self.unknown
-        )
+    def _encode_in_parts(self, text: str) -> tuple[list[int], list[Span]]:
+        """Encode a text that is cut inside of each special token that stands in it, so that none is recognized."""
+        cuts = [match.start() + 1 for match in self._leaking_text.finditer(text)]
+        tokens: list[int] = []
+        offsets: list[Span] = []
+        for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+            encoding = self.backend.encode(text[start:end], add_special_tokens=False)
+            tokens += encoding.ids
+            offsets += [(start + left, start + right) for left, right in encoding.offsets]
+        return tokens, offsets
+
+    @contextmanager
+    def remember(self) -> Iterator[dict[str, list[int]]]:
+        """Collect the tokens of each text that is encoded inside of the block, by text."""
+        self.tokens_of = {}
+        try:
+            yield self.tokens_of
+        finally:
+            self.tokens_of = None
+
+    def count_lost(self, text: str, tokens: list[int] | None = None) -> Counter[str]:
+        """Count the characters of `text` that its tokens do not give back, because they are unknown or changed.
+
+        Args:
+            tokens: those of `text`, where the caller has them.
+        """
+        if self._restores_known_text and self.unknown is None:
+            return Counter()
+        tokens = self.encode(text) if tokens is None else tokens
+        if self._restores_known_text and self.unknown not in tokens:
+            return Counter()
+        restored = self.restore(text, tokens)
+        return Counter() if restored == text else Counter(text) - Counter(restored)
+
+    def restore(self, text: str, tokens: list[int] | None = None) -> str:
+        """Return the text that the tokens of `text` give back, without unknown ones."""
+        tokens = self.encode(text) if tokens is None else tokens
+        if self.unknown in tokens:
+            tokens = [token for token in tokens if token != self.unknown]
+        return self.decode(tokens)
 
     def decode(self, tokens: Iterable[int]) -> str:
         return self.backend.decode(list(tokens), skip_special_tokens=True)
@@ -139,6 +198,8 @@ class NumericTokenizer(Tokenizer):
         self.eos_ids = frozenset({self.eos, *eos_ids})
         self.bos_ids: list[int] = []
         self.unknown = None
+        self.tokens_of = None
+        self.special_text = _match_any(())
 
     def encode(self, text: str) -> list[int]:
         return self.encode_with_offsets(text)[0]
@@ -153,6 +214,9 @@ class NumericTokenizer(Tokenizer):
                 f"{text!r:.60}: the model has no tokenizer; give token numbers, such as '464 3290'"
             )
         return [int(word[0]) for word in words], [word.span() for word in words]
+
+    def count_lost(self, text: str, tokens: list[int] | None = None) -> Counter[str]:
+        return Counter()
 
     def decode(self, tokens: Iterable[int]) -> str:
         # Every number has a leading space, so that a prompt and its continuation can be joined.
@@ -191,7 +255,7 @@ def train_char(config: schema.CharConfig, texts: Iterable[str]) -> Tokenizer:
     tokens = (*SPECIAL_TOKENS, UNK, *characters)
     vocabulary = {token: number for number, token in enumerate(tokens)}
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    backend.pre_tokenizer = SPLIT_CHARACTERS
     backend.decoder = decoders.Fuse()
     backend.add_special_tokens([*SPECIAL_TOKENS, UNK])
     return Tokenizer(backend)
@@ -277,6 +341,34 @@ def read_eos_ids(folder: Path) -> list[int]:
         if token_ids is not None:
             return token_ids if isinstance(token_ids, list) else [token_ids]
     return []
+
+
+def _special_texts(backend: tokenizers.Tokenizer) -> set[str]:
+    added = backend.get_added_tokens_decoder().values()
+    return {token.content for token in added if token.special and len(token.content) > 1}
+
+
+def _match_any(texts: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern that matches each of these texts, the longest first, and nothing else."""
+    ordered = sorted(texts, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, ordered)) or "(?!)")
+
+
+def _restores_known_text(backend: tokenizers.Tokenizer) -> bool:
+    """Return whether a text without unknown tokens certainly decodes to itself: byte-level BPE, single characters."""
+    if backend.normalizer is not None:
+        return False
+    splitter = repr(backend.pre_tokenizer)
+    if isinstance(backend.model, models.WordLevel):
+        return splitter == repr(SPLIT_CHARACTERS)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    return (
+        isinstance(backend.model, models.BPE)
+        and isinstance(backend.decoder, decoders.ByteLevel)
+        and "ByteLevel(" in splitter
+        and "Removed" not in splitter
+        and all(backend.token_to_id(byte) is not None for byte in alphabet)
+    )
 
 
 def _read_eos_token(folder: Path, backend: tokenizers.Tokenizer) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.datasets.prompt_completion import PromptCompletionDataset
 from gptexp.data.permutation import feistel_permutation
-from gptexp.data.token_store import TokenizedExample, TokenStore
+from gptexp.data.token_store import Cut, TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.generation.prompt import Prompt
@@ -42,6 +43,10 @@ class Layout(ABC):
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """Return all that `encode` depends on, as JSON values: the token store is keyed by it."""
+
+    def objection(self, account: DataAccount) -> str:
+        """Return why the examples of this account hold nothing to learn; "": they do."""
+        return ""
 
     @abstractmethod
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
@@ -77,7 +82,7 @@ class PromptCompletion(Layout):
         fields: tuple[str, str] = ("source", "target"),
     ) -> None:
         self.fields, self.loss_on_prompt = fields, loss_on_prompt
-        self.max_target_tokens = max_target_tokens
+        self.context, self.max_target_tokens = context, max_target_tokens
         self.max_source_tokens = context - 1 - max_target_tokens
         if self.max_source_tokens < 1:
             raise UserError(
@@ -100,17 +105,39 @@ class PromptCompletion(Layout):
             tokenizer.encode_batch([example.fields[name] for example in examples])
             for name in self.fields
         )
-        return [self._sequence(s, t, tokenizer) for s, t in zip(sources, targets, strict=True)]
+        return [
+            self._sequence(*parts, tokenizer)
+            for parts in zip(examples, sources, targets, strict=True)
+        ]
 
     def _sequence(
-        self, source: list[int], target: list[int], tokenizer: Tokenizer
-    ) -> TokenizedExample:
+        self, example: Example, source: list[int], target: list[int], tokenizer: Tokenizer
+    ) -> TokenizedExample | None:
+        for name, tokens in zip(self.fields, (source, target), strict=True):
+            if not tokens:
+                example.leave_out(
+                    f"the tokenizer has no token for its {name}", example.fields[name]
+                )
+                return None
         prompt = [*source[: self.max_source_tokens], tokenizer.sep]
         completion = [*target[: self.max_target_tokens], tokenizer.eos]
         targets = len(completion)
         if self.loss_on_prompt:
             targets += len(prompt) - 1
-        return TokenizedExample(prompt + completion, prefix=len(prompt), targets=targets)
+        cuts = (*self._source_cuts(source), *self._target_cuts(target))
+        return TokenizedExample(prompt + completion, prefix=len(prompt), targets=targets, cuts=cuts)
+
+    def _source_cuts(self, source: list[int]) -> tuple[Cut, ...]:
+        limit = self.max_source_tokens
+        setting = (
+            f"model.context={self.context} and task.max_target_tokens={self.max_target_tokens} "
+            f"leave {limit} tokens for it"
+        )
+        return cut_beyond(limit, len(source), self.fields[0], setting)
+
+    def _target_cuts(self, target: list[int]) -> tuple[Cut, ...]:
+        limit = self.max_target_tokens
+        return cut_beyond(limit, len(target), self.fields[1], f"task.max_target_tokens={limit}")
 
     def prompt(self, input: str, tokenizer: Tokenizer) -> Prompt:
         return Prompt((*tokenizer.encode(input)[: self.max_source_tokens], tokenizer.sep))
@@ -121,6 +148,11 @@ class PromptCompletion(Layout):
     def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
         for example in sample_examples(store, split, count):
             yield EvalExample(example[self.fields[0]], example[self.fields[1]])
+
+
+def cut_beyond(limit: int, length: int, part: str, setting: str) -> tuple[Cut, ...]:
+    """Return the cut of a part of `length` tokens of which `limit` fit; none if all fit."""
+    return (Cut(part, length - limit, setting),) if length > limit else ()
 
 
 def sample_examples(store: TokenStore, split: str, count: int) -> Iterator[dict[str, Any]]:

@@ -16,13 +16,14 @@ from gptexp.data.tokenizers import SEP, Tokenizer
 from gptexp.errors import UserError
 from gptexp.model import Transformer
 from gptexp.tasks.answerer import Answerer
-from gptexp.tasks.layout import EvalExample, Layout
+from gptexp.tasks.layout import EvalExample, Layout, cut_beyond
 from gptexp.tasks.metrics import ExactMatch
 from gptexp.tasks.task import Task
 
 ANSWERS = {NEXT: "next", NOT_NEXT: "elsewhere"}
 BOUNDARY = re.compile(r"(?<=[.!?:])\s+|\n\s*\n")  # of sentences and paragraphs
 MIN_CHARACTERS = 20  # of either part
+MIN_CONTEXT = 4
 
 
 class SentencePair(Layout):
@@ -31,6 +32,11 @@ class SentencePair(Layout):
     fields = ("text",)
 
     def __init__(self, context: int) -> None:
+        if context < MIN_CONTEXT:
+            raise UserError(
+                f"model.context={context}: must be at least {MIN_CONTEXT}, for a token of each text, a separator "
+                f"and an end"
+            )
         self.context = context
 
     def fingerprint(self) -> dict[str, Any]:
@@ -39,15 +45,17 @@ class SentencePair(Layout):
     def encode(
         self, examples: list[Example], tokenizer: Tokenizer
     ) -> list[TokenizedExample | None]:
-        return [self._split(example.fields["text"], tokenizer) for example in examples]
+        return [self._split(example, tokenizer) for example in examples]
 
-    def _split(self, text: str, tokenizer: Tokenizer) -> TokenizedExample | None:
+    def _split(self, example: Example, tokenizer: Tokenizer) -> TokenizedExample | None:
         """Cut a document at the boundary of sentences that is nearest to its middle; None: it is too short."""
+        text = example.fields["text"]
         middle = len(text) / 2
         cut = min(
             BOUNDARY.finditer(text), key=lambda match: abs(match.start() - middle), default=None
         )
         if cut is None or min(cut.start(), len(text) - cut.end()) < MIN_CHARACTERS:
+            example.leave_out(f"not two sentences of {MIN_CHARACTERS} characters", text)
             return None
         return self.pair(text[: cut.start()], text[cut.end() :], tokenizer)
 
@@ -59,7 +67,15 @@ class SentencePair(Layout):
         before, after = tokenizer.encode_batch([first, second])
         half = (self.context - 2) // 2
         prefix = [*before[-half:], tokenizer.sep]
-        return TokenizedExample([*prefix, *after[:half], tokenizer.eos], prefix=len(prefix))
+        setting = f"model.context={self.context} leaves {half} tokens for each half"
+        return TokenizedExample(
+            [*prefix, *after[:half], tokenizer.eos],
+            prefix=len(prefix),
+            cuts=(
+                *cut_beyond(half, len(before), "first half", setting),
+                *cut_beyond(half, len(after), "second half", setting),
+            ),
+        )
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return NextSentenceDataset(store, split, seed)

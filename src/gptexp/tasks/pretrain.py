@@ -126,13 +126,27 @@ class Pretrain(Task):
         loss, targets = float(losses.targets), counts.targets
         sizes = store.meta["splits"][split]
         unigram = unigram_loss(store, split)
-        # Bytes that the vocabulary cannot express are charged in full: an unknown token compresses nothing.
-        unknown_bits = 8 * sizes["unknown_bytes"]
-        return {
+        metrics = {
             "loss": loss / targets,
             "perplexity": math.exp(min(loss / targets, 700.0)),
-            "bits_per_byte": (loss / math.log(2) + unknown_bits) / sizes["bytes"],
             "baseline/loss": unigram / targets,
             "baseline/perplexity": math.exp(unigram / targets),
-            "baseline/bits_per_byte": (unigram / math.log(2) + unknown_bits) / sizes["bytes"],
         }
+        # Bytes that the tokens do not give back cost nothing to predict: they do not count.
+        encoded_bytes = sizes["bytes"] - sizes["lost_bytes"]
+        if encoded_bytes:
+            metrics["bits_per_byte"] = loss / math.log(2) / encoded_bytes
+            metrics["baseline/bits_per_byte"] = unigram / math.log(2) / encoded_bytes
+        if sizes["lost_bytes"]:
+            metrics["encoded_fraction"] = encoded_bytes / sizes["bytes"]
+        return metrics
+
+    def remarks(
+        self, metrics: dict[str, float], split: str, baseline: str, init: str | None
+    ) -> list[str]:
+        remarks = super().remarks(metrics, split, baseline, init)
+        if (fraction := metrics.get(f"{split}/encoded_fraction")) is not None:
+            remarks.append(
+                f"bits_per_byte is of the {100 * fraction:.1f} % of the bytes that the tokenizer gives back"
+            )
+        return remarks

@@ -1,11 +1,13 @@
 """Terms of a text as a tag for each of its tokens, and tags as terms: the layout and the answerer of an encoder."""
 
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
+from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.datasets.token_classification import TokenClassificationDataset
@@ -13,9 +15,11 @@ from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import SequenceLayout, Transformer
 from gptexp.tasks.answerer import Answerer
-from gptexp.tasks.layout import EvalExample, Layout, sample_examples
+from gptexp.tasks.layout import EvalExample, Layout, cut_beyond, sample_examples
 
 OUTSIDE, FIRST, INSIDE = range(3)
+TAGGED = "occurrences of terms are tagged"
+BEHIND_CUT = "occurrences of terms are behind the cut of their texts"
 
 
 class TermTags(Layout):
@@ -32,22 +36,45 @@ class TermTags(Layout):
     def encode(
         self, examples: list[Example], tokenizer: Tokenizer
     ) -> list[TokenizedExample | None]:
-        return [
-            self._sequence(example.fields["source"], example.fields["terms"], tokenizer)
-            for example in examples
-        ]
+        return [self._sequence(example, tokenizer) for example in examples]
 
-    def _sequence(self, source: str, terms: str, tokenizer: Tokenizer) -> TokenizedExample | None:
+    def _sequence(self, example: Example, tokenizer: Tokenizer) -> TokenizedExample | None:
+        source, terms = example.fields["source"], split_terms(example.fields["terms"])
+        spans = list(find_occurrences(source, terms))
+        if terms and not spans:
+            reason = f"no term of it is in its text: {_explain_missing(terms[0], source)}"
+            example.leave_out(reason, terms[0])
+            return None
         tokens, offsets = tokenizer.encode_with_offsets(source)
+        if not tokens:
+            example.leave_out("the tokenizer has no token for its source", source)
+            return None
         tags = [OUTSIDE] * len(tokens)
-        for start, end in find_occurrences(source, split_terms(terms)):
+        occurrences = {source[start:end] for start, end in spans}
+        notes = [
+            (f"terms are not in their texts: {_explain_missing(term, source)}", term)
+            for term in terms
+            if not any(term in occurrence for occurrence in occurrences)
+        ]
+        for start, end in spans:
             inside = [i for i, (left, right) in enumerate(offsets) if left < end and right > start]
             for i in inside:
                 tags[i] = FIRST if i == inside[0] else INSIDE
+            is_read = bool(inside) and inside[0] < self.context
+            notes.append((TAGGED if is_read else BEHIND_CUT, source[start:end]))
+        cuts = cut_beyond(self.context, len(tokens), "source", f"model.context={self.context}")
         tokens, tags = tokens[: self.context], tags[: self.context]
-        if not tokens:
-            return None
-        return TokenizedExample([*tokens, *tags], prefix=len(tokens), targets=len(tokens))
+        return TokenizedExample(
+            [*tokens, *tags], prefix=len(tokens), targets=len(tokens), cuts=cuts, notes=tuple(notes)
+        )
+
+    def objection(self, account: DataAccount) -> str:
+        if TAGGED in account.notes or BEHIND_CUT not in account.notes:
+            return ""
+        return (
+            f"model.context={self.context}: every term is behind the first {self.context} tokens of its text, "
+            f"which are all that is read. Raise it, or give shorter texts"
+        )
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return TokenClassificationDataset(store, split)
@@ -90,6 +117,31 @@ def find_occurrences(source: str, terms: list[str]) -> Iterator[tuple[int, int]]
 
 def split_terms(text: str) -> list[str]:
     return [term for part in text.split(";") if (term := part.strip())]
+
+
+def _explain_missing(term: str, source: str) -> str:
+    """Return why a term does not occur in a text, as far as its spelling shows."""
+    changes: dict[str, Callable[[str], str]] = {
+        "in other capitals": str.casefold,
+        "in another Unicode normal form (NFC, NFD)": lambda text: unicodedata.normalize(
+            "NFC", text
+        ),
+        "with other white space": lambda text: " ".join(text.split()),
+        "in another spelling of the same letters": lambda text: " ".join(
+            unicodedata.normalize("NFKC", text).casefold().split()
+        ),
+    }
+    for change, normalize in changes.items():
+        if _occurs(normalize(term), normalize(source)):
+            return f"the text has it {change}"
+    parts = [part for part in re.split(r"[,|/\t\n]", term.casefold()) if part.strip()]
+    if len(parts) > 1 and any(_occurs(part.strip(), source.casefold()) for part in parts):
+        return "terms are separated by ';', this one holds another separator"
+    return "only within a longer word" if term in source else "it is absent"
+
+
+def _occurs(term: str, source: str) -> bool:
+    return any(True for _ in find_occurrences(source, [term]))
 
 
 def _spans(tags: list[int], offsets: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

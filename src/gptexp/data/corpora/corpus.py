@@ -32,6 +32,16 @@ class Example:
     )
     where: str = ""  # its place in the source, for messages: "pairs.jsonl, line 3"
 
+    def leave_out(self, reason: str, instance: str = "") -> None:
+        """Mark the example as one that cannot be used.
+
+        Args:
+            instance: text of the example that shows the reason.
+        """
+        self.left_out = reason
+        if instance:
+            self.where = f"'{instance:.40}' in {self.where}" if self.where else f"'{instance:.40}'"
+
     @property
     def group_key(self) -> str:
         """The group of the example: examples with the same key must not be separated by the split."""

@@ -105,9 +105,8 @@ class VoiceTextFrames(Layout):
             raise unknown_value("voice", voice, voices)
         if not text:
             raise UserError("there is no text to speak: give one, or 'VOICE|TEXT'")
-        unseen = sorted(
-            {letter for letter in text if tokenizer.unknown_bytes(letter, tokenizer.encode(letter))}
-        )
+        lost = tokenizer.count_lost(text)
+        unseen = sorted(letter for letter in lost if not tokenizer.restore(letter).strip())
         if unseen:
             raise UserError(
                 f"'{text}': the model has never seen {' '.join(unseen)}; spell it in other letters"

@@ -21,7 +21,7 @@ from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.generation.prompt import Prompt
 from gptexp.tasks.answerer import GenerateText
-from gptexp.tasks.layout import EvalExample, Layout, sample_examples
+from gptexp.tasks.layout import EvalExample, Layout, cut_beyond, sample_examples
 from gptexp.tasks.metrics import Bleu, Chrf, ExampleMetric
 from gptexp.tasks.task import Task
 from gptexp.tasks.vision.image_clip import ImageClip
@@ -71,10 +71,12 @@ class PatchesCaption(Layout):
     def _sequence(
         self, example: Example, caption: list[int], tokenizer: Tokenizer
     ) -> TokenizedExample:
-        completion = [*caption[: self.config.max_target_tokens], tokenizer.eos]
+        limit = self.config.max_target_tokens
+        completion = [*caption[:limit], tokenizer.eos]
+        cuts = cut_beyond(limit, len(caption), "caption", f"task.max_target_tokens={limit}")
         assert example.media is not None
         patches = self.patches(ImageClip(example.media()))
-        return TokenizedExample([tokenizer.sep, *completion], 1, len(completion), patches)
+        return TokenizedExample([tokenizer.sep, *completion], 1, len(completion), patches, cuts)
 
     def parse_prompt(self, text: Any, tokenizer: Tokenizer) -> ImageClip:
         return ImageClip.read(text)
