@@ -19,6 +19,7 @@ from gptexp.checkpoints.load_model import load as load_weights
 from gptexp.config import compose
 from gptexp.config.callbacks import digest_objects
 from gptexp.config.hydra_errors import explain_hydra_error
+from gptexp.config.overrides import quote
 from gptexp.config.plugins import import_plugins
 from gptexp.config.schema import Config
 from gptexp.data.tokenizers import Tokenizer
@@ -140,9 +141,9 @@ class GPT:
             free = set()
         defaults = [
             "model=small",  # the overrides below replace all of its settings
-            f"model.size={compose.quote(self.size)}",
+            f"model.size={quote(self.size)}",
             *as_overrides(self.model.config, free, self.tokenizer.vocab_size),
-            f"init={compose.quote(self.source)}",
+            f"init={quote(self.source)}",
         ]
         folder = _run(compose_for_dataset(dataset, overrides, defaults, self.task))
         trained = GPT.from_pretrained(folder)

@@ -12,17 +12,19 @@ from omegaconf import OmegaConf
 
 from gptexp.cli import make_parser
 from gptexp.config import compose, package_data
+from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.errors import UserError, exits_cleanly
 
 
 @exits_cleanly
 def main() -> None:
-    parser = make_parser("check", __doc__)
+    parser = make_parser("check", __doc__, explain_option)
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="override to add to each config"
     )
-    overrides = parser.parse_args().overrides
-    compose.prepare_hydra(overrides)
+    words = parser.parse_args().overrides
+    compose.prepare_hydra(words)
+    overrides = read_overrides(words)
     jobs = shipped_jobs()
     failures = 0
     for command, sweep in jobs:

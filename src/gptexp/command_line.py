@@ -101,16 +101,17 @@ def sort_words(
         word = rest.pop(0)
         if word == "--" and rest:
             return found, texts + rest
-        name, equals, value = word.partition("=")
-        action = _find_option(name, options)
-        if action is None:
+        typed, equals, value = word.partition("=")
+        name = _find_option(typed, options)
+        if not name:
             _refuse_unknown_option(word, rest[0] if rest else "", options, explain_option)
             texts.append(word)
             continue
+        action = options[name]
         if action.nargs == 0:
             if equals:
                 raise UserError(f"{word}: {name} takes no value; type {name}")
-            found.append(word)
+            found.append(name)
             continue
         if not equals and action.nargs == "?":  # Hydra's --info, which may have a word behind it
             value = rest.pop(0) if rest and rest[0] in (action.choices or ()) else ""
@@ -139,16 +140,16 @@ def quote_for_shell(word: str) -> str:
     return '"' + re.sub(r'([\\"$`])', r"\\\1", word) + '"'
 
 
-def _find_option(name: str, options: Options) -> argparse.Action | None:
-    """Return the option of this name, or the one whose name begins with it."""
+def _find_option(name: str, options: Options) -> str:
+    """Return the option of this name, or the one whose name begins with it; "" if there is none."""
     if name in options:
-        return options[name]
+        return name
     if not name.startswith("--") or name == "--":
-        return None
+        return ""
     longer = [option for option in options if option.startswith(name)]
     if len(longer) > 1:
         raise UserError(f"{name}: may be {' or '.join(longer)}; type one of them")
-    return options[longer[0]] if longer else None
+    return longer[0] if longer else ""
 
 
 def _refuse_unknown_option(

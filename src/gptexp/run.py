@@ -19,13 +19,13 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
+from gptexp.command_line import sort_words
 from gptexp.config import compose, package_data, run_id
 from gptexp.config.hydra_errors import explain_hydra_error
+from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.schema import Config
 from gptexp.distributed.environment import is_launched
 from gptexp.errors import Preempted, RunError, UserError, exits_cleanly
@@ -209,8 +209,11 @@ def main() -> None:
 
 @exits_cleanly
 def _main() -> None:
-    compose.prepare_hydra(get_args_parser().parse_known_args()[0].overrides)
-    if {"-h", "--help"} & set(sys.argv[1:]):  # Hydra's own takes more than a second
+    options, words = sort_words(
+        sys.argv[1:], get_args_parser()._option_string_actions, explain_option
+    )
+    compose.prepare_hydra(words)
+    if {"-h", "--help"} & set(options):  # Hydra's own takes more than a second
         print(
             HELP.format(
                 groups=package_data.groups_text(), sweeps=", ".join(package_data.sweep_names())
@@ -218,9 +221,14 @@ def _main() -> None:
         )
         return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
-    sys.argv[1:] = compose.preprocess_overrides(package_data.with_shipped_sweeps(sys.argv[1:]))
+    # A sweep file sets hydra.mode, which only Hydra reads.
+    may_sweep = {"-m", "--multirun", "-cn"} & set(options) or any(
+        word.startswith(("--config-name=", "hydra.mode=")) for word in [*options, *words]
+    )
+    overrides = read_overrides(words, is_sweep=bool(may_sweep))
+    sys.argv[1:] = [*package_data.with_shipped_sweeps(options), *overrides]
     log = JobLog(Path.cwd() if os.access(".", os.W_OK) else Path(tempfile.gettempdir()))
-    swept = compose.find_swept_keys(get_args_parser().parse_known_args()[0].overrides)
+    swept = compose.find_swept_keys(overrides)
 
     @hydra.main(version_base="1.3", config_path=package_data.conf_folder(), config_name="config")
     def job(cfg: DictConfig) -> None:
@@ -230,10 +238,10 @@ def _main() -> None:
 
     try:
         job()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise explain_hydra_error(error, get_args_parser().parse_args().overrides) from error
-    except (RuntimeError, ValueError) as error:  # Hydra's flags, or a launcher without its cluster
-        raise UserError(str(error)) from error
+    except compose.COMPOSE_ERRORS as error:
+        raise explain_hydra_error(error, overrides) from None
+    except RuntimeError as error:  # a launcher without its cluster
+        raise UserError(str(error)) from None
     finally:
         jobs = log.drain()
         if len(jobs) > 1:
@@ -256,7 +264,7 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
         if "," in str(values)
     }
     try:
-        config = compose.validate(cfg)
+        config = compose.validate(cfg, overrides)
         neutral = swept & compose.keys_without_effect(config)
         suffix = "".join(
             f"-{word.replace('trainer.', '').replace('=', '').replace('/', '_')}"

@@ -14,6 +14,7 @@ import omegaconf
 from gptexp.cli import make_parser
 from gptexp.config import compose, keys, package_data, registry
 from gptexp.config.conf_source import register_targets
+from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.schema import Config, GroupConfig
 from gptexp.config.signature import TARGET
 from gptexp.errors import exits_cleanly
@@ -36,9 +37,11 @@ TYPES = {
 
 @exits_cleanly
 def main() -> None:
-    parser = make_parser("settings", __doc__)
+    parser = make_parser("settings", __doc__, explain_option)
     parser.add_argument("overrides", nargs="*", metavar="plugins=[NAME]", help="plugins to include")
-    compose.prepare_hydra(parser.parse_args().overrides)
+    words = parser.parse_args().overrides
+    compose.prepare_hydra(words)
+    read_overrides(words)
     register_targets()
     print(settings_page(), end="")
 

@@ -4,6 +4,7 @@ import pytest
 from conftest import seconds_without_torch
 
 from gptexp.config import compose
+from gptexp.config.overrides import quote
 from gptexp.errors import UserError
 
 
@@ -14,11 +15,11 @@ from gptexp.errors import UserError
         ("modle=small", "Did you mean 'model'"),
         ("trainer.max_stepz=3", "Did you mean 'trainer.max_steps'"),
         ("max_steps=3", "Did you mean 'trainer.max_steps'"),
-        ("optim.lr=fast", "'fast' of type 'str' could not be converted to Float"),
+        ("optim.lr=fast", "optim.lr=fast: must be a number"),
         ("+x=1", "no key 'x'. Allowed here: model, data"),
         ("++data.packagez=1", "Did you mean 'data.packages'"),
         ("data.src=fr", "this choice of data has no 'src'; it is a key of data=cldr"),
-        ("trainer.max_steps=1,2", "add -m"),
+        ("trainer.max_steps=1,2", "several values make a sweep, which needs -m"),
         ("tags=3", "a list is needed"),
         ("trainer.precision=fp8", "Allowed: 32, auto, bf16"),
         ("trainer.max_steps=0", "at least 1"),
@@ -44,7 +45,7 @@ from gptexp.errors import UserError
         ("trainer.devices=3", "multiple of trainer.devices"),
         ("data=files", "data.path must be given"),
         ("model.context=a b", "model.context"),
-        ("[", "Write overrides as"),
+        ("[", "[: is no KEY=VALUE"),
     ],
 )
 def test_a_mistake_is_answered_with_what_is_allowed(override, said):
@@ -64,7 +65,7 @@ def test_values_of_every_kind_can_be_given():
         "data.fields.target=tldr",
     ]
     for path in ("/a (1)/it's, {x}=[y].jsonl", r"/a\b c\'${d}\ "[:-1]):
-        config = compose.compose_config([*words, f"data.path={compose.quote(path)}"])
+        config = compose.compose_config([*words, f"data.path={quote(path)}"])
         assert config.data.path == path
     assert config.data.fields == {"source": "article", "target": "tldr"}
     assert compose.compose_config([*words, "data.path=~/x.jsonl"]).data.path == str(

@@ -67,7 +67,7 @@ def test_a_plugin_adds_choices_with_typed_settings(project):
             ["optim._target_=toy_code.SignSGD"],
             "write _target_: my_package.MyClass into optim/NAME.yaml",
         ),
-        (["schedule=triangle", "schedule.period=often"], "could not be converted to Integer"),
+        (["schedule=triangle", "schedule.period=often"], "period=often: must be a whole number"),
         (["schedule=triangle", "schedule.perid=3"], "Did you mean 'schedule.period'"),
         (["callbacks=not"], "Did you mean 'note'"),
         (["task.metrics=[toy_code.Not]"], "toy_code.py defines no Not. Did you mean 'Note'"),

@@ -4,9 +4,9 @@ Hydra composes. This module gives it the settings classes of all groups, those o
 Hydra does not: required values, choices, ranges, and the rules of the groups.
 """
 
-import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,13 +23,18 @@ from gptexp.config import registry
 from gptexp.config.conf_source import install
 from gptexp.config.group import GroupConfig
 from gptexp.config.hydra_errors import explain_hydra_error, unknown_key
-from gptexp.config.keys import dictionary_keys, group_names, iter_settings, result_settings
+from gptexp.config.keys import group_names, iter_settings, result_settings
+from gptexp.config.overrides import find_override, read_overrides
 from gptexp.config.package_data import conf_folder
 from gptexp.config.plugins import add_folders, import_installed_plugins, import_plugins
 from gptexp.config.schema import Config, TrainerConfig
 from gptexp.config.signature import TARGET
 from gptexp.config.target_settings import settings_of_target
-from gptexp.errors import UserError, unknown_value
+from gptexp.config.values import find_misfit, show
+from gptexp.errors import UserError
+
+# Hydra raises ValueError for a defaults list that names no texts, and OmegaConf for some interpolations.
+COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 
 
 class MissingValueError(UserError):
@@ -47,9 +52,8 @@ def prepare_hydra(overrides: list[str]) -> None:
         UserError: a plugin cannot be imported.
     """
     import_installed_plugins()
-    named = [
-        override.value() for override in _parse(overrides) if override.key_or_group == "plugins"
-    ]
+    words = [word for word in overrides if re.match(r"\+{0,2}plugins=", word)]
+    named = [override.value() for override in _parse(words)]
     import_plugins([str(name) for names in named if isinstance(names, list) for name in names])
     install()
 
@@ -61,30 +65,15 @@ def compose_config(overrides: list[str], sweep: Path | None = None) -> Config:
         UserError: an override names something that does not exist or has the wrong type.
     """
     prepare_hydra(overrides)
-    overrides = preprocess_overrides(overrides)
+    overrides = read_overrides(overrides)
     GlobalHydra.instance().clear()
     folder, name = (sweep.resolve().parent, sweep.stem) if sweep else (conf_folder(), "config")
     search = [f"hydra.searchpath=[file://{conf_folder()}]"] if sweep else []
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
-            return validate(compose(name, overrides=[*search, *overrides]))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise explain_hydra_error(error, overrides) from error
-
-
-def preprocess_overrides(overrides: list[str]) -> list[str]:
-    """Let overrides add entries to dictionaries without Hydra's `++`, and expand ~ to the home folder."""
-    expanded = [re.sub(r"=~(?=/)", lambda _: f"={Path.home()}", word) for word in overrides]
-    keys = "|".join(re.escape(key) for key in dictionary_keys())
-    return [f"++{word}" if re.match(rf"({keys})(\.|=\{{)", word) else word for word in expanded]
-
-
-def quote(value: Any) -> str:
-    """Quote a value for Hydra. Backslashes are doubled only before a quote or the end."""
-    text = re.sub(
-        r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), str(value)
-    )
-    return "'" + text.replace("${", "\\${") + "'"
+            return validate(compose(name, overrides=[*search, *overrides]), overrides)
+    except COMPOSE_ERRORS as error:
+        raise explain_hydra_error(error, overrides) from None
 
 
 def find_swept_keys(overrides: list[str]) -> set[str]:
@@ -102,20 +91,28 @@ def keys_without_effect(config: Config) -> set[str]:
     return keys - result_settings(config).keys() - {"init", "resume", "outputs"}
 
 
-def validate(cfg: DictConfig) -> Config:
+def validate(cfg: DictConfig, overrides: Sequence[str] = ()) -> Config:
     """Convert a composed config to a Config, fill in what follows from other settings, and check it.
+
+    Args:
+        overrides: the words that composed it; a message names the one that is wrong.
 
     Raises:
         UserError: a value is missing, not among its choices, out of its range, or contradicts another.
     """
-    missing = sorted(OmegaConf.missing_keys(cfg))
-    if missing:
-        raise MissingValueError(missing[0])
-    config = cast(Config, OmegaConf.to_object(cfg))
+    try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        if missing:
+            raise MissingValueError(missing[0])
+        config = cast(Config, OmegaConf.to_object(cfg))
+        composed = _dotted_keys(OmegaConf.to_container(cfg))
+    except OmegaConfBaseException as error:
+        raise explain_hydra_error(error, list(overrides)) from None
     keys = {key for key, _, _ in iter_settings(config)}
-    surplus = sorted(set(_dotted_keys(OmegaConf.to_container(cfg))) - keys)
+    surplus = sorted(set(composed) - keys)
     if surplus:  # `++key=value` gets past Hydra's own check
-        raise unknown_key(surplus[0])
+        word = find_override(list(overrides), surplus[0])
+        raise unknown_key(surplus[0], f"{word}: " if word else "")
     _check_values(config)
     config.resolve()
     config.check()
@@ -152,7 +149,7 @@ def load_config(path: Path) -> Config:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"{path}: damaged, or written by another version of gptexp ({reason})"
-        ) from error
+        ) from None
 
 
 def schema_of(group: str, settings: dict[str, Any]) -> type[GroupConfig]:
@@ -183,27 +180,10 @@ def _parse(overrides: list[str]) -> list[Override]:
 
 
 def _check_values(config: Config) -> None:
-    for key, field, value in iter_settings(config):
-        _check_value(key, value, **field.metadata)
-
-
-def _check_value(
-    key: str,
-    value: Any,
-    choices: tuple[str, ...] = (),
-    minimum: float | None = None,
-    maximum: float | None = None,
-    **_: Any,
-) -> None:
-    for item in value if isinstance(value, list) else [value]:
-        if choices and item is not None and item not in choices:
-            raise unknown_value(key, item, choices)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{key}={value}: must be a finite number")
-    if minimum is not None and value is not None and value < minimum:
-        raise UserError(f"{key}={value}: must be at least {minimum:g}")
-    if maximum is not None and value is not None and value > maximum:
-        raise UserError(f"{key}={value}: must be at most {maximum:g}")
+    """Refuse a value that is none for its setting. OmegaConf checks types, but not inside of lists and dictionaries."""
+    for key, item, value in iter_settings(config):
+        if reason := find_misfit(value, item):
+            raise UserError(f"{key}={show(value)}: {reason}")
 
 
 def _dotted_keys(node: Any) -> list[str]:

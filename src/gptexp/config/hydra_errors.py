@@ -6,7 +6,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from gptexp.config.keys import dictionary_keys, group_names, known_fields, known_keys, schemas
+from gptexp.config.keys import dictionary_of, group_names, known_fields, known_keys, schemas
+from gptexp.config.overrides import as_typed
 from gptexp.config.package_data import GROUPS, sweep_names
 from gptexp.config.renames import RENAMED
 from gptexp.config.signature import TARGET
@@ -24,15 +25,9 @@ LAUNCHER_EXTRAS = {
 def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
     """Return an error that says which override is wrong, what is allowed, and which name is nearest."""
     text = f"{error}\n{error.__cause__ or ''}"
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except HydraException:
-        return UserError(
-            f"{text.splitlines()[0]}\nWrite overrides as key=value, lists as key=[a,b], and values "
-            f"with other characters in quotes: 'data.path=\"a (1).txt\"'"
-        )
+    parsed = _parse(overrides)
     if wrong := _override_without_key(parsed):
-        return unknown_key(wrong.key_or_group, f"{wrong.input_line}: ")
+        return unknown_key(wrong.key_or_group, f"{as_typed(str(wrong.input_line))}: ")
     if primary := re.search(r"Cannot find primary config '([^']*)'", text):
         return UserError(
             f"-cn {primary[1]}: not found in conf/ or the folder of -cd.{nearest(primary[1], sweep_names())} "
@@ -48,17 +43,18 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
                 f"{group}={name}: there is no such choice. A plugin adds it as conf/{group}/{name}.yaml"
             )
         return unknown_value(group, name, options)
-    mentioned = [*re.findall(r"full_key: (\S+)", text), *re.findall(r"'([^']*)'", text)]
-    for override in parsed:
-        key = override.key_or_group
-        if key in mentioned or str(override.input_line) in text:
-            return UserError(f"{override.input_line}: {_reason(text, key)}")
+    key = _full_key(error)
+    mentioned = [key, *re.findall(r"full_key: (\S+)", text), *re.findall(r"'([^']*)'", text)]
+    for override in reversed(parsed):  # the last word of a key counts
+        name, word = override.key_or_group, str(override.input_line)
+        if name in mentioned or word in text:
+            return UserError(f"{as_typed(word)}: {_reason(text, name)}")
     if in_file := re.search(r"In '([^']+)'.*Key '[^']+' not in .*full_key: (\S+)", text, re.S):
         file, key = in_file.groups()
         group = file.split("/")[0]
         is_inner = "." not in key and group in group_names()
         return unknown_key(f"{group}.{key}" if is_inner else key, f"{file}.yaml: ")
-    return UserError(_reason(text, ""))
+    return UserError(f"{key}: {_reason(text, '')}" if key else _reason(text, ""))
 
 
 def unknown_key(key: str, prefix: str = "") -> UserError:
@@ -83,23 +79,35 @@ def unknown_key(key: str, prefix: str = "") -> UserError:
     )
 
 
+def _parse(words: list[str]) -> list[Override]:
+    """Parse the words that Hydra's grammar can read: those of a sweep file may be others."""
+    parsed = []
+    for word in words:
+        try:
+            parsed.append(OverridesParser.create().parse_override(word))
+        except HydraException:
+            continue
+    return parsed
+
+
 def _override_without_key(overrides: list[Override]) -> Override | None:
     """Return the first override of a key that no choice of a group has."""
     known = {*known_keys(), *GROUPS}
     for override in overrides:
         key = override.key_or_group
-        if key.split(".")[0].split("/")[0] != "hydra" and _strip_entry(key) not in known:
+        if key.split(".")[0].split("/")[0] != "hydra" and (dictionary_of(key) or key) not in known:
             return override
     return None
 
 
-def _strip_entry(key: str) -> str:
-    """Return the key of a dictionary for the key of one of its entries."""
-    return next((name for name in dictionary_keys() if key.startswith(f"{name}.")), key)
+def _full_key(error: BaseException) -> str:
+    """Return the key that an error of OmegaConf, or the cause of one of Hydra, is about; "" where it names none."""
+    key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
+    return str(key or "")
 
 
 def _explain_missing_key(key: str) -> str:
-    group, _, name = _strip_entry(key).partition(".")
+    group, _, name = (dictionary_of(key) or key).partition(".")
     owners = [
         f"{group}={base.removeprefix('base_')}"
         for base, schema in schemas(group).items()
@@ -117,9 +125,18 @@ def _reason(text: str, key: str) -> str:
     if re.search(r"Key '[\w.]+' (is )?not in|Could not override", text) and key:
         return _explain_missing_key(key)
     if text.startswith("Ambiguous value"):
-        return "several values are a sweep: add -m; one list is [a,b]"
-    if "is not a ListConfig" in text:
-        return "a list is needed: [a,b]"
+        return "several values make a sweep, which needs -m"
+    if variable := re.search(r"Environment variable '([^']*)' not found", text):
+        name = variable[1]
+        return f"the environment variable {name} is not set. Set it, or give a default: ${{oc.env:{name},DEFAULT}}"
+    if other := re.search(r"Interpolation key '([^']*)' not found", text):
+        return (
+            f"${{{other[1]}}} takes the value of a key, and there is no key '{other[1]}'."
+            f"{nearest(other[1], known_keys())}"
+        )
+    if unfit := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
+        needed = {"Integer": "a whole number", "Float": "a number"}.get(unfit[2], unfit[2])
+        return f"must be {needed}, and is '{unfit[1]}'"
     lines = [line.strip() for line in text.splitlines()]
     noise = r"$|In '|full_key|object_type|reference_type|Error merging|To append"
     reasons = [line for line in lines if not re.match(noise, line)]

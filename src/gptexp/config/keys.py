@@ -58,6 +58,20 @@ def dictionary_keys() -> list[str]:
     return [key for key, item in settings.items() if get_origin(item.type) is dict]
 
 
+def declarations(key: str) -> list[Field]:
+    """Return the settings that have this dotted key in any choice of its group."""
+    group, _, name = key.partition(".")
+    classes: list[type] = [*schemas(group).values()]
+    if not name and group not in group_names():
+        classes, name = [Config], key
+    return [item for schema in classes for item in fields(schema) if item.name == name]
+
+
+def dictionary_of(key: str) -> str:
+    """Return the key of the dictionary that a key is an entry of, or ""."""
+    return next((name for name in dictionary_keys() if key.startswith(f"{name}.")), "")
+
+
 def known_fields(schema: type) -> list[str]:
     return [item.name for item in fields(schema)]
 

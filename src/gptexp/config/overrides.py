@@ -1,0 +1,353 @@
+"""Read the words KEY=VALUE of a command, and refuse each mistake with the word as it has to be typed.
+
+Hydra parses the words again. Here a text may have any signs, which its grammar wants in quotes; values are checked
+against the declared types, one word at a time, so that a message names the word that is wrong; and a text that Hydra
+would change is refused, such as 1e3, which becomes 1000.0.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+
+from gptexp.command_line import quote_for_shell
+from gptexp.config.items import Item, find_items, is_balanced, replace_items
+from gptexp.config.keys import declarations, dictionary_keys, dictionary_of, group_names, known_keys
+from gptexp.config.package_data import GROUPS, choices
+from gptexp.config.values import find_misfit, is_text, show, takes_items
+from gptexp.errors import UserError, nearest, unknown_value
+from gptexp.signs import describe_signs, is_invisible, replace_signs
+
+CURLY_QUOTES = ("“”„‟", "‘’‚‛")
+WORD = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[^=]*)=(?P<value>.*)", re.S)
+
+
+def read_overrides(words: list[str], is_sweep: bool = False) -> list[str]:
+    """Check the words of a command, and return them as Hydra parses them.
+
+    Args:
+        is_sweep: several values of a key, with commas between them, are allowed.
+
+    Raises:
+        UserError: a word is no KEY=VALUE, or its value is none for its setting.
+    """
+    for index, word in enumerate(words):
+        if "=" not in word.lstrip("=") and not word.startswith("~"):
+            raise _explain_word_without_value(words, index)
+    return [read_override(word, is_sweep) for word in words]
+
+
+def read_override(word: str, is_sweep: bool = False) -> str:
+    """Check one word KEY=VALUE, and return it as Hydra parses it: see `read_overrides`."""
+    match = WORD.fullmatch(word)
+    if match is None:
+        return _read_deletion(word)
+    prefix, key, value = match["prefix"], match["key"], match["value"]
+    if signs := describe_signs(key):
+        raise UserError(f"{key.strip()}: {signs}; type {_typed(prefix, _plain_key(key), value)}")
+    if key != key.strip() or (value and not value.strip()):
+        raise UserError(
+            f"{word}: has a blank beside =; type {_typed(prefix, key.strip(), value.strip())}"
+        )
+    if value.startswith("="):
+        raise UserError(f"{word}: has one = too many; type {_typed('', key, value.lstrip('= '))}")
+    if key in GROUPS or "@" in key:
+        return _read_choice(word, key, value, is_sweep)
+    value = re.sub(r"^~(?=/)", lambda _: str(Path.home()), value)
+    _check_signs(word, key, value)
+    override = _parse(f"{prefix}{key}={value}")
+    if override is None:
+        value = _quote_items(word, key, value)
+        override = _parse(f"{prefix}{key}={value}")
+    if override is None:
+        raise UserError(f"{word}: cannot be read; {_how_to_type(key, value)}")
+    _check_value(word, key, value, override, is_sweep)
+    is_entry = dictionary_of(key) or (key in dictionary_keys() and value.startswith("{"))
+    return f"{'++' if is_entry else prefix}{key}={value}"
+
+
+def explain_option(word: str, following: str) -> UserError:
+    """Return the error for a word like `--max_steps`, in a verb whose words are KEY=VALUE."""
+    plain = replace_signs(word).lstrip("-")
+    name, equals, value = plain.partition("=")
+    name = name.replace("-", "_")
+    known = [*known_keys(), *GROUPS]
+    leaves = [key for key in known if key.rpartition(".")[2] == name]
+    if not equals and following and "=" not in following:
+        value = following
+    if key := next(iter([name] if name in known else leaves), None):
+        right = _typed("", key, value or "...")
+        return UserError(f"{word}: settings have no dashes; type {right}")
+    signs = describe_signs(word)
+    return UserError(
+        f"{word}: there is no such option{f' ({signs})' if signs else ''}.{nearest(name, known)} "
+        f"Settings are KEY=VALUE, without dashes"
+    )
+
+
+def quote(value: Any) -> str:
+    """Quote a value for Hydra, which then takes every sign as it is."""
+    return _quote_text(str(value)).replace("${", "\\${")
+
+
+def find_override(overrides: list[str], key: str) -> str | None:
+    """Return the last word that sets a key, which is the one that counts."""
+    for word in reversed(overrides):
+        if (match := WORD.fullmatch(word)) and match["key"] == key:
+            return word
+    return None
+
+
+def as_typed(word: str) -> str:
+    """Return a word without the `++` that entries of dictionaries get here."""
+    return word.removeprefix("++") if dictionary_of(word[2:].split("=")[0]) else word
+
+
+def _explain_word_without_value(words: list[str], index: int) -> UserError:
+    """Return the error for a word that is no KEY=VALUE; its neighbours say what it may be."""
+    word = words[index]
+    before = words[index - 1] if index else ""
+    after = words[index + 1] if index + 1 < len(words) else ""
+    if word.startswith("=") and before and "=" not in before:
+        before, word = before, word.lstrip("=") or after
+        return _explain_blanks(before, word)
+    if after.startswith("="):
+        return _explain_blanks(word, after.lstrip("=") or "".join(words[index + 2 : index + 3]))
+    if before.endswith("="):
+        return _explain_blanks(before.rstrip("="), word)
+    plain = replace_signs(word).lstrip("-")
+    if plain != word and (signs := describe_signs(word)):
+        return UserError(f"{word}: {signs}; type {quote_for_shell(plain)}")
+    key, colon, value = word.partition(":")
+    if colon and key in (*known_keys(), *GROUPS):
+        return UserError(f"{word}: has : in place of =; type {_typed('', key, value.strip())}")
+    if word in group_names():
+        return UserError(
+            f"{word}: has no value; type {word}=NAME. Names: {', '.join(choices(word))}"
+        )
+    if word in known_keys():
+        return UserError(f"{word}: has no value; type {word}=VALUE")
+    if groups := [group for group in GROUPS if word in choices(group)]:
+        return UserError(
+            f"{word}: is no KEY=VALUE; type {' or '.join(f'{g}={word}' for g in groups)}"
+        )
+    key_before = before.partition("=")[0]
+    if "=" in before and any(map(is_text, declarations(key_before))):
+        return UserError(
+            f"{word}: is no KEY=VALUE. If it belongs to the word before it, type {quote_for_shell(f'{before} {word}')}"
+        )
+    if Path(word).exists():
+        return UserError(
+            f"{word}: is no KEY=VALUE. To train on this file, type data=files {_typed('', 'data.path', word)}"
+        )
+    known = (*known_keys(), *GROUPS)
+    return UserError(f"{word}: is no KEY=VALUE, such as seed=1.{nearest(word, known)}")
+
+
+def _explain_blanks(key: str, value: str) -> UserError:
+    return UserError(f"{key} = {value}: no blanks stand around =; type {_typed('', key, value)}")
+
+
+def _plain_key(key: str) -> str:
+    return re.sub(r"\s", "", replace_signs(key))
+
+
+def _read_deletion(word: str) -> str:
+    """Check a word `~KEY`, with which Hydra removes an entry of a dictionary or an optional choice."""
+    key = word[1:].partition("=")[0]
+    if key in known_keys() and key not in dictionary_keys():
+        raise UserError(
+            f"{word}: ~ removes a key, and {key} cannot be removed; give it a value: {key}=..."
+        )
+    return word
+
+
+def _read_choice(word: str, key: str, value: str, is_sweep: bool) -> str:
+    """Check a word GROUP=NAME. Hydra looks for the name, also in the folder of -cd."""
+    if "@" in key:
+        group = key.partition("@")[0]
+        raise UserError(f"{word}: packages cannot be chosen; type {_typed('', group, value)}")
+    plain = replace_signs(value)
+    if (signs := describe_signs(value)) and plain in choices(key):
+        raise UserError(f"{word}: {signs}; type {key}={plain}")
+    if key == "callbacks" and value.startswith("{"):
+        return f"++{word.lstrip('+')}"
+    if value == "null" and key not in group_names():
+        return word
+    override = _parse(word)
+    if override and override.is_sweep_override() and not is_sweep:
+        raise UserError(f"{word}: several values make a sweep, which needs -m")
+    parsed = override.value() if override and not override.is_sweep_override() else None
+    names = parsed if isinstance(parsed, list) else [parsed]
+    is_name = override and (
+        override.is_sweep_override() or all(isinstance(x, str | QuotedString) for x in names)
+    )
+    if not is_name or not value:
+        raise unknown_value(key, value, choices(key))
+    return word
+
+
+def _parse(word: str) -> Override | None:
+    """Parse a word with Hydra's grammar; None where it does not fit the grammar."""
+    try:
+        return OverridesParser.create().parse_override(word)
+    except HydraException:
+        return None
+
+
+def _quote_items(word: str, key: str, value: str) -> str:
+    """Quote the items of a value that Hydra's grammar cannot read.
+
+    Raises:
+        UserError: the value has a quote or a bracket that is not closed, or is no text.
+    """
+    declared = _declared(key)
+    texts = not declared or any(map(is_text, declared)) or any(map(takes_items, declared))
+    with_brackets = not declared or any(map(takes_items, declared))
+    if not texts:
+        reason = find_misfit(value, declared[0]) or "cannot be read"
+        raise UserError(f"{word}: {reason}{_hint_number(key, value)}")
+    if value[:1] in ("'", '"') and not value[1:].endswith(value[0]):
+        raise UserError(
+            f"{word}: the quote {value[0]} is not closed; {_how_to_type(key, value.strip(value[0]))}"
+        )
+    if with_brackets and value[:1] in ("[", "{") and not is_balanced(value):
+        raise UserError(f"{word}: the bracket {value[0]} is not closed; {_how_to_type(key, value)}")
+    if with_brackets and value[:1] in ("[", "{") and value[-1:] not in ("]", "}"):
+        with_brackets = False  # [draft].txt is a name
+    items = find_items(value, with_brackets)
+    if not with_brackets and len(items) == 1:
+        return _quote_text(value)
+    unread = [item for item in items if not item.is_quoted and _parse(f"x={item.text}") is None]
+    return replace_items(value, {item: _quote_text(item.text) for item in unread})
+
+
+def _check_signs(word: str, key: str, value: str) -> None:
+    """Refuse signs that nobody sees, and curly quotes around a text; in a number, all lookalikes.
+
+    Raises:
+        UserError: there is such a sign outside of quotes.
+    """
+    if any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise UserError(
+            f"{word}: {describe_signs(value)}; rename the file, or write the text in UTF-8"
+        )
+    if value[:1] in ("'", '"'):
+        return
+    declared = _declared(key)
+    is_curly = any(value[:1] in quotes and value[-1:] in quotes for quotes in CURLY_QUOTES if value)
+    plain = replace_signs(value)
+    if declared and not any(map(is_text, declared)) and not any(map(takes_items, declared)):
+        is_odd = bool(describe_signs(value))
+    else:
+        hidden = [sign for sign in value if is_invisible(sign) and not sign.isspace()]
+        is_odd = (
+            is_curly
+            or bool(hidden)
+            or is_invisible(value[:1] or " ")
+            or is_invisible(value[-1:] or " ")
+        )
+    if is_odd:
+        right = f"{key}={plain}" if not is_curly else f'{key}="{plain[1:-1]}"'
+        raise UserError(f"{word}: {describe_signs(value)}; type {quote_for_shell(right)}")
+
+
+def _check_value(word: str, key: str, value: str, override: Override, is_sweep: bool) -> None:
+    """Refuse a value, or one of the values of a sweep, that is none for its setting.
+
+    Raises:
+        UserError: it is of another type, Hydra would change a text, or a sweep is not asked for.
+    """
+    declared = _declared(key)
+    if override.is_sweep_override() and not is_sweep:
+        raise UserError(
+            f"{word}: several values make a sweep, which needs -m{_hint_comma(key, value)}"
+        )
+    if override.is_sweep_override() and not override.is_discrete_sweep():
+        raise UserError(f"{word}: is not a list of values; type {key}=1,2,3 or {key}=range(1,4)")
+    values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    if declared and all(map(is_text, declared)):
+        _refuse_changed_texts(word, key, value, any(map(takes_items, declared)))
+    is_entry = bool(dictionary_of(key))
+    for item in values if declared else []:
+        reasons = [find_misfit(item, setting, is_entry) for setting in declared]
+        if all(reasons):
+            text = f"{key}={show(item)}" if override.is_sweep_override() else word
+            hint = _hint_number(key, str(item))
+            raise UserError(f"{text}: {reasons[0]}{hint}")
+
+
+def _refuse_changed_texts(word: str, key: str, value: str, with_brackets: bool) -> None:
+    """Refuse a text without quotes that Hydra reads as a number, a boolean or null in other signs.
+
+    Raises:
+        UserError: there is one.
+    """
+    changed: dict[Item, Any] = {}
+    for item in find_items(value, with_brackets):
+        parsed = None if item.is_quoted else _parse(f"x={item.text}")
+        if parsed is None or parsed.is_sweep_override():
+            continue
+        reading = parsed.value()
+        is_number = isinstance(reading, bool | int | float) and str(reading) != item.text
+        if is_number or (reading is None and item.depth):
+            changed[item] = reading
+    for item, reading in changed.items():
+        typed = replace_items(value, {item: f'"{item.text}"' for item in changed})
+        raise UserError(
+            f"{word}: {item.text} is read as {show(reading)}, not as a text; "
+            f"type {quote_for_shell(f'{key}={typed}')}"
+        )
+
+
+def _hint_comma(key: str, value: str) -> str:
+    """Return how to type a value with a comma: as a decimal point, a text or a list."""
+    declared = _declared(key)
+    kinds = {str(item.type) for item in declared}
+    hints = []
+    if any("float" in kind for kind in kinds) and re.fullmatch(r"[+-]?\d+,\d+", value):
+        hints.append(f"as a number: {key}={value.replace(',', '.')}")
+    if any(map(takes_items, declared)):
+        hints.append(f"as a list: {quote_for_shell(f'{key}=[{value}]')}")
+    if any(map(is_text, declared)) and not any("list" in kind or "dict" in kind for kind in kinds):
+        hints.append(f"as one text: {_typed_text(key, value)}")
+    return "".join(f"; {hint}" for hint in hints)
+
+
+def _hint_number(key: str, value: str) -> str:
+    """Return how to type a number that has a comma or an odd sign in it."""
+    if re.fullmatch(r"[+-]?\d+,\d+", value):
+        return f"; type {key}={value.replace(',', '.')}"
+    return ""
+
+
+def _quote_text(text: str) -> str:
+    """Quote a text for Hydra, which still resolves ${...}. Backslashes are doubled only before a quote or the end."""
+    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
+    return f"'{escaped}'"
+
+
+def _how_to_type(key: str, value: str) -> str:
+    declared = _declared(key)
+    if value[:1] in ("[", "{") and any(map(takes_items, declared)):
+        example = "{name: value}" if value[0] == "{" else "[a,b]"
+        return f"a value with several parts is {quote_for_shell(f'{key}={example}')}"
+    return f"a text is {_typed_text(key, value)}"
+
+
+def _typed_text(key: str, text: str) -> str:
+    """Return KEY="TEXT" as a person types it in a shell."""
+    inner = text.replace("\\", "\\\\").replace('"', '\\"') if '"' in text else text
+    return quote_for_shell(f'{key}="{inner}"')
+
+
+def _typed(prefix: str, key: str, value: str) -> str:
+    return quote_for_shell(f"{prefix}{key}={value}")
+
+
+def _declared(key: str) -> list[Any]:
+    """Return the declared settings of a key, of an entry the one of its dictionary."""
+    return declarations(dictionary_of(key) or key)

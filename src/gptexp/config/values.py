@@ -1,0 +1,119 @@
+"""Compare values with what settings declare: their types, allowed values and ranges."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import Field
+from types import NoneType
+from typing import Any, get_args, get_origin
+
+from omegaconf import BooleanNode, FloatNode, IntegerNode, StringNode, ValueNode
+from omegaconf.errors import ValidationError
+
+from gptexp.errors import nearest
+
+NODES: dict[type, tuple[Callable[[Any], ValueNode], str]] = {
+    int: (IntegerNode, "a whole number"),
+    float: (FloatNode, "a number"),
+    bool: (BooleanNode, "true or false"),
+    str: (StringNode, "a text"),
+}
+
+
+def find_misfit(value: Any, item: Field, is_entry: bool = False) -> str:
+    """Return why a setting cannot have a value, such as "must be a whole number", or "".
+
+    Interpolations are left to OmegaConf, which knows their values.
+
+    Args:
+        is_entry: the value is that of an entry of the declared dictionary.
+    """
+    kind = get_args(item.type)[-1] if is_entry else item.type
+    return _find_misfit(value, kind, item.metadata)
+
+
+def show(value: Any) -> str:
+    """Return a value as Hydra writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{show(name)}:{show(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(show, value)) + "]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def is_text(item: Field) -> bool:
+    """Return whether a setting, or each item of it, is a text."""
+    parts = get_args(_without_none(item.type)) or (_without_none(item.type),)
+    return bool(item.metadata.get("texts")) or _without_none(parts[-1]) is str
+
+
+def takes_items(item: Field) -> bool:
+    """Return whether a list or a dictionary is allowed as the value of a setting."""
+    kind = _without_none(item.type)
+    is_unknown = kind is Any or isinstance(kind, str)  # with `from __future__ import annotations`
+    return is_unknown or (get_origin(kind) or kind) in (list, dict)
+
+
+def _find_misfit(value: Any, kind: Any, limits: Mapping[str, Any]) -> str:
+    is_optional, kind = NoneType in get_args(kind), _without_none(kind)
+    texts = limits.get("texts", False)
+    if isinstance(value, str) and "${" in value:
+        return ""
+    if value is None:
+        return "" if is_optional or (kind is Any and not texts) else "cannot be null"
+    origin = get_origin(kind) or kind
+    if origin is list:
+        if not isinstance(value, list):
+            return f"a list is needed: [{'a,b' if isinstance(value, dict) else show(value)}]"
+        return _first_misfit([("", item) for item in value], kind, limits)
+    if origin is dict:
+        if not isinstance(value, dict):
+            return "a mapping is needed: {name: value}"
+        for name in value:
+            if not isinstance(name, str):
+                return f"the name {show(name)} must be a text: put it in quotes"
+        return _first_misfit([(f"{name}: ", item) for name, item in value.items()], kind, limits)
+    if texts:
+        items = value if isinstance(value, list) else [value]
+        is_fine = items and not any(isinstance(item, list | dict | NoneType) for item in items)
+        return "" if is_fine else "must be a text, or a list of texts"
+    return _find_misfit_of_one(value, kind, limits) if kind in NODES else ""
+
+
+def _first_misfit(items: list[tuple[str, Any]], kind: Any, limits: Mapping[str, Any]) -> str:
+    """Return the first misfit of the items of a list or the values of a dictionary."""
+    for name, item in items:
+        if reason := _find_misfit(item, (get_args(kind) or (Any,))[-1], limits):
+            return f"{name}{show(item)} {reason}"
+    return ""
+
+
+def _find_misfit_of_one(value: Any, kind: type, limits: Mapping[str, Any]) -> str:
+    node, name = NODES[kind]
+    if isinstance(value, list | dict):
+        return f"must be {name}, not a {'list' if isinstance(value, list) else 'mapping'}"
+    try:
+        converted = node(value)._value()
+    except ValidationError:
+        is_whole = kind is int and isinstance(value, float) and value.is_integer()
+        return f"must be {name}" + (
+            f", without a point or an exponent: {value:.0f}" if is_whole else ""
+        )
+    if (choices := limits.get("choices")) and converted not in choices:
+        return f"not known.{nearest(str(converted), choices)} Allowed: {', '.join(sorted(choices))}"
+    if isinstance(converted, float) and not math.isfinite(converted):
+        return "must be a finite number"
+    if (minimum := limits.get("minimum")) is not None and converted < minimum:
+        return f"must be at least {minimum:g}"
+    if (maximum := limits.get("maximum")) is not None and converted > maximum:
+        return f"must be at most {maximum:g}"
+    return ""
+
+
+def _without_none(kind: Any) -> Any:
+    """Return the type without None, where it is a union with None."""
+    if get_origin(kind) in (list, dict) or NoneType not in get_args(kind):
+        return kind
+    rest = [part for part in get_args(kind) if part is not NoneType]
+    return rest[0] if len(rest) == 1 else Any
