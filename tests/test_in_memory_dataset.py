@@ -23,7 +23,7 @@ PAIRS = [(f"word {number}", f"number {number}") for number in range(24)]
         (["a text of some words"] * 3, "pretrain"),
         ([("one", "two")], "summarize"),
         ([{"source": "one", "target": "two"}], "summarize"),
-        ([{"source": "one", "terms": "two"}], "extract"),
+        ([{"source": "one two", "terms": "two"}], "extract"),
     ],
 )
 def test_the_task_follows_from_the_items(data, task):

@@ -6,6 +6,7 @@ model = load(run)
 print(model("4 July 1999"))
 """
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -32,6 +33,7 @@ from gptexp.model import Transformer
 from gptexp.run import run
 from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.answerer import GenerateText
+from gptexp.tasks.prompt_losses import describe_losses
 from gptexp.tasks.task import Task, make_task
 from gptexp.training.evaluation import compute_outputs
 
@@ -163,6 +165,7 @@ class GPT:
         inputs = input if isinstance(input, list) else [input]
         layout = self.task.layout
         parsed = [layout.parse_prompt(item, self.tokenizer) for item in inputs]
+        self._warn_of_losses(parsed)
         try:
             outputs = compute_outputs(self.model, self.task, self.tokenizer, parsed)
         except ValueError as error:
@@ -249,6 +252,8 @@ class GPT:
         mbr_samples = sampling.get("mbr_samples") or answerer.sampling.mbr_samples
         if temperature is None and num_return_sequences == mbr_samples == 1:
             temperature = 0.0
+        if not isinstance(prompt, list):
+            self._warn_of_losses([task_input], max_new_tokens)
         try:
             options = answerer.sampling.with_overrides(
                 num_return_sequences, temperature=temperature, **sampling
@@ -287,6 +292,19 @@ class GPT:
         from gptexp.export import export
 
         export(str(self.source), Path(path))
+
+    def _warn_of_losses(self, inputs: list[Any], max_new_tokens: int | None = None) -> None:
+        """Warn of the parts of the inputs that the model does not read."""
+        task, config = self.task, self.model.config
+        for number, item in enumerate(inputs):
+            losses = describe_losses(
+                task.layout, task.answerer, item, self.tokenizer, config, max_new_tokens
+            )
+            if losses:
+                place = f"input {number}" if len(inputs) > 1 else "the input"
+                warnings.warn(
+                    f"the model does not read {place} as it is written: {losses}", stacklevel=3
+                )
 
     def _require_task(self, kind: str) -> Self:
         """Return self, if the model was trained for this task."""

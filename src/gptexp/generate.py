@@ -105,6 +105,7 @@ def main() -> None:
     from gptexp.distributed.devices import pick_device
     from gptexp.generation.generator import Generator
     from gptexp.tasks.answerer import GenerateText
+    from gptexp.tasks.prompt_losses import describe_losses
     from gptexp.tasks.task import make_task  # imports torch
 
     model, tokenizer = load(source)
@@ -121,6 +122,11 @@ def main() -> None:
             _print_answers(args, source.path, text, [""] * args.num_return_sequences)
             continue
         task_input = task.layout.parse_prompt(text, tokenizer)
+        losses = describe_losses(
+            task.layout, task.answerer, task_input, tokenizer, model.config, args.max_new_tokens
+        )
+        if losses:
+            print(f"the model does not read the prompt as it is written: {losses}", file=sys.stderr)
         if isinstance(task.answerer, GenerateText):
             prompt = task.layout.prompt(task_input, tokenizer)
             echo = text if task.layout.stream else ""

@@ -63,7 +63,8 @@ class CharacterTally:
 
     def commonest(self, count: int) -> dict[str, int]:
         """Return the most frequent characters."""
-        return dict(sorted(self.characters.items(), key=lambda item: -item[1])[:count])
+        ordered = sorted(self.characters.items(), key=lambda item: (-item[1], item[0]))
+        return dict(ordered[:count])
 
 
 @dataclass
@@ -289,9 +290,8 @@ class DataAccount:
             rows.append(("terms", f"{tally.count:,} {note}, for example '{tally.first:.40}'"))
         rows += [("tokenizer", sentence) for sentence in self.text.sentences()]
         for token, tally in self.special_tokens.items():
-            rows.append(
-                ("tokenizer", f"{_number(tally.count, 'text')} with {token}, which is read as text")
-            )
+            of_texts = f"{_number(tally.count, 'text')}: {describe_special_tokens(token)}"
+            rows.append(("tokenizer", of_texts))
         if self.duplicates:
             rows.append(
                 (
@@ -318,6 +318,11 @@ class DataAccount:
         parts += self.one_sided
         details = f" ({'; '.join(parts)})" if parts else ""
         return f"data: {sum(self.splits.values()):,} of {_number(self.examples, 'example')} used{details}"
+
+
+def describe_special_tokens(token: str) -> str:
+    """Say that a text with the name of a special token does not have the token itself."""
+    return f"{token} is read as text, not as a special token"
 
 
 def _is_readable(text: str, lost: Counter[str]) -> bool:

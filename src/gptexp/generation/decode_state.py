@@ -92,6 +92,11 @@ class DecodeState:
             self.memory = self.memory.select(indices)
 
 
+def prompt_room(config: TransformerConfig, max_new_tokens: int) -> int:
+    """Return how many tokens of a prompt are read; of a longer one, the first are dropped."""
+    return config.context if config.arch == "encoder_decoder" else config.context - max_new_tokens
+
+
 def _fit_to_context(
     config: TransformerConfig, prompts: Sequence[Prompt], max_new_tokens: int
 ) -> list[Prompt]:
@@ -103,7 +108,7 @@ def _fit_to_context(
         raise ValueError(
             f"max_new_tokens={max_new_tokens}: must be between 1 and {limit}, one less than the context"
         )
-    room = config.context if config.arch == "encoder_decoder" else config.context - max_new_tokens
+    room = prompt_room(config, max_new_tokens)
     for prompt in prompts:
         if not prompt.tokens:
             raise ValueError("a prompt has no tokens")

@@ -66,6 +66,14 @@ class Layout(ABC):
             raise UserError(f"{text!r:.60}: this task answers texts")
         return text
 
+    def texts(self, input: Any) -> list[str]:
+        """Return the texts of an input that are encoded."""
+        return [input] if isinstance(input, str) else []
+
+    def prompt_cuts(self, input: Any, tokenizer: Tokenizer) -> tuple[Cut, ...]:
+        """Return the parts of an input that do not fit into its prompt."""
+        return ()
+
     def prompt(self, input: Any, tokenizer: Tokenizer) -> Prompt:
         """Return the prompt that the model continues to answer an input."""
         raise NotImplementedError(f"{type(self).__name__} has no prompts")
@@ -138,6 +146,9 @@ class PromptCompletion(Layout):
     def _target_cuts(self, target: list[int]) -> tuple[Cut, ...]:
         limit = self.max_target_tokens
         return cut_beyond(limit, len(target), self.fields[1], f"task.max_target_tokens={limit}")
+
+    def prompt_cuts(self, input: str, tokenizer: Tokenizer) -> tuple[Cut, ...]:
+        return self._source_cuts(tokenizer.encode(input))
 
     def prompt(self, input: str, tokenizer: Tokenizer) -> Prompt:
         return Prompt((*tokenizer.encode(input)[: self.max_source_tokens], tokenizer.sep))

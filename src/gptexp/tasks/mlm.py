@@ -11,12 +11,12 @@ from gptexp.data.batch import IGNORE
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.datasets.masked_lm import MaskedLMDataset
 from gptexp.data.datasets.windows import TokenWindows
-from gptexp.data.token_store import TokenStore
+from gptexp.data.token_store import Cut, TokenStore
 from gptexp.data.tokenizers import MASK, Tokenizer
 from gptexp.loss import LossCounts, LossSums
 from gptexp.model import Transformer
 from gptexp.tasks.answerer import Answerer
-from gptexp.tasks.layout import EvalExample
+from gptexp.tasks.layout import EvalExample, cut_beyond
 from gptexp.tasks.pretrain import TextStream
 from gptexp.tasks.task import Task
 from gptexp.tasks.unigram import unigram_loss
@@ -30,6 +30,13 @@ class MaskedStream(TextStream):
     def __init__(self, context: int, config: schema.MaskedLMConfig) -> None:
         super().__init__(context, max_new_tokens=0)
         self.config = config
+
+    def texts(self, input: str) -> list[str]:
+        return input.split(MASK)
+
+    def prompt_cuts(self, input: str, tokenizer: Tokenizer) -> tuple[Cut, ...]:
+        length = len(masked_tokens(input, tokenizer))
+        return cut_beyond(self.context, length, "text", f"model.context={self.context}")
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         windows = TokenWindows(store, split, self.context, seed, document_mask=False)

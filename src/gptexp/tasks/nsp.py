@@ -11,7 +11,7 @@ from gptexp.config import schema
 from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.datasets.next_sentence import NEXT, NOT_NEXT, NextSentenceDataset
-from gptexp.data.token_store import TokenizedExample, TokenStore
+from gptexp.data.token_store import Cut, TokenizedExample, TokenStore
 from gptexp.data.tokenizers import SEP, Tokenizer
 from gptexp.errors import UserError
 from gptexp.model import Transformer
@@ -77,6 +77,12 @@ class SentencePair(Layout):
             ),
         )
 
+    def texts(self, input: str) -> list[str]:
+        return list(split_pair(input))
+
+    def prompt_cuts(self, input: str, tokenizer: Tokenizer) -> tuple[Cut, ...]:
+        return self.pair(*split_pair(input), tokenizer).cuts
+
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return NextSentenceDataset(store, split, seed)
 
@@ -89,6 +95,12 @@ class SentencePair(Layout):
             yield EvalExample(f" {SEP} ".join(texts), ANSWERS[label])
 
 
+def split_pair(text: str) -> tuple[str, str]:
+    """Split `FIRST <|sep|> SECOND` into its two texts."""
+    first, _, second = text.partition(SEP)
+    return first.removesuffix(" "), second.removeprefix(" ")
+
+
 class ClassifyPairs(Answerer):
     """Answer `next` or `elsewhere` to each `FIRST <|sep|> SECOND`."""
 
@@ -99,10 +111,9 @@ class ClassifyPairs(Answerer):
     def answer(self, model: Transformer, tokenizer: Tokenizer, inputs: list[str]) -> list[str]:
         outputs, device = [], model.embedding.weight.device
         for text in inputs:
-            first, separator, second = text.partition(SEP)
-            if not separator:
+            if SEP not in text:
                 raise UserError(f"task={self.kind} compares two texts: give 'FIRST {SEP} SECOND'")
-            pair = self.layout.pair(first.removesuffix(" "), second.removeprefix(" "), tokenizer)
+            pair = self.layout.pair(*split_pair(text), tokenizer)
             tokens = torch.tensor([pair.tokens], device=device)
             sizes = torch.tensor([pair.prefix, len(pair.tokens)], device=device)
             logits = model.classify(model(tokens), sizes[:1], sizes[1:])

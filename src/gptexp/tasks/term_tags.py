@@ -11,7 +11,7 @@ from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.datasets.token_classification import TokenClassificationDataset
-from gptexp.data.token_store import TokenizedExample, TokenStore
+from gptexp.data.token_store import Cut, TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.model import SequenceLayout, Transformer
 from gptexp.tasks.answerer import Answerer
@@ -62,11 +62,17 @@ class TermTags(Layout):
                 tags[i] = FIRST if i == inside[0] else INSIDE
             is_read = bool(inside) and inside[0] < self.context
             notes.append((TAGGED if is_read else BEHIND_CUT, source[start:end]))
-        cuts = cut_beyond(self.context, len(tokens), "source", f"model.context={self.context}")
+        cuts = self._cuts(tokens)
         tokens, tags = tokens[: self.context], tags[: self.context]
         return TokenizedExample(
             [*tokens, *tags], prefix=len(tokens), targets=len(tokens), cuts=cuts, notes=tuple(notes)
         )
+
+    def _cuts(self, tokens: list[int]) -> tuple[Cut, ...]:
+        return cut_beyond(self.context, len(tokens), "source", f"model.context={self.context}")
+
+    def prompt_cuts(self, input: str, tokenizer: Tokenizer) -> tuple[Cut, ...]:
+        return self._cuts(tokenizer.encode(input))
 
     def objection(self, account: DataAccount) -> str:
         if TAGGED in account.notes or BEHIND_CUT not in account.notes:

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from gptexp.data.corpora import Example
 from gptexp.data.datasets.next_sentence import NEXT, NOT_NEXT
 from gptexp.tasks.prepare import prepare
 
@@ -56,7 +57,7 @@ def test_pairs_change_with_the_epoch_and_with_nothing_else(prepared):
 
 
 def test_what_cannot_be_cut_in_two_is_left_out(prepared):
-    encoded = prepared.task.layout.encode(
-        [type("E", (), {"fields": {"text": "Short. Text."}})], prepared.store.tokenizer
-    )
+    example = Example({"text": "Short. Text."})
+    encoded = prepared.task.layout.encode([example], prepared.store.tokenizer)
     assert encoded == [None]
+    assert "two sentences of 20 characters" in example.left_out
