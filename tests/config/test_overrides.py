@@ -40,6 +40,15 @@ def test_items_of_lists_and_sweeps_may_have_any_signs():
 
 
 @pytest.mark.parametrize(
+    "template", ["{title}", "{title}: {body}", "{last}, {first}", "Q: {title} (short)", "{a}\\n{b}"]
+)
+def test_a_template_is_a_text(template):
+    config = compose.compose_config([*FILES, "data.path=3", f"data.fields.source={template}"])
+    assert config.data.fields == {"source": template}  # type: ignore[attr-defined]
+    assert config.data.path == str(Path.cwd() / "3")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["optim.lr", "=", "0.01"], "optim.lr = 0.01: no blanks stand around =; type optim.lr=0.01"),
@@ -73,6 +82,8 @@ def test_items_of_lists_and_sweeps_may_have_any_signs():
         (["trainer.skip_steps=[1.5]"], "trainer.skip_steps=[1.5]: 1.5 must be a whole number"),
         (["trainer.precision=fp8"], "trainer.precision=fp8: not known. Allowed: 32, auto, bf16"),
         (["trainer.max_steps=0"], "trainer.max_steps=0: must be at least 1"),
+        ([*FILES, "data.path=[[a]]"], "data.path=[[a]]: must be a text, or a list of texts"),
+        ([*FILES, "data.path=null"], "data.path=null: cannot be null"),
         (["name=${oc.env:NOT_SET}/x"], "the environment variable NOT_SET is not set. Set it, or"),
         (["name=${sed}"], "there is no key 'sed'. Did you mean 'seed'?"),
         (["seed=${model.size}"], "seed=${model.size}: must be a whole number, and is 'small'"),

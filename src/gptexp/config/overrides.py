@@ -58,9 +58,11 @@ def read_override(word: str, is_sweep: bool = False) -> str:
         return _read_choice(word, key, value, is_sweep)
     value = re.sub(r"^~(?=/)", lambda _: str(Path.home()), value)
     _check_signs(word, key, value)
+    if any(item.metadata.get("texts") for item in _declared(key)):
+        value = _quote_numbers(value)
     override = _parse(f"{prefix}{key}={value}")
     if override is None:
-        value = _quote_items(word, key, value)
+        value = _quote_unreadable(word, key, value, is_sweep)
         override = _parse(f"{prefix}{key}={value}")
     if override is None:
         raise UserError(f"{word}: cannot be read; {_how_to_type(key, value)}")
@@ -198,8 +200,8 @@ def _parse(word: str) -> Override | None:
         return None
 
 
-def _quote_items(word: str, key: str, value: str) -> str:
-    """Quote the items of a value that Hydra's grammar cannot read.
+def _quote_unreadable(word: str, key: str, value: str, is_sweep: bool) -> str:
+    """Quote a value that Hydra's grammar cannot read, or those of its items that it cannot.
 
     Raises:
         UserError: the value has a quote or a bracket that is not closed, or is no text.
@@ -222,7 +224,20 @@ def _quote_items(word: str, key: str, value: str) -> str:
     if not with_brackets and len(items) == 1:
         return _quote_text(value)
     unread = [item for item in items if not item.is_quoted and _parse(f"x={item.text}") is None]
-    return replace_items(value, {item: _quote_text(item.text) for item in unread})
+    quoted = replace_items(value, {item: _quote_text(item.text) for item in unread})
+    if _parse(f"x={quoted}") is None and value[:1] == "{":  # {title}: a template
+        pieces = find_items(value, with_brackets=False)
+        if not is_sweep or len(pieces) == 1:
+            return _quote_text(value)
+        return ",".join(_quote_text(piece.text) for piece in pieces)
+    return quoted
+
+
+def _quote_numbers(value: str) -> str:
+    """Quote whole numbers among texts, such as names of files, which OmegaConf does not make texts of type Any."""
+    items = find_items(value, with_brackets=True)
+    numbers = [item for item in items if re.fullmatch(r"0|[1-9]\d*", item.text)]
+    return replace_items(value, {item: _quote_text(item.text) for item in numbers})
 
 
 def _check_signs(word: str, key: str, value: str) -> None:

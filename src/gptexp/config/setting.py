@@ -11,6 +11,7 @@ def setting(
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
     maximum: float | None = None,
+    texts: bool = False,
     affects_result: bool = True,
 ) -> Any:
     """Declare a field of a settings class.
@@ -19,6 +20,7 @@ def setting(
         default: its value where nothing else is given; omegaconf.MISSING where the user must give it.
         doc: one line of documentation for users.
         choices: the allowed values, of a list the allowed items.
+        texts: the value of a field of type Any, or each value of a dictionary, is a text or a list of texts.
         affects_result: False where it cannot change what a run computes, and so has no part in the run's id.
     """
     metadata = {
@@ -26,6 +28,7 @@ def setting(
         "choices": choices,
         "minimum": minimum,
         "maximum": maximum,
+        "texts": texts,
         "affects_result": affects_result,
     }
     if isinstance(default, list | dict):

@@ -6,7 +6,7 @@ from dataclasses import Field
 from types import NoneType
 from typing import Any, get_args, get_origin
 
-from omegaconf import BooleanNode, FloatNode, IntegerNode, StringNode, ValueNode
+from omegaconf import MISSING, BooleanNode, FloatNode, IntegerNode, StringNode, ValueNode
 from omegaconf.errors import ValidationError
 
 from gptexp.errors import nearest
@@ -27,6 +27,8 @@ def find_misfit(value: Any, item: Field, is_entry: bool = False) -> str:
     Args:
         is_entry: the value is that of an entry of the declared dictionary.
     """
+    if value is None and item.default == MISSING:
+        return "cannot be null"
     kind = get_args(item.type)[-1] if is_entry else item.type
     return _find_misfit(value, kind, item.metadata)
 
@@ -57,11 +59,10 @@ def takes_items(item: Field) -> bool:
 
 def _find_misfit(value: Any, kind: Any, limits: Mapping[str, Any]) -> str:
     is_optional, kind = NoneType in get_args(kind), _without_none(kind)
-    texts = limits.get("texts", False)
     if isinstance(value, str) and "${" in value:
         return ""
     if value is None:
-        return "" if is_optional or (kind is Any and not texts) else "cannot be null"
+        return "" if is_optional or kind is Any else "cannot be null"
     origin = get_origin(kind) or kind
     if origin is list:
         if not isinstance(value, list):
@@ -74,19 +75,27 @@ def _find_misfit(value: Any, kind: Any, limits: Mapping[str, Any]) -> str:
             if not isinstance(name, str):
                 return f"the name {show(name)} must be a text: put it in quotes"
         return _first_misfit([(f"{name}: ", item) for name, item in value.items()], kind, limits)
-    if texts:
-        items = value if isinstance(value, list) else [value]
-        is_fine = items and not any(isinstance(item, list | dict | NoneType) for item in items)
-        return "" if is_fine else "must be a text, or a list of texts"
+    if limits.get("texts"):
+        return _find_misfit_of_texts(value if isinstance(value, list) else [value])
     return _find_misfit_of_one(value, kind, limits) if kind in NODES else ""
 
 
 def _first_misfit(items: list[tuple[str, Any]], kind: Any, limits: Mapping[str, Any]) -> str:
     """Return the first misfit of the items of a list or the values of a dictionary."""
     for name, item in items:
-        if reason := _find_misfit(item, (get_args(kind) or (Any,))[-1], limits):
+        reason = _find_misfit(item, (get_args(kind) or (Any,))[-1], limits)
+        if item is None and limits.get("texts"):
+            reason = "cannot be null"
+        if reason:
             return f"{name}{show(item)} {reason}"
     return ""
+
+
+def _find_misfit_of_texts(items: list[Any]) -> str:
+    if not items or any(isinstance(item, list | dict | NoneType) for item in items):
+        return "must be a text, or a list of texts"
+    others = [item for item in items if not isinstance(item, str)]
+    return f"{show(others[0])} is no text: put it in quotes" if others else ""
 
 
 def _find_misfit_of_one(value: Any, kind: type, limits: Mapping[str, Any]) -> str:

@@ -81,10 +81,10 @@ class FilesConfig(DataConfig):
     kind: str = "files"
     target = "gptexp.data.corpora.files:Files"
     path: Any = setting(
-        MISSING, "file, folder or glob; [source,target] for two parallel line files"
+        MISSING, "file, folder or glob; [source,target] for two parallel line files", texts=True
     )
-    val_path: Any = setting(None, "files for validation; null: a fraction of path")
-    test_path: Any = setting(None, "files for the test; null: a fraction of path")
+    val_path: Any = setting(None, "files for validation; null: a fraction of path", texts=True)
+    test_path: Any = setting(None, "files for the test; null: a fraction of path", texts=True)
     fields: dict[str, str] = setting(
         {}, "names that the task's fields have in the file, for example {source: article}"
     )
