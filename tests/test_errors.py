@@ -1,6 +1,17 @@
+import errno
+import os
+
 import pytest
 
-from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, nearest, unknown_value
+from gptexp.errors import (
+    Preempted,
+    RunError,
+    UserError,
+    exits_cleanly,
+    explain_environment_error,
+    nearest,
+    unknown_value,
+)
 
 
 @pytest.mark.parametrize(
@@ -33,3 +44,29 @@ def test_a_verb_ends_with_one_message_and_the_exit_code_of_its_error(error, code
         verb()
     assert ended.value.code == code
     assert capsys.readouterr().err.startswith("gptexp: ")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])
+def test_a_failure_of_the_environment_is_one_message(number, capsys):
+    @exits_cleanly
+    def verb():
+        raise OSError(number, os.strerror(number), "outputs/run/metrics.jsonl")
+
+    with pytest.raises(SystemExit) as ended:
+        verb()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("gptexp: outputs/run/metrics.jsonl: ")
+
+
+def test_libraries_in_rust_report_a_full_disk_in_words():
+    error = explain_environment_error(Exception("No space left on device (os error 28)"))
+    assert "no space is left" in str(error)
+    assert explain_environment_error(KeyError("a mistake of the program")) is None
+
+
+def test_words_that_do_not_decode_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["run", "name=gr\udcf6sse"])
+    with pytest.raises(SystemExit) as ended:
+        exits_cleanly(lambda: None)()
+    assert ended.value.code == 2
+    assert "'name=gr\\udcf6sse': has bytes that are not text" in capsys.readouterr().err

@@ -1,10 +1,24 @@
 """Errors and exit codes: 2 for wrong input, 1 for a failure, 75 for a run that a signal stopped."""
 
 import difflib
+import errno
 import functools
-import os
 import sys
 from collections.abc import Callable, Iterable
+
+from gptexp import output
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Failures of an operating-system call that are no mistake of the program, and what to do about each.
+REMEDIES = {
+    errno.EACCES: "Change its permissions, or choose another folder: outputs=FOLDER, cache=FOLDER",
+    errno.EPERM: "Change its permissions, or choose another folder: outputs=FOLDER, cache=FOLDER",
+    errno.EROFS: "Choose another folder: outputs=FOLDER, cache=FOLDER",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.EMFILE: "Raise the limit of open files: ulimit -n 4096",
+    errno.EIO: "Check the disk",
+    errno.ESTALE: "Check the connection to the network disk",
+}
 
 
 class UserError(Exception):
@@ -59,24 +73,77 @@ def unknown_value(key: str, value: str, allowed: Iterable[str]) -> UserError:
     )
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether there was no space to write to; libraries in Rust say so in the text alone."""
+    return getattr(error, "errno", None) in DISK_FULL or "No space left" in str(error)
+
+
+def explain_environment_error(error: Exception) -> RunError | None:
+    """Return the message about a failure of the environment, such as a full disk; None for any other error."""
+    if is_disk_full(error):
+        place = getattr(error, "filename", None) or "the disk"
+        return RunError(
+            f"{place}: no space is left ({error}). Free some, or choose another disk: outputs=FOLDER for runs, "
+            f"cache=FOLDER for prepared data, TMPDIR for temporary files. Then repeat the command"
+        )
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return RunError(
+            f"{error.filename or 'a file'}: {error.strerror}. {REMEDIES[error.errno]}. "
+            f"Then repeat the command"
+        )
+    return None
+
+
 def exits_cleanly(verb: Callable[[], None]) -> Callable[[], None]:
     """Decorate a verb so that it ends with one message and the exit code of its error."""
 
     @functools.wraps(verb)
     def run_verb() -> None:
-        try:
-            verb()
-        except (UserError, RunError) as error:
-            print(f"gptexp: {error}", file=sys.stderr)
-            sys.exit(error.code)
-        except Preempted as stopped:
-            print(f"gptexp: stopped by {stopped}; the same command continues", file=sys.stderr)
-            sys.exit(Preempted.code)
-        except KeyboardInterrupt:
-            print("gptexp: interrupted", file=sys.stderr)
-            sys.exit(130)
-        except BrokenPipeError:  # `gptexp generate ... | head`: the reader is gone
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(0)
+        output.open_missing_streams()
+        output.escape_unencodable_characters()
+        with output.unfailing_output("stderr"):
+            _run_verb(verb)
 
     return run_verb
+
+
+def _run_verb(verb: Callable[[], None]) -> None:
+    try:
+        check_is_text(sys.argv[1:])
+        verb()
+        sys.stdout.flush()
+    except (UserError, RunError) as error:
+        print(f"gptexp: {error}", file=sys.stderr)
+        sys.exit(error.code)
+    except Preempted as stopped:
+        print(f"gptexp: stopped by {stopped}; the same command continues", file=sys.stderr)
+        sys.exit(Preempted.code)
+    except KeyboardInterrupt:
+        print("gptexp: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `gptexp generate ... | head`: the reader is gone
+        output.redirect_to_null(sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        explained = explain_environment_error(error)
+        if explained is None:
+            raise
+        output.drop_unwritten_output()
+        print(f"gptexp: {explained}", file=sys.stderr)
+        sys.exit(explained.code)
+
+
+def check_is_text(words: Iterable[str]) -> None:
+    """Refuse words of a command that are no text in the encoding of the terminal.
+
+    Raises:
+        UserError: a word has bytes that do not decode.
+    """
+    for word in words:
+        try:
+            word.encode("utf8")
+        except UnicodeError:
+            raise UserError(
+                f"{word!r}: has bytes that are not text in this terminal's encoding, "
+                f"{sys.getfilesystemencoding()}. Type the word again, or rename the file"
+            ) from None

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,9 @@ def cached_sha256(path: Path, cache: Path) -> str:
         return loads_checked(entry.read_text("utf8"))["sha256"]
     except (OSError, ValueError):
         digest = sha256(path)
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        write_text(entry, dumps_with_checksum({"file": str(path), "sha256": digest}))
+        with suppress(OSError):  # a cache that cannot be written
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            write_text(entry, dumps_with_checksum({"file": str(path), "sha256": digest}))
         return digest
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.config import compose
+from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config, FilesConfig
 from gptexp.data.corpora.corpus import select_fields
 from gptexp.errors import UserError
@@ -126,7 +127,7 @@ def _with_rows(config: Config, rows: list[Row]) -> Config:
         records *= math.ceil(2 * (config.model.context + 1) / max(1, words))
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = compose.cache_folder(config) / "datasets" / f"{name}.jsonl"
+    path = cache_folder(config) / "datasets" / f"{name}.jsonl"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:

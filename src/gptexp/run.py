@@ -27,11 +27,14 @@ from gptexp.config import compose, package_data, run_id
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.schema import Config
-from gptexp.distributed.environment import is_launched
-from gptexp.errors import Preempted, RunError, UserError, exits_cleanly
+from gptexp.distributed.compiler import check_compiler
+from gptexp.distributed.environment import explain_single_process, is_launched
+from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, explain_environment_error
+from gptexp.output import unfailing_output
 from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder, find_run
 from gptexp.runs.sweep_jobs import Job, JobLog
+from gptexp.runs.trackers import check_tracker
 
 HELP = """\
 Train a Transformer, continue a run that was interrupted, or print the result of a finished one.
@@ -70,6 +73,9 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
             f"name the callbacks in the config (callbacks.NAME._target_=...), or start with torchrun"
         )
     with ExitStack() as stack:
+        stack.enter_context(unfailing_output("stdout", "stderr"))
+        if remark := explain_single_process():
+            print(remark, file=sys.stderr)
         if is_launched():  # by torchrun or SLURM: rank zero opens the run for all processes
             from gptexp.distributed.devices import pick_device
             from gptexp.distributed.process_group import ProcessGroup
@@ -81,6 +87,8 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         else:
             setup, is_rank_zero = _open_run(config, suffix, stack), True
         config, folder = setup.config, setup.folder
+        if is_rank_zero and not setup.is_finished:
+            stack.enter_context(folder.record_failure(config))
 
         from gptexp.tasks.prepare import prepare  # imports torch
 
@@ -146,6 +154,10 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
     if config.fresh and folder.path.exists() and not is_requeued:
         print(f"the earlier run is now {folder.archive()}", file=sys.stderr)
     is_finished = folder.result().get("status") == "finished"
+    if not is_finished:
+        check_tracker(config)
+        if config.trainer.compile:
+            check_compiler(config.trainer.accelerator)
     if config.resume and isinstance(source, RunFolder) and not folder.path.exists():
         folder.copy_progress_from(source)
     elif not is_finished and not folder.path.exists() and not config.fresh:
@@ -277,6 +289,9 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
         print(f"gptexp: {error}", file=sys.stderr)
         return Job(overrides, None, str(error), error.code)
     except Exception as error:
+        if explained := explain_environment_error(error):
+            print(f"gptexp: {explained}", file=sys.stderr)
+            return Job(overrides, None, str(explained), explained.code)
         traceback.print_exc()
         return Job(overrides, None, f"{type(error).__name__}: {error}", code=1)
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gptexp.errors import UserError
+from gptexp.errors import RunError, UserError
 from gptexp.runs.run_folder import RunFolder, find_run
 
 
@@ -115,3 +115,33 @@ def test_a_run_is_found_by_path_name_and_time(tiny, folder):
     assert find_run(str(other.path)).path == other.path
     with pytest.raises(UserError, match=r"Did you mean 'outputs/a-run'\? Runs here: outputs/a-run"):
         find_run("outputs/a-rum")
+
+
+@pytest.mark.parametrize("error", [RunError("no data"), OSError(28, "full"), MemoryError()])
+def test_a_run_that_fails_before_training_has_a_result_with_the_reason(error, tiny, own_folder):
+    folder = RunFolder(own_folder / "outputs" / "run")
+    with pytest.raises(type(error)), folder.record_failure(tiny()):
+        raise error
+    assert folder.result() == {"status": "failed", "error": repr(error)}
+    assert folder.config() == tiny()
+
+
+def test_wrong_input_leaves_no_folder_and_a_finished_run_as_it_is(tiny, folder, own_folder):
+    new = RunFolder(own_folder / "outputs" / "new")
+    folder.update_result(status="stopped")
+    for one in (new, folder):
+        with pytest.raises(UserError), one.record_failure(tiny()):
+            raise UserError("no such file")
+    assert not new.path.exists()
+    assert folder.result() == {"status": "stopped"}
+
+
+def test_a_rank_that_is_killed_leaves_no_running_run(tiny, folder):
+    def train():
+        with folder.record_failure(tiny()):
+            folder.update_result(status="running")
+            raise RunError("SIGKILL ended a rank")
+
+    with pytest.raises(RunError):
+        train()
+    assert folder.result()["status"] == "failed"

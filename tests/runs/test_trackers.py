@@ -5,7 +5,7 @@ import pytest
 
 from gptexp.errors import UserError
 from gptexp.runs.run_folder import RunFolder
-from gptexp.runs.trackers import open_tracker
+from gptexp.runs.trackers import check_tracker, open_tracker
 
 
 def test_a_resumed_csv_has_the_rows_of_metrics_jsonl(tiny, own_folder):
@@ -24,7 +24,7 @@ def test_a_resumed_csv_has_the_rows_of_metrics_jsonl(tiny, own_folder):
     ]
 
 
-def test_a_missing_package_is_named_with_the_way_to_install_it(tiny, own_folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+def test_a_missing_package_is_named_with_the_way_to_install_it(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(UserError, match=r"pip install 'gptexp\[tensorboard\]'"):
-        open_tracker(tiny("logger=tensorboard"), RunFolder(own_folder))
+        check_tracker(tiny("logger=tensorboard"))

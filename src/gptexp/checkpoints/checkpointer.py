@@ -16,7 +16,7 @@ from gptexp.checkpoints.checkpoint import Checkpoint, CorruptCheckpointError
 from gptexp.checkpoints.optimizer_state import Encoded, OptimizerState
 from gptexp.distributed import sharding
 from gptexp.distributed.process_group import ProcessGroup
-from gptexp.errors import RunError
+from gptexp.errors import RunError, is_disk_full
 from gptexp.files import commit_folder, dumps_with_checksum, sha256, write_text
 
 
@@ -70,7 +70,7 @@ class Checkpointer:
                 self._remove_old()
             self.process_group.barrier()  # from here on, other ranks may read the pointers
         except (OSError, SafetensorError) as error:
-            if not _is_disk_full(error):
+            if not is_disk_full(error):
                 raise
             shutil.rmtree(temporary, ignore_errors=True)
             complete = "".join(f"{path.name} is complete. " for path in self._steps()[-1:])
@@ -156,9 +156,3 @@ def _require_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise OSError(errno.ENOSPC, f"it needs {size / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free")
-
-
-def _is_disk_full(error: Exception) -> bool:
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or (
-        "No space left" in str(error)
-    )

@@ -4,7 +4,6 @@ Hydra composes. This module gives it the settings classes of all groups, those o
 Hydra does not: required values, choices, ranges, and the rules of the groups.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from gptexp.config.signature import TARGET
 from gptexp.config.target_settings import settings_of_target
 from gptexp.config.values import find_misfit, show
 from gptexp.errors import UserError
+from gptexp.files import write_text
 
 # Hydra raises ValueError for a defaults list that names no texts, and OmegaConf for some interpolations.
 COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
@@ -164,11 +164,7 @@ def schema_of(group: str, settings: dict[str, Any]) -> type[GroupConfig]:
 
 
 def save_config(config: Config, path: Path) -> None:
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-
-
-def cache_folder(config: Config) -> Path:
-    return Path(config.cache or os.environ.get("GPTEXP_CACHE") or "~/.cache/gptexp").expanduser()
+    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def _parse(overrides: list[str]) -> list[Override]:

@@ -76,7 +76,7 @@ def _start_rank(folder: Path, rank: int, ranks: int, port: int) -> subprocess.Po
         "LOCAL_WORLD_SIZE": ranks,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or max(1, available_cpus() // ranks),
+        "OMP_NUM_THREADS": threads_per_rank(ranks),
         PARENT: os.getpid(),
     }
     return subprocess.Popen(
@@ -85,6 +85,16 @@ def _start_rank(folder: Path, rank: int, ranks: int, port: int) -> subprocess.Po
         start_new_session=True,  # Ctrl-C reaches the launcher alone, which forwards it
         stderr=None if rank == 0 else subprocess.DEVNULL,  # other ranks write failures to a file
     )
+
+
+def threads_per_rank(ranks: int) -> int:
+    """Return the threads of each rank: OMP_NUM_THREADS, but no more than its share of the cores.
+
+    Two ranks of two threads each on two cores are several times slower than two of one thread: idle threads spin.
+    """
+    share = max(1, available_cpus() // ranks)
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(wanted)) if wanted.isdecimal() and int(wanted) else share
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:

@@ -1,14 +1,17 @@
 """Data-parallel strategies: DDP (each rank has a full copy) and FSDP2 (each holds a part of every matrix)."""
 
+import os
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from gptexp.config import schema
 from gptexp.distributed.devices import lightning_precision
+from gptexp.distributed.environment import is_under_slurm
 from gptexp.distributed.process_group import ProcessGroup
 
 
@@ -19,6 +22,47 @@ def lightning_strategy(config: schema.TrainerConfig, process_group: ProcessGroup
     if process_group.size == 1:
         return "auto"
     return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
+
+
+class SlurmProcesses(ClusterEnvironment):
+    """The processes that srun has started, for Lightning, whose own class refuses `srun -n 4`."""
+
+    def __init__(self, process_group: ProcessGroup) -> None:
+        self.process_group = process_group
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return os.environ["MASTER_ADDR"]
+
+    @property
+    def main_port(self) -> int:
+        return int(os.environ["MASTER_PORT"])
+
+    @staticmethod
+    def detect() -> bool:
+        return is_under_slurm()
+
+    def world_size(self) -> int:
+        return self.process_group.size
+
+    def set_world_size(self, size: int) -> None:
+        pass
+
+    def global_rank(self) -> int:
+        return self.process_group.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        pass
+
+    def local_rank(self) -> int:
+        return self.process_group.local_rank
+
+    def node_rank(self) -> int:
+        return int(os.environ.get("SLURM_NODEID", "0"))
 
 
 def shard_model(model: Any, mesh: DeviceMesh, config: schema.TrainerConfig) -> None:

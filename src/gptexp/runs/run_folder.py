@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Self, cast
@@ -101,6 +101,30 @@ class RunFolder:
     def update_result(self, **values: Any) -> None:
         """Set entries of result.json and keep its others."""
         self.write_record("result", **{**self.result(), **values})
+
+    @contextmanager
+    def record_failure(self, config: Config) -> Iterator[None]:
+        """Write the reason into result.json when the block fails and nobody has written it yet.
+
+        A mistake of the user that is found before the run has a folder leaves none behind.
+        """
+        had_config, before = self._has_config(), self.result()
+        try:
+            yield
+        except Exception as error:
+            with suppress(
+                OSError, UserError
+            ):  # on a full disk, the first error is the one to report
+                is_recorded = self.result() != before and self.result().get("status") != "running"
+                is_unchanged = had_config == self._has_config() and self.result() == before
+                was_not_begun = is_unchanged and (had_config or not self.path.exists())
+                if not is_recorded and not (was_not_begun and isinstance(error, UserError)):
+                    self.create(config)
+                    self.update_result(status="failed", error=repr(error))
+            raise
+
+    def _has_config(self) -> bool:
+        return (self.path / "config.yaml").is_file()
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Append one logged step to metrics.jsonl."""

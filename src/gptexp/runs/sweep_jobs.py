@@ -21,13 +21,13 @@ class JobLog:
     def add(self, job: Job) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         # One write of less than a page: lines of jobs that end together do not mix.
-        with self.file.open("a") as out:
+        with self.file.open("a", encoding="utf8") as out:
             out.write(json.dumps(asdict(job)) + "\n")
 
     def drain(self) -> list[Job]:
         """Return all jobs so far and delete the file."""
         if not self.file.is_file():
             return []
-        jobs = [Job(**json.loads(line)) for line in self.file.read_text().splitlines()]
+        jobs = [Job(**json.loads(line)) for line in self.file.read_text("utf8").splitlines()]
         self.file.unlink()
         return jobs

@@ -1,23 +1,14 @@
-"""Trackers: Weights & Biases, TensorBoard or a CSV file, in addition to metrics.jsonl.
-
-W&B needs no account, key, prompt or network: without a key or a network it writes offline and reports that once.
-"""
+"""Trackers: TensorBoard or a CSV file, in addition to metrics.jsonl; Weights & Biases is in a file of its own."""
 
 import csv
-import netrc
-import os
-import sys
 from typing import Any
-from urllib.parse import urlsplit
 
-from gptexp.config.schema import Config, WandbConfig
+from gptexp.config.schema import Config, TensorBoardConfig, WandbConfig
 from gptexp.config.targets import build_target, import_target
-from gptexp.errors import UserError
-from gptexp.network import is_reachable
+from gptexp.extras import require_extra
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tables import SAMPLE_FIELDS
 
-WANDB_SERVER = "https://api.wandb.ai"
 # Columns of metrics.csv: entries of a row of metrics.jsonl.
 CSV_COLUMNS = ("step", "tokens", "seconds", "train/loss", "train/lr", "val/loss")
 
@@ -42,70 +33,10 @@ class NoTracker(Tracker):
         pass
 
 
-class Wandb(Tracker):
-    def __init__(self, config: Config, folder: RunFolder) -> None:
-        import wandb
-
-        options = config.logger
-        assert isinstance(options, WandbConfig)
-        self.folder = folder.path
-        mode: Any = os.environ.get("WANDB_MODE") or options.mode
-        if mode == "auto":
-            reason = _reason_to_stay_offline()
-            mode = "offline" if reason else "online"
-            if reason:
-                upload = f"wandb sync {folder.path / 'wandb'}/offline-run-*"
-                print(f"W&B: offline ({reason}); to upload later: {upload}", file=sys.stderr)
-        archived = folder.archived_count()
-        self.run = wandb.init(
-            project=options.project,
-            entity=options.entity,
-            group=options.group,
-            id=f"{folder.name}-{archived}" if archived else folder.name,
-            resume="allow",
-            name=config.name or folder.name,
-            tags=list(config.tags),
-            config=folder.config_values(),
-            dir=folder.path,
-            mode=mode,
-            reinit="finish_previous",
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-        # With `step` as the axis, a resumed curve continues at its checkpoint.
-        self.run.define_metric("step")
-        self.run.define_metric("*", step_metric="step")
-
-    def log(self, row: dict[str, Any]) -> None:
-        self.run.log(row)
-
-    def finish(self, metrics: dict[str, float], samples: list[dict[str, str]]) -> None:
-        import wandb
-
-        self.run.summary.update(metrics)
-        media_classes = {".png": wandb.Image, ".gif": wandb.Video, ".wav": wandb.Audio}
-
-        def to_wandb(value: str) -> Any:
-            file = self.folder / value
-            if not value.startswith("samples/") or file.suffix not in media_classes:
-                return value
-            return media_classes[file.suffix](str(file)) if file.is_file() else value
-
-        columns = list(samples[0]) if samples else list(SAMPLE_FIELDS)
-        rows = [[to_wandb(sample[name]) for name in columns] for sample in samples]
-        self.run.log({"samples": wandb.Table(columns=columns, data=rows)})
-
-    def close(self, failed: bool) -> None:
-        self.run.finish(exit_code=int(failed))
-
-
 class TensorBoard(Tracker):
     def __init__(self, config: Config, folder: RunFolder) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError as error:
-            raise UserError(
-                "logger=tensorboard needs its package: pip install 'gptexp[tensorboard]'"
-            ) from error
+        from torch.utils.tensorboard import SummaryWriter
+
         rows = folder.metrics()
         next_step = rows[-1]["step"] + 1 if rows else None
         self.writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=next_step)
@@ -143,28 +74,22 @@ class Csv(Tracker):
             csv.writer(out).writerow([row.get(name) for name in CSV_COLUMNS])
 
 
-def open_tracker(config: Config, folder: RunFolder) -> Tracker:
-    """Open the tracker that the config names.
+def check_tracker(config: Config) -> None:
+    """Check that the tracker can start, before anything slow begins.
 
     Raises:
-        UserError: its package is not installed.
+        UserError: its package is not installed, or W&B would refuse its environment.
     """
+    if isinstance(config.logger, WandbConfig):
+        from gptexp.runs.weights_and_biases import check_wandb
+
+        check_wandb(config)
+    elif isinstance(config.logger, TensorBoardConfig):
+        require_extra("tensorboard", ["tensorboard"])
+
+
+def open_tracker(config: Config, folder: RunFolder) -> Tracker:
+    """Open the tracker that the config names."""
     if config.logger.parameters is not None:
         return build_target(config.logger, config=config, folder=folder)
     return import_target(config.logger.target)(config, folder)
-
-
-def _reason_to_stay_offline() -> str | None:
-    server = os.environ.get("WANDB_BASE_URL", WANDB_SERVER)
-    if not (os.environ.get("WANDB_API_KEY") or _has_stored_key(server)):
-        return "no API key"
-    return None if is_reachable(server) else "no network"
-
-
-def _has_stored_key(server: str) -> bool:
-    """Return whether `wandb login` has stored a key, in the user's netrc file."""
-    host = urlsplit(server).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptexp.config.compose import cache_folder
+from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config
 from gptexp.data.build_store import build_store
 from gptexp.data.corpora import open_corpus

@@ -5,12 +5,12 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 
 from gptexp.checkpoints.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ from gptexp.distributed.devices import lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched, is_under_slurm
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
-from gptexp.distributed.strategies import lightning_strategy
+from gptexp.distributed.strategies import SlurmProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.trackers import Tracker, open_tracker
@@ -232,7 +232,8 @@ class Run:
             if is_rank_zero:
                 stopped = isinstance(error, Preempted | KeyboardInterrupt)
                 status = "stopped" if stopped else "failed"
-                self.folder.update_result(status=status, error=f"{error!r}")
+                with suppress(OSError):  # on a full disk, the first error is the one to report
+                    self.folder.update_result(status=status, error=f"{error!r}")
                 failed = not isinstance(error, Preempted)
                 if not failed and self.signals.received == signal.SIGUSR1:
                     requeue_slurm_job()
@@ -255,7 +256,7 @@ class Run:
             max_epochs=1,
             callbacks=callbacks,
             plugins=[
-                SLURMEnvironment(auto_requeue=False) if is_under_slurm() else LightningEnvironment()
+                SlurmProcesses(self.process_group) if is_under_slurm() else LightningEnvironment()
             ],
             logger=False,
             enable_checkpointing=False,

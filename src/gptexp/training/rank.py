@@ -12,7 +12,14 @@ from pathlib import Path
 
 from gptexp.distributed import launcher
 from gptexp.distributed.process_group import ProcessGroup
-from gptexp.errors import OutOfMemoryError, Preempted, RunError, UserError
+from gptexp.errors import (
+    OutOfMemoryError,
+    Preempted,
+    RunError,
+    UserError,
+    explain_environment_error,
+)
+from gptexp.output import open_missing_streams, unfailing_output
 from gptexp.runs.run_folder import RunFolder
 from gptexp.training.fit import fit
 
@@ -32,8 +39,9 @@ def main(path: Path) -> None:
     except (RunError, UserError) as error:
         launcher.write_failure(path, rank, str(error))
         os._exit(1)
-    except Exception:
-        launcher.write_failure(path, rank, traceback.format_exc())
+    except Exception as error:
+        explained = explain_environment_error(error)
+        launcher.write_failure(path, rank, str(explained or traceback.format_exc()))
         os._exit(1)
 
 
@@ -51,4 +59,6 @@ def exit_with_parent(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    open_missing_streams()
+    with unfailing_output("stdout", "stderr"):
+        main(Path(sys.argv[1]))

@@ -1,13 +1,21 @@
 """Settings of the loggers: where metrics go in addition to metrics.jsonl."""
 
+import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from omegaconf import MISSING
 
 from gptexp.config.group import GroupConfig
 from gptexp.config.registry import register
 from gptexp.config.setting import setting
+from gptexp.errors import UserError
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
+
+WANDB_NAME = re.compile(r"(?!\s)[^/\\#?%:]{1,128}(?<!\s)")
+MAX_TAG_CHARACTERS = 64
 
 
 @dataclass
@@ -24,7 +32,7 @@ class LoggerConfig(GroupConfig):
 @dataclass
 class WandbConfig(LoggerConfig):
     kind: str = "wandb"
-    target = "gptexp.runs.trackers:Wandb"
+    target = "gptexp.runs.weights_and_biases:Wandb"
     project: str = setting("gptexp", "W&B project")
     entity: str | None = setting(None, "W&B team or user")
     group: str | None = setting(None, "W&B group")
@@ -33,6 +41,19 @@ class WandbConfig(LoggerConfig):
         "W&B mode; auto: online where there are a key and a network",
         choices=("auto", "online", "offline"),
     )
+
+    def check(self, config: "Config") -> None:
+        for key, name in (("project", self.project), ("entity", self.entity)):
+            if name is not None and not WANDB_NAME.fullmatch(name):
+                raise UserError(
+                    f"logger.{key}={name}: W&B takes 1 to 128 characters, without spaces around them and "
+                    f"without any of / \\ # ? % :"
+                )
+        for tag in config.tags:
+            if not 1 <= len(tag) <= MAX_TAG_CHARACTERS:
+                raise UserError(
+                    f"tags: '{tag}' has {len(tag)} characters; W&B takes tags of 1 to {MAX_TAG_CHARACTERS}"
+                )
 
 
 @register

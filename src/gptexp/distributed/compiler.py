@@ -1,0 +1,51 @@
+"""Whether torch.compile works on this machine: it needs a compiler, headers and folders that may be missing.
+
+python -m gptexp.distributed.compiler [auto | cpu | gpu]       compiles a few lines; exit code 1 if that fails
+"""
+
+import subprocess
+import sys
+
+from gptexp.errors import UserError
+
+MAX_SECONDS = 300
+
+
+def check_compiler(accelerator: str) -> None:
+    """Compile a few lines in a process of their own, before a run prepares its data.
+
+    Raises:
+        UserError: torch.compile fails; the message has its reason.
+    """
+    command = [sys.executable, "-m", __name__, accelerator]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=MAX_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"no end after {MAX_SECONDS} s"
+    else:
+        if done.returncode == 0:
+            return
+        reason = next(iter(done.stdout.splitlines()[-1:]), f"exit code {done.returncode}")
+    raise UserError(
+        f"trainer.compile=true: torch.compile does not work on this machine ({reason}). "
+        f"Install a C++ compiler, such as g++, and Python's headers, or set trainer.compile=false"
+    )
+
+
+def main() -> None:
+    import torch
+
+    from gptexp.distributed.devices import pick_device
+
+    square = torch.ones(8, 8, device=pick_device(sys.argv[1]), requires_grad=True)
+    try:
+        torch.compile(lambda x: (x @ x).relu() + 1)(square).sum().backward()
+    except Exception as error:
+        print(str(error).strip().split("\n")[0])
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

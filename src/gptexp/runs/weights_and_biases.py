@@ -1,0 +1,214 @@
+"""The tracker for Weights & Biases, which cannot stop a run.
+
+It needs no account, key, prompt or network. Where W&B's server is missing, refuses or does not answer in time, the run
+goes on offline: the files of its curve stay in the run folder, with the command that uploads them.
+"""
+
+import netrc
+import os
+import re
+import shlex
+import sys
+import textwrap
+from typing import Any
+from urllib.parse import urlsplit
+
+from gptexp.config.schema import Config, WandbConfig
+from gptexp.errors import UserError
+from gptexp.network import is_reachable
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.tables import SAMPLE_FIELDS
+from gptexp.runs.trackers import Tracker
+
+SERVER = "https://api.wandb.ai"
+INIT_SECONDS = (
+    30.0  # for which a run waits for the server at its start; $WANDB_INIT_TIMEOUT replaces it
+)
+FINISH_SECONDS = (
+    60.0  # for which it waits for uploads at its end; $WANDB_FINISH_TIMEOUT replaces it
+)
+MAX_NAME_CHARACTERS = 128
+
+
+class Wandb(Tracker):
+    def __init__(self, config: Config, folder: RunFolder) -> None:
+        # W&B's own telemetry goes to the same server: one that hangs would delay the end of the process.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        self.config, self.folder = config, folder
+        self.run: Any = None  # None: the run goes on without W&B
+        options = config.logger
+        assert isinstance(options, WandbConfig)
+        mode, reason = _choose_mode(options.mode)
+        if mode != "offline":
+            try:
+                self.run = self._init(mode)
+            except Exception as error:
+                import wandb
+
+                wandb.teardown()  # it keeps the id of a run that did not start
+                mode, reason = "offline", _first_line(error)
+        if mode == "offline":
+            try:
+                self._start_offline(reason)
+            except Exception as error:
+                self._give_up(error)
+
+    def _init(self, mode: Any) -> Any:
+        import wandb
+
+        options = self.config.logger
+        assert isinstance(options, WandbConfig)
+        archived = self.folder.archived_count()
+        timeouts = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
+        run = wandb.init(
+            project=options.project,
+            entity=options.entity,
+            group=options.group,
+            id=_as_run_id(f"{self.folder.name}-{archived}" if archived else self.folder.name),
+            resume="allow",
+            name=(self.config.name or self.folder.name)[:MAX_NAME_CHARACTERS],
+            tags=list(self.config.tags),
+            config=self.folder.config_values(),
+            dir=self.folder.path,
+            mode=mode,
+            reinit="finish_previous",
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                finish_timeout_raises=True,
+                **{
+                    name: seconds
+                    for name, seconds in timeouts.items()
+                    if f"WANDB_{name.upper()}" not in os.environ
+                },
+            ),
+        )
+        # With `step` as the axis, a resumed curve continues at its checkpoint.
+        run.define_metric("step")
+        run.define_metric("*", step_metric="step")
+        return run
+
+    def _start_offline(self, reason: str) -> None:
+        """Start an offline run that holds the curve from its first step, so that one folder is all to upload."""
+        self.run = self._init("offline")
+        for row in self.folder.metrics():
+            self.run.log(row)
+        print(f"W&B: offline ({reason}); to upload later: {self._sync_command()}", file=sys.stderr)
+
+    def _sync_command(self) -> str:
+        return f"wandb sync {shlex.quote(str(self.run.settings.sync_dir))}"
+
+    def _give_up(self, error: Exception) -> None:
+        """Go on without W&B, and report that once."""
+        print(
+            f"W&B: {_first_line(error)}. The run goes on without it; its metrics are in {self.folder.metrics_file}",
+            file=sys.stderr,
+        )
+        self.run = None
+
+    def log(self, row: dict[str, Any]) -> None:
+        if self.run is not None:
+            try:
+                self.run.log(row)
+            except Exception as error:
+                self._give_up(error)
+
+    def finish(self, metrics: dict[str, float], samples: list[dict[str, str]]) -> None:
+        if self.run is not None:
+            try:
+                self._log_result(metrics, samples)
+            except Exception as error:
+                self._give_up(error)
+
+    def _log_result(self, metrics: dict[str, float], samples: list[dict[str, str]]) -> None:
+        import wandb
+
+        result, data = self.folder.result(), self.folder.read_record("data")
+        figures = {name: result.get(name) for name in ("parameters", "tokens", "tokens_per_second")}
+        self.run.summary.update({**metrics, **figures, "fingerprint": data.get("fingerprint")})
+        media_classes = {".png": wandb.Image, ".gif": wandb.Video, ".wav": wandb.Audio}
+
+        def to_wandb(value: str) -> Any:
+            file = self.folder.path / value
+            if not value.startswith("samples/") or file.suffix not in media_classes:
+                return value
+            return media_classes[file.suffix](str(file)) if file.is_file() else value
+
+        columns = list(samples[0]) if samples else list(SAMPLE_FIELDS)
+        rows = [[to_wandb(sample[name]) for name in columns] for sample in samples]
+        self.run.log({"samples": wandb.Table(columns=columns, data=rows)})
+
+    def close(self, failed: bool) -> None:
+        if self.run is None:
+            return
+        try:
+            self.run.finish(exit_code=int(failed))
+        except Exception as error:
+            print(
+                f"W&B: the server has not taken everything ({_first_line(error)}); "
+                f"to upload the rest: {self._sync_command()}",
+                file=sys.stderr,
+            )
+
+
+def check_wandb(config: Config) -> None:
+    """Check what W&B would refuse, before anything slow begins.
+
+    Raises:
+        UserError: an environment variable of W&B has a wrong value, or there is no key where the mode needs one.
+    """
+    import wandb
+
+    for name, value in os.environ.items():
+        try:
+            wandb.Settings().update_from_env_vars({name: value})
+        except Exception as error:
+            reason = error.errors()[0]["msg"] if hasattr(error, "errors") else _first_line(error)
+            raise UserError(
+                f"{name}={value}: {reason}. Set it to another value, or type: unset {name}"
+            ) from None
+    options = config.logger
+    assert isinstance(options, WandbConfig)
+    mode = os.environ.get("WANDB_MODE") or options.mode
+    if mode in ("online", "run", "shared") and not _has_key():
+        name = "WANDB_MODE" if os.environ.get("WANDB_MODE") else "logger.mode"
+        raise UserError(
+            f"{name}={mode}: there is no API key. Type: wandb login, set WANDB_API_KEY, or choose logger.mode=auto"
+        )
+
+
+def _choose_mode(setting: str) -> tuple[str, str]:
+    """Return the mode for wandb.init, and why it is offline."""
+    if os.environ.get("WANDB_MODE"):
+        mode = os.environ["WANDB_MODE"]
+        return ("offline" if mode == "dryrun" else mode), f"WANDB_MODE={mode}"
+    if setting != "auto":
+        return setting, f"logger.mode={setting}"
+    if not _has_key():
+        return "offline", "no API key"
+    return ("online", "") if is_reachable(_server()) else ("offline", "no network")
+
+
+def _server() -> str:
+    return os.environ.get("WANDB_BASE_URL") or SERVER
+
+
+def _has_key() -> bool:
+    """Return whether WANDB_API_KEY is set or `wandb login` has stored a key in the user's netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(_server()).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, RuntimeError, netrc.NetrcParseError):  # RuntimeError: no home folder
+        return False
+
+
+def _as_run_id(name: str) -> str:
+    """Replace the characters that W&B forbids in the id of a run."""
+    return re.sub(r"[:;,#?/'\\%\s]", "_", name)
+
+
+def _first_line(error: Exception) -> str:
+    line = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    return textwrap.shorten(line, 200, placeholder=" ...")
