@@ -9,6 +9,7 @@ from gptexp.errors import UserError, exits_cleanly, nearest
 
 VERBS = {
     "run": "train, continue an interrupted run, or print the result of a finished one",
+    "inspect": "show what became of the data, and examples as the model gets them, without training",
     "generate": "let a trained model answer a prompt",
     "evaluate": "score a trained model on a held-out split, next to a naive baseline",
     "export": "write a model as a folder that transformers loads, and check that it computes the same",

@@ -157,6 +157,7 @@ def test_an_account_survives_its_file(by_name):
         (["yes"] * 8, ["no", "yes"], "every target of the train split is 'yes'"),
         (["a", "b"] * 4, ["c", "d"], "no target of the val split occurs in the train split"),
         ([str(i) for i in range(8)], ["one", "two"], ""),  # no labels: each target is another
+        ([str(i) for i in range(99)], ["one", "two"], ""),
         (["yes", "no"] * 4, ["no"], ""),
     ],
 )

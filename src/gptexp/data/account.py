@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_CHARACTERS_KEPT = 50  # of a kind, the most frequent ones
 MAX_LABELS = 20  # of a split; with more different targets they are no labels
 MAX_SHOWN = 5
+SPLIT_ORDER = ("train", "val", "test", "unseen")
 KINDS = ("unknown", "changed", "spaces", "in_context")  # tallies of LostText
 
 
@@ -245,11 +246,13 @@ class DataAccount:
 
     def _compare_labels(self) -> None:
         train = self._labels.get("train", set())
+        # Labels repeat, other targets do not.
+        is_closed = len(train) <= min(MAX_LABELS, self.splits["train"] / 2)
         for split, labels in self._labels.items():
             if len(labels) == 1 and self.splits[split] > 1:
                 [label] = labels
                 self.one_sided.append(f"every target of the {split} split is '{label:.40}'")
-            elif 2 * len(train) <= self.splits["train"] and labels.isdisjoint(train):
+            elif is_closed and labels.isdisjoint(train):
                 self.one_sided.append(f"no target of the {split} split occurs in the train split")
 
     def as_json(self) -> dict[str, Any]:
@@ -273,7 +276,8 @@ class DataAccount:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the account as lines of a table, each with a label."""
-        used = ", ".join(f"{split} {count:,}" for split, count in self.splits.items())
+        order = sorted(self.splits, key=SPLIT_ORDER.index)
+        used = ", ".join(f"{split} {self.splits[split]:,}" for split in order)
         rows = [("read", f"{_number(self.examples, 'example')}; used: {used or 'none'}")]
         for reason, tally in self.left_out.items():
             rows.append(("left out", f"{tally.count:,}: {reason} (first: {tally.first})"))

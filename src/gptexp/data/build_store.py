@@ -155,7 +155,6 @@ def _write_store(
         "account": account.as_json(),
         "files": files,
     }
-    print(f"data account:\n{account.table()}", file=sys.stderr)
     (folder / "meta.json").write_text(dumps_with_checksum(meta))
 
 

@@ -11,6 +11,8 @@ from gptexp.tasks.nsp import Nsp, SentencePair
 
 
 class MaskedPair(SentencePair):
+    predicts_next = False
+
     def __init__(self, context: int, config: schema.MaskedLMConfig) -> None:
         super().__init__(context)
         self.config = config

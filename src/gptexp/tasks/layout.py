@@ -30,6 +30,8 @@ class Layout(ABC):
     fields: tuple[str, ...]  # the fields of an example that it reads; the last one is learned
     medium: str = ""  # "image" or "audio", where it reads an example's media, too
     stream: bool = False  # True: windows over one stream of documents, and outputs continue prompts
+    predicts_next: bool = True  # the target of a position is the next token, not one of its own
+    targets_are_tokens: bool = True  # False: `target_name` names them
 
     @abstractmethod
     def encode(
@@ -65,6 +67,14 @@ class Layout(ABC):
         if not isinstance(text, str):
             raise UserError(f"{text!r:.60}: this task answers texts")
         return text
+
+    def target_name(self, target: int) -> str:
+        """Return the name of a target that is no token, for people."""
+        return str(target)
+
+    def label_name(self, label: int) -> str:
+        """Return the name of the class of a sequence, for people."""
+        return str(label)
 
     def texts(self, input: Any) -> list[str]:
         """Return the texts of an input that are encoded."""

@@ -27,6 +27,8 @@ SAMPLE_TOKENS = 48  # of a window, in a sample
 class MaskedStream(TextStream):
     """Windows of a stream of documents, with some of their tokens masked."""
 
+    predicts_next = False
+
     def __init__(self, context: int, config: schema.MaskedLMConfig) -> None:
         super().__init__(context, max_new_tokens=0)
         self.config = config

@@ -77,6 +77,9 @@ class SentencePair(Layout):
             ),
         )
 
+    def label_name(self, label: int) -> str:
+        return ANSWERS[label]
+
     def texts(self, input: str) -> list[str]:
         return list(split_pair(input))
 

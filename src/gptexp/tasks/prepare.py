@@ -1,5 +1,6 @@
 """Prepare a run before training: build its task, and encode its data."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,12 @@ class TaskData:
     store: TokenStore
 
 
-def prepare(config: Config, tokenizer_file: Path | None = None) -> TaskData:
+def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = True) -> TaskData:
     """Read, split, tokenise and cache the data of a run, or open the cached store.
 
     Args:
         tokenizer_file: the tokenizer of the initial weights, where the run starts from weights.
+        report: print the data account where the store is built.
 
     Raises:
         UserError: the data cannot be read or does not fit the task.
@@ -35,6 +37,8 @@ def prepare(config: Config, tokenizer_file: Path | None = None) -> TaskData:
     corpus = open_corpus(config.data, task.layout.fields, cache, task.layout.medium)
     tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file and config.init_digest else None
     store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, tokenizer)
+    if report and store.is_new:
+        print(f"data account:\n{store.account.table()}", file=sys.stderr)
     for split in SPLITS:  # a split that is too short is refused here, before training
         if store.has(split):
             task.layout.dataset(store, split, config.seed if split == "train" else None)

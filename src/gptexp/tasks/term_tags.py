@@ -18,6 +18,7 @@ from gptexp.tasks.answerer import Answerer
 from gptexp.tasks.layout import EvalExample, Layout, cut_beyond, sample_examples
 
 OUTSIDE, FIRST, INSIDE = range(3)
+TAG_NAMES = ("outside", "first", "inside")
 TAGGED = "occurrences of terms are tagged"
 BEHIND_CUT = "occurrences of terms are behind the cut of their texts"
 
@@ -26,6 +27,7 @@ class TermTags(Layout):
     """A text, and a tag for each of its tokens."""
 
     fields = ("source", "terms")
+    predicts_next = targets_are_tokens = False
 
     def __init__(self, context: int) -> None:
         self.context = context
@@ -81,6 +83,9 @@ class TermTags(Layout):
             f"model.context={self.context}: every term is behind the first {self.context} tokens of its text, "
             f"which are all that is read. Raise it, or give shorter texts"
         )
+
+    def target_name(self, target: int) -> str:
+        return TAG_NAMES[target]
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return TokenClassificationDataset(store, split)
@@ -139,11 +144,11 @@ def _explain_missing(term: str, source: str) -> str:
     }
     for change, normalize in changes.items():
         if _occurs(normalize(term), normalize(source)):
-            return f"the text has it {change}"
+            return f"written {change} there"
     parts = [part for part in re.split(r"[,|/\t\n]", term.casefold()) if part.strip()]
     if len(parts) > 1 and any(_occurs(part.strip(), source.casefold()) for part in parts):
-        return "terms are separated by ';', this one holds another separator"
-    return "only within a longer word" if term in source else "it is absent"
+        return "terms must be separated by ';'"
+    return "only within a longer word" if term in source else "absent"
 
 
 def _occurs(term: str, source: str) -> bool:

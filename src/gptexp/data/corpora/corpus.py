@@ -39,8 +39,8 @@ class Example:
             instance: text of the example that shows the reason.
         """
         self.left_out = reason
-        if instance:
-            self.where = f"'{instance:.40}' in {self.where}" if self.where else f"'{instance:.40}'"
+        if shortened := " ".join(instance.split())[:40]:
+            self.where = f"'{shortened}'" + (f" in {self.where}" if self.where else "")
 
     @property
     def group_key(self) -> str:

@@ -13,6 +13,7 @@ from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError, unknown_value
 from gptexp.generation.prompt import Prompt
+from gptexp.model.features import CONTINUE
 from gptexp.tasks.layout import EvalExample, Layout, sample_examples
 from gptexp.tasks.speech import spectrogram
 from gptexp.tasks.speech.audio import Audio
@@ -41,6 +42,7 @@ class VoiceTextFrames(Layout):
 
     medium = "audio"
     fields = ("voice", "text")
+    predicts_next = targets_are_tokens = False
 
     def __init__(self, config: SpeakConfig, context: int) -> None:
         self.config, self.context = config, context
@@ -120,6 +122,9 @@ class VoiceTextFrames(Layout):
         voice, text = line.voice.strip(), line.text.strip()
         before = [*tokenizer.encode(voice), tokenizer.sep] if voice else []
         return [*before, *tokenizer.encode(text), tokenizer.sep]
+
+    def target_name(self, target: int) -> str:
+        return "continue" if target == CONTINUE else "stop"
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
         return TextToSpeechDataset(store, split, seed)

@@ -1,0 +1,96 @@
+"""Show what became of the data, and examples of each split as the model gets them, without training.
+
+python -m gptexp.inspect task=summarize data=files data.path=pairs.jsonl
+python -m gptexp.inspect task=pretrain data=files data.path=corpus.txt --examples 5 --split train
+
+KEY=VALUE words choose the data, task and tokenizer, as for gptexp run. The account counts examples that are left out or
+cut, and text that the tokenizer does not know. In an example, tokens that carry a loss are green, or in [[brackets]].
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gptexp.checkpoints.find_weights import find_weights
+from gptexp.cli import make_parser
+from gptexp.config.compose import compose_config
+from gptexp.config.overrides import explain_option
+from gptexp.errors import UserError, exits_cleanly
+from gptexp.runs.run_folder import find_run
+
+if TYPE_CHECKING:
+    from gptexp.config.schema import Config
+    from gptexp.tasks.prepare import TaskData
+
+
+@exits_cleanly
+def main() -> None:
+    parser = make_parser("inspect", __doc__, explain_option)
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings, as for gptexp run"
+    )
+    parser.add_argument(
+        "--examples",
+        type=int,
+        default=2,
+        metavar="N",
+        help="number of examples of each split (default: 2)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "val", "test", "unseen"),
+        help="split to show examples of (default: all)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    args = parser.parse_args()
+    if args.examples < 0:
+        raise UserError(f"--examples {args.examples}: must be at least 0")
+    config = compose_config(args.overrides)
+    data = _prepare(config)
+
+    from gptexp.data.splits import SPLITS
+    from gptexp.tasks.token_view import view_sequences, view_splits
+
+    store = data.store
+    if args.split and not store.has(args.split):
+        splits = ", ".join(split for split in SPLITS if store.has(split))
+        raise UserError(f"the data has no {args.split} split; it has {splits}")
+    if args.split:
+        views = list(view_sequences(data, args.split, args.examples, config.seed))
+    else:
+        views = list(view_splits(data, args.examples, config.seed))
+    if args.json:
+        values = {
+            "account": store.meta["account"],
+            "splits": store.meta["splits"],
+            "examples": [view.as_json() for view in views],
+        }
+        print(json.dumps(values, ensure_ascii=False))
+        return
+    print(f"data account:\n{store.account.table()}")
+    in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for view in views:
+        print(f"\n{view.text(in_colour)}")
+
+
+def _prepare(config: "Config") -> "TaskData":
+    """Prepare the data as a run does, with the tokenizer of the weights that it starts from."""
+    tokenizer = None
+    if config.init or config.resume:
+        outputs = Path(config.outputs)
+        source = (
+            find_weights(config.init, outputs)
+            if config.init
+            else find_run(str(config.resume), outputs)
+        )
+        config, tokenizer = replace(config, init_digest=source.weights_digest()), source.tokenizer
+    from gptexp.tasks.prepare import prepare  # imports torch
+
+    return prepare(config, tokenizer, report=False)
+
+
+if __name__ == "__main__":
+    main()

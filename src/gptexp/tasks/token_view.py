@@ -1,0 +1,168 @@
+"""Show the sequences of a split as a model sees them: tokens, targets, and the positions that carry a loss."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from tokenizers import decoders
+
+from gptexp.data.batch import FEATURE, IGNORE
+from gptexp.data.splits import SPLITS
+from gptexp.data.tokenizers import NumericTokenizer, Tokenizer
+from gptexp.tasks.prepare import TaskData
+
+HEAD, TAIL = 48, 32  # tokens of a long sequence that are shown
+MAX_CHARACTERS = 300  # of an input or a target
+COLOURS = {"prompt": "2", "loss": "32", "special": "35"}  # of ANSI terminals
+ESCAPES = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """A token, and the target that it, or the position before it, is scored on."""
+
+    text: str
+    target: str | None  # None: no loss
+    is_special: bool = False
+
+
+@dataclass(frozen=True)
+class SequenceView:
+    split: str
+    number: int  # of the example in its split
+    tokens: list[TokenView]
+    input: str
+    targets: str
+    label: str | None = None  # class of the sequence
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self, colour: bool) -> str:
+        """Return the sequence as lines for a terminal."""
+        carrying = sum(token.target is not None for token in self.tokens)
+        lines = [
+            f"{self.split} {self.number:,}: {len(self.tokens):,} tokens, {carrying:,} carry a loss",
+            f"  input    {_shorten(self.input)}",
+        ]
+        if self.targets:
+            lines.append(f"  target   {_shorten(self.targets)}")
+        if self.label is not None:
+            lines.append(f"  class    {self.label}")
+        return "\n".join([*lines, f"  tokens   {self._tokens_text(colour)}"])
+
+    def _tokens_text(self, colour: bool) -> str:
+        tokens = self.tokens
+        if len(tokens) <= HEAD + TAIL:
+            return _join(tokens, colour)
+        skipped = len(tokens) - HEAD - TAIL
+        parts = _join(tokens[:HEAD], colour), _join(tokens[-TAIL:], colour)
+        return f" ... {skipped:,} more tokens ... ".join(parts)
+
+
+def view_sequences(data: TaskData, split: str, count: int, seed: int) -> Iterator[SequenceView]:
+    """Yield `count` sequences from evenly spaced places of a split, as the model gets them in the first epoch."""
+    layout, tokenizer = data.task.layout, data.store.tokenizer
+    dataset = layout.dataset(data.store, split, seed if split == "train" else None)
+    for index in np.linspace(0, len(dataset) - 1, num=min(count, len(dataset)), dtype=np.int64):
+        batch = dataset.batch(index[None], 0, index[None])
+        length = int(batch.lengths[0]) if batch.lengths is not None else batch.tokens.shape[1]
+        tokens, targets = batch.tokens[0, :length].tolist(), batch.targets[0, :length].tolist()
+        names = [
+            None
+            if target == IGNORE
+            else token_text(target, tokenizer)
+            if layout.targets_are_tokens
+            else layout.target_name(target)
+            for target in targets
+        ]
+        prefix = int(batch.prefix[0]) if batch.prefix is not None else length
+        input_ids, target_ids = tokens, [target for target in targets if target != IGNORE]
+        if layout.predicts_next:  # a token is scored at the position before it
+            names = [None, *names]
+            tokens = [*tokens, targets[-1]] if targets[-1] != IGNORE else tokens
+            input_ids = tokens[:prefix] if batch.prefix is not None else tokens
+        views = [
+            TokenView(token_text(token, tokenizer), name, _is_special(token, tokenizer))
+            for token, name in zip(tokens, names, strict=False)
+        ]
+        yield SequenceView(
+            split,
+            int(index),
+            views,
+            _text([token for token in input_ids if token != FEATURE], tokenizer),
+            _text(target_ids, tokenizer) if layout.targets_are_tokens else "",
+            None if batch.labels is None else layout.label_name(int(batch.labels[0])),
+        )
+
+
+def view_splits(data: TaskData, count: int, seed: int) -> Iterator[SequenceView]:
+    """Yield `count` sequences of each split that the data has."""
+    for split in SPLITS:
+        if data.store.has(split):
+            yield from view_sequences(data, split, count, seed)
+
+
+def token_text(token: int, tokenizer: Tokenizer) -> str:
+    """Return a token as it can be read: its text in byte-level vocabularies, or else the entry of the vocabulary."""
+    if token == FEATURE:
+        return "features"
+    if isinstance(tokenizer, NumericTokenizer):
+        return str(token)
+    entry = tokenizer.backend.id_to_token(token)
+    if entry is None or _is_special(token, tokenizer):
+        return entry or f"token {token}"
+    if isinstance(tokenizer.backend.decoder, decoders.ByteLevel):
+        text = tokenizer.decode([token])
+        return entry if "\ufffd" in text else text  # a part of a character
+    return entry
+
+
+def _text(tokens: list[int], tokenizer: Tokenizer) -> str:
+    if isinstance(tokenizer, NumericTokenizer):
+        return tokenizer.decode(tokens)
+    return tokenizer.backend.decode(tokens, skip_special_tokens=False)
+
+
+def _is_special(token: int, tokenizer: Tokenizer) -> bool:
+    return token in (FEATURE, tokenizer.eos, tokenizer.pad, tokenizer.sep, tokenizer.mask)
+
+
+def _join(tokens: list[TokenView], colour: bool) -> str:
+    """Join tokens by bars, in colours or with those that carry a loss in brackets."""
+    parts = []
+    for carries_loss, group in groupby(tokens, key=lambda token: token.target is not None):
+        texts = [_paint(text, token, colour) for token, text in _merge_features(list(group))]
+        joined = "|".join(texts)
+        parts.append(f"[[{joined}]]" if carries_loss and not colour else joined)
+    return "|".join(parts)
+
+
+def _merge_features(tokens: list[TokenView]) -> Iterator[tuple[TokenView, str]]:
+    """Yield each token with its text; equal rows of features once, with their number."""
+    for token, group in groupby(tokens):
+        repeats = len(list(group))
+        text = token.text.translate(ESCAPES)
+        if token.target is not None and token.target != token.text:
+            text += f" => {token.target.translate(ESCAPES)}"
+        if token.text == "features":
+            yield token, f"<{repeats} x {text}>"
+        else:
+            yield from [(token, text)] * repeats
+
+
+def _paint(text: str, token: TokenView, colour: bool) -> str:
+    if not colour:
+        return text
+    role = "special" if token.is_special else "prompt" if token.target is None else "loss"
+    return f"\033[{COLOURS[role]}m{text}\033[0m"
+
+
+def _shorten(text: str) -> str:
+    text = text.translate(ESCAPES)
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    half = MAX_CHARACTERS // 2
+    return f"{text[:half]} ... {text[-half:]}"
