@@ -1,0 +1,178 @@
+"""Audit data before training on them, and a model after it.
+
+python -m gptexp.audit task=summarize data=files data.path=pairs.jsonl
+python -m gptexp.audit task=pretrain data=files data.path=corpus.txt --benchmark questions.jsonl --html audit.html
+python -m gptexp.audit task=pretrain data=files data.path=corpus.txt --fix cleaned
+python -m gptexp.audit --model latest
+
+KEY=VALUE words choose the data, as for gptexp run. The audit names duplicates inside and between splits, held-out texts
+in the training split, personal data, lengths, languages, and groups of people. docs/auditing.md says how, and what it
+does not see.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gptexp.auditing import FAULTS
+from gptexp.checkpoints.find_weights import find_weights
+from gptexp.cli import make_parser
+from gptexp.config.compose import compose_config
+from gptexp.config.overrides import explain_option
+from gptexp.errors import UserError, exits_cleanly
+from gptexp.files import write_text
+
+if TYPE_CHECKING:
+    from gptexp.auditing.findings import DataAudit
+    from gptexp.config.schema import Config
+
+DEFAULT_FAULTS = ("duplicates", "leaks", "personal")
+
+
+@exits_cleanly
+def main() -> None:
+    args = _parser().parse_args()
+    if not args.overrides and not args.model:
+        raise UserError(
+            "nothing to audit: name the data as for gptexp run, such as task=summarize data=files "
+            "data.path=pairs.jsonl, or a model with --model RUN"
+        )
+    _check_paths(args)
+    config = compose_config(args.overrides) if args.overrides else None
+    if args.model:
+        find_weights(args.model)  # a wrong name is refused before the data are read
+
+    from gptexp.auditing import report
+    from gptexp.auditing.page import page
+    from gptexp.auditing.probe import Sentences, probe_model
+    from gptexp.auditing.terminal import sections_text  # these import torch
+
+    sentences = Sentences.load(*[args.sentences] if args.sentences else [])
+    sections: list[report.Section] = []
+    values: dict[str, Any] = {}
+    if config:
+        audit = _audit_data(config, args)
+        sections += report.data_sections(audit)
+        values |= report.data_json(audit)
+    if args.model:
+        probe = probe_model(args.model, sentences)
+        sections.append(report.probe_section(probe))
+        values["probe"] = report.probe_json(probe)
+    print(sections_text(sections))
+    if args.json:
+        write_text(args.json, json.dumps(values, ensure_ascii=False, indent=1, default=str) + "\n")
+    if args.html:
+        write_text(args.html, page("Audit", f"gptexp audit {shlex.join(sys.argv[1:])}", sections))
+    if config and args.fix:
+        _write_copy(audit, args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("audit", __doc__, explain_option)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the data, as for run")
+    parser.add_argument(
+        "--benchmark",
+        metavar="PATH",
+        type=Path,
+        action="append",
+        default=[],
+        help="file or folder whose texts the training split must not contain; may be repeated",
+    )
+    parser.add_argument(
+        "--terms",
+        metavar="FILE",
+        type=Path,
+        help="terms to count: one a line, or lists by name in YAML",
+    )
+    parser.add_argument(
+        "--groups",
+        metavar="FILE",
+        type=Path,
+        help="words for groups of people in YAML, {SET: {GROUP: [word, ...]}} (default: gender, age, religion)",
+    )
+    parser.add_argument(
+        "--model", metavar="RUN", help="model that scores pairs of sentences; named as for generate"
+    )
+    parser.add_argument(
+        "--sentences", metavar="FILE", type=Path, help="other pairs of sentences for --model"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all findings as JSON")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page")
+    parser.add_argument(
+        "--fix",
+        metavar="FOLDER",
+        type=Path,
+        help="write a copy of the data without faulty examples, and left_out.jsonl with the reasons",
+    )
+    parser.add_argument(
+        "--drop",
+        choices=FAULTS,
+        action="append",
+        help="fault for which --fix leaves an example out; may be repeated (default: all but terms)",
+    )
+    return parser
+
+
+def _check_paths(args: argparse.Namespace) -> None:
+    """Check the files and folders of the options before anything slow begins.
+
+    Raises:
+        UserError: one cannot be written, or does not exist.
+    """
+    for option in ("json", "html", "fix"):
+        path = getattr(args, option)
+        if path is not None:
+            parent = path.absolute().parent
+            while option == "fix" and not parent.exists():
+                parent = parent.parent
+            if not parent.is_dir() or not os.access(parent, os.W_OK):
+                raise UserError(
+                    f"--{option} {path}: the folder {parent} does not exist or cannot be written to"
+                )
+    for option in ("json", "html"):
+        path = getattr(args, option)
+        if path is not None and path.is_dir():
+            raise UserError(f"--{option} {path}: is a folder; give a file")
+    if args.fix and (args.fix.is_file() or (args.fix.is_dir() and any(args.fix.iterdir()))):
+        raise UserError(f"--fix {args.fix}: is not empty; give a new folder")
+    for path in args.benchmark:
+        if not path.exists():
+            raise UserError(f"--benchmark {path}: no such file or folder")
+    if not args.overrides:
+        given = [name for name in ("benchmark", "terms", "groups", "fix") if getattr(args, name)]
+        if given:
+            raise UserError(
+                f"--{given[0]} is about data: name them as for gptexp run, such as task=pretrain data=files "
+                f"data.path=corpus.txt"
+            )
+    if args.sentences and not args.model:
+        raise UserError("--sentences are for a model: name it with --model RUN")
+    if args.drop and not args.fix:
+        raise UserError("--drop says what --fix leaves out: add --fix FOLDER")
+
+
+def _audit_data(config: "Config", args: argparse.Namespace) -> "DataAudit":
+    from gptexp.auditing.audit_data import audit_data
+    from gptexp.auditing.word_lists import load_groups, load_terms
+
+    groups = load_groups(*[args.groups] if args.groups else [])
+    return audit_data(config, groups, load_terms(args.terms) if args.terms else {}, args.benchmark)
+
+
+def _write_copy(audit: "DataAudit", args: argparse.Namespace) -> None:
+    from gptexp.auditing.filtered_copy import LOG, data_overrides, write_filtered_copy
+
+    left_out = write_filtered_copy(audit, args.fix, args.drop or DEFAULT_FAULTS)
+    counts = ", ".join(f"{fault} {count:,}" for fault, count in left_out.items()) or "nothing"
+    print(
+        f"\n{args.fix}: a copy of the data without {left_out.total():,} examples ({counts}); {args.fix / LOG} has them "
+        f"and the reasons. To train on it, type:\n  gptexp run {shlex.join(data_overrides(audit, args.fix))} ..."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Find equal and nearly equal examples, and say which of them to keep.
+
+Two texts are equal if they differ in white space and capitals only. They are near-duplicates if the Dice similarity of
+their sets of word bigrams is at least that of `least_similarity`. Candidates come from MinHash signatures and
+locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3), and
+each one is compared in full. data/duplicates.py, which a run uses to assign splits, estimates instead.
+
+Shapes: N texts, S = NUM_BANDS * ROWS_PER_BAND hashes of a signature.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gptexp.auditing.words import hash_bigrams, split_words
+from gptexp.data.duplicates import normalized_hash
+from gptexp.data.permutation import splitmix64
+
+NUM_BANDS = 40  # texts that share 54 % of all their bigrams (Dice 0.7) agree in a band with
+ROWS_PER_BAND = 3  # probability 1 - (1 - 0.54**3)**40 = 0.999
+MAX_NEIGHBOURS = 40  # of a text in its bucket that it is compared with
+MIN_AGREEMENT = (
+    0.38  # of two signatures that are compared in full: three standard errors below 0.54
+)
+SHORT_WORDS = 20
+MIN_SIMILARITY, MIN_SIMILARITY_SHORT = 0.7, 0.75
+_HASH_SEEDS = np.random.SeedSequence(1).generate_state(NUM_BANDS * ROWS_PER_BAND, np.uint64)
+
+
+class Copy(NamedTuple):
+    """An example that repeats one that is kept."""
+
+    row: int
+    kept: int  # the row that it repeats
+    similarity: float  # 1: equal
+    is_equal: bool
+
+
+class TextTable:
+    """Hashes and signatures of N texts, in the order of `add`; then near-duplicates among them.
+
+    Call `add` for every text, `find_candidates`, `add_candidate` for every text again, and `near_duplicates`.
+    """
+
+    def __init__(self, finds_near: bool = True) -> None:
+        self.finds_near = finds_near
+        self._hashes, self._signatures = bytearray(), bytearray()
+        self._pairs: NDArray[np.int64] = np.empty((0, 2), np.int64)  # of candidates
+        self._bigrams: dict[int, NDArray[np.uint64]] = {}  # of candidates
+        self._rows: set[int] = set()
+
+    def add(self, text: str) -> None:
+        self._hashes += normalized_hash(text)
+        if self.finds_near:
+            self._signatures += _signature(hash_bigrams(split_words(text))).tobytes()
+
+    def classes(self) -> NDArray[np.int64]:
+        """Return for each text the first row [N] of those that are equal to it."""
+        hashes = np.frombuffer(self._hashes, np.uint64)
+        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        return first[inverse]
+
+    def find_candidates(self) -> None:
+        """Find pairs of rows whose texts may be near-duplicates; of equal texts, only the first takes part."""
+        if not self.finds_near:
+            return
+        signatures = np.frombuffer(self._signatures, np.uint32).reshape(-1, len(_HASH_SEEDS))
+        classes = self.classes()
+        rows = np.flatnonzero(classes == np.arange(len(classes)))
+        pairs = [np.empty(0, np.int64)]
+        for first, second in _bucket_neighbours(signatures[rows]):
+            a, b = rows[first], rows[second]
+            similar = (signatures[a] == signatures[b]).mean(axis=1) >= MIN_AGREEMENT
+            low, high = np.minimum(a, b)[similar], np.maximum(a, b)[similar]
+            pairs.append(low * len(classes) + high)
+        unique = np.unique(np.concatenate(pairs))
+        self._pairs = np.stack(np.divmod(unique, max(1, len(classes))), axis=1)
+        self._rows = set(self._pairs.ravel().tolist())
+        self._signatures = bytearray()
+
+    def add_candidate(self, row: int, text: str) -> None:
+        """Keep what is needed to compare a text in full, if it is one of the candidates."""
+        if row in self._rows:
+            self._bigrams[row] = hash_bigrams(split_words(text))
+
+    def near_duplicates(self) -> dict[int, dict[int, float]]:
+        """Return for each row that has near-duplicates their rows and similarities."""
+        near: dict[int, dict[int, float]] = defaultdict(dict)
+        for a, b in self._pairs.tolist():
+            first, second = self._bigrams[a], self._bigrams[b]
+            value = similarity(first, second)
+            if value >= least_similarity(max(len(first), len(second)) - 1):
+                near[a][b] = near[b][a] = value
+        return near
+
+
+def similarity(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> float:
+    """Return the Dice similarity of two sets of bigram hashes."""
+    shared = len(np.intersect1d(first, second, assume_unique=True))
+    return 2 * shared / (len(first) + len(second))
+
+
+def least_similarity(num_words: int) -> float:
+    """Return the similarity from which texts are near-duplicates, the longer of which has `num_words` words.
+
+    A short text may have one other word in about eight.
+    """
+    return MIN_SIMILARITY_SHORT if num_words < SHORT_WORDS else MIN_SIMILARITY
+
+
+def find_copies(
+    classes: NDArray[np.int64], near: dict[int, dict[int, float]], order: Iterable[int]
+) -> list[Copy]:
+    """Walk the rows in `order`, keep the first of each class, and return those that repeat one that is kept.
+
+    A row is a copy only of a row that it is similar to itself: a chain of similar texts is not one group.
+    """
+    kept: dict[int, int] = {}  # class -> the row that is kept
+    dropped: dict[int, Copy] = {}  # class -> the copy that its first row is
+    copies = []
+    for row in order:
+        label = int(classes[row])
+        if label in kept:
+            copies.append(Copy(row, kept[label], 1.0, True))
+        elif label in dropped:
+            copies.append(dropped[label]._replace(row=row))
+        else:
+            similar = {
+                kept[other]: value for other, value in near.get(label, {}).items() if other in kept
+            }
+            if similar:
+                best = max(similar, key=lambda other: similar[other])
+                dropped[label] = Copy(row, best, similar[best], False)
+                copies.append(dropped[label])
+            else:
+                kept[label] = row
+    return copies
+
+
+def find_copies_across(
+    classes: NDArray[np.int64], near: dict[int, dict[int, float]], ranks: NDArray[np.int64]
+) -> list[Copy]:
+    """Return the rows whose text is in a split with a lower rank, too; ranks: [N], the rank of each row's split."""
+    first: dict[int, int] = {}  # class -> its row of the lowest rank
+    for row in np.argsort(ranks, kind="stable").tolist():
+        first.setdefault(int(classes[row]), row)
+    copies = []
+    for row, label in enumerate(classes.tolist()):
+        similar = {first[label]: 1.0}
+        similar |= {first[other]: value for other, value in near.get(label, {}).items()}
+        similar = {other: value for other, value in similar.items() if ranks[other] < ranks[row]}
+        if similar:
+            best = max(similar, key=lambda other: similar[other])
+            copies.append(Copy(row, best, similar[best], best == first[label]))
+    return copies
+
+
+def _signature(bigrams: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Return the MinHashes [S] of a set of bigrams."""
+    minima = splitmix64(bigrams[:, None] ^ _HASH_SEEDS).min(axis=0)
+    return (minima >> np.uint64(32)).astype(np.uint32)
+
+
+def _bucket_neighbours(
+    signatures: NDArray[np.uint32],
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield pairs of rows that fall into one bucket of a band.
+
+    Within a bucket, rows are sorted by the next band, so that a large one compares the most similar.
+    """
+    keys = [_band_keys(signatures, band) for band in range(NUM_BANDS)]
+    for band in range(NUM_BANDS):
+        order = np.lexsort((keys[(band + 1) % NUM_BANDS], keys[band]))
+        ordered = keys[band][order]
+        for distance in range(1, MAX_NEIGHBOURS + 1):
+            same = np.flatnonzero(ordered[distance:] == ordered[:-distance])
+            if not len(same):
+                break
+            yield order[same], order[same + distance]
+
+
+def _band_keys(signatures: NDArray[np.uint32], band: int) -> NDArray[np.uint64]:
+    keys = np.zeros(len(signatures), np.uint64)
+    for row in range(ROWS_PER_BAND):
+        column = signatures[:, band * ROWS_PER_BAND + row].astype(np.uint64)
+        keys = splitmix64(keys + column)
+    return keys
