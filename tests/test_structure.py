@@ -11,7 +11,7 @@ from gptexp.config import run_id
 PACKAGE = Path(gptexp.__file__).parent
 MAY_IMPORT = {
     "model": {"model"},
-    "config": {"config"},
+    "config": {"config", "model"},  # the model's own switches
     "data": {"data", "config"},
     "generation": {"generation", "model"},
     "tasks": {"tasks", "data", "model", "generation", "config"},
@@ -23,7 +23,16 @@ MAY_IMPORT = {
 
 
 GROUND_FLOOR = {file.stem for file in PACKAGE.glob("*.py")}
-COMPUTES_NOTHING = {"errors", "extras", "files", "machine", "network", "output", "signs"}
+COMPUTES_NOTHING = {
+    "errors",
+    "extras",
+    "files",
+    "machine",
+    "network",
+    "output",
+    "setting_field",
+    "signs",
+}
 
 
 def modules_imported(file: Path) -> set[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gptexp.config.schema import ScheduleConfig as ScheduleConfig
     from gptexp.config.schema import TaskConfig as TaskConfig
     from gptexp.config.schema import TokenizerConfig as TokenizerConfig
-    from gptexp.config.setting import setting as setting
+    from gptexp.setting_field import setting as setting
 
 __version__ = "0.1.0"
 
@@ -31,7 +31,7 @@ _MODULES = {  # imported on first use, so that the command line does not wait fo
     "Config": "gptexp.config.schema",
     "compose_config": "gptexp.config.compose",
     "register": "gptexp.config.registry",
-    "setting": "gptexp.config.setting",
+    "setting": "gptexp.setting_field",
     "DataConfig": "gptexp.config.schema",
     "LoggerConfig": "gptexp.config.schema",
     "ModelConfig": "gptexp.config.schema",

@@ -35,7 +35,7 @@ from gptexp.errors import UserError
         ),
         ("experiment=shakespeare data.path=x optim=adamw", "adamw_lr"),
         ("model.heads=3", "multiple of model.heads=3"),
-        ("model.experts=4 model.experts_per_token=5", "at most model.experts=4"),
+        ("model.experts=4 model.experts_per_token=5", "between 2 and model.experts=4"),
         ("model.experts=4 model.preset=gpt2", "add model.bias=false"),
         (
             "model.experts=4 optim=adamw init=base optim.lora_rank=8 optim.lora_targets=[up,key]",

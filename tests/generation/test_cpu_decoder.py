@@ -113,7 +113,7 @@ def test_experts_are_left_to_the_model():
         CpuDecoder(model, "bfloat16")
 
 
-@dataclass(frozen=True)
+@dataclass
 class NewSwitch(TransformerConfig):
     parallel_blocks: bool = False
 

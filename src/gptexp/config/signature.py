@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from gptexp.config.setting import setting
 from gptexp.config.source import find_module
 from gptexp.errors import UserError, nearest
+from gptexp.setting_field import setting
 
 TARGET = "_target_"  # the key that names a class or function of other people
 REQUIRED = object()  # stands for the default of a parameter that has none

@@ -11,9 +11,9 @@ from typing import Any
 from gptexp.config.group import GroupConfig
 from gptexp.config.keys import base_classes
 from gptexp.config.plugins import make_importable
-from gptexp.config.setting import setting
 from gptexp.config.signature import TARGET, declare, read_parameters
 from gptexp.errors import UserError
+from gptexp.setting_field import setting
 
 
 @cache

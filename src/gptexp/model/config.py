@@ -2,14 +2,76 @@
 
 from dataclasses import dataclass
 
+from gptexp.setting_field import setting
 
-@dataclass(frozen=True)
-class TransformerConfig:
-    """Sizes and switches of a Transformer.
 
-    arch: decoder (causal), prefix (causal, and bidirectional inside the prompt; arXiv 1910.10683), encoder
-    (bidirectional), encoder_decoder (a decoder that attends to an encoder's memory; Vaswani et al. 2017).
-    """
+@dataclass(kw_only=True)
+class Switches:
+    """Settings that have the same values in a config and in the Transformer: `ModelConfig` and `TransformerConfig`."""
+
+    arch: str = setting(
+        "decoder",
+        "decoder: causal attention; prefix: causal, but bidirectional inside the prompt (arXiv 1910.10683); "
+        "encoder: bidirectional; encoder_decoder: an encoder reads the prompt, a causal decoder attends to it",
+        choices=("decoder", "prefix", "encoder", "encoder_decoder"),
+    )
+    head_dim: int = setting(0, "width of a head; 0: d_model / heads", minimum=0)
+    dropout: float = setting(
+        0.0, "dropout on embeddings, attention and residual branches", minimum=0, maximum=0.99
+    )
+    rope_theta: float = setting(10000.0, "base of the rotary frequencies", minimum=1)
+    experts: int = setting(
+        0,
+        "number of experts in each block, among which a router chooses; 0: one feed-forward layer for all tokens",
+        minimum=0,
+    )
+    experts_per_token: int = setting(
+        2, "number of experts that the router sends each token to", minimum=2
+    )
+    shared_experts: int = setting(
+        0, "number of further experts that compute every token", minimum=0
+    )
+    balance_loss: float = setting(
+        0.01, "weight of the load-balancing loss of the experts (DeepSeek-V3)", minimum=0
+    )
+    window: int | None = setting(
+        None,
+        "size of the attention window of sliding-window layers in tokens, the token itself included; null: no window",
+        minimum=1,
+    )
+    window_pattern: str = setting(
+        "S",
+        "kind of each layer, repeated over the layers: S attends to the window, L to all tokens; for example SSSL",
+    )
+
+    def check_switches(self, has_biases: bool, prefix: str = "") -> None:
+        """Refuse switches that contradict each other.
+
+        Args:
+            prefix: stands before the names of the switches in messages.
+
+        Raises:
+            ValueError: two of them do.
+        """
+        if self.experts and not 2 <= self.experts_per_token <= self.experts:
+            raise ValueError(  # the weight of a single expert would be 1, and its router would not learn
+                f"{prefix}experts_per_token={self.experts_per_token}: must be between 2 and "
+                f"{prefix}experts={self.experts}"
+            )
+        if self.experts and has_biases:
+            raise ValueError(
+                f"{prefix}experts={self.experts}: experts have no biases; add {prefix}bias=false"
+            )
+        if not self.window_pattern or set(self.window_pattern) - {"S", "L"}:
+            raise ValueError(
+                f"{prefix}window_pattern={self.window_pattern}: must consist of S (sliding window) "
+                f"and L (the whole sequence), for example SSSL"
+            )
+
+
+@dataclass(kw_only=True)
+class TransformerConfig(Switches):
+    """Sizes and switches of a Transformer."""
 
     vocab_size: int
     layers: int
@@ -18,9 +80,6 @@ class TransformerConfig:
     kv_heads: int
     d_ff: int
     context: int
-    arch: str = "decoder"  # decoder | prefix | encoder | encoder_decoder
-    head_dim: int = 0  # 0: d_model / heads
-    dropout: float = 0.0
     position: str = "rotary"  # learned | rotary | sinusoidal
     norm: str = "rms"  # layer | rms
     norm_eps: float = 1e-6
@@ -28,14 +87,7 @@ class TransformerConfig:
     qk_norm: bool = True
     bias: bool = False
     tie_embeddings: bool = True
-    rope_theta: float = 10000.0
     rope_scaling: tuple[tuple[str, float], ...] = ()  # Llama 3's, as sorted (name, value) pairs
-    experts: int = 0  # of each block, among which a router chooses; 0: one feed-forward
-    experts_per_token: int = 2  # experts that a token is sent to
-    shared_experts: int = 0  # further experts, which compute every token
-    balance_loss: float = 0.01  # weight of the load-balancing loss
-    window: int | None = None  # keys that a query sees in sliding-window layers, itself included
-    window_pattern: str = "S"  # repeated over the layers: S slides, L sees the whole sequence
     initialisation: str = "zero"  # gpt2 | zero
     num_sequence_classes: int = 0  # classes of a pair of texts; 2 for next-sentence prediction
     num_token_classes: int = 0  # outputs of a tag head, which replaces that of the vocabulary
@@ -44,19 +96,8 @@ class TransformerConfig:
     predicts_features: bool = False  # the model predicts rows of features instead of tokens
 
     def __post_init__(self) -> None:
-        if not self.head_dim:
-            object.__setattr__(self, "head_dim", self.d_model // self.heads)
-        if not self.window_pattern or set(self.window_pattern) - {"S", "L"}:
-            raise ValueError(
-                f"window_pattern={self.window_pattern}: must consist of the letters S (sliding) and L "
-                "(the whole sequence), for example SSSL"
-            )
-        if self.experts and not 2 <= self.experts_per_token <= self.experts:
-            raise ValueError(  # the weight of a single expert would be 1, and its router would not learn
-                f"experts_per_token={self.experts_per_token}: must be between 2 and experts={self.experts}"
-            )
-        if self.experts and self.bias:
-            raise ValueError(f"experts={self.experts} with bias=True: experts have no biases")
+        self.head_dim = self.head_dim or self.d_model // self.heads
+        self.check_switches(self.bias)
 
     @property
     def windows(self) -> tuple[int, ...]:

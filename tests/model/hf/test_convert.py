@@ -351,7 +351,7 @@ def test_what_transformers_does_not_have_is_refused(switches, reason):
         convert.architecture_of(a_model(**{"kv_heads": 4, **switches}))
 
 
-@dataclass(frozen=True)
+@dataclass
 class NewConfig(TransformerConfig):
     attention_sinks: int = 0
 

@@ -56,9 +56,9 @@ from gptexp.config.schema.tokenizer import (
     TokenizerConfig,
 )
 from gptexp.config.schema.trainer import TrainerConfig
-from gptexp.config.setting import setting
 from gptexp.config.signature import find_definition
 from gptexp.errors import UserError
+from gptexp.setting_field import setting
 
 __all__ = [
     "AdamWConfig",

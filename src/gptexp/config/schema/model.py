@@ -8,8 +8,9 @@ from omegaconf import MISSING
 from gptexp.config.group import GroupConfig
 from gptexp.config.presets import ARCH_OVERRIDES, PRESETS
 from gptexp.config.registry import register
-from gptexp.config.setting import setting
 from gptexp.errors import UserError
+from gptexp.model.config import Switches
+from gptexp.setting_field import setting
 
 if TYPE_CHECKING:
     from gptexp.config.schema import Config
@@ -19,8 +20,8 @@ ROPE_SCALING = {"factor", "low_freq_factor", "high_freq_factor", "original_max_p
 
 @register
 @dataclass
-class ModelConfig(GroupConfig):
-    """Settings of the Transformer.
+class ModelConfig(Switches, GroupConfig):
+    """Settings of the Transformer: its sizes, what a preset decides where it is null, and the model's own switches.
 
     `target` is a Transformer, built with (TransformerConfig). The fields that a subclass adds are passed to it by name.
     """
@@ -30,12 +31,6 @@ class ModelConfig(GroupConfig):
     target = "gptexp.model.transformer:Transformer"
     kind: str = setting("transformer", "name of the chosen kind of model")
     size: str = setting(MISSING, "name of the size; part of the run folder's name")
-    arch: str = setting(
-        "decoder",
-        "decoder: causal attention; prefix: causal, but bidirectional inside the prompt; encoder: bidirectional; "
-        "encoder_decoder: an encoder reads the prompt, a causal decoder attends to it",
-        choices=("decoder", "prefix", "encoder", "encoder_decoder"),
-    )
     preset: str = setting(
         "modern",
         "sets position, norm, norm_eps, feed_forward, qk_norm, bias, tie_embeddings and initialisation where null",
@@ -47,7 +42,6 @@ class ModelConfig(GroupConfig):
     kv_heads: int | None = setting(
         None, "number of key and value heads; null: as many as heads", minimum=1
     )
-    head_dim: int = setting(0, "width of a head; 0: d_model / heads", minimum=0)
     d_ff: int | None = setting(
         None,
         "inner width of the feed-forward layer, or of each expert; null: 4x d_model, or 8/3x for swiglu",
@@ -57,9 +51,6 @@ class ModelConfig(GroupConfig):
         None, "rows of the token embedding; null: as many as the tokenizer has tokens", minimum=1
     )
     context: int = setting(256, "longest sequence in tokens", minimum=2)
-    dropout: float = setting(
-        0.0, "dropout on embeddings, attention and residual branches", minimum=0, maximum=0.99
-    )
     position: str | None = setting(
         None, "position embedding", choices=("learned", "rotary", "sinusoidal")
     )
@@ -71,35 +62,11 @@ class ModelConfig(GroupConfig):
     qk_norm: bool | None = setting(None, "RMSNorm on the queries and keys of each head")
     bias: bool | None = setting(None, "linear layers have biases")
     tie_embeddings: bool | None = setting(None, "the output head shares the token embedding")
-    experts: int = setting(
-        0,
-        "number of experts in each block, among which a router chooses; 0: one feed-forward layer for all tokens",
-        minimum=0,
-    )
-    experts_per_token: int = setting(
-        2, "number of experts that the router sends each token to", minimum=2
-    )
-    shared_experts: int = setting(
-        0, "number of further experts that compute every token", minimum=0
-    )
-    balance_loss: float = setting(
-        0.01, "weight of the load-balancing loss of the experts (DeepSeek-V3)", minimum=0
-    )
-    window: int | None = setting(
-        None,
-        "size of the attention window of sliding-window layers in tokens, the token itself included; null: no window",
-        minimum=1,
-    )
-    window_pattern: str = setting(
-        "S",
-        "kind of each layer, repeated over the layers: S attends to the window, L to all tokens; for example SSSL",
-    )
     initialisation: str | None = setting(
         None,
         "gpt2: small normal weights; zero: each block starts as the identity",
         choices=("gpt2", "zero"),
     )
-    rope_theta: float = setting(10000.0, "base of the rotary frequencies", minimum=1)
     rope_scaling: dict[str, float] = setting(
         {}, "Llama 3's scaling of the rotary frequencies for longer contexts"
     )
@@ -141,19 +108,10 @@ class ModelConfig(GroupConfig):
             raise UserError(
                 f"model.rope_scaling: give {', '.join(sorted(ROPE_SCALING))}, all of them"
             )
-        if self.experts and self.experts_per_token > self.experts:
-            raise UserError(
-                f"model.experts_per_token={self.experts_per_token}: must be at most model.experts={self.experts}"
-            )
-        if self.experts and self.bias:
-            raise UserError(
-                f"model.experts={self.experts}: experts have no biases; add model.bias=false"
-            )
-        if not self.window_pattern or set(self.window_pattern) - {"S", "L"}:
-            raise UserError(
-                f"model.window_pattern={self.window_pattern}: must consist of S (sliding window) and L "
-                f"(the whole sequence), for example SSSL"
-            )
+        try:
+            self.check_switches(bool(self.bias), "model.")
+        except ValueError as error:
+            raise UserError(str(error)) from None
         if self.preset == "gpt2" and self.kv_heads != self.heads:
             raise UserError(
                 f"model.kv_heads={self.kv_heads}: GPT-2 has one per head; use model.preset=modern"

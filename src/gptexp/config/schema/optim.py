@@ -7,8 +7,8 @@ from omegaconf import MISSING
 
 from gptexp.config.group import GroupConfig
 from gptexp.config.registry import register
-from gptexp.config.setting import setting
 from gptexp.errors import UserError
+from gptexp.setting_field import setting
 
 if TYPE_CHECKING:
     from gptexp.config.schema import Config

@@ -7,7 +7,7 @@ from omegaconf import MISSING
 
 from gptexp.config.group import GroupConfig
 from gptexp.config.registry import register
-from gptexp.config.setting import setting
+from gptexp.setting_field import setting
 
 
 @dataclass

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from gptexp.config.group import GroupConfig
-from gptexp.config.setting import setting
 from gptexp.errors import UserError
+from gptexp.setting_field import setting
 
 if TYPE_CHECKING:
     from gptexp.config.schema import Config

@@ -5,9 +5,9 @@ from typing import Any
 
 from gptexp.config.registry import register
 from gptexp.config.schema import Config, GeneratedConfig, MediaTableConfig, TaskConfig
-from gptexp.config.setting import setting
 from gptexp.errors import UserError, unknown_value
 from gptexp.extras import require_extra
+from gptexp.setting_field import setting
 
 MODULES = ("soundfile", "soxr", "num2words", "espeakng_loader", "PIL")  # of gptexp[speech]
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from gptexp.config.registry import register
 from gptexp.config.schema import Config, GeneratedConfig, HubConfig, MediaTableConfig, TaskConfig
-from gptexp.config.setting import setting
 from gptexp.extras import require_extra
+from gptexp.setting_field import setting
 
 MODULES = ("PIL",)  # of gptexp[vision]
 
