@@ -18,6 +18,7 @@ from gptexp.config.registry import register
 from gptexp.config.schema import Config
 from gptexp.config.signature import TARGET
 from gptexp.config.target_settings import settings_of_target
+from gptexp.config.yaml_files import check_yaml_file, read_sweep_params
 from gptexp.errors import UserError
 
 
@@ -50,25 +51,29 @@ class FileConfigSource(file_config_source.FileConfigSource):
             raise UserError(
                 f"{config_path.replace('/', '=')}: there are two files of this name, {files}; rename one"
             )
-        result = (sources or self._folders())[0].load_config(config_path)
+        source = (sources or self._folders())[0]
+        file = Path(source.path) / f"{config_path.removesuffix('.yaml')}.yaml"
+        is_of_user = sources and not _is_ours(source.path)
+        if is_of_user:
+            check_yaml_file(file, config_path)
+        result = source.load_config(config_path)
         if isinstance(result.config, DictConfig):
+            if is_of_user:
+                read_sweep_params(result.config, file)
             import_plugins([str(name) for name in result.config.get("plugins") or []])
             _add_target_settings(config_path, result.config)
         return result
 
     def _folders(self) -> Sequence[file_config_source.FileConfigSource]:
-        folders = [Path(self.path), *(plugin_conf_folders() if self._is_ours() else [])]
+        folders = [Path(self.path), *(plugin_conf_folders() if _is_ours(self.path) else [])]
         return [file_config_source.FileConfigSource(self.provider, str(path)) for path in folders]
 
     def _settings_class(self, config_path: str) -> type | None:
         """Return the settings class that YAML files begin with, such as optim/base_muon."""
         group, _, name = config_path.removesuffix(".yaml").rpartition("/")
-        if not self._is_ours():
+        if not _is_ours(self.path):
             return None
         return schemas(group).get(name) if group else {"base_config": Config}.get(name)
-
-    def _is_ours(self) -> bool:
-        return os.path.realpath(self.path) == os.path.realpath(conf_folder())
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the names of the plugins as well: launchers of sweeps compose in other processes."""
@@ -77,6 +82,10 @@ class FileConfigSource(file_config_source.FileConfigSource):
     def __setstate__(self, state: dict[str, Any]) -> None:
         import_plugins(state.pop("plugins"))
         vars(self).update(state)
+
+
+def _is_ours(path: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(conf_folder())
 
 
 def install() -> None:

@@ -43,6 +43,9 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
                 f"{group}={name}: there is no such choice. A plugin adds it as conf/{group}/{name}.yaml"
             )
         return unknown_value(group, name, options)
+    if unknown := re.search(r"In '([^']+)': Could not (?:find|load) '([^']*)'", text):
+        file, name = unknown.groups()
+        return UserError(f"{file}.yaml: its defaults list names {name}, and there is no such file")
     key = _full_key(error)
     mentioned = [key, *re.findall(r"full_key: (\S+)", text), *re.findall(r"'([^']*)'", text)]
     for override in reversed(parsed):  # the last word of a key counts
