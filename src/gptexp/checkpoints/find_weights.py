@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from gptexp.checkpoints.foreign_weights import ACCEPTED, check_weights, explain_foreign_weights
 from gptexp.config import base_weights, registry, schema
 from gptexp.config.compose import schema_of
 from gptexp.config.plugins import import_installed_plugins, import_plugins
@@ -97,16 +98,8 @@ class PretrainedFolder:
             ) from error
 
     def weights_digest(self) -> str:
-        """Return a hash of config.json and the safetensors files.
-
-        Raises:
-            UserError: there are none.
-        """
+        """Return a hash of config.json and the safetensors files."""
         files = sorted(self.path.glob("model*.safetensors"))
-        if not files:
-            raise UserError(
-                f"{self.path}: has no model.safetensors; weights in other formats are not read"
-            )
         hashes = "".join(sha256(file) for file in (self.path / "config.json", *files))
         return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
@@ -121,8 +114,20 @@ def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | Pret
     Raises:
         UserError: there are no such weights.
     """
+    if not name.strip():
+        raise UserError(f"{name!r}: names no weights. {ACCEPTED}")
+    try:
+        return _find(name, outputs)
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise UserError(f"{name:.80}: cannot be read ({error.strerror})") from None
+    except RuntimeError as error:  # of expanduser
+        raise UserError(f"{name:.80}: {error}") from None
+
+
+def _find(name: str, outputs: Path) -> RunFolder | PretrainedFolder:
     folder = base_weights.FOLDER if name == "base" else Path(name).expanduser()
     if (folder / "config.json").is_file():
+        check_weights(folder, name)
         return PretrainedFolder(folder)
     try:
         return find_run(name, outputs)
@@ -132,9 +137,13 @@ def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | Pret
                 f"{name}: its weights were never published, so they cannot be loaded. "
                 f"Give a run, or a published model: {', '.join(SUGGESTED_MODELS)} or another one of these architectures"
             ) from None
-        if name == "latest" or folder.exists() or not HUB_NAME.fullmatch(name):
+        if (reason := explain_foreign_weights(name)) is not None:
+            raise UserError(reason) from None
+        if name == "latest" or not HUB_NAME.fullmatch(name):
             raise
-        return PretrainedFolder(_download(name, str(error)))
+        downloaded = _download(name, str(error))
+        check_weights(downloaded, name)
+        return PretrainedFolder(downloaded)
 
 
 def _download(name: str, no_run: str) -> Path:

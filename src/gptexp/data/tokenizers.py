@@ -175,9 +175,9 @@ class Tokenizer:
             return _convert_by_transformers(folder)
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
-            return cls(backend, _read_eos_token(folder, backend), read_eos_ids(folder))
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"{path}: not a tokenizer file ({error})") from None
+        return cls(backend, _read_eos_token(folder, backend), read_eos_ids(folder))
 
 
 class NumericTokenizer(Tokenizer):
@@ -384,7 +384,14 @@ def _read_eos_token(folder: Path, backend: tokenizers.Tokenizer) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf8")) if path.is_file() else {}
+    """Return the JSON object in a file; {} if there is no such file."""
+    try:
+        values = json.loads(path.read_text("utf8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: is not a JSON object")
+    return values
 
 
 def _take_characters(texts: Iterable[str], count: int) -> Iterable[str]:

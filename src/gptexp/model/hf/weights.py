@@ -80,8 +80,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if index.is_file():
-        weight_map = json.loads(index.read_text())["weight_map"]
-        names = sorted({Path(name).name for name in weight_map.values()})
+        try:
+            weight_map = json.loads(index.read_text("utf8"))["weight_map"]
+            names = sorted({Path(name).name for name in weight_map.values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{index}: damaged ({error!r})") from None
     elif not (folder / names[0]).is_file() and (
         pickled := sorted(path.name for path in folder.glob("*.bin"))
     ):
