@@ -55,13 +55,20 @@ def main() -> None:
     if args.json:
         print(
             json.dumps(
-                {"run": str(folder.path), "split": args.split, "metrics": evaluation.metrics},
+                {
+                    "run": str(folder.path),
+                    "split": args.split,
+                    "metrics": evaluation.metrics,
+                    "remarks": evaluation.remarks,
+                },
                 ensure_ascii=False,
             )
         )
     else:
         print(tables.samples_text(evaluation.samples))
         print(tables.metrics_table(evaluation.metrics))
+        for remark in evaluation.remarks:
+            print(f"  {remark}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ def test_intervals_and_baselines_stand_beside_their_metric():
     ]
 
 
+def test_columns_and_tables_without_content_are_not_shown():
+    assert metrics_table({}) == ""
+    assert metrics_table({"val/loss": 1.5}).split() == ["metric", "model", "val/loss", "1.5"]
+
+
 def test_the_primary_metric_needs_no_baseline():
     result = {"primary_metric": "test/f1", "metrics": {"test/f1": 0.5}, "status": "finished"}
     assert primary_metric_text(result) == "test/f1 0.5"

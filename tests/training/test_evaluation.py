@@ -1,11 +1,19 @@
+import math
+
 import pytest
 import torch
 
 from gptexp.checkpoints.load_model import build_model
 from gptexp.data.loader import HeldOutDataset
 from gptexp.distributed.process_group import ProcessGroup
+from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.prepare import prepare
-from gptexp.training.evaluation import bootstrap_intervals, compute_outputs, evaluate_loss
+from gptexp.training.evaluation import (
+    bootstrap_intervals,
+    compute_outputs,
+    describe_split,
+    evaluate_loss,
+)
 
 
 class OneOfMany(ProcessGroup):
@@ -71,6 +79,29 @@ def test_inputs_without_a_length_are_answered_in_their_order(model_and_data):
     model, data = model_and_data
     data.task.answerer.answer = lambda *args: [x + 1 for x in args[2]]
     assert compute_outputs(model, data.task, data.store.tokenizer, [3, 1, 2]) == [4, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "values", [[0.5], [0.0, 1.0, 0.0], [0.0] * 50, [math.nan] * 20, [1.0, *[math.nan] * 30]]
+)
+def test_an_interval_is_not_shown_of_nothing(values):
+    assert bootstrap_intervals({"x": values}) == {}
+
+
+def test_undefined_scores_do_not_count_in_an_interval():
+    scores = [0.0, 1.0] * 10
+    defined, some = (bootstrap_intervals({"x": x}) for x in (scores, [*scores, math.nan]))
+    assert defined == some != {}
+
+
+def test_a_split_that_says_little_is_described():
+    pairs = [EvalExample(str(i), "ja") for i in range(12)]
+    assert describe_split("test", None, 5000) == []
+    assert "only 57 tokens to predict" in describe_split("test", None, 57)[0]
+    assert "only 3 examples of the val split are scored" in describe_split("val", pairs[:3], 9)[0]
+    assert "all 12 references of the test split are the same" in describe_split("test", pairs, 9)[0]
+    mixed = [*pairs, EvalExample("x", "nein")]
+    assert describe_split("test", mixed, 9) == []
 
 
 def test_an_interval_holds_the_mean_and_is_narrower_with_more_examples():

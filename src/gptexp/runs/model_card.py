@@ -37,11 +37,13 @@ TRAINING = """\
 Task `{kind}`, from {start}: {steps:,} steps, {tokens:,} tokens, seed {seed}. Data (fingerprint {fingerprint}):
 
 {sources}
-
+"""
+CURVE = """
 | step | training loss | validation loss |
 |---|---|---|
-{curve}
-
+{rows}
+"""
+RESULTS = """
 ## Results
 Metrics on held-out data, next to those of the strongest naive baseline:
 
@@ -49,6 +51,10 @@ Metrics on held-out data, next to those of the strongest naive baseline:
 {metrics}
 ```
 {remarks}
+"""
+NO_RESULTS = """
+## Results
+No data was held out, so nothing is known about its quality.
 """
 PIPELINES = {
     "AutoModelForCausalLM": "text-generation",
@@ -120,7 +126,7 @@ def _model_name(source: Path) -> str:
 def _training(run: RunFolder) -> str:
     config, result, data = run.config(), run.result(), run.read_record("data")
     weights = config.init or config.resume
-    return TRAINING.format(
+    training = TRAINING.format(
         kind=config.task.kind,
         start=f"the weights of {_model_name(Path(weights))}" if weights else "random weights",
         steps=result.get("steps", 0),
@@ -128,10 +134,14 @@ def _training(run: RunFolder) -> str:
         seed=config.seed,
         fingerprint=data.get("fingerprint", "unknown"),
         sources="\n".join(_sources(data.get("corpus", {}))),
-        curve="\n".join(_curve(run.metrics())),
-        metrics=tables.metrics_table(result.get("metrics", {})),
-        remarks="\n".join(f"- {remark}" for remark in result.get("remarks", [])),
     )
+    if curve := _curve(run.metrics()):
+        training += CURVE.format(rows="\n".join(curve))
+    metrics = tables.metrics_table(result.get("metrics", {}))
+    if not metrics:
+        return training + NO_RESULTS
+    remarks = "\n".join(f"- {remark}" for remark in result.get("remarks", []))
+    return training + RESULTS.format(metrics=metrics, remarks=remarks)
 
 
 def _curve(rows: list[dict[str, Any]]) -> list[str]:

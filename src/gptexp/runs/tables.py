@@ -12,8 +12,13 @@ SAMPLE_FIELDS = ("input", "reference", "output")
 
 
 def metrics_table(metrics: dict[str, float]) -> str:
-    """Return a table of each metric's value, 95 % interval and naive baseline; the last two where known."""
-    rows = [("metric", "model", "95 %", "baseline")]
+    """Return a table of each metric's value, 95 % interval and naive baseline; the last two where known.
+
+    Without metrics it is empty, and has no header.
+    """
+    if not metrics:
+        return ""
+    rows: list[tuple[str, ...]] = [("metric", "model", "95 %", "baseline")]
     for name, value in metrics.items():
         split, _, leaf = name.rpartition("/")
         if split.endswith(COMPANIONS):
@@ -21,8 +26,9 @@ def metrics_table(metrics: dict[str, float]) -> str:
         low, high, baseline = (metrics.get(f"{split}/{kind}/{leaf}") for kind in COMPANIONS)
         interval = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
         rows.append((name, f"{value:.4g}", interval, "" if baseline is None else f"{baseline:.4g}"))
-    if not any(interval for _, _, interval, _ in rows[1:]):
-        rows = [(name, value, "", baseline) for name, value, _, baseline in rows]
+    for column in (2, 3):
+        if not any(row[column] for row in rows[1:]):
+            rows = [(*row[:column], "", *row[column + 1 :]) for row in rows]
     return _align(rows, "<>>>")
 
 
@@ -67,7 +73,7 @@ def result_text(folder: RunFolder) -> str:
     lines = []
     if samples := folder.samples():
         lines += ["samples:", samples_text(samples)]
-    lines.append(metrics_table(result["metrics"]))
+    lines += filter(None, [metrics_table(result["metrics"])])
     lines += [f"  {remark}" for remark in result.get("remarks", [])]
     lines.append(
         f"  {result['steps']} steps, {result['tokens']:,} tokens in {result['train_seconds']:.0f} s "

@@ -5,12 +5,13 @@ With model.arch=encoder, the default, the model tags each token as outside a ter
 """
 
 import re
+from types import MappingProxyType
 
 from gptexp.config import schema
 from gptexp.errors import UserError
 from gptexp.tasks.answerer import Answerer
 from gptexp.tasks.layout import EvalExample, Layout
-from gptexp.tasks.metrics import Metric
+from gptexp.tasks.metrics import UNDEFINED, Metric
 from gptexp.tasks.term_tags import TagTerms, TermTags, split_terms
 from gptexp.tasks.text_to_text import TextToText
 
@@ -22,10 +23,15 @@ IDENTIFIER = re.compile(
 
 class TermF1(Metric):
     name = "f1"
+    defined_for = MappingProxyType(
+        dict.fromkeys(("f1", "precision", "recall"), "references with terms")
+    )
 
     def score_all(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, float]:
         predicted = [set(split_terms(output)) for output in outputs]
         expected = [set(split_terms(example.reference)) for example in examples]
+        if not any(expected):
+            return dict.fromkeys(self.defined_for, UNDEFINED)
         right = sum(len(a & b) for a, b in zip(predicted, expected, strict=True))
         precision = right / max(1, sum(map(len, predicted)))
         recall = right / max(1, sum(map(len, expected)))

@@ -1,6 +1,12 @@
-"""Metrics of a task's outputs. A metric of your own is a subclass of ExampleMetric with a name and `score`."""
+"""Metrics of a task's outputs. A metric of your own is a subclass of ExampleMetric with a name and `score`.
 
+A score that is not defined for its example is UNDEFINED: means and tables leave it out, and the run says so.
+"""
+
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rouge_score.rouge_scorer import RougeScorer
@@ -11,12 +17,19 @@ from gptexp.data.duplicates import WORD
 from gptexp.data.token_store import TokenStore
 from gptexp.tasks.layout import EvalExample
 
+UNDEFINED = math.nan
+BLEU_ORDER = 4  # longest n-gram that BLEU counts
+
 
 class Metric:
-    """Scores outputs. `name` is the value that stands for it where it is a task's primary metric."""
+    """Scores outputs. `name` is the value that stands for it where it is a task's primary metric.
+
+    `defined_for` says, under the name of a value that can be UNDEFINED, which examples it is defined for.
+    """
 
     name: str
     higher_is_better: bool = True
+    defined_for: Mapping[str, str] = MappingProxyType({})
 
     def prepare(self, store: TokenStore, examples: list[EvalExample]) -> dict[str, float]:
         """Set up all that scoring needs besides the outputs, and return figures about that setup."""
@@ -66,6 +79,7 @@ class Bleu(Metric):
     """
 
     name = "bleu"
+    defined_for = MappingProxyType({"bleu": "references of at least four words"})
 
     def __init__(self, tokenize: str = "auto") -> None:
         self.tokenize = tokenize
@@ -76,16 +90,23 @@ class Bleu(Metric):
         if tokenize == "auto":
             with_spaces = sum(" " in reference.strip() for reference in references)
             tokenize = "13a" if with_spaces > len(references) / 4 else "char"
-        return {"bleu": BLEU(tokenize=tokenize).corpus_score(outputs, [references]).score}
+        bleu = BLEU(tokenize=tokenize)
+        words = (len(bleu.tokenizer(reference).split()) for reference in references)
+        if max(words, default=0) < BLEU_ORDER:  # a perfect output would score 0
+            return {"bleu": UNDEFINED}
+        return {"bleu": bleu.corpus_score(outputs, [references]).score}
 
 
 class Chrf(Metric):
     """chrF (Popović 2015), 0 to 100."""
 
     name = "chrf"
+    defined_for = MappingProxyType({"chrf": "references that are not empty"})
 
     def score_all(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, float]:
         references = [example.reference for example in examples]
+        if not any(map(str.strip, references)):
+            return {"chrf": UNDEFINED}
         return {"chrf": CHRF().corpus_score(outputs, [references]).score}
 
 
@@ -93,15 +114,25 @@ class Rouge(Metric):
     """ROUGE-1, ROUGE-2 and ROUGE-L F1 (Lin 2004), 0 to 100."""
 
     name = "rougeL"
+    min_words: Mapping[str, int] = MappingProxyType({"rouge1": 1, "rouge2": 2, "rougeL": 1})
+    defined_for = MappingProxyType(
+        {
+            "rouge1": "references with words",
+            "rouge2": "references of at least two words",
+            "rougeL": "references with words",
+        }
+    )
 
     def score_each(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, list[float]]:
-        names = ("rouge1", "rouge2", "rougeL")
-        scorer = RougeScorer(names, tokenizer=_RougeTokenizer(use_stemmer=True))
-        scores = [
-            scorer.score(example.reference, output)
-            for output, example in zip(outputs, examples, strict=True)
-        ]
-        return {name: [100 * score[name].fmeasure for score in scores] for name in names}
+        tokenizer = _RougeTokenizer(use_stemmer=True)
+        scorer = RougeScorer(list(self.min_words), tokenizer=tokenizer)
+        scores: dict[str, list[float]] = {name: [] for name in self.min_words}
+        for output, example in zip(outputs, examples, strict=True):
+            words = len(tokenizer.tokenize(example.reference))
+            for name, score in scorer.score(example.reference, output).items():
+                is_defined = words >= self.min_words[name]
+                scores[name].append(100 * score.fmeasure if is_defined else UNDEFINED)
+        return scores
 
 
 class _RougeTokenizer(DefaultTokenizer):

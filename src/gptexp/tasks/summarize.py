@@ -1,10 +1,11 @@
 """Summarization: ROUGE F1 next to the beginning of the text, and the recall of names such as read_csv."""
 
 import re
+from types import MappingProxyType
 
 from gptexp.tasks.entities import find_entities, words_of
 from gptexp.tasks.layout import EvalExample
-from gptexp.tasks.metrics import Metric, Rouge
+from gptexp.tasks.metrics import UNDEFINED, Metric, Rouge
 from gptexp.tasks.text_to_text import TextToText
 
 
@@ -15,6 +16,7 @@ class NameRecall(Metric):
     """
 
     name = "names"
+    defined_for = MappingProxyType({"names": "references with names of their text"})
 
     def score_all(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, float]:
         recalled = total = 0
@@ -22,7 +24,7 @@ class NameRecall(Metric):
             names = words_of(example.input).intersection(find_entities(example.reference))
             total += len(names)
             recalled += len(names & words_of(output))
-        return {"names": recalled / max(1, total)}
+        return {"names": recalled / total if total else UNDEFINED}
 
 
 class Summarize(TextToText):

@@ -1,6 +1,7 @@
 """A task is a layout, an answerer and metrics. A new task is a file here, a settings class and a YAML file in conf/."""
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gptexp.config import schema
@@ -57,11 +58,11 @@ class Task:
         return _merge(metric.score_each(outputs, examples) for metric in self.metrics)
 
     def score_all(self, outputs: list[Any], examples: list[EvalExample]) -> dict[str, float]:
-        """Return the metrics that are computed over all outputs together."""
+        """Return the metrics that are computed over all outputs together, also those that are UNDEFINED."""
         return _merge(metric.score_all(outputs, examples) for metric in self.metrics)
 
     def score(self, outputs: list[Any], examples: list[EvalExample]) -> dict[str, float]:
-        """Return all metrics."""
+        """Return all metrics that are defined for these examples."""
         return _score(self.metrics, outputs, examples)
 
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[Any]]:
@@ -80,6 +81,27 @@ class Task:
         for metric in self.metrics[1:]:
             scores |= _strongest(metric.baselines(examples), [metric], examples)[1]
         return description, scores
+
+    def describe_undefined(self, scores: Mapping[str, Sequence[float]], split: str) -> list[str]:
+        """Return sentences about metrics that are not defined for some examples of a split, or for none.
+
+        Args:
+            scores: the values of each metric: one, or one for each example.
+        """
+        defined_for = {k: v for metric in self.metrics for k, v in metric.defined_for.items()}
+        remarks = []
+        for name, values in scores.items():
+            left_out = sum(map(math.isnan, values))
+            examples = defined_for.get(name, "examples where its score is a number")
+            if left_out and left_out == len(values):
+                remarks.append(
+                    f"{name} is not shown: it is defined for {examples}, and the {split} split has none"
+                )
+            elif left_out:
+                remarks.append(
+                    f"{name} is defined for {examples}: it leaves out {left_out} of {len(values)} examples"
+                )
+        return remarks
 
     def sample(self, example: EvalExample, output: Any) -> dict[str, Any]:
         """Return the texts and media of an answer that a run keeps and shows."""
@@ -123,7 +145,7 @@ def _strongest(
     if not scores:
         return "", {}
     first, sign = metrics[0].name, 1 if metrics[0].higher_is_better else -1
-    best = max(scores, key=lambda name: sign * scores[name][first])
+    best = max(scores, key=lambda name: sign * scores[name].get(first, 0.0))
     return best, scores[best]
 
 
@@ -131,15 +153,22 @@ def _score(
     metrics: Sequence[Metric], outputs: list[Any], examples: list[EvalExample]
 ) -> dict[str, float]:
     each = _merge(metric.score_each(outputs, examples) for metric in metrics)
-    return means(each) | _merge(metric.score_all(outputs, examples) for metric in metrics)
+    overall = _merge(metric.score_all(outputs, examples) for metric in metrics)
+    return means(each) | drop_undefined(overall)
 
 
 def _merge(parts: Iterable[dict[str, Value]]) -> dict[str, Value]:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def means(scores: dict[str, list[float]]) -> dict[str, float]:
-    return {name: sum(values) / len(values) for name, values in scores.items()}
+def means(scores: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the mean of the defined values under each name that has some."""
+    defined = {name: [x for x in values if not math.isnan(x)] for name, values in scores.items()}
+    return {name: sum(values) / len(values) for name, values in defined.items() if values}
+
+
+def drop_undefined(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
 
 def make_task(config: schema.TaskConfig, model: schema.ModelConfig) -> Task:

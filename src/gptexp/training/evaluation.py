@@ -20,12 +20,13 @@ from gptexp.distributed.process_group import ProcessGroup
 from gptexp.loss import LossCounts, LossSums
 from gptexp.model import Transformer
 from gptexp.tasks.layout import EvalExample
-from gptexp.tasks.task import Task, means
+from gptexp.tasks.task import Task, drop_undefined, means
 
 BATCH_SIZE, BATCH_TOKENS = 32, 1 << 14  # largest batch of a held-out pass
 SINGLE_PROCESS = ProcessGroup()
 METRIC_PREFIX = {"unseen": "test/unseen"}  # of a split's metrics, where it is not the split's name
 BOOTSTRAP_SAMPLES = 2000
+FEW_EXAMPLES, FEW_TARGETS = 10, 1000  # fewer say little about a model
 Value = TypeVar("Value")
 
 
@@ -34,6 +35,7 @@ class Evaluation:
     metrics: dict[str, float]  # test/loss, test/rougeL, test/baseline/rougeL, test/low/rougeL, ...
     samples: list[dict[str, Any]]  # input, reference, output
     baseline: str  # description of the strongest baseline
+    remarks: list[str]  # sentences about what the split cannot tell
 
 
 def held_out_batch_size(context: int) -> int:
@@ -68,9 +70,13 @@ def evaluate(
         model, task, store.tokenizer, [example.input for example in examples], process_group
     )
     baseline = task.loss_baseline
+    remarks = describe_split(split, examples if task.metrics else None, losses[1].targets)
     if task.metrics:
-        each = task.score_each(outputs, examples)
-        metrics |= means(each) | bootstrap_intervals(each) | task.score_all(outputs, examples)
+        each, overall = task.score_each(outputs, examples), task.score_all(outputs, examples)
+        metrics |= means(each) | bootstrap_intervals(each) | drop_undefined(overall)
+        remarks += task.describe_undefined(
+            each | {name: [value] for name, value in overall.items()}, split
+        )
         strongest, naive = task.score_baselines(examples)
         baseline = baseline or strongest
         metrics |= {f"baseline/{name}": value for name, value in naive.items()}
@@ -78,8 +84,38 @@ def evaluate(
     samples = [task.sample(*pair) for pair in islice(pairs, task.config.samples)]
     prefix = METRIC_PREFIX.get(split, split)
     return Evaluation(
-        {f"{prefix}/{name}": value for name, value in metrics.items()}, samples, baseline
+        {f"{prefix}/{name}": value for name, value in metrics.items()}, samples, baseline, remarks
     )
+
+
+def describe_split(split: str, examples: list[EvalExample] | None, targets: int) -> list[str]:
+    """Return sentences about a held-out split that is too small, or too uniform, to compare models on.
+
+    Args:
+        examples: those that are scored; None: the task measures its loss only.
+        targets: predicted tokens of the split.
+    """
+    if examples is None:
+        if targets >= FEW_TARGETS:
+            return []
+        return [
+            f"the {split} split has only {targets:,} tokens to predict: its loss says little; give more data"
+        ]
+    remarks = []
+    if len(examples) < FEW_EXAMPLES:
+        remarks.append(
+            f"only {len(examples)} examples of the {split} split are scored: metrics of so few say little, and no "
+            f"interval is shown"
+        )
+    references = [
+        str(example.reference) for example in examples if isinstance(example.reference, str)
+    ]
+    if len(references) > 1 and len(set(references)) == 1:
+        remarks.append(
+            f"all {len(references)} references of the {split} split are the same text, {references[0]!r:.60}: "
+            f"a constant answer has the best score"
+        )
+    return remarks
 
 
 @torch.no_grad()  # inference mode does not suit FSDP, nor gradients that follow
@@ -150,10 +186,16 @@ def compute_outputs(
 
 
 def bootstrap_intervals(scores: dict[str, list[float]]) -> dict[str, float]:
-    """Return low/NAME and high/NAME: bounds of the 95 % bootstrap interval of each mean (Efron 1979)."""
+    """Return low/NAME and high/NAME: bounds of the 95 % bootstrap interval of each mean (Efron 1979).
+
+    Few values, or values that are all the same, say nothing about the spread: they get no interval.
+    """
     bounds: dict[str, float] = {}
     for name, values in scores.items():
         rng, array = np.random.default_rng(0), np.array(values)
+        array = array[~np.isnan(array)]
+        if len(array) < FEW_EXAMPLES or np.ptp(array) == 0:
+            continue
         samples = [
             array[rng.integers(len(array), size=len(array))].mean()
             for _ in range(BOOTSTRAP_SAMPLES)

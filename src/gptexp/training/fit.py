@@ -192,14 +192,14 @@ class Run:
         if not self.process_group.is_rank_zero:
             return
         metrics: dict[str, float] = {}
-        remarks: list[str] = []
+        remarks = ["no data was held out, so nothing was scored"]
         if evaluations:
             metrics |= Checkpoint(path).state["metrics"]
             for evaluation in evaluations:
                 metrics |= evaluation.metrics
             remarks = self.task.remarks(
                 metrics, names[0], evaluations[0].baseline, self.config.init or self.config.resume
-            )
+            ) + [remark for evaluation in evaluations for remark in evaluation.remarks]
             self.folder.write_samples(evaluations[0].samples)
         self.folder.update_result(
             status="finished",
