@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -45,20 +46,26 @@ class MaskedStream(TextStream):
         return MaskedLMDataset(windows, store.tokenizer, self.config, seed)
 
     def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
-        """Yield the beginnings of evenly spaced windows, with masks and with the tokens behind them."""
+        """Yield pieces of evenly spaced windows, each of one document, with masks and with the tokens behind them."""
         dataset, tokenizer = self.dataset(store, split, None), store.tokenizer
         count = min(count, len(dataset))
         for index in np.linspace(0, len(dataset) - 1, num=count, dtype=np.int64):
             batch = dataset.batch(index[None], 0, index[None])
             masked, targets = batch.tokens[0, :SAMPLE_TOKENS], batch.targets[0, :SAMPLE_TOKENS]
             complete = torch.where(targets == IGNORE, masked, targets)
+            start, end = _longest_document(complete.tolist(), tokenizer.eos)
             texts = (
-                tokenizer.backend.decode(
-                    row[complete != tokenizer.eos].tolist(), skip_special_tokens=False
-                )
+                tokenizer.backend.decode(row[start:end].tolist(), skip_special_tokens=False)
                 for row in (masked, complete)
             )
             yield EvalExample(*texts)
+
+
+def _longest_document(tokens: list[int], eos: int) -> tuple[int, int]:
+    """Return the bounds of the longest piece between two end-of-text tokens."""
+    ends = [-1, *(i for i, token in enumerate(tokens) if token == eos), len(tokens)]
+    start, end = max(pairwise(ends), key=lambda bounds: bounds[1] - bounds[0])
+    return start + 1, end
 
 
 class FillMasks(Answerer):

@@ -19,6 +19,7 @@ from gptexp.data.datasets.windows import TokenWindows
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.generation.prompt import Prompt
+from gptexp.generation.stream_text import decode_after
 from gptexp.loss import LossCounts, LossSums
 from gptexp.sampling import Sampling
 from gptexp.tasks.answerer import GenerateText
@@ -95,16 +96,44 @@ class TextStream(Layout):
         return Prompt((*tokenizer.bos_ids, *(tokenizer.encode(input) or [tokenizer.eos])))
 
     def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
-        """Yield pieces from evenly spaced places of the stream, with the text that follows each."""
-        tokens = store.tokens(split)
+        """Yield pieces from evenly spaced places of the stream, with the text that follows each in its document.
+
+        No piece comes twice: a short split yields fewer than `count`.
+        """
+        tokens, decode, count = store.tokens(split), store.tokenizer.decode, count or 1
         prompt = min(self.context - self.max_new_tokens, MAX_PROMPT_TOKENS)
-        last = max(1, len(tokens) - prompt - self.max_new_tokens)
-        for start in np.linspace(0, last - 1, num=count or 1, dtype=int):
-            middle, end = start + prompt, start + prompt + self.max_new_tokens
+        places = len(tokens) - prompt - self.max_new_tokens
+        if places < count:  # some texts that follow are shorter
+            places = len(tokens) - prompt - 1
+        starts = np.linspace(0, max(0, places - 1), num=count, dtype=int).tolist()
+        pieces = (
+            find_piece(tokens, start, prompt, self.max_new_tokens, store.tokenizer.eos)
+            for start in starts
+        )
+        for start, middle, end in dict.fromkeys(filter(None, pieces)):
+            before = tokens[start:middle].tolist()
             yield EvalExample(
-                store.tokenizer.decode(tokens[start:middle].tolist()),
-                store.tokenizer.decode(tokens[middle:end].tolist()),
+                decode(before), decode_after(decode, before)(tokens[middle:end].tolist())
             )
+
+
+def find_piece(
+    tokens: np.ndarray, start: int, before: int, after: int, eos: int
+) -> tuple[int, int, int] | None:
+    """Return the start, middle and end of a piece of one document, at `start` or in a later document; None: no piece.
+
+    It has `before` tokens before its middle and up to `after` behind it. A shorter document is divided in halves.
+    """
+    is_beginning = start == 0 or tokens[start - 1] == eos
+    while start < len(tokens):
+        ends = np.flatnonzero(tokens[start : start + before + after] == eos)
+        length = int(ends[0]) if len(ends) else min(before + after, len(tokens) - start)
+        if length > before:
+            return start, start + before, start + length
+        if is_beginning and length >= 2:
+            return start, start + length // 2, start + length
+        start, is_beginning = start + length + 1, True
+    return None
 
 
 class Pretrain(Task):
