@@ -31,10 +31,8 @@ class Store:
 @pytest.mark.parametrize("seed", range(8))
 def test_samples_differ_and_no_reference_goes_on_into_the_next_document(seed):
     rng = random.Random(seed)
-    documents = [
-        f"<{i}:" + "x" * rng.choice([1, 5, 30, 90, 400]) + ">"
-        for i in range(rng.choice([1, 4, 60]))
-    ]
+    sizes = [rng.choice([1, 5, 30, 90, 400]) for _ in range(rng.choice([1, 4, 60]))]
+    documents = [f"<{''.join(rng.choices(ascii_letters, k=size))}>" for size in sizes]
     layout = TextStream(context=64, max_new_tokens=24)
     samples = list(layout.eval_examples(Store(documents), "test", 8))
     assert 1 <= len(samples) <= 8
