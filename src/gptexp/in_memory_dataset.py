@@ -13,7 +13,7 @@ from gptexp.checkpoints.find_weights import find_weights
 from gptexp.config import compose
 from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config, FilesConfig
-from gptexp.data.corpora.corpus import select_fields
+from gptexp.data.corpora.fields import FieldReader
 from gptexp.errors import UserError
 from gptexp.files import atomic_write
 from gptexp.tasks.prepare import prepare
@@ -120,10 +120,15 @@ def _with_rows(config: Config, rows: list[Row]) -> Config:
     layout, names = make_task(config.task, config.model).layout, config.data.fields
     records = []
     for number, row in enumerate(rows):
-        selected = select_fields(row, layout.fields, names, f"item {number} of the data set")
-        records.append({names.get(field, field): text for field, text in selected.items()})
+        reader = FieldReader(layout.fields, names)
+        example = reader.example(row, f"item {number} of the data set")
+        reader.check_names()
+        blank = None if example.left_out else ""
+        records.append(
+            {names.get(name, name): text or blank for name, text in example.fields.items()}
+        )
     if layout.stream:  # texts that do not fill two windows are repeated: at least a token a word
-        words = sum(len(text.split()) for record in records for text in record.values())
+        words = sum(len(text.split()) for record in records for text in record.values() if text)
         records *= math.ceil(2 * (config.model.context + 1) / max(1, words))
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -53,7 +53,7 @@ def test_parallel_files_folders_and_patterns(tmp_path):
     (tmp_path / "a.en").write_text("one\n\ntwo\n")
     (tmp_path / "a.de").write_text("eins\n\nzwei\n")
     both = read([str(tmp_path / "a.en"), str(tmp_path / "a.de")])
-    assert [example.fields for example in both] == [
+    assert [example.fields for example in both if example.fields["source"]] == [
         {"source": "one", "target": "eins"},
         {"source": "two", "target": "zwei"},
     ]
@@ -101,7 +101,7 @@ BROKEN = "".join(json.dumps(row) + "\n" for row in ROWS[:16]) + "{broken\n"
         ("data.jsonl", BROKEN.encode(), "line 17: not JSON"),
         ("data.jsonl", b'{"source": "a"}', "no field 'target'. It has: source"),
         ("data.jsonl", b'{"source": "a", "target": {"b": 1}}', "line 1: field 'target' holds"),
-        ("data.jsonl", b"[1, 2]", "line 1: a JSON object is needed"),
+        ("data.jsonl", b"[1, 2]", "item 1: a JSON object is needed"),
         (
             "data.jsonl",
             '{"source": "caf\xe9", "target": "b"}'.encode("latin-1"),
@@ -109,13 +109,13 @@ BROKEN = "".join(json.dumps(row) + "\n" for row in ROWS[:16]) + "{broken\n"
         ),
         ("data.csv", b"source,target\na,b\nc\n", "line 3"),
         ("data.csv", b"source,source\na,b\n", "line 1: names the column 'source' more than once"),
-        ("data.jsonl", b'{"source": NaN, "target": "b"}', "line 1: field 'source' holds None"),
         ("data.jsonl", b"[" * 100_000, "line 1: not JSON"),
         ("data.jsonl.gz", b"not gzip", "gzip"),
         ("data.jsonl.gz", gzip.compress(BROKEN.encode())[:20] + b"x" * 99, "gzip"),
-        ("data.parquet.gz", b"x", "'.gz' is not a known extension"),
-        ("data.docx", b"x", "'.docx' is not a known extension"),
-        ("data.txt", b"x", "jsonl, csv or parquet"),
+        ("data.parquet.gz", b"x", "not a complete gzip file"),
+        ("data.docx", b"x", "'.docx' files are not read. Save it as plain text"),
+        ("data.jsom", b"x", "'.jsom' is not a known extension. Did you mean '.json'"),
+        ("data.txt", b"x", "JSON lines, CSV or Parquet"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(name, content, message, tmp_path):
@@ -148,7 +148,7 @@ def test_characters_survive_lines_longer_than_the_buffer_and_files_without_a_las
         "shift_jis": "日本語\n",
     }[encoding] * 50
     (tmp_path / "a.txt").write_bytes(text[:-1].encode(encoding))
-    monkeypatch.setattr(files, "MAX_LINE_BYTES", 7)
+    monkeypatch.setattr(files, "MAX_LINE_CHARACTERS", 7)
     pieces = read(tmp_path / "a.txt", TEXT, encoding=encoding)
     assert "".join(piece.fields["text"] for piece in pieces) == text[:-1]
 
@@ -169,3 +169,30 @@ def test_parallel_lines_and_records_may_be_mixed(tmp_path):
 def test_an_empty_document_has_an_empty_group_key(tmp_path):
     (tmp_path / "data.jsonl").write_text('{"text": ""}\n')
     assert [example.group_key for example in read(tmp_path / "data.jsonl", TEXT)] == [""]
+
+
+def test_a_text_of_a_few_lines_has_a_piece_for_each_split(tmp_path):
+    (tmp_path / "a.txt").write_text("".join(f"This is line {i}.\n" for i in range(12)))
+    assert len(read(tmp_path / "a.txt", TEXT)) >= 6
+
+
+def test_text_files_beside_tables_and_empty_files_are_left_out_with_a_reason(tmp_path):
+    (tmp_path / "README.md").write_text("About these pairs.")
+    (tmp_path / "empty.jsonl").write_text("")
+    write(tmp_path / "data.jsonl", "jsonl")
+    reasons = {example.left_out: Path(example.where).name for example in read(tmp_path)}
+    assert reasons.pop("a text file has no source and target") == "README.md"
+    assert reasons.pop("the file is empty") == "empty.jsonl"
+    assert list(reasons) == [""]
+
+
+def test_record_files_are_not_read_as_parallel_lines(tmp_path):
+    files = [str(write(tmp_path / f"{name}.jsonl", "jsonl")) for name in "ab"]
+    with pytest.raises(UserError, match=r"two parallel files are texts.*data\.path=.*\*\.jsonl"):
+        read(files)
+
+
+def test_json_lines_under_another_name_are_read_for_a_task_of_pairs(tmp_path):
+    for name in ("data.txt", "data.log", "data"):
+        write(tmp_path / "data.jsonl", "jsonl").rename(tmp_path / name)
+        assert [example.fields for example in read(tmp_path / name)] == ROWS

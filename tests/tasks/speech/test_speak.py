@@ -173,8 +173,9 @@ def test_sound_that_cannot_be_learned_from(samples, message, own_folder):
         soundfile.write(own_folder / "x.wav", samples, 16000)
     (own_folder / "table.jsonl").write_text(json.dumps({"audio": "x.wav", "text": "one"}) + "\n")
     words = [word for word in SMALL if not word.startswith("data.")]
+    source = ["data=recordings", "data.path=.", "data.val_fraction=0", "data.test_fraction=0"]
     with pytest.raises(UserError, match=message):
-        prepare(compose.compose_config([*words, "data=recordings", "data.path=."]))
+        prepare(compose.compose_config([*words, *source]))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,7 @@ def test_the_users_own_pictures(own_folder):
     ]
     metrics = run(compose.compose_config([*words, *source, *TRAIN, *longer])).result()["metrics"]
     assert metrics["test/word_accuracy"] > metrics["test/baseline/word_accuracy"] + 0.05
+    source += ["data.val_fraction=0", "data.test_fraction=0"]
     (own_folder / "7.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     (own_folder / "titles.jsonl").write_text(json.dumps({"file": "7.jpg", "title": "x"}) + "\n")
     with pytest.raises(UserError, match=r"7\.jpg: is not an image, or damaged"):

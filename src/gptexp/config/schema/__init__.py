@@ -25,6 +25,8 @@ from gptexp.config.schema.data import (
     HubConfig,
     MediaTableConfig,
     PydocsConfig,
+    RecordsConfig,
+    TableConfig,
 )
 from gptexp.config.schema.logger import (
     CsvConfig,
@@ -90,8 +92,10 @@ __all__ = [
     "OptimConfig",
     "PretrainConfig",
     "PydocsConfig",
+    "RecordsConfig",
     "ScheduleConfig",
     "SummarizeConfig",
+    "TableConfig",
     "TaskConfig",
     "TensorBoardConfig",
     "TextToTextConfig",

@@ -1,6 +1,7 @@
 """Settings of the sources of examples."""
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,9 @@ from gptexp.setting_field import setting
 
 if TYPE_CHECKING:
     from gptexp.config.schema import Config
+
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
+URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
 
 
 @dataclass
@@ -75,9 +79,56 @@ class CldrConfig(GeneratedConfig):
     examples: int = setting(20000, "number of distinct phrases", minimum=10)
 
 
+@dataclass
+class RecordsConfig(DataConfig):
+    """Settings of sources whose examples are records with named fields."""
+
+    fields: dict[str, Any] = setting(
+        {},
+        "names that the task's fields have in the data: {source: article}, nested ones translation.en and "
+        'messages.0.content; "{title}\\n{body}" or a list [title,body] joins several',
+    )
+
+    def resolve(self, config: "Config") -> None:
+        """Make a template of every list of names."""
+        self.fields = {field: field_template(field, name) for field, name in self.fields.items()}
+
+
+@dataclass
+class TableConfig(RecordsConfig):
+    """Settings of files with records."""
+
+    encoding: str = setting(
+        "utf-8", "character encoding of text files; files with a byte order mark need none"
+    )
+    separator: str | None = setting(
+        None, "separator of a table of text: comma, semicolon, tab, pipe or another; null: found"
+    )
+    quoting: str | None = setting(
+        None,
+        'quotation marks of a table of text: double ("" is one inside), backslash (\\" is one inside), single, '
+        "or none: they are text; null: found",
+        choices=("double", "backslash", "single", "none"),
+    )
+
+    def resolve(self, config: "Config") -> None:
+        """Replace the name of a separator by its character.
+
+        Raises:
+            UserError: it is neither a name nor a character.
+        """
+        super().resolve(config)
+        if self.separator is not None:
+            self.separator = SEPARATORS.get(self.separator, self.separator)
+            if len(self.separator) != 1:
+                raise UserError(
+                    f"data.separator={self.separator}: give one character, or {', '.join(SEPARATORS)}"
+                )
+
+
 @register
 @dataclass
-class FilesConfig(DataConfig):
+class FilesConfig(TableConfig):
     kind: str = "files"
     target = "gptexp.data.corpora.files:Files"
     path: Any = setting(
@@ -85,13 +136,10 @@ class FilesConfig(DataConfig):
     )
     val_path: Any = setting(None, "files for validation; null: a fraction of path", texts=True)
     test_path: Any = setting(None, "files for the test; null: a fraction of path", texts=True)
-    fields: dict[str, str] = setting(
-        {}, "names that the task's fields have in the file, for example {source: article}"
-    )
-    encoding: str = setting("utf-8", "character encoding of text files")
 
     def resolve(self, config: "Config") -> None:
         """Make the paths absolute, so that the run's config means the same from any folder."""
+        super().resolve(config)
         self.path = absolute_path(self.path, "data.path")
         self.val_path = absolute_path(self.val_path, "data.val_path")
         self.test_path = absolute_path(self.test_path, "data.test_path")
@@ -99,32 +147,50 @@ class FilesConfig(DataConfig):
 
 @register
 @dataclass
-class HubConfig(DataConfig):
+class HubConfig(RecordsConfig):
     kind: str = "hub"
     target = "gptexp.data.corpora.hub:Hub"
     name: str = setting(
         MISSING, "name of a data set on the Hugging Face hub, or a folder written by save_to_disk"
     )
     config: str | None = setting(None, "configuration of that data set")
-    fields: dict[str, str] = setting(
-        {}, "names that the task's fields have in the data set, for example {source: article}"
+    streaming: bool = setting(
+        False, "read the data set over the network while it is prepared, without storing all of it"
     )
 
 
 @dataclass
-class MediaTableConfig(DataConfig):
+class MediaTableConfig(TableConfig):
     """Settings of media files with a table of their texts."""
 
     path: str = setting(
-        MISSING, "table of files and texts (csv, jsonl, parquet), or the folder that it is in"
+        MISSING, "table of files and texts (JSON, CSV, Parquet, ...), or the folder that it is in"
     )
-    fields: dict[str, str] = setting(
-        {}, "names that the task's fields have in the table, for example {caption: description}"
-    )
-    encoding: str = setting("utf-8", "character encoding of the table")
 
     def resolve(self, config: "Config") -> None:
+        super().resolve(config)
         self.path = absolute_path(self.path, "data.path")
+
+
+def field_template(field: str, name: Any) -> str:
+    """Return the name or the template of a field; a list of names is a template with a line for each.
+
+    Raises:
+        UserError: it is something else.
+    """
+    match name:
+        case bool():
+            pass
+        case int():
+            return str(name)
+        case str() if name.strip():
+            return name.replace("\\n", "\n").replace("\\t", "\t")
+        case [*names] if names and all(isinstance(one, str) and one.strip() for one in names):
+            return "\n".join(f"{{{one}}}" for one in names)
+    raise UserError(
+        f"data.fields.{field}={'null' if name is None else name}: give the name of a field, a list of names, or a "
+        f"template: 'data.fields.{field}=\"{{title}}\\n{{body}}\"'"
+    )
 
 
 def absolute_path(path: Any, key: str) -> Any:
@@ -136,6 +202,11 @@ def absolute_path(path: Any, key: str) -> Any:
     match path:
         case None:
             return None
+        case str() if URL.match(path):
+            raise UserError(
+                f"{key}={path}: an address on the network. Download the file, or read a data set with data=hub "
+                f"data.name=..."
+            )
         case str() if path:
             return os.path.abspath(os.path.expanduser(path))
         case [str() as source, str() as target]:

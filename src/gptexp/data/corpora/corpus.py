@@ -7,8 +7,6 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from gptexp.errors import UserError, nearest
-
 SPLIT_NAMES = {  # names that data sets use, and ours
     "train": "train",
     "validation": "val",
@@ -70,53 +68,3 @@ class Corpus(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return names, versions, hashes and licences as JSON values: data.json, and the key of the token store."""
-
-
-def check_field_names(names: dict[str, str], allowed: tuple[str, ...]) -> None:
-    """Check the keys of data.fields.
-
-    Raises:
-        UserError: a key is not a field that this task and this source have.
-    """
-    if unknown := sorted(set(names) - set(allowed)):
-        raise UserError(
-            f"data.fields.{unknown[0]}: this task has no such field.{nearest(unknown[0], allowed)} It has: "
-            f"{', '.join(allowed)}"
-        )
-
-
-def select_fields(
-    record: dict[str, Any], fields: tuple[str, ...], names: dict[str, str], where: str
-) -> dict[str, str]:
-    """Read our `fields` from a record, in which a field is called `names[field]`, or as ours where `names` lacks it.
-
-    A list of strings is joined for a source or terms; its first item is taken for a target or a caption.
-
-    Raises:
-        UserError: a field is missing, or is not a text, a number or a list of texts.
-    """
-    selected = {}
-    for field in fields:
-        name = names.get(field, field)
-        if name not in record:
-            raise UserError(
-                f"{where}: no field '{name}'. It has: {', '.join(map(str, record)) or 'nothing'}. "
-                f"Name the right one with data.fields.{field}=..."
-            )
-        value = record[name]
-        value = None if value != value else value  # NaN: tables read an empty cell as NaN
-        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            separator = "; " if field == "terms" else " "
-            value = value[0] if field in ("target", "caption") else separator.join(value)
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise UserError(
-                f"{where}: field '{name}' holds {_shorten(value)}; text or a list of texts is needed"
-            )
-        # Half of a surrogate pair cannot be written as UTF-8.
-        selected[field] = str(value).encode("utf8", "replace").decode()
-    return selected
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

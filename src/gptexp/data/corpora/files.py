@@ -1,28 +1,37 @@
-"""The user's own files: text, Markdown, JSONL, CSV, also gzipped, and Parquet; folders; parallel line files.
+"""The user's own files: texts, and records in JSON, CSV, Parquet or Arrow; folders; parallel line files.
 
 A text file is cut at line ends into pieces, so that neither memory nor the split depends on its length.
 """
 
-import codecs
-import csv
-import glob
-import gzip
-import io
-import json
-import os
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from gptexp.config import schema
-from gptexp.data.corpora.corpus import Corpus, Example, check_field_names, select_fields
-from gptexp.errors import UserError, nearest
+from gptexp.data.corpora.corpus import Corpus, Example
+from gptexp.data.corpora.fields import FieldReader, check_field_names
+from gptexp.data.corpora.find_files import find_files, require_file
+from gptexp.data.corpora.open_file import extension, is_compressed
+from gptexp.data.corpora.records import (
+    KNOWN_EXTENSIONS,
+    RECORD_EXTENSIONS,
+    TEXT_EXTENSIONS,
+    kind_of,
+    kind_of_content,
+    read_records,
+)
+from gptexp.data.corpora.text_lines import read_lines
+from gptexp.errors import UserError
 from gptexp.files import cached_sha256
 
 MAX_PIECE_CHARACTERS = 65536
+MIN_PIECE_CHARACTERS = 256
 PIECES_PER_FILE = 2000  # of a small text file, about
-MAX_LINE_BYTES = 1 << 24  # of a text file that are read at once
+PIECES_PER_TINY_FILE = 8  # of one that has less than MIN_PIECE_CHARACTERS for each split
+MAX_LINE_CHARACTERS = 1 << 24  # of a text file that are read at once
+TEXT = ("text",)
+EMPTY = "the file is empty"
+SPLIT_KEYS = {"train": "data.path", "val": "data.val_path", "test": "data.test_path"}
 
 
 class Files(Corpus):
@@ -31,7 +40,7 @@ class Files(Corpus):
         check_field_names(config.fields, fields)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
         self.parallel = {split for split, path in paths.items() if isinstance(path, list)}
-        self.parts = {split: self._files(path) for split, path in paths.items() if path}
+        self.parts = {split: self._files(path, split) for split, path in paths.items() if path}
         self.only_train = len(self.parts) == 1
 
     def describe(self) -> dict[str, Any]:
@@ -44,83 +53,102 @@ class Files(Corpus):
             "files": hashes,
             "fields": dict(self.config.fields),
             "encoding": self.config.encoding,
+            "separator": self.config.separator,
+            "quoting": self.config.quoting,
         }
 
     def __iter__(self) -> Iterator[Example]:
         for split, files in self.parts.items():
             is_empty = True
             for example in self._parallel(*files) if split in self.parallel else self._read(files):
-                is_empty = False
+                is_empty &= example.left_out == EMPTY
                 example.split = None if self.only_train else split
                 yield example
             if is_empty:
                 raise UserError(f"{', '.join(map(str, files))}: nothing to read, the file is empty")
 
-    def _files(self, path: Any) -> list[Path]:
-        if isinstance(path, list):
-            if self.fields != ("source", "target"):
-                raise UserError(
-                    f"data.path={path}: two parallel files give source and target; "
-                    f"this task needs {', '.join(self.fields)}"
-                )
-            return [_require_file(Path(one)) for one in path]
+    def _files(self, path: Any, split: str) -> list[Path]:
+        if split in self.parallel:
+            return self._parallel_files(path)
+        files = find_files(path, SPLIT_KEYS[split])
         if Path(path).is_dir():
-            files = sorted(
-                file
-                for file in Path(path).rglob("*")
-                if file.is_file() and extension(file) in KNOWN
-            )
+            files = [file for file in files if extension(file) in KNOWN_EXTENSIONS]
             if not files:
                 raise UserError(
-                    f"data.path={path}: no file in this folder ends in {', '.join(KNOWN)}"
+                    f"{SPLIT_KEYS[split]}={path}: no file in this folder ends in {', '.join(KNOWN_EXTENSIONS)}"
                 )
-            return files
-        if glob.has_magic(path) and not Path(path).is_file():
-            files = [
-                Path(name)
-                for name in sorted(glob.glob(path, recursive=True))
-                if os.path.isfile(name)
-            ]
-            if not files:
-                raise UserError(f"data.path={path}: no file matches this pattern")
-            return files
-        return [_require_file(Path(path))]
+        return files
+
+    def _parallel_files(self, paths: list[str]) -> list[Path]:
+        files = [require_file(Path(path)) for path in paths]
+        if self.fields != ("source", "target"):
+            raise UserError(
+                f"data.path={paths}: two parallel files give source and target; this task needs "
+                f"{', '.join(self.fields)}"
+            )
+        for file in files:
+            if extension(file) in RECORD_EXTENSIONS:
+                raise UserError(
+                    f"{file}: two parallel files are texts with one example a line. Give records as one file, a folder "
+                    f"or a pattern: data.path={file.parent}/*{file.suffix}"
+                )
+        return files
 
     def _read(self, files: list[Path]) -> Iterator[Example]:
-        for file in files:
-            ending = extension(file)
-            if ending not in KNOWN:
-                raise UserError(
-                    f"{file}: '{ending}' is not a known extension.{nearest(ending, KNOWN)} "
-                    f"Known: {', '.join(KNOWN)}, all but the last also with .gz"
-                )
-            if ending in TEXT:
-                if self.fields != ("text",):
-                    raise UserError(
-                        f"{file}: a text file gives text; this task needs {' and '.join(self.fields)}: use "
-                        f"jsonl, csv or parquet, or data.path=[source.txt,target.txt]"
-                    )
-                yield from self._pieces(file)
-            else:
-                for where, record in RECORD_READERS[ending](file, self.config.encoding):
-                    yield Example(select_fields(record, self.fields, self.config.fields, where))
+        kinds = [self._kind(file) for file in files]
+        if self.fields != TEXT and all(kind in TEXT_EXTENSIONS for kind in kinds):
+            raise UserError(
+                f"{files[0]}: a text file gives text; this task needs {' and '.join(self.fields)}: use JSON lines, "
+                f"CSV or Parquet, or data.path=[source.txt,target.txt]"
+            )
+        reader = FieldReader(self.fields, self.config.fields)
+        for file, kind in zip(files, kinds, strict=True):
+            is_empty = True
+            for example in self._examples(file, kind, reader):
+                is_empty = False
+                yield example
+            if is_empty:
+                yield self._left_out(file, EMPTY)
+        reader.check_names()
+
+    def _kind(self, file: Path) -> str:
+        kind = kind_of(file)
+        if kind in TEXT_EXTENSIONS and self.fields != TEXT:
+            return kind_of_content(file) or kind
+        return kind
+
+    def _examples(self, file: Path, kind: str, reader: FieldReader) -> Iterator[Example]:
+        if kind not in TEXT_EXTENSIONS:
+            for where, record in read_records(file, kind, self.config, reader.wanted):
+                yield reader.example(record, where)
+        elif self.fields == TEXT:
+            yield from self._pieces(file)
+        else:
+            yield self._left_out(file, f"a text file has no {' and '.join(self.fields)}")
+
+    def _left_out(self, file: Path, reason: str) -> Example:
+        return Example(dict.fromkeys(self.fields, ""), left_out=reason, where=str(file))
 
     def _pieces(self, file: Path) -> Iterator[Example]:
-        size = min(MAX_PIECE_CHARACTERS, max(256, file.stat().st_size // PIECES_PER_FILE))
+        num_bytes = file.stat().st_size
+        size = min(MAX_PIECE_CHARACTERS, max(MIN_PIECE_CHARACTERS, num_bytes // PIECES_PER_FILE))
+        if num_bytes < MIN_PIECE_CHARACTERS * len(SPLIT_KEYS) and not is_compressed(file):
+            size = num_bytes // PIECES_PER_TINY_FILE
         piece: list[str] = []
         length = 0
-        for line in _lines(file, self.config.encoding, MAX_LINE_BYTES):
+        for line in read_lines(file, self.config.encoding, MAX_LINE_CHARACTERS):
             for start in range(0, len(line), MAX_PIECE_CHARACTERS):  # a line can be very long
-                if length >= size:
-                    yield Example({"text": "".join(piece)}, ends_document=False)
+                if piece and length >= size:
+                    yield Example({"text": "".join(piece)}, ends_document=False, where=str(file))
                     piece, length = [], 0
                 piece.append(line[start : start + MAX_PIECE_CHARACTERS])
                 length += len(piece[-1])
         if piece:
-            yield Example({"text": "".join(piece)})
+            yield Example({"text": "".join(piece)}, where=str(file))
 
     def _parallel(self, source: Path, target: Path) -> Iterator[Example]:
-        lines = _lines(source, self.config.encoding), _lines(target, self.config.encoding)
+        encoding = self.config.encoding
+        lines = read_lines(source, encoding), read_lines(target, encoding)
         number = 0
         for left in lines[0]:
             number += 1
@@ -129,122 +157,10 @@ class Files(Corpus):
                 raise UserError(
                     f"{target}: ends after line {number - 1}, {source} has more lines: parallel files need equally many"
                 )
-            if left.strip() and right.strip():
-                yield Example({"source": left.strip(), "target": right.strip()})
+            yield Example(
+                {"source": left.strip(), "target": right.strip()}, where=f"{source}, line {number}"
+            )
         if next(lines[1], None) is not None:
             raise UserError(
                 f"{source}: ends after line {number}, {target} has more lines: parallel files need equally many"
             )
-
-
-def _jsonl(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(_lines(file, encoding), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also for 5,000 digits or nested brackets
-            raise UserError(f"{file}, line {number}: not JSON ({error})") from error
-        if not isinstance(record, dict):
-            raise UserError(
-                f"{file}, line {number}: a JSON object is needed, one a line, not {type(record).__name__}"
-            )
-        yield f"{file}, line {number}", record
-
-
-def _csv(file: Path, encoding: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(_lines(file, encoding), strict=True, skipinitialspace=True)
-    csv.field_size_limit(2**31 - 1)
-    try:
-        names = reader.fieldnames or []
-        if repeated := [name for name in names if name and names.count(name) > 1]:
-            raise UserError(f"{file}, line 1: names the column '{repeated[0]}' more than once")
-        for record in reader:
-            where = f"{file}, line {reader.line_num}"
-            if None in record or None in record.values():
-                raise UserError(
-                    f"{where}: {len(names)} columns are named in the first line, this one has another number"
-                )
-            yield where, record
-    except csv.Error as error:
-        raise UserError(f"{file}, line {reader.line_num}: not CSV ({error})") from error
-
-
-def _parquet(file: Path, _: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        number = 0
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=1024):
-            for record in batch.to_pylist():
-                number += 1
-                yield f"{file}, row {number}", record
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file}: not a Parquet file ({error})") from error
-
-
-Reader = Callable[[Path, str], Iterator[tuple[str, dict[str, Any]]]]
-TEXT = (".txt", ".md")
-RECORD_READERS: dict[str, Reader] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-KNOWN = (*TEXT, *RECORD_READERS)
-
-
-def _lines(file: Path, encoding: str, max_bytes: int = -1) -> Iterator[str]:
-    """Yield lines with their ends; a line of more than `max_bytes` comes in parts, to bound the memory.
-
-    Raises:
-        UserError: the file is not text in this encoding; the message names the line.
-    """
-    number = 1
-    try:
-        name = codecs.lookup(
-            "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
-        ).name
-        with _open(file) as stream:
-            if name.startswith(("utf-16", "utf-32")):  # where a byte 10 can be part of a character
-                with io.TextIOWrapper(stream, name, newline="\n") as lines:
-                    for line in lines:
-                        yield line
-                        number += 1
-                return
-            decoder = codecs.getincrementaldecoder(name)()
-            while chunk := stream.readline(max_bytes):
-                if text := decoder.decode(chunk):
-                    yield text
-                number += chunk.endswith(b"\n")
-            if text := decoder.decode(b"", final=True):
-                yield text
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file}, line {number}: not {encoding} text ({error.reason}). "
-            f"Name its encoding with data.encoding=..., latin-1 or utf-16 for example"
-        ) from error
-    except (LookupError, UnicodeError) as error:
-        raise UserError(
-            f"data.encoding={encoding}: Python knows no such encoding, for example utf-8, latin-1"
-        ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{file}: not a complete gzip file ({error})") from error
-
-
-def _open(file: Path) -> IO[bytes]:
-    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
-
-
-def extension(file: Path) -> str:
-    """Return the extension in lower case, without a trailing .gz."""
-    inner = Path(file.stem).suffix.lower()
-    return inner if file.suffix == ".gz" and inner != ".parquet" else file.suffix.lower()
-
-
-def _require_file(file: Path) -> Path:
-    """Return a file that exists.
-
-    Raises:
-        UserError: it does not; the message names the nearest file in its folder.
-    """
-    if not file.is_file():
-        neighbours = [str(other) for other in file.parent.glob("*")] if file.parent.is_dir() else []
-        raise UserError(f"{file}: no such file or folder.{nearest(str(file), neighbours)}")
-    return file

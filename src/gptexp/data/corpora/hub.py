@@ -1,4 +1,4 @@
-"""Texts from a data set that datasets.load_dataset takes: a name on the hub, or a local folder."""
+"""Texts from a data set that datasets.load_dataset takes: a name on the hub, or a local folder; also streamed."""
 
 import sys
 from collections.abc import Iterator
@@ -6,34 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from gptexp.config import schema
-from gptexp.data.corpora.corpus import (
-    SPLIT_NAMES,
-    Corpus,
-    Example,
-    check_field_names,
-    select_fields,
-)
+from gptexp.data.corpora.arrow_tables import records_of_batch
+from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example
+from gptexp.data.corpora.fields import FieldReader, Record, check_field_names
 from gptexp.errors import UserError
 from gptexp.network import hub_is_reachable
 
+BATCH_ROWS = 256  # that are converted at once
+
 
 class Hub(Corpus):
-    media_fields: tuple[str, ...] = ()  # columns with media that data.fields can name
-
     def __init__(self, config: schema.HubConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields = config, fields
-        check_field_names(config.fields, (*fields, *self.media_fields))
-        self.parts = load_parts(config)
+        self.media_names = {}  # the column of the images or recordings, by `medium`
+        if self.medium:
+            self.media_names[self.medium] = config.fields.get(self.medium, self.medium)
+        check_field_names(config.fields, (*fields, *self.media_names))
+        self.parts, self.versions = load_parts(config)
 
     def describe(self) -> dict[str, Any]:
-        fingerprints = {
-            name: [part._fingerprint, part.num_rows] for name, part in self.parts.items()
-        }
         licences = {name: part.info.license or "not stated" for name, part in self.parts.items()}
         return {
             "source": self.config.name,
             "config": self.config.config,
-            "parts": fingerprints,
+            "parts": self.versions,
             "licence": licences,
             "fields": dict(self.config.fields),
         }
@@ -41,17 +37,49 @@ class Hub(Corpus):
     def __iter__(self) -> Iterator[Example]:
         for name, part in self.parts.items():
             split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
-            for number, record in enumerate(part, 1):
-                yield self.example(record, split, f"{self.config.name}, {name}, row {number}")
+            limit = (
+                self.config.limit if self.config.streaming and split in (None, "train") else None
+            )
+            reader = FieldReader(self.fields, self.config.fields)
+            num_usable = 0
+            names = [*reader.wanted, *self.media_names.values()]
+            for number, record in enumerate(self.records(part, names), 1):
+                if num_usable == limit:
+                    break  # a stream can be endless
+                example = self.example(
+                    reader, record, split, f"{self.config.name}, {name}, row {number}"
+                )
+                num_usable += not example.left_out
+                yield example
+            reader.check_names()
 
-    def example(self, record: dict[str, Any], split: str | None, where: str) -> Example:
+    def example(
+        self, reader: FieldReader, record: Record, split: str | None, where: str
+    ) -> Example:
         """Return the example of a row."""
-        fields = select_fields(_flatten(record), self.fields, self.config.fields, where)
-        return Example(fields, split)
+        return reader.example(record, where, split)
+
+    def records(self, part: Any, wanted: list[str]) -> Iterator[Record]:
+        """Yield the rows of a split, without columns that are not read. Images and audio stay encoded."""
+        columns = {
+            name: [
+                column for column in part.column_names or () if f"{name}.".startswith(f"{column}.")
+            ]
+            for name in wanted
+        }
+        if all(columns.values()):
+            part = part.select_columns(
+                sorted({column for name in wanted for column in columns[name]})
+            )
+        try:
+            for table in part.with_format("arrow").iter(batch_size=BATCH_ROWS):
+                yield from records_of_batch(table)
+        except Exception as error:  # of a server, a damaged file, or a package that decodes
+            raise UserError(f"data.name={self.config.name}: {_reason(error)}") from error
 
 
-def load_parts(config: schema.HubConfig) -> dict[str, Any]:
-    """Load the splits of a data set that have a known name, `train` among them.
+def load_parts(config: schema.HubConfig) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Load the splits of a data set that have a known name, `train` among them, and what identifies their content.
 
     Raises:
         UserError: the data set cannot be loaded, or has no split `train`.
@@ -59,6 +87,7 @@ def load_parts(config: schema.HubConfig) -> dict[str, Any]:
     import datasets
 
     folder = Path(config.name).expanduser()
+    version = []  # of a data set that is streamed
     try:
         if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
             loaded = datasets.load_from_disk(str(folder))
@@ -66,11 +95,15 @@ def load_parts(config: schema.HubConfig) -> dict[str, Any]:
             if not folder.exists() and not hub_is_reachable():
                 # Data sets in the local cache still load, and the others are refused at once.
                 datasets.config.HF_HUB_OFFLINE = True
-            loaded = datasets.load_dataset(config.name, config.config)
+            if config.streaming:
+                builder = datasets.load_dataset_builder(config.name, config.config)
+                loaded = builder.as_streaming_dataset()
+                version = [builder.config_id, builder.hash]
+            else:
+                loaded = datasets.load_dataset(config.name, config.config)
     except Exception as error:  # the library raises a dozen kinds of errors for a wrong name
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"data.name={config.name}: cannot be loaded ({reason}). Give a data set's name on the hub "
+            f"data.name={config.name}: cannot be loaded ({_reason(error)}). Give a data set's name on the hub "
             f"(needs the network once) or a folder written by save_to_disk"
         ) from error
     parts = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
@@ -82,15 +115,11 @@ def load_parts(config: schema.HubConfig) -> dict[str, Any]:
         )
     if "train" not in known:
         raise UserError(f"data.name={config.name}: has no split 'train', only {', '.join(parts)}")
-    return known
+    versions = {name: version or [part._fingerprint, part.num_rows] for name, part in known.items()}
+    return known, versions
 
 
-def _flatten(record: dict[str, Any]) -> dict[str, Any]:
-    """Add {"translation.en": ..} for {"translation": {"en": ..}}, so that data.fields can name it."""
-    inner = {
-        f"{key}.{name}": value
-        for key, group in record.items()
-        if isinstance(group, dict)
-        for name, value in group.items()
-    }
-    return {**record, **inner}
+def _reason(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The user's own images or recordings: files, and a table (CSV, JSONL, Parquet) of their names and texts.
+"""The user's own images or recordings: files, and a table of their names and texts in any layout of records.py.
 
 The table has a column for the file (`image` or `audio`) and a column for each field of the task: `caption`, or `text`
 and perhaps `voice`. data.fields names columns that are called otherwise. A column `split` says train, val, test or
@@ -9,20 +9,24 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from gptexp.config import schema
-from gptexp.data.corpora.corpus import (
-    SPLIT_NAMES,
-    Corpus,
-    Example,
+from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example
+from gptexp.data.corpora.fields import (
+    MISSING,
+    FieldReader,
+    Record,
     check_field_names,
-    select_fields,
+    find_value,
+    text_of_scalar,
 )
-from gptexp.data.corpora.files import RECORD_READERS, extension
+from gptexp.data.corpora.find_files import is_hidden, nearest_neighbour, require_file
+from gptexp.data.corpora.open_file import extension
+from gptexp.data.corpora.records import RECORD_EXTENSIONS, kind_of, read_records
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256
 
@@ -38,59 +42,68 @@ class MediaTable(Corpus):
         self.config, self.fields, self.cache = config, fields, cache
         check_field_names(config.fields, (self.medium, *fields, "split"))
         self.file = _find_table(Path(config.path))
+        self.kind = kind_of(self.file)
 
     @abstractmethod
     def read(self, path: Path) -> NDArray:
         """Read the frames of an image or the samples of audio."""
 
     def describe(self) -> dict[str, Any]:
-        records = list(self._records())
-        if not records:
+        digests, voices = [], set()
+        for example, path in self._rows():
+            digests.append(cached_sha256(path, self.cache) if path else "")
+            voices.add(example.fields.get("voice", "").strip())
+        if not digests:
             raise UserError(f"{self.file}: has no rows")
-        files = "".join(cached_sha256(self._path(*record), self.cache) for record in records)
-        voices = {
-            str(record.get(self.config.fields.get("voice", "voice")) or "").strip()
-            for _, record in records
-        }
         return {
             "source": self.config.kind,
             "table": cached_sha256(self.file, self.cache),
-            "files": len(records),
-            "sha256": hashlib.sha256(files.encode()).hexdigest(),
+            "files": len(digests),
+            "sha256": hashlib.sha256("".join(digests).encode()).hexdigest(),
             "fields": dict(self.config.fields),
             "voices": sorted(voices - {""}),
         }
 
     def __iter__(self) -> Iterator[Example]:
-        for where, record in self._records():
-            split = record.get(self.config.fields.get("split", "split")) or None
-            if split not in (None, *SPLIT_NAMES):
-                raise UserError(
-                    f"{where}: split '{split}' is not known. Allowed: {', '.join(SPLIT_NAMES)}"
-                )
-            path = self._path(where, record)
-            yield Example(
-                select_fields(record, self.fields, self.config.fields, where),
-                SPLIT_NAMES[split] if split else None,
-                media=partial(self.read, path),
-                group=str(path) if self.groups_by_file else None,
-            )
+        for example, path in self._rows():
+            if path:
+                example.media = partial(self.read, path)
+                example.group = str(path) if self.groups_by_file else None
+            yield example
 
-    def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the place and the values of each row. Without a column `voice`, the voice of every row is ""."""
+    def _rows(self) -> Iterator[tuple[Example, Path | None]]:
+        """Yield the example of each row, and its file; None: the row is left out."""
         defaults = {}
         if "voice" in self.fields and "voice" not in self.config.fields:
             defaults["voice"] = ""
-        for where, record in RECORD_READERS[extension(self.file)](self.file, self.config.encoding):
-            yield where, defaults | record
+        reader = FieldReader((self.medium, *self.fields), self.config.fields)
+        for where, record in read_records(self.file, self.kind, self.config, reader.wanted):
+            example = reader.example(defaults | record, where, self._split(record, where))
+            name = example.fields.pop(self.medium).strip()
+            if not name and not example.left_out:
+                example.left_out = f"the field '{reader.names[self.medium]}' is empty"
+            yield example, None if example.left_out else self._path(name, where)
+        reader.check_names()
 
-    def _path(self, where: str, record: dict[str, Any]) -> Path:
+    def _split(self, record: Record, where: str) -> str | None:
+        value = find_value(record, self.config.fields.get("split", "split"))
+        if value is MISSING or not (name := (text_of_scalar(value) or "").strip()):
+            return None
+        if name.lower() not in SPLIT_NAMES:
+            raise UserError(
+                f"{where}: split '{name}' is not known. Allowed: {', '.join(SPLIT_NAMES)}"
+            )
+        return SPLIT_NAMES[name.lower()]
+
+    def _path(self, name: str, where: str) -> Path:
         """Return the path of a row's file, which is relative to the table's folder, or absolute."""
-        name = select_fields(record, (self.medium,), self.config.fields, where)
-        path = self.file.parent / name[self.medium]
-        if not path.is_file():
-            raise UserError(f"{where}: there is no file {path}")
-        return path
+        path = self.file.parent / name
+        if not path.is_file() and "\\" in name:  # written on Windows
+            path = self.file.parent / name.replace("\\", "/")
+        if path.is_file():
+            return path
+        advice = " Download it" if "://" in name else ""
+        raise UserError(f"{where}: there is no file {path}.{advice or nearest_neighbour(path)}")
 
 
 def _find_table(path: Path) -> Path:
@@ -99,16 +112,23 @@ def _find_table(path: Path) -> Path:
     Raises:
         UserError: there is none, or there are several.
     """
-    if path.is_file() and extension(path) in RECORD_READERS:
-        return path
     if not path.is_dir():
+        if kind_of(require_file(path)) in RECORD_EXTENSIONS:
+            return path
         raise UserError(
-            f"data.path={path}: give a table ({', '.join(RECORD_READERS)}), or a folder that has one in it"
+            f"data.path={path}: give a table ({', '.join(RECORD_EXTENSIONS)}), or a folder that has one in it"
         )
-    tables = sorted(file for file in path.iterdir() if extension(file) in RECORD_READERS)
-    if len(tables) != 1:
-        names = ", ".join(file.name for file in tables) or "none"
+    tables = sorted(
+        file
+        for file in path.iterdir()
+        if extension(file) in RECORD_EXTENSIONS and not is_hidden(PurePath(file.name))
+    )
+    # Programs write JSON files about a folder or its pictures beside them.
+    candidates = [file for file in tables if extension(file) != ".json"] or tables
+    if len(candidates) != 1:
+        names = ", ".join(file.name for file in candidates) or "none"
         raise UserError(
-            f"data.path={path}: one table of files and texts is needed in it, there are: {names}"
+            f"data.path={path}: one table of files and texts is needed in it, there are: {names}. Name it: "
+            f"data.path={path / (candidates[0].name if candidates else 'table.csv')}"
         )
-    return tables[0]
+    return candidates[0]

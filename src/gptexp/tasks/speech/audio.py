@@ -1,5 +1,6 @@
 """Audio as values: read from files of any format, kept as samples, written as WAV or FLAC."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ class Audio:
     def read(cls, source: Any) -> "Audio":
         """Read a file (WAV, FLAC, ... of any rate, width and number of channels), or samples [N] at 16,000 a second.
 
+        A file can be a path, or its content as io.BytesIO.
+
         Raises:
             UserError: the source is none of these, or it is damaged, empty or silent.
         """
@@ -67,17 +70,17 @@ class Audio:
         if isinstance(source, Audio):
             return source
         rate, where = RATE, "an array"
-        if isinstance(source, str | Path):
-            where = str(source)
+        if isinstance(source, str | Path | io.BytesIO):
+            is_file = isinstance(source, str | Path)
+            where = str(source) if is_file else "the recording"
             try:
-                values, rate = soundfile.read(where, dtype="float32", always_2d=True)
-            except (soundfile.SoundFileError, OSError) as error:
-                reason = (
-                    "there is no such file"
-                    if not Path(source).exists()
-                    else "not audio, or damaged"
+                values, rate = soundfile.read(
+                    where if is_file else source, dtype="float32", always_2d=True
                 )
-                raise UserError(f"{source}: {reason} ({str(error).strip()})") from error
+            except (soundfile.SoundFileError, OSError) as error:
+                is_missing = is_file and not Path(where).exists()
+                reason = "there is no such file" if is_missing else "not audio, or damaged"
+                raise UserError(f"{where}: {reason} ({str(error).strip()})") from error
             values = values.mean(axis=1)
         else:
             values = np.asarray(source)

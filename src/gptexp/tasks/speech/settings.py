@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gptexp.config.registry import register
-from gptexp.config.schema import Config, GeneratedConfig, MediaTableConfig, TaskConfig
+from gptexp.config.schema import Config, GeneratedConfig, HubConfig, MediaTableConfig, TaskConfig
 from gptexp.errors import UserError, unknown_value
 from gptexp.extras import require_extra
 from gptexp.setting_field import setting
@@ -74,6 +74,17 @@ class SpokenConfig(GeneratedConfig):
 class RecordingsConfig(MediaTableConfig):
     kind: str = "recordings"
     target = "gptexp.tasks.speech.recordings:Recordings"
+
+    def check(self, config: Config) -> None:
+        super().check(config)
+        require_extra("speech", MODULES)
+
+
+@register
+@dataclass
+class HubRecordingsConfig(HubConfig):
+    kind: str = "hub_recordings"
+    target = "gptexp.tasks.speech.hub_recordings:HubRecordings"
 
     def check(self, config: Config) -> None:
         super().check(config)

@@ -1,0 +1,106 @@
+"""Read records from Parquet files and from Arrow files, in the format of files (also Feather) or of streams."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gptexp.data.corpora.fields import Record
+from gptexp.data.corpora.open_file import explain_damage, is_compressed, open_bytes
+from gptexp.errors import UserError
+
+EXTENSIONS = (".parquet", ".arrow", ".feather", ".ipc")
+MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow"}
+BATCH_ROWS = 1024
+
+Convert = Callable[[Any], Any]
+
+
+def read_arrow(file: Path, kind: str) -> Iterator[tuple[str, Record]]:
+    """Yield the place and the values of each row.
+
+    Raises:
+        UserError: the file is damaged, or of another format.
+    """
+    import pyarrow
+
+    name = "a Parquet file" if kind == ".parquet" else "an Arrow file"
+    number = 0
+    try:
+        for batch in _batches(file, kind):
+            yield from (
+                (f"{file}, row {number}", record)
+                for number, record in enumerate(records_of_batch(batch), number + 1)
+            )
+            number += batch.num_rows
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{file}: not {name}, or damaged ({reason})") from None
+
+
+def records_of_batch(batch: Any) -> list[Record]:
+    """Return the rows of a pyarrow.RecordBatch or Table, its narrow floats in their shortest spelling."""
+    records = batch.to_pylist(maps_as_pydicts="lossy")
+    for field in batch.schema:
+        if convert := _converter(field.type):
+            for record in records:
+                record[field.name] = convert(record[field.name])
+    return records
+
+
+def _batches(file: Path, kind: str) -> Iterator[Any]:
+    """Yield the record batches of a file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    source: Any = str(file)
+    if is_compressed(file):  # the formats are read from their end
+        with explain_damage(file), open_bytes(file) as stream:
+            source = pyarrow.BufferReader(stream.read())
+    if kind == ".parquet":
+        with pyarrow.parquet.ParquetFile(source) as table:
+            yield from table.iter_batches(batch_size=BATCH_ROWS)
+        return
+    with pyarrow.memory_map(source) if isinstance(source, str) else source as stream:
+        try:
+            reader = pyarrow.ipc.open_file(stream)
+        except pyarrow.ArrowInvalid:
+            stream.seek(0)
+            reader = pyarrow.ipc.open_stream(stream)
+            yield from reader
+            return
+        for number in range(reader.num_record_batches):
+            yield reader.get_batch(number)
+
+
+def _converter(data_type: Any) -> Convert | None:
+    """Return a function that shortens the 16- and 32-bit floats in a value; None where it has none.
+
+    to_pylist widens them: a 32-bit 0.1 becomes 0.10000000149011612.
+    """
+    from pyarrow import types
+
+    if types.is_float32(data_type) or types.is_float16(data_type):
+        width = np.float32 if types.is_float32(data_type) else np.float16
+        return lambda value: None if value is None else float(str(width(value)))
+    if (
+        types.is_list(data_type)
+        or types.is_large_list(data_type)
+        or types.is_fixed_size_list(data_type)
+    ):
+        if convert_item := _converter(data_type.value_type):
+            return lambda items: None if items is None else list(map(convert_item, items))
+    elif types.is_struct(data_type):
+        converters = {
+            field.name: convert for field in data_type if (convert := _converter(field.type))
+        }
+        if converters:
+            return lambda value: (
+                value
+                and {
+                    name: converters[name](item) if name in converters else item
+                    for name, item in value.items()
+                }
+            )
+    return None

@@ -1,0 +1,125 @@
+"""Read records from tables of text: CSV, TSV, and others with any separator and quoting.
+
+Both are found in the first lines, if data.separator and data.quoting do not say them. The first line names the columns.
+"""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from gptexp.data.corpora.fields import Record
+from gptexp.data.corpora.text_lines import read_lines
+from gptexp.errors import UserError
+
+EXTENSIONS = (".csv", ".tsv", ".tab", ".psv")
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}  # those that are tried
+FIRST_SEPARATOR = {".tsv": "\t", ".tab": "\t", ".psv": "|"}  # tried before the others
+QUOTINGS: dict[str, dict[str, Any]] = {
+    "double": {"quotechar": '"'},  # "" stands for a quotation mark inside
+    "backslash": {"quotechar": '"', "doublequote": False, "escapechar": "\\"},
+    "none": {"quoting": csv.QUOTE_NONE},
+    "single": {"quotechar": "'"},
+}
+SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')  # Excel's first line
+NUM_SAMPLE_LINES = 200  # in which separator and quoting are found
+
+csv.field_size_limit(2**31 - 1)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How the values of a line are separated and quoted."""
+
+    separator: str
+    quoting: str
+
+    def __str__(self) -> str:
+        separator = SEPARATORS.get(self.separator, self.separator)
+        return f"data.separator={separator} data.quoting={self.quoting}"
+
+    def reader(self, lines: Iterable[str]) -> Any:
+        """Return a csv.reader of these lines, which raises csv.Error."""
+        options = QUOTINGS[self.quoting]
+        return csv.reader(
+            lines, delimiter=self.separator, strict=True, skipinitialspace=True, **options
+        )
+
+
+def read_delimited(
+    file: Path, kind: str, encoding: str, separator: str | None, quoting: str | None
+) -> Iterator[tuple[str, Record]]:
+    """Yield the place and the values of each row.
+
+    Args:
+        kind: the extension of the content.
+        separator: None: found.
+        quoting: one of QUOTINGS; None: found.
+
+    Raises:
+        UserError: a row has another number of values than the first line has names; the message names the line.
+    """
+    lines = read_lines(file, encoding)
+    first_line, num_skipped = next(lines, ""), 0
+    if match := SEPARATOR_LINE.fullmatch(first_line):
+        separator, num_skipped = separator or match[1], 1
+    else:
+        lines = chain([first_line], lines)
+    sample = list(islice(lines, NUM_SAMPLE_LINES))
+    dialect = find_dialect(sample, kind, separator, quoting)
+    reader = dialect.reader(chain(sample, lines))
+    try:
+        names = [name.strip() for name in next(filter(None, reader), [])]
+        if repeated := [name for name in names if name and names.count(name) > 1]:
+            raise UserError(
+                f"{file}, line {reader.line_num + num_skipped}: names the column '{repeated[0]}' more than once"
+            )
+        for row in reader:
+            where = f"{file}, line {reader.line_num + num_skipped}"
+            if not row or (len(names) > 1 and not "".join(row).strip(" ")):
+                continue  # a blank line
+            if len(row) != len(names):
+                raise UserError(
+                    f"{where}: {len(names)} columns are named in the first line, this one has {len(row)} "
+                    f"(read with {dialect}, which you can set). A value with the separator in it needs quotation marks"
+                )
+            yield where, dict(zip(names, row, strict=True))
+    except csv.Error as error:
+        raise UserError(
+            f"{file}, line {reader.line_num + num_skipped}: not CSV ({error}), read with {dialect}. Set "
+            f"data.quoting=none where quotation marks are part of the text; choices: {', '.join(QUOTINGS)}"
+        ) from None
+
+
+def find_dialect(
+    sample: list[str], kind: str, separator: str | None, quoting: str | None
+) -> Dialect:
+    """Return the first dialect in which all rows of the sample have as many values as the header, two or more.
+
+    Where there is none, return one in which the header has several names, or that of a single column.
+    """
+    separators = [separator] if separator else list(SEPARATORS)
+    separators.sort(key=lambda sign: sign != FIRST_SEPARATOR.get(kind))
+    has_escapes = any('\\"' in line for line in sample)
+    quotings = [name for name in QUOTINGS if has_escapes or name != "backslash"]
+    dialects = [
+        Dialect(sign, name) for name in ([quoting] if quoting else quotings) for sign in separators
+    ]
+    is_regular = (dialect for dialect in dialects if _has_equal_rows(dialect, sample))
+    has_names = (dialect for dialect in dialects if _has_equal_rows(dialect, sample[:1]))
+    return next(chain(is_regular, has_names, dialects))
+
+
+def _has_equal_rows(dialect: Dialect, sample: list[str]) -> bool:
+    """Return whether the rows have one number of values, two or more. The last row may be cut off."""
+    lengths: set[int] = set()
+    reader = dialect.reader(sample)
+    try:
+        lengths.update(len(row) for row in reader if row)
+    except csv.Error:
+        if reader.line_num < NUM_SAMPLE_LINES:
+            return False
+    return len(lengths) == 1 and lengths.pop() > 1

@@ -1,0 +1,107 @@
+"""Find the files that a path names: a file, a folder or a pattern. Hidden files and folders are skipped."""
+
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+from gptexp.errors import UserError, nearest
+
+# Folders and files that systems and programs add, beside those whose names begin with a dot.
+SYSTEM_NAMES = {
+    "__MACOSX",
+    "__pycache__",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "Thumbs.db",
+    "desktop.ini",
+    "lost+found",
+    "node_modules",
+}
+VIRTUAL_ENVIRONMENT = "pyvenv.cfg"  # the file in the top folder of one
+
+
+def is_hidden(path: PurePath) -> bool:
+    """Return whether a relative path is hidden, is below a hidden folder, or is a lock file of an office program."""
+    return any(
+        (part.startswith(".") and part not in (".", ".."))
+        or part.startswith("~$")
+        or part in SYSTEM_NAMES
+        for part in path.parts
+    )
+
+
+def find_files(path: str, key: str) -> list[Path]:
+    """Return the files of a folder, the files that match a pattern, or the file itself, in the order of their names.
+
+    Args:
+        key: the setting, for messages.
+
+    Raises:
+        UserError: there is no such file or folder, the folder is a saved data set, or nothing matches.
+    """
+    root = Path(path)
+    if root.is_dir():
+        if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+            raise UserError(
+                f"{key}={path}: a folder written by save_to_disk. Read it with data=hub data.name={path}"
+            )
+        return sorted(root / relative for relative in _walk(root))
+    if glob.has_magic(path) and not root.is_file():
+        base, pattern = _split_pattern(path)
+        files = [
+            base / name
+            for name in sorted(glob.glob(pattern, root_dir=base, recursive=True))
+            if (base / name).is_file() and not _is_hidden_by_system(PurePath(name))
+        ]
+        if not files:
+            raise UserError(f"{key}={path}: no file matches this pattern")
+        return files
+    return [require_file(root)]
+
+
+def require_file(file: Path) -> Path:
+    """Return a file that exists.
+
+    Raises:
+        UserError: it does not; the message names the nearest file in its folder.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file or folder.{nearest_neighbour(file)}")
+    return file
+
+
+def nearest_neighbour(file: Path) -> str:
+    """Return " Did you mean 'x'?" with the file of the same folder whose name is nearest, or ""."""
+    neighbours = [str(other) for other in file.parent.glob("*")] if file.parent.is_dir() else []
+    return nearest(str(file), neighbours)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder, as relative paths."""
+    for folder, folders, names in os.walk(root):
+        relative = Path(folder).relative_to(root)
+        if relative.parts and VIRTUAL_ENVIRONMENT in names:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not is_hidden(PurePath(name))]
+        yield from (
+            relative / name
+            for name in names
+            if not is_hidden(PurePath(name)) and (root / relative / name).is_file()
+        )
+
+
+def _split_pattern(path: str) -> tuple[Path, str]:
+    """Split a pattern into the folder that exists under its exact name, and the rest."""
+    base = Path(path).anchor or "."
+    parts = Path(path).relative_to(base).parts if Path(path).anchor else Path(path).parts
+    folder, index = Path(base), 0
+    while index < len(parts) - 1 and (folder / parts[index]).is_dir():
+        folder, index = folder / parts[index], index + 1
+    return folder, os.path.join(*parts[index:])
+
+
+def _is_hidden_by_system(path: PurePath) -> bool:
+    """Return whether a path that a pattern matched is hidden. glob matches a leading dot only where it is written."""
+    return any(part.startswith("~$") or part in SYSTEM_NAMES for part in path.parts)

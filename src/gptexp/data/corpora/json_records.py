@@ -1,0 +1,205 @@
+"""Read records from JSON: one object a line, an array of objects, or one object with such an array in it.
+
+The content decides, not the extension. An array and lines are read one record at a time; another object is read whole.
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from gptexp.data.corpora.fields import MISSING, Record, find_value
+from gptexp.data.corpora.text_lines import read_lines
+from gptexp.errors import UserError
+
+LINE_EXTENSIONS = (".jsonl", ".ndjson", ".jl", ".jsonlines")
+EXTENSIONS = (".json", *LINE_EXTENSIONS)
+CHUNK_CHARACTERS = 1 << 20
+
+Numbered = Iterator[tuple[int, str]]  # lines with their numbers
+
+
+def read_json(
+    file: Path, kind: str, encoding: str, wanted: Collection[str]
+) -> Iterator[tuple[str, Record]]:
+    """Yield the place and the values of each record.
+
+    Args:
+        kind: the extension of the content.
+        wanted: the names of the fields that are read: an object that has one of them is a record.
+
+    Raises:
+        UserError: the file is not JSON, or holds no records; the message names the line.
+    """
+    lines: Numbered = enumerate(read_lines(file, encoding), 1)
+    number, line = next(((n, line) for n, line in lines if line.strip()), (0, ""))
+    if not line:
+        return
+    lines = chain([(number, line)], lines)
+    if line.lstrip().startswith("["):
+        yield from _read_array(file, lines)
+        return
+    try:
+        first = json.loads(line)
+    except (ValueError, RecursionError):
+        yield from _read_objects(file, kind, lines, wanted)
+        return
+    next(lines)
+    rest = ((number, line) for number, line in lines if line.strip())
+    second = next(rest, None)
+    if second is None and isinstance(first, dict):
+        yield from _records_of_object(file, kind, first, wanted)
+        return
+    yield f"{file}, line {number}", _require_object(first, f"{file}, line {number}")
+    for number, line in chain([second] if second else [], rest):
+        where = f"{file}, line {number}"
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:  # also for 5,000 digits or nested brackets
+            raise UserError(f"{where}: not JSON ({error})") from None
+        yield where, _require_object(record, where)
+
+
+def _read_array(file: Path, lines: Numbered) -> Iterator[tuple[str, Record]]:
+    """Yield the items of an array, keeping about CHUNK_CHARACTERS of the text in memory."""
+    decoder = json.JSONDecoder()
+    first_line, text = next(lines)
+    position, number = text.index("[") + 1, 0
+    while True:
+        position = _skip_blanks(text, position)
+        if text.startswith("]", position):
+            break
+        is_separated = number == 0 or text.startswith(",", position)
+        start = _skip_blanks(text, position + (number > 0))
+        where = f"{file}, item {number + 1}"
+        try:
+            if not is_separated and position < len(text):
+                raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
+            record, position = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            more = _next_chunk(lines, len(text) - position)
+            if not more or isinstance(error, RecursionError):
+                line = first_line + text.count("\n", 0, getattr(error, "pos", position))
+                reason = getattr(error, "msg", error)
+                raise UserError(f"{file}, line {line}: not JSON ({reason})") from None
+            first_line += text.count("\n", 0, position)
+            text, position = text[position:] + more, 0
+            continue
+        number += 1
+        yield where, _require_object(record, where)
+    rest = text[position + 1 :] + _next_chunk(lines, 0)
+    if rest.strip():
+        line = first_line + text.count("\n", 0, position)
+        raise UserError(f"{file}, line {line}: more text follows the array, which ends here")
+
+
+def _next_chunk(lines: Numbered, minimum: int) -> str:
+    """Return the next lines, at least `minimum` characters; "" at the end of the file."""
+    parts, length = [], 0
+    for _, line in lines:
+        parts.append(line)
+        length += len(line)
+        if length >= max(minimum, CHUNK_CHARACTERS):
+            break
+    return "".join(parts)
+
+
+def _skip_blanks(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\n\r":
+        position += 1
+    return position
+
+
+def _read_objects(
+    file: Path, kind: str, lines: Numbered, wanted: Collection[str]
+) -> Iterator[tuple[str, Record]]:
+    """Yield the objects of a file in which an object takes several lines."""
+    decoder = json.JSONDecoder()
+    first_line, text = next(lines)
+    text += "".join(line for _, line in lines)
+    position, records = _skip_blanks(text, 0), []
+    while position < len(text):
+        line = first_line + text.count("\n", 0, position)
+        try:
+            record, position = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError) as error:
+            line = first_line + text.count("\n", 0, getattr(error, "pos", position))
+            reason = getattr(error, "msg", error)
+            raise UserError(f"{file}, line {line}: not JSON ({reason})") from None
+        records.append((f"{file}, line {line}", _require_object(record, f"{file}, line {line}")))
+        position = _skip_blanks(text, position)
+    if len(records) == 1:
+        yield from _records_of_object(file, kind, records[0][1], wanted)
+    else:
+        yield from records
+
+
+def _records_of_object(
+    file: Path, kind: str, value: Record, wanted: Collection[str]
+) -> Iterator[tuple[str, Record]]:
+    """Yield the records of a file that holds one object: its array, its columns, or the object itself.
+
+    Raises:
+        UserError: it has several arrays.
+    """
+    where = f"{file}, line 1"
+    if rows := _rows_of_table(value, kind):
+        yield from ((f"{file}, item {number}", row) for number, row in enumerate(rows, 1))
+        return
+    arrays = [
+        key
+        for key, items in value.items()
+        if isinstance(items, list) and items and all(isinstance(item, dict) for item in items)
+    ]
+    is_record = any(find_value(value, name) is not MISSING for name in wanted)
+    if is_record or not arrays or _is_chat_record(value, arrays):
+        yield where, value
+        return
+    if len(arrays) > 1:
+        raise UserError(
+            f"{where}: an object with several arrays ({', '.join(arrays)}); one is needed. Write the right one as a "
+            f"file of its own; held-out ones are named with data.val_path=... and data.test_path=..."
+        )
+    for number, record in enumerate(value[arrays[0]], 1):
+        yield f"{file}, {arrays[0]}, item {number}", record
+
+
+def _rows_of_table(value: Record, kind: str) -> list[Record]:
+    """Return the rows of a table as pandas writes it: by column, by row number, or as columns and data; else []."""
+    if isinstance(columns := value.get("columns"), list) and isinstance(value.get("data"), list):
+        rows = value["data"]
+        if all(isinstance(row, list) and len(row) == len(columns) for row in rows):
+            return [dict(zip(columns, row, strict=True)) for row in rows]
+    inner = list(value.values())
+    if inner and all(isinstance(column, dict) and column for column in inner):
+        if all(column.keys() == inner[0].keys() for column in inner) and _are_numbers(inner[0]):
+            return [{name: value[name][row] for name in value} for row in inner[0]]
+        return inner if _are_numbers(value) else []
+    are_columns = kind not in LINE_EXTENSIONS and all(map(_is_column, inner))
+    if are_columns and len({len(column) for column in inner}) == 1:
+        return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
+    return []
+
+
+def _is_column(value: Any) -> bool:
+    """Return whether a value is a list of texts or numbers, at least two."""
+    return (
+        isinstance(value, list)
+        and len(value) > 1
+        and not any(isinstance(item, dict | list) for item in value)
+    )
+
+
+def _are_numbers(keys: Record) -> bool:
+    return all(key.isdecimal() for key in keys)
+
+
+def _is_chat_record(value: Record, arrays: list[str]) -> bool:
+    return len(arrays) == 1 and value[arrays[0]][0].keys() & {"role", "from"} != set()
+
+
+def _require_object(value: Any, where: str) -> Record:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: a JSON object is needed, not {type(value).__name__}")
+    return value

@@ -1,0 +1,108 @@
+"""Open files as bytes, and decompress gzip, bzip2, xz, Zstandard and zip."""
+
+import bz2
+import gzip
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from gptexp.data.corpora.find_files import is_hidden
+from gptexp.errors import UserError
+
+COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard", ".zip": "zip"}
+MAGIC = {
+    re.compile(rb"\x1f\x8b"): ".gz",
+    re.compile(rb"BZh[1-9]1AY&SY"): ".bz2",
+    re.compile(rb"\xfd7zXZ\x00"): ".xz",
+    re.compile(rb"\x28\xb5\x2f\xfd"): ".zst",
+    re.compile(rb"PK\x03\x04"): ".zip",
+}
+LFS_POINTER = b"version https://git-lfs"
+
+
+def extension(file: Path) -> str:
+    """Return the extension of the content in lower case: ".csv" for a.csv, a.CSV.gz and a zip file with one table."""
+    suffix = file.suffix.lower()
+    if suffix not in COMPRESSIONS:
+        return suffix
+    inner = Path(file.stem).suffix.lower()
+    if suffix == ".zip" and not inner and file.is_file():
+        with explain_damage(file), zipfile.ZipFile(file) as archive:
+            inner = PurePosixPath(_member(file, archive)).suffix.lower()
+    return inner or suffix
+
+
+def is_compressed(file: Path) -> bool:
+    return file.suffix.lower() in COMPRESSIONS
+
+
+def open_bytes(file: Path) -> IO[bytes]:
+    """Open a file for reading, decompressed if its name or its first bytes say that it is compressed.
+
+    Raises:
+        UserError: it is a pointer to a file that is not there, or a zip file with several files.
+    """
+    suffix = file.suffix.lower()
+    with file.open("rb") as stream:
+        head = stream.read(len(LFS_POINTER))
+    if head == LFS_POINTER:
+        raise UserError(f"{file}: a pointer of Git LFS instead of the file. Type: git lfs pull")
+    if suffix not in COMPRESSIONS:
+        suffix = next((kind for magic, kind in MAGIC.items() if magic.match(head)), "")
+    match suffix:
+        case ".gz":
+            return cast(IO[bytes], gzip.open(file))
+        case ".bz2":
+            return bz2.open(file)
+        case ".xz":
+            return cast(IO[bytes], lzma.open(file))
+        case ".zst":
+            import pyarrow
+
+            return cast(IO[bytes], pyarrow.CompressedInputStream(str(file), "zstd"))
+        case ".zip":
+            archive = zipfile.ZipFile(file)
+            return archive.open(_member(file, archive))
+    return file.open("rb")
+
+
+@contextmanager
+def explain_damage(file: Path) -> Iterator[None]:
+    """Raise a UserError that names the file where it cannot be opened or decompressed to its end."""
+    try:
+        yield
+    except PermissionError:
+        raise UserError(f"{file}: no permission to read it") from None
+    except (
+        EOFError,
+        OSError,  # of gzip, bzip2 and Zstandard
+        lzma.LZMAError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,  # a zip file with another compression
+        RuntimeError,  # a zip file with a password
+    ) as error:
+        kind = COMPRESSIONS.get(file.suffix.lower())
+        problem = f"not a complete {kind} file" if kind else "cannot be read"
+        raise UserError(f"{file}: {problem} ({error})") from None
+
+
+def _member(file: Path, archive: zipfile.ZipFile) -> str:
+    """Return the name of the only file in an archive."""
+    names = [
+        item.filename
+        for item in archive.infolist()
+        if not item.is_dir() and not is_hidden(PurePosixPath(item.filename))
+    ]
+    if len(names) != 1:
+        listing = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise UserError(
+            f"{file}: one file is needed in a zip file, this one has {len(names)}"
+            f"{f' ({listing})' if names else ''}. Unpack it, and give the folder or a file of it"
+        )
+    return names[0]

@@ -1,0 +1,92 @@
+"""Read records from files of any layout: JSON, tables of text, Parquet and Arrow, compressed or not."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from gptexp.config import schema
+from gptexp.data.corpora import arrow_tables, delimited, json_records
+from gptexp.data.corpora.fields import Record
+from gptexp.data.corpora.open_file import extension, open_bytes
+from gptexp.errors import UserError, nearest
+
+RECORD_EXTENSIONS = (*json_records.EXTENSIONS, *delimited.EXTENSIONS, *arrow_tables.EXTENSIONS)
+TEXT_EXTENSIONS = (".txt", ".md")
+KNOWN_EXTENSIONS = (*TEXT_EXTENSIONS, *RECORD_EXTENSIONS)
+OTHER_EXTENSIONS = {  # and what to do with them
+    (".xlsx", ".xls", ".xlsm", ".ods", ".numbers"): "Save the sheet as CSV",
+    (".tar", ".tgz", ".7z", ".rar"): "Unpack it, and give the folder or a file of it",
+    (
+        ".docx",
+        ".doc",
+        ".odt",
+        ".rtf",
+        ".pdf",
+        ".html",
+        ".htm",
+        ".epub",
+    ): "Save it as plain text (.txt)",
+    (
+        ".pkl",
+        ".pickle",
+        ".npy",
+        ".npz",
+        ".h5",
+        ".hdf5",
+        ".db",
+        ".sqlite",
+        ".xml",
+        ".yaml",
+        ".yml",
+    ): ("Write its records as JSON lines (.jsonl), CSV or Parquet"),
+}
+
+
+def read_records(
+    file: Path, kind: str, config: schema.TableConfig, wanted: Collection[str]
+) -> Iterator[tuple[str, Record]]:
+    """Yield the place and the values of each record.
+
+    Args:
+        kind: one of RECORD_EXTENSIONS, as `kind_of` returns it.
+        wanted: the names of the fields that are read.
+
+    Raises:
+        UserError: the file is damaged or of another layout.
+    """
+    if kind in json_records.EXTENSIONS:
+        return json_records.read_json(file, kind, config.encoding, wanted)
+    if kind in delimited.EXTENSIONS:
+        return delimited.read_delimited(
+            file, kind, config.encoding, config.separator, config.quoting
+        )
+    return arrow_tables.read_arrow(file, kind)
+
+
+def kind_of(file: Path) -> str:
+    """Return the known extension of a file's content, by its name or else by its first bytes.
+
+    Raises:
+        UserError: the layout is not known.
+    """
+    kind = extension(file)
+    if kind in KNOWN_EXTENSIONS:
+        return kind
+    for extensions, advice in OTHER_EXTENSIONS.items():
+        if kind in extensions:
+            raise UserError(f"{file}: '{kind}' files are not read. {advice}")
+    if found := kind_of_content(file):
+        return found
+    raise UserError(
+        f"{file}: '{kind}' is not a known extension.{nearest(kind, KNOWN_EXTENSIONS)} Known: "
+        f"{', '.join(KNOWN_EXTENSIONS)}, also compressed (.gz, .bz2, .xz, .zst, .zip). Plain text needs a name that "
+        f"ends in .txt"
+    )
+
+
+def kind_of_content(file: Path) -> str:
+    """Return the extension that fits the first bytes of a file: that of JSON, Parquet or Arrow; "": none does."""
+    with open_bytes(file) as stream:
+        head = stream.read(64)
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        return ".json"
+    return next((kind for magic, kind in arrow_tables.MAGIC.items() if head.startswith(magic)), "")

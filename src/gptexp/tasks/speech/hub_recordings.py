@@ -1,0 +1,41 @@
+"""Recordings with texts from a data set that datasets.load_dataset takes: a name on the hub, or a local folder."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gptexp.data.corpora.fields import Record, find_value, text_of_scalar
+from gptexp.data.corpora.hub_media import HubMedia
+from gptexp.tasks.speech.audio import Audio
+
+
+class HubRecordings(HubMedia):
+    medium = "audio"
+    supported_fields = (("voice", "text"),)
+
+    def read(self, source: str | io.BytesIO) -> NDArray[np.int16]:
+        return Audio.read(source).samples
+
+    def describe(self) -> dict[str, Any]:
+        name = self.config.fields.get("voice", "voice")
+        voices = {
+            text_of_scalar(find_value(record, name)) or ""
+            for part in self.parts.values()
+            if self._has_voices(part)
+            for record in self.records(part, [name])
+        }
+        return {**super().describe(), "voices": sorted(voices - {""})}
+
+    def records(self, part: Any, wanted: list[str]) -> Iterator[Record]:
+        """Yield the rows. Without a column `voice`, the voice of every row is ""."""
+        if self._has_voices(part):
+            yield from super().records(part, wanted)
+            return
+        for record in super().records(part, [name for name in wanted if name != "voice"]):
+            yield {"voice": "", **record}
+
+    def _has_voices(self, part: Any) -> bool:
+        return "voice" in self.config.fields or "voice" in (part.column_names or ())

@@ -1,0 +1,172 @@
+import datetime
+import decimal
+import json
+
+import numpy as np
+import pytest
+
+from gptexp.data.corpora.fields import FieldReader, find_value, nested_names, text_of_scalar
+from gptexp.errors import UserError
+
+PAIR = ("source", "target")
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "How deep is the well?"},
+    {"role": "assistant", "content": "Nine metres."},
+]
+
+
+def example(record, fields=PAIR, **names):
+    return FieldReader(fields, names).example(record, "a.jsonl, line 1")
+
+
+def read_all(records, names):
+    reader = FieldReader(PAIR, names)
+    for record in records:
+        reader.example(record, "row")
+    reader.check_names()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3.0, "3"),
+        (-0.0, "0"),
+        (0.1, "0.1"),
+        (1e22, "1e+22"),
+        (2**70, str(2**70)),
+        (np.float32(0.1), "0.1"),
+        (np.float16(0.1), "0.1"),
+        (np.float32(3), "3"),
+        (np.int64(7), "7"),
+        (True, "true"),
+        (np.bool_(False), "false"),
+        (decimal.Decimal("3.10"), "3.1"),
+        (decimal.Decimal("300"), "300"),
+        (datetime.date(2024, 3, 1), "2024-03-01"),
+        (b"caf\xc3\xa9", "café"),
+        (None, None),
+        (float("nan"), None),
+        (np.float32("nan"), None),
+        (decimal.Decimal("NaN"), None),
+        ("3.0", "3.0"),
+    ],
+)
+def test_a_value_has_one_spelling(value, text):
+    assert text_of_scalar(value) == text
+
+
+def test_blanks_of_pandas_are_blanks():
+    import pandas
+
+    assert text_of_scalar(pandas.NA) is None
+    assert text_of_scalar(pandas.NaT) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("translation.en", "well"),
+        ("messages.1.content", "How deep is the well?"),
+        ("messages.-1.content", "Nine metres."),
+        ("a.b", "dotted"),
+        ("x.a.b", "inner"),
+        ("rows.0.1", "second"),
+    ],
+)
+def test_nested_values_have_dotted_names(path, value):
+    record = {
+        "translation": {"en": "well"},
+        "messages": CHAT,
+        "a.b": "dotted",
+        "x": {"a.b": "inner"},
+        "rows": [["first", "second"]],
+    }
+    assert find_value(record, path) == value
+    listed = ["translation.en", "messages.0.role", "messages.0.content", "a.b", "x.a.b"]
+    assert nested_names(record) == [*listed, "rows.0.0", "rows.0.1"]
+
+
+def test_lists_are_joined_and_the_first_target_is_taken():
+    lists = {"source": ["one.", "two."], "target": ["short", "long"]}
+    assert example(lists).fields == {"source": "one. two.", "target": "short"}
+    assert (
+        example({"text": "t", "terms": ["a", None, 3]}, ("text", "terms")).fields["terms"] == "a; 3"
+    )
+
+
+def test_a_template_joins_fields_and_leaves_out_lines_without_any():
+    names = {"source": "Task: {instruction}\n{input}\n--", "target": "{out.text} ({out.year})"}
+    record = {"instruction": "Add.", "input": "", "out": {"text": "Two", "year": 2.0}}
+    assert example(record, **names).fields == {"source": "Task: Add.\n--", "target": "Two (2)"}
+    record["input"] = "1 + 1"
+    assert example(record, **names).fields["source"] == "Task: Add.\n1 + 1\n--"
+    assert (
+        example({**record, "instruction": None, "input": " "[1:]}, **names).fields["source"] == ""
+    )
+
+
+def test_a_field_that_some_records_lack_leaves_them_out():
+    reader = FieldReader(PAIR, {})
+    records = [{"source": "a"}, {"source": "a", "target": None}, {"source": "a", "target": "b"}]
+    examples = [reader.example(record, "here") for record in records]
+    reader.check_names()
+    assert [example.left_out for example in examples] == ["no field 'target'", "", ""]
+    assert [example.fields["target"] for example in examples] == ["", "", "b"]
+    assert example({"text": None}, ("text",)).left_out == "the field 'text' is empty"
+    assert example({"text": ""}, ("text",)).left_out == ""
+
+
+def test_a_field_that_no_record_has_is_refused_with_the_names_that_there_are():
+    reader = FieldReader(("image", "caption"), {})
+    reader.example({"file": "a.png", "captions": {"en": "red"}}, "t.csv, line 2")
+    with pytest.raises(UserError) as error:
+        reader.check_names()
+    assert str(error.value) == (
+        "t.csv, line 2: no field 'image', no field 'caption'. Did you mean 'captions.en'? It has: file, captions.en. "
+        "Name the right one with data.fields.image=... data.fields.caption=..."
+    )
+    reader = FieldReader(PAIR, {"source": "{titel}\n{body}"})
+    for _ in range(999):
+        reader.example({"title": "a", "body": "b"}, "row")
+    message = r"row: no field 'titel', no field 'target'\. Did you mean 'title'"
+    with pytest.raises(UserError, match=message):
+        reader.example({"title": "a", "body": "b"}, "row")
+
+
+@pytest.mark.parametrize(
+    ("record", "names", "question"),
+    [
+        ({"messages": CHAT}, {}, "messages.1.content"),
+        ({"messages": CHAT}, {"source": "messages", "target": "messages"}, "messages.1.content"),
+        (
+            {
+                "id": 7,
+                "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}],
+            },
+            {},
+            "conversations.0.value",
+        ),
+    ],
+)
+def test_a_chat_is_named_with_the_settings_and_the_row_that_are_needed(record, names, question):
+    with pytest.raises(UserError, match="is a chat") as error:
+        read_all([record], names)
+    assert f"data.fields.source={question} data.fields.target=" in str(error.value)
+    row = json.loads(str(error.value).rpartition("each answer: ")[2])
+    assert list(row) == ["source", "target"]
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [({"en": "a"}, "It has: target.en"), ([[1, 2]], "It has: target.0.0"), (b"\xff", "holds b'")],
+)
+def test_a_value_that_is_no_text_is_refused_with_its_parts(value, part):
+    with pytest.raises(UserError, match=r"line 1: field 'target' holds") as error:
+        example({"source": "a", "target": value})
+    assert part in str(error.value)
+
+
+def test_token_numbers_are_no_text():
+    with pytest.raises(UserError, match=r"field 'input_ids' holds \[1, 2\]"):
+        example({"input_ids": [1, 2]}, ("text",), text="input_ids")
