@@ -126,10 +126,10 @@ def test_a_field_that_no_record_has_is_refused_with_the_names_that_there_are():
         "t.csv, line 2: no field 'image', no field 'caption'. Did you mean 'captions.en'? It has: file, captions.en. "
         "Name the right one with data.fields.image=... data.fields.caption=..."
     )
-    reader = FieldReader(PAIR, {"source": "{titel}\n{body}"})
+    reader = FieldReader(PAIR, {"source": "{titlee}\n{body}"})
     for _ in range(999):
         reader.example({"title": "a", "body": "b"}, "row")
-    message = r"row: no field 'titel', no field 'target'\. Did you mean 'title'"
+    message = r"row: no field 'titlee', no field 'target'\. Did you mean 'title'"
     with pytest.raises(UserError, match=message):
         reader.example({"title": "a", "body": "b"}, "row")
 

@@ -6,7 +6,11 @@ from typing import Any
 
 from gptexp.auditing.contamination import MIN_SHORT_WORDS, NGRAM_WORDS
 from gptexp.auditing.words import split_words
-from gptexp.data.corpora.files import KNOWN, RECORD_READERS, _lines, extension
+from gptexp.config import schema
+from gptexp.data.corpora.find_files import find_files
+from gptexp.data.corpora.open_file import extension
+from gptexp.data.corpora.records import KNOWN_EXTENSIONS, TEXT_EXTENSIONS, kind_of, read_records
+from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
 
 
@@ -37,25 +41,24 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        if extension(path) not in KNOWN:
+    files = find_files(str(path), "--benchmark")
+    if path.is_dir():
+        files = [file for file in files if extension(file) in KNOWN_EXTENSIONS]
+        if not files:
             raise UserError(
-                f"--benchmark {path}: its extension is not known. Known: {', '.join(KNOWN)}"
+                f"--benchmark {path}: no file in this folder ends in {', '.join(KNOWN_EXTENSIONS)}"
             )
-        return [path]
-    files = sorted(file for file in path.rglob("*") if file.is_file() and extension(file) in KNOWN)
-    if not files:
-        raise UserError(f"--benchmark {path}: no such file, and no folder with {', '.join(KNOWN)}")
     return files
 
 
 def _records(file: Path) -> Iterator[tuple[str, list[str]]]:
-    if extension(file) in RECORD_READERS:
-        for where, record in RECORD_READERS[extension(file)](file, "utf-8"):
-            yield where, list(_texts(record))
-    else:
-        for number, line in enumerate(_lines(file, "utf-8"), 1):
+    settings = schema.TableConfig()
+    if (kind := kind_of(file)) in TEXT_EXTENSIONS:
+        for number, line in enumerate(read_lines(file, settings.encoding), 1):
             yield f"{file}, line {number}", [line]
+    else:
+        for where, record in read_records(file, kind, settings):
+            yield where, list(_texts(record))
 
 
 def _texts(value: Any) -> Iterator[str]:

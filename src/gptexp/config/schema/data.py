@@ -87,6 +87,7 @@ class RecordsConfig(DataConfig):
         {},
         "names that the task's fields have in the data: {source: article}, nested ones translation.en and "
         'messages.0.content; "{title}\\n{body}" or a list [title,body] joins several',
+        texts=True,
     )
 
     def resolve(self, config: "Config") -> None:

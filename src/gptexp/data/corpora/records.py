@@ -42,7 +42,7 @@ OTHER_EXTENSIONS = {  # and what to do with them
 
 
 def read_records(
-    file: Path, kind: str, config: schema.TableConfig, wanted: Collection[str]
+    file: Path, kind: str, config: schema.TableConfig, wanted: Collection[str] = ()
 ) -> Iterator[tuple[str, Record]]:
     """Yield the place and the values of each record.
 
