@@ -64,9 +64,9 @@ def main() -> None:
         values["probe"] = report.probe_json(probe)
     print(sections_text(sections))
     if args.json:
-        write_text(args.json, json.dumps(values, ensure_ascii=False, indent=1, default=str) + "\n")
+        _write(args.json, json.dumps(values, ensure_ascii=False, indent=1, default=str) + "\n")
     if args.html:
-        write_text(args.html, page("Audit", f"gptexp audit {shlex.join(sys.argv[1:])}", sections))
+        _write(args.html, page("Audit", f"gptexp audit {shlex.join(sys.argv[1:])}", sections))
     if config and args.fix:
         _write_copy(audit, args)
 
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--benchmark",
         metavar="PATH",
-        type=Path,
+        type=_path,
         action="append",
         default=[],
         help="file or folder whose texts the training split must not contain; may be repeated",
@@ -85,27 +85,27 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--terms",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="terms to count: one a line, or lists by name in YAML",
     )
     parser.add_argument(
         "--groups",
         metavar="FILE",
-        type=Path,
+        type=_path,
         help="words for groups of people in YAML, {SET: {GROUP: [word, ...]}} (default: gender, age, religion)",
     )
     parser.add_argument(
         "--model", metavar="RUN", help="model that scores pairs of sentences; named as for generate"
     )
     parser.add_argument(
-        "--sentences", metavar="FILE", type=Path, help="other pairs of sentences for --model"
+        "--sentences", metavar="FILE", type=_path, help="other pairs of sentences for --model"
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write all findings as JSON")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as a page")
+    parser.add_argument("--json", metavar="FILE", type=_path, help="write all findings as JSON")
+    parser.add_argument("--html", metavar="FILE", type=_path, help="write the report as a page")
     parser.add_argument(
         "--fix",
         metavar="FOLDER",
-        type=Path,
+        type=_path,
         help="write a copy of the data without faulty examples, and left_out.jsonl with the reasons",
     )
     parser.add_argument(
@@ -115,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
         help="fault for which --fix leaves an example out; may be repeated (default: all but terms)",
     )
     return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _check_paths(args: argparse.Namespace) -> None:
@@ -161,6 +165,11 @@ def _audit_data(config: "Config", args: argparse.Namespace) -> "DataAudit":
 
     groups = load_groups(*[args.groups] if args.groups else [])
     return audit_data(config, groups, load_terms(args.terms) if args.terms else {}, args.benchmark)
+
+
+def _write(path: Path, text: str) -> None:
+    # Names of files may have bytes that are no UTF-8.
+    write_text(path, text.encode("utf8", "replace").decode())
 
 
 def _write_copy(audit: "DataAudit", args: argparse.Namespace) -> None:

@@ -53,6 +53,37 @@ def test_short_texts_that_differ_in_one_word_are_not_copies():
     assert not near(["a man in a blue shirt", "a man in a red shirt"])[1]
 
 
+def test_short_texts_with_other_numbers_are_not_copies():
+    template = "the sensor in the hall reads {} degrees on {} of May"
+    assert not near([template.format(number, 20) for number in range(30)])[1]
+    assert near([template.format(7, 20), template.format(7, 20).replace("hall", "yard")])[1]
+
+
+def test_many_texts_of_one_template_are_copies_of_a_few():
+    rng = random.Random(2)
+    start = text_of(rng, 40)
+    classes, pairs = near([f"{start} {text_of(rng, 2)}" for _ in range(500)])
+    assert len(pairs) == 500
+    assert sum(map(len, pairs.values())) < 500 * 300
+    assert len(find_copies(classes, pairs, range(500))) > 450
+
+
+def test_a_template_hides_no_copy():
+    """All texts share half of their words, which makes them candidates of each other, but no copies."""
+    rng = random.Random(3)
+    start = text_of(rng, 30)
+    texts = [f"{start} {text_of(rng, 20)}" for _ in range(400)]
+    copies = [text.replace(text.split()[40], "other") for text in texts[:40]]
+    _, pairs = near([*texts, *copies])
+    assert {row: list(pairs[row]) for row in range(40)} == {row: [row + 400] for row in range(40)}
+    assert len(pairs) == 80
+
+
+def test_one_text_or_none_has_no_copies():
+    assert not near([])[1]
+    assert not near(["one text"])[1]
+
+
 def test_a_crowded_bucket_hides_no_copy():
     rng = random.Random(1)
     start = text_of(rng, 12)

@@ -1,15 +1,16 @@
 """Find equal and nearly equal examples, and say which of them to keep.
 
 Two texts are equal if they differ in white space and capitals only. They are near-duplicates if the Dice similarity of
-their sets of word bigrams is at least that of `least_similarity`. Candidates come from MinHash signatures and
-locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3), and
-each one is compared in full. data/duplicates.py, which a run uses to assign splits, estimates instead.
+their sets of word bigrams is at least MIN_SIMILARITY; short ones need MIN_SIMILARITY_SHORT and the same numbers.
+Candidates come from MinHash signatures and locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman and Ullman,
+"Mining of Massive Datasets", chapter 3), and each one is compared in full. data/duplicates.py, which a run uses to
+assign splits, estimates instead.
 
 Shapes: N texts, S = NUM_BANDS * ROWS_PER_BAND hashes of a signature.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +23,12 @@ from gptexp.data.permutation import splitmix64
 NUM_BANDS = 40  # texts that share 54 % of all their bigrams (Dice 0.7) agree in a band with
 ROWS_PER_BAND = 3  # probability 1 - (1 - 0.54**3)**40 = 0.999
 MAX_NEIGHBOURS = 40  # of a text in its bucket that it is compared with
+LIKELY_AGREEMENT = 0.5
+MAX_CANDIDATES, MAX_LIKELY_CANDIDATES = 32, 128  # of a text, about
 MIN_AGREEMENT = (
     0.38  # of two signatures that are compared in full: three standard errors below 0.54
 )
-SHORT_WORDS = 20
+SHORT_WORDS = 20  # a text with fewer words is short
 MIN_SIMILARITY, MIN_SIMILARITY_SHORT = 0.7, 0.75
 _HASH_SEEDS = np.random.SeedSequence(1).generate_state(NUM_BANDS * ROWS_PER_BAND, np.uint64)
 
@@ -49,7 +52,7 @@ class TextTable:
         self.finds_near = finds_near
         self._hashes, self._signatures = bytearray(), bytearray()
         self._pairs: NDArray[np.int64] = np.empty((0, 2), np.int64)  # of candidates
-        self._bigrams: dict[int, NDArray[np.uint64]] = {}  # of candidates
+        self._candidates: dict[int, _Candidate] = {}
         self._rows: set[int] = set()
 
     def add(self, text: str) -> None:
@@ -70,45 +73,47 @@ class TextTable:
         signatures = np.frombuffer(self._signatures, np.uint32).reshape(-1, len(_HASH_SEEDS))
         classes = self.classes()
         rows = np.flatnonzero(classes == np.arange(len(classes)))
-        pairs = [np.empty(0, np.int64)]
-        for first, second in _bucket_neighbours(signatures[rows]):
-            a, b = rows[first], rows[second]
-            similar = (signatures[a] == signatures[b]).mean(axis=1) >= MIN_AGREEMENT
-            low, high = np.minimum(a, b)[similar], np.maximum(a, b)[similar]
-            pairs.append(low * len(classes) + high)
-        unique = np.unique(np.concatenate(pairs))
-        self._pairs = np.stack(np.divmod(unique, max(1, len(classes))), axis=1)
+        self._pairs = rows[_similar_pairs(signatures[rows])]
         self._rows = set(self._pairs.ravel().tolist())
         self._signatures = bytearray()
 
     def add_candidate(self, row: int, text: str) -> None:
         """Keep what is needed to compare a text in full, if it is one of the candidates."""
         if row in self._rows:
-            self._bigrams[row] = hash_bigrams(split_words(text))
+            self._candidates[row] = _Candidate.of(split_words(text))
 
     def near_duplicates(self) -> dict[int, dict[int, float]]:
         """Return for each row that has near-duplicates their rows and similarities."""
         near: dict[int, dict[int, float]] = defaultdict(dict)
         for a, b in self._pairs.tolist():
-            first, second = self._bigrams[a], self._bigrams[b]
-            value = similarity(first, second)
-            if value >= least_similarity(max(len(first), len(second)) - 1):
+            value = self._candidates[a].similarity(self._candidates[b])
+            if value is not None:
                 near[a][b] = near[b][a] = value
         return near
 
 
-def similarity(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> float:
-    """Return the Dice similarity of two sets of bigram hashes."""
-    shared = len(np.intersect1d(first, second, assume_unique=True))
-    return 2 * shared / (len(first) + len(second))
+class _Candidate(NamedTuple):
+    """A text as it is compared in full."""
 
+    bigrams: NDArray[np.uint64]
+    num_words: int
+    numbers: frozenset[str]
 
-def least_similarity(num_words: int) -> float:
-    """Return the similarity from which texts are near-duplicates, the longer of which has `num_words` words.
+    @classmethod
+    def of(cls, words: list[str]) -> "_Candidate":
+        numbers = frozenset(word for word in words if word.isdigit())
+        return cls(hash_bigrams(words), len(words), numbers)
 
-    A short text may have one other word in about eight.
-    """
-    return MIN_SIMILARITY_SHORT if num_words < SHORT_WORDS else MIN_SIMILARITY
+    def similarity(self, other: "_Candidate") -> float | None:
+        """Return the Dice similarity of both sets of bigrams; None: the texts are not near-duplicates.
+
+        A short text may have one other word in about eight, but no other number.
+        """
+        shared = len(np.intersect1d(self.bigrams, other.bigrams, assume_unique=True))
+        value = 2 * shared / (len(self.bigrams) + len(other.bigrams))
+        if max(self.num_words, other.num_words) >= SHORT_WORDS:
+            return value if value >= MIN_SIMILARITY else None
+        return value if value >= MIN_SIMILARITY_SHORT and self.numbers == other.numbers else None
 
 
 def find_copies(
@@ -164,22 +169,39 @@ def _signature(bigrams: NDArray[np.uint64]) -> NDArray[np.uint32]:
     return (minima >> np.uint64(32)).astype(np.uint32)
 
 
-def _bucket_neighbours(
-    signatures: NDArray[np.uint32],
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield pairs of rows that fall into one bucket of a band.
+def _similar_pairs(signatures: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Return pairs [P, 2] of rows that fall into one bucket of a band and agree in enough hashes.
 
-    Within a bucket, rows are sorted by the next band, so that a large one compares the most similar.
+    Within a bucket, rows are sorted by the next band, so that a large one compares the most similar. Rows that have
+    enough candidates are not paired again: thousands of texts of one template need no comparison of all.
     """
+    size = max(1, len(signatures))
     keys = [_band_keys(signatures, band) for band in range(NUM_BANDS)]
+    pairs = np.empty(0, np.int64)  # low * size + high
+    counts = np.zeros((2, size), np.int64)  # of candidates, and of likely ones among them
     for band in range(NUM_BANDS):
         order = np.lexsort((keys[(band + 1) % NUM_BANDS], keys[band]))
         ordered = keys[band][order]
+        new, likely = [np.empty(0, np.int64)], [np.empty(0, bool)]
         for distance in range(1, MAX_NEIGHBOURS + 1):
             same = np.flatnonzero(ordered[distance:] == ordered[:-distance])
             if not len(same):
                 break
-            yield order[same], order[same + distance]
+            a, b = order[same], order[same + distance]
+            is_open = np.minimum(counts[1, a], counts[1, b]) < MAX_LIKELY_CANDIDATES
+            a, b = a[is_open], b[is_open]
+            agreement = (signatures[a] == signatures[b]).mean(axis=1)
+            is_free = np.minimum(counts[0, a], counts[0, b]) < MAX_CANDIDATES
+            accepted = agreement >= np.where(is_free, MIN_AGREEMENT, LIKELY_AGREEMENT)
+            new.append((np.minimum(a, b) * size + np.maximum(a, b))[accepted])
+            likely.append(agreement[accepted] >= LIKELY_AGREEMENT)
+        added, first = np.unique(np.concatenate(new), return_index=True)
+        is_new = ~np.isin(added, pairs, assume_unique=True)
+        added, is_likely = added[is_new], np.concatenate(likely)[first[is_new]]
+        for number, rows in enumerate((added, added[is_likely])):
+            counts[number] += np.bincount(np.concatenate(np.divmod(rows, size)), minlength=size)
+        pairs = np.concatenate((pairs, added))
+    return np.stack(np.divmod(np.sort(pairs), size), axis=1)
 
 
 def _band_keys(signatures: NDArray[np.uint32], band: int) -> NDArray[np.uint64]:

@@ -110,12 +110,7 @@ _LETTERS = {  # that few languages have
 def detect_language(text: str) -> str:
     """Return the ISO 639-1 code of a text's language, or UNDETERMINED."""
     text = text[:MAX_CHARACTERS].lower()
-    sizes = {name: len(pattern.findall(text)) for name, pattern in _SCRIPT_PATTERNS.items()}
-    if sizes["kana"] * 10 >= sizes["Han"] > 0:  # Japanese mixes both
-        sizes["kana"] += sizes.pop("Han")
-    script = max(sizes, key=lambda name: sizes[name])
-    if not sizes[script]:
-        return UNDETERMINED
+    script = "Latin" if text.isascii() else _commonest_script(text)
     if script in _LANGUAGE_OF_SCRIPT:
         return _LANGUAGE_OF_SCRIPT[script]
     words = _WORD.findall(text)
@@ -128,8 +123,17 @@ def detect_language(text: str) -> str:
         languages = _LETTERS[letter].split()
         votes.update(dict.fromkeys(languages, WORD_VOTES // 2 // len(languages)))
     (language, most), (_, second) = (*votes.most_common(2), ("", 0), ("", 0))[:2]
-    is_enough = most >= WORD_VOTES * min(0.7, len(words) / 8)
+    is_enough = most >= WORD_VOTES * min(0.7, max(0.5, len(words) / 8))
     return language if is_enough and 0 < most >= 1.2 * second else UNDETERMINED
+
+
+def _commonest_script(text: str) -> str:
+    """Return the script of most letters, or "" without letters; kana stand for Japanese, which mixes them with Han."""
+    sizes = {name: len(pattern.findall(text)) for name, pattern in _SCRIPT_PATTERNS.items()}
+    if sizes["kana"] * 10 >= sizes["Han"]:
+        sizes["kana"] += sizes.pop("Han")
+    script = max(sizes, key=lambda name: sizes[name])
+    return script if sizes[script] else ""
 
 
 def language_name(code: str) -> str:

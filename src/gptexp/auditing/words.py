@@ -1,5 +1,7 @@
 """Words of a text, and hashes of them and of their n-grams."""
 
+import re
+import unicodedata
 import zlib
 
 import numpy as np
@@ -8,11 +10,17 @@ from numpy.typing import NDArray
 from gptexp.data.duplicates import WORD
 from gptexp.data.permutation import splitmix64
 
-_EDGE = np.uint64(0x9E3779B97F4A7C15)  # stands for the beginning and the end of a text
+_EDGE = np.array([0x9E3779B97F4A7C15], np.uint64)  # stands for both ends of a text
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")  # soft hyphens, zero-width spaces
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text in lower case; scripts without spaces give one word a character."""
+    """Return the words of a text in lower case and in one Unicode form (NFKC), without invisible characters.
+
+    Scripts without spaces give one word a character.
+    """
+    if not text.isascii():
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     return WORD.findall(text.lower())
 
 
@@ -35,4 +43,4 @@ def hash_ngrams(word_hashes: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:
 
 def hash_bigrams(words: list[str]) -> NDArray[np.uint64]:
     """Return the sorted distinct hashes of all pairs of neighbouring words, the two edges of the text included."""
-    return np.unique(hash_ngrams(np.r_[_EDGE, hash_words(words), _EDGE], 2))
+    return np.unique(hash_ngrams(np.concatenate((_EDGE, hash_words(words), _EDGE)), 2))
