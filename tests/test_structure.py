@@ -32,6 +32,7 @@ COMPUTES_NOTHING = {
     "output",
     "setting_field",
     "signs",
+    "stages",
 }
 
 

@@ -35,6 +35,7 @@ from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder, find_run
 from gptexp.runs.sweep_jobs import Job, JobLog
 from gptexp.runs.trackers import check_tracker
+from gptexp.stages import stage
 
 HELP = """\
 Train a Transformer, continue a run that was interrupted, or print the result of a finished one.
@@ -90,7 +91,9 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         if is_rank_zero and not setup.is_finished:
             stack.enter_context(folder.record_failure(config))
 
-        from gptexp.tasks.prepare import prepare  # imports torch
+        stack.enter_context(stage(f"{folder.path}: at work", is_quiet=not is_rank_zero))
+        with stage("loading PyTorch"):
+            from gptexp.tasks.prepare import prepare
 
         prepared = prepare(config, setup.tokenizer)
         if is_rank_zero and not prepared.store.is_new:
@@ -101,7 +104,8 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
                 folder.create(config)
                 folder.write_record("data", **prepared.store.meta)
                 prepared.store.tokenizer.save(folder.tokenizer)
-            from gptexp.training import fit
+            with stage("loading Lightning"):
+                from gptexp.training import fit
 
             fit.start(folder, config, prepared, callbacks)
         if is_rank_zero:

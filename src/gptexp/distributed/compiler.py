@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from gptexp.errors import UserError
+from gptexp.stages import stage
 
 MAX_SECONDS = 300
 
@@ -19,9 +20,10 @@ def check_compiler(accelerator: str) -> None:
     """
     command = [sys.executable, "-m", __name__, accelerator]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=MAX_SECONDS
-        )
+        with stage("trying torch.compile"):
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=MAX_SECONDS
+            )
     except subprocess.TimeoutExpired:
         reason = f"no end after {MAX_SECONDS} s"
     else:

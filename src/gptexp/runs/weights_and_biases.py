@@ -19,6 +19,7 @@ from gptexp.network import is_reachable
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tables import SAMPLE_FIELDS
 from gptexp.runs.trackers import Tracker
+from gptexp.stages import stage
 
 SERVER = "https://api.wandb.ai"
 INIT_SECONDS = (
@@ -41,7 +42,8 @@ class Wandb(Tracker):
         mode, reason = _choose_mode(options.mode)
         if mode != "offline":
             try:
-                self.run = self._init(mode)
+                with stage("waiting for W&B"):
+                    self.run = self._init(mode)
             except Exception as error:
                 import wandb
 
@@ -142,7 +144,8 @@ class Wandb(Tracker):
         if self.run is None:
             return
         try:
-            self.run.finish(exit_code=int(failed))
+            with stage("waiting for W&B to take all data"):
+                self.run.finish(exit_code=int(failed))
         except Exception as error:
             print(
                 f"W&B: the server has not taken everything ({_first_line(error)}); "

@@ -29,6 +29,7 @@ from gptexp.distributed.strategies import SlurmProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.trackers import Tracker, open_tracker
+from gptexp.stages import stage
 from gptexp.tasks.prepare import TaskData, prepare
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import evaluate, held_out_batch_size
@@ -54,7 +55,8 @@ def start(
     if config.trainer.devices == 1 or is_launched():
         fit(folder, config, data, callbacks)
     else:
-        launcher.launch(folder.path, config.trainer.devices)
+        with stage("training", is_quiet=True):  # rank zero reports its stages
+            launcher.launch(folder.path, config.trainer.devices)
 
 
 def fit(
@@ -117,7 +119,8 @@ class Run:
 
     def train(self, checkpoint: Checkpoint | None, tracker: Tracker) -> TrainingTotals:
         """Train to the last step, and count the work."""
-        config, module = self.config, self.build_module()
+        with stage("building the model"):
+            config, module = self.config, self.build_module()
         data = DataModule(self.task.layout, self.store, config.trainer, config.seed)
         held_out = data.held_out("val", held_out_batch_size(config.model.context))
         recorder = Recorder(

@@ -1,16 +1,17 @@
 """Progress of training: a bar in a terminal or notebook, a line every few seconds elsewhere."""
 
 import sys
-import time
+from contextlib import ExitStack
 from typing import Any
 
 import lightning as L
 
 from gptexp.data.progress import is_interactive, tqdm
+from gptexp.stages import stage
 from gptexp.training.module import TrainModule
 from gptexp.training.recorder import Recorder
 
-LINE_SECONDS = 10  # between two lines
+WARM_UP_STEPS = 3  # the first steps of a process are slow: speed and remaining time leave them out
 
 
 class ProgressBar(L.Callback):
@@ -20,14 +21,17 @@ class ProgressBar(L.Callback):
         self.recorder, self.steps = recorder, steps
         self.bar: Any = None
         self.shown_row: dict[str, Any] = {}
-        self.line_time = 0.0
-        self.start_step, self.start_tokens, self.start_seconds = 0, 0, 0.0
+        self.start_step = 0
+        self.warm: tuple[int, int, float] | None = (
+            None  # step, tokens and seconds after the warm-up
+        )
+        self.stage = ExitStack()
 
     def on_train_start(self, trainer: L.Trainer, module: TrainModule) -> None:
-        self.start_step, self.start_tokens = module.step, module.tokens
-        self.start_seconds = module.seconds
-        self.line_time = time.monotonic()
-        if is_interactive():
+        self.start_step = module.step
+        is_bar = is_interactive()
+        self.stage.enter_context(stage(lambda: self._line(module), is_quiet=is_bar))
+        if is_bar:
             self.bar = tqdm(
                 total=self.steps,
                 initial=module.step,
@@ -38,37 +42,49 @@ class ProgressBar(L.Callback):
             )
 
     def on_train_batch_end(self, trainer: L.Trainer, module: TrainModule, *_: Any) -> None:
+        if module.step == self.start_step + WARM_UP_STEPS:
+            self.warm = (module.step, module.tokens, module.seconds)
         if self.bar is not None:
             self.bar.update(module.step - self.bar.n)
         row = self.recorder.last_row
         if row is self.shown_row or row.get("step") != module.step:  # this step has no row
             return
+        self.shown_row = row
         has_validation = "val/loss" in row
         if self.bar is not None:
-            self.bar.set_postfix_str(self._figures(module, row), refresh=has_validation)
-        elif has_validation or time.monotonic() - self.line_time > LINE_SECONDS:
-            self.line_time = time.monotonic()
-            seconds_per_step = (module.seconds - self.start_seconds) / (
-                module.step - self.start_step
-            )
-            left = seconds_per_step * (self.steps - module.step)
-            print(
-                f"step {module.step}/{self.steps}: {self._figures(module, row)}, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-        else:
-            return
-        self.shown_row = row
+            self.bar.set_postfix_str(self._figures(module), refresh=has_validation)
+        elif has_validation or module.step == self.steps:
+            print(self._line(module), file=sys.stderr, flush=True)
 
     def on_train_end(self, *_: Any) -> None:
+        self.stage.close()
         if self.bar is not None:
             self.bar.close()
 
     on_exception = on_train_end
 
-    def _figures(self, module: TrainModule, row: dict[str, Any]) -> str:
-        speed = (module.tokens - self.start_tokens) / max(1e-9, module.seconds - self.start_seconds)
-        loss = "none, skipped" if row["train/loss"] is None else f"{row['train/loss']:.3f}"
-        validation = f", val loss {row['val/loss']:.3f}" if "val/loss" in row else ""
-        return f"loss {loss}{validation}, {speed:,.0f} tokens/s"
+    def _line(self, module: TrainModule) -> str:
+        line = f"step {module.step}/{self.steps}"
+        if module.step == self.start_step:
+            return f"{line}: computing the first step"
+        if figures := self._figures(module):
+            line += f": {figures}"
+        if self.warm and module.step > self.warm[0]:
+            step, _, seconds = self.warm
+            left = (module.seconds - seconds) / (module.step - step) * (self.steps - module.step)
+            line += f", {left:.0f} s left"
+        return line
+
+    def _figures(self, module: TrainModule) -> str:
+        """Return the losses of the last row, and the speed."""
+        row, figures = self.shown_row, []
+        if row:
+            loss = "none, skipped" if row["train/loss"] is None else f"{row['train/loss']:.3f}"
+            figures.append(f"loss {loss}")
+        if "val/loss" in row:
+            figures.append(f"val loss {row['val/loss']:.3f}")
+        if self.warm and module.step > self.warm[0]:
+            _, tokens, seconds = self.warm
+            speed = (module.tokens - tokens) / max(1e-9, module.seconds - seconds)
+            figures.append(f"{speed:,.0f} tokens/s")
+        return ", ".join(figures)

@@ -11,7 +11,6 @@ import traceback
 from pathlib import Path
 
 from gptexp.distributed import launcher
-from gptexp.distributed.process_group import ProcessGroup
 from gptexp.errors import (
     OutOfMemoryError,
     Preempted,
@@ -21,15 +20,19 @@ from gptexp.errors import (
 )
 from gptexp.output import open_missing_streams, unfailing_output
 from gptexp.runs.run_folder import RunFolder
-from gptexp.training.fit import fit
+from gptexp.stages import stage
 
 
 def main(path: Path) -> None:
     exit_with_parent(int(os.environ[launcher.PARENT]))
+    with stage("loading PyTorch"):
+        from gptexp.distributed.process_group import ProcessGroup
+        from gptexp.training.fit import fit
     rank = ProcessGroup.from_env().rank
     try:
         folder = RunFolder(path)
-        fit(folder, folder.config())
+        with stage(f"{path}: at work"):
+            fit(folder, folder.config())
         ProcessGroup.exit()
     except Preempted:
         ProcessGroup.exit(Preempted.code)
