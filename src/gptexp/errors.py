@@ -3,6 +3,7 @@
 import difflib
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterable
 
@@ -14,6 +15,8 @@ REMEDIES = {
     errno.EACCES: "Change its permissions, or choose another folder: outputs=FOLDER, cache=FOLDER",
     errno.EPERM: "Change its permissions, or choose another folder: outputs=FOLDER, cache=FOLDER",
     errno.EROFS: "Choose another folder: outputs=FOLDER, cache=FOLDER",
+    errno.ENOTDIR: "A file is where a folder is needed: choose another name",
+    errno.EEXIST: "A file is where a folder is needed: choose another name",
     errno.ENAMETOOLONG: "Choose a shorter name",
     errno.EMFILE: "Raise the limit of open files: ulimit -n 4096",
     errno.EIO: "Check the disk",
@@ -94,6 +97,14 @@ def explain_environment_error(error: Exception) -> RunError | None:
     return None
 
 
+def describe_error(error: BaseException) -> str:
+    """Return the reason of a failure for result.json: the message for the user, or else the exception."""
+    if isinstance(error, UserError | RunError):
+        return str(error)
+    explained = explain_environment_error(error) if isinstance(error, Exception) else None
+    return str(explained) if explained else repr(error)
+
+
 def exits_cleanly(verb: Callable[[], None]) -> Callable[[], None]:
     """Decorate a verb so that it ends with one message and the exit code of its error."""
 
@@ -110,6 +121,7 @@ def exits_cleanly(verb: Callable[[], None]) -> Callable[[], None]:
 def _run_verb(verb: Callable[[], None]) -> None:
     try:
         check_is_text(sys.argv[1:])
+        _check_current_folder()
         verb()
         sys.stdout.flush()
     except (UserError, RunError) as error:
@@ -131,6 +143,15 @@ def _run_verb(verb: Callable[[], None]) -> None:
         output.drop_unwritten_output()
         print(f"gptexp: {explained}", file=sys.stderr)
         sys.exit(explained.code)
+
+
+def _check_current_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"the current folder: {error.strerror}. Type: cd to a folder that exists"
+        ) from None
 
 
 def check_is_text(words: Iterable[str]) -> None:

@@ -33,7 +33,7 @@ from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, explain
 from gptexp.output import unfailing_output
 from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder, find_run
-from gptexp.runs.sweep_jobs import Job, JobLog
+from gptexp.runs.sweep_jobs import Job, JobLog, describe_waiting
 from gptexp.runs.trackers import check_tracker
 from gptexp.stages import stage
 
@@ -252,8 +252,10 @@ def _main() -> None:
 
         log.add(run_job(cfg, swept))
 
+    waiting = describe_waiting(overrides)
     try:
-        job()
+        with stage(waiting or "sweep", is_quiet=waiting is None):
+            job()
     except compose.COMPOSE_ERRORS as error:
         raise explain_hydra_error(error, overrides) from None
     except RuntimeError as error:  # a launcher without its cluster

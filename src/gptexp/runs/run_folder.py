@@ -30,7 +30,7 @@ from omegaconf import OmegaConf
 
 from gptexp.config import compose
 from gptexp.config.schema import Config
-from gptexp.errors import UserError, nearest
+from gptexp.errors import UserError, describe_error, nearest
 from gptexp.files import atomic_folder, write_text
 
 RecordName = Literal["crash", "data", "environment", "micro_batch", "result"]
@@ -120,7 +120,7 @@ class RunFolder:
                 was_not_begun = is_unchanged and (had_config or not self.path.exists())
                 if not is_recorded and not (was_not_begun and isinstance(error, UserError)):
                     self.create(config)
-                    self.update_result(status="failed", error=repr(error))
+                    self.update_result(status="failed", error=describe_error(error))
             raise
 
     def _has_config(self) -> bool:

@@ -15,10 +15,16 @@ class Job:
 
 
 class JobLog:
+    """Outcomes of jobs: in memory where they run in this process, or else in a file."""
+
     def __init__(self, folder: Path) -> None:
-        self.file = folder / f".jobs-{os.uname().nodename}-{os.getpid()}.jsonl"
+        self.process, self.jobs = os.getpid(), list[Job]()
+        self.file = folder / f".jobs-{os.uname().nodename}-{self.process}.jsonl"
 
     def add(self, job: Job) -> None:
+        if os.getpid() == self.process:
+            self.jobs.append(job)
+            return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         # One write of less than a page: lines of jobs that end together do not mix.
         with self.file.open("a", encoding="utf8") as out:
@@ -26,8 +32,18 @@ class JobLog:
 
     def drain(self) -> list[Job]:
         """Return all jobs so far and delete the file."""
-        if not self.file.is_file():
-            return []
-        jobs = [Job(**json.loads(line)) for line in self.file.read_text("utf8").splitlines()]
-        self.file.unlink()
+        jobs, self.jobs = self.jobs, []
+        if self.file.is_file():
+            lines = self.file.read_text("utf8").splitlines()
+            jobs += [Job(**json.loads(line)) for line in lines]
+            self.file.unlink()
         return jobs
+
+
+def describe_waiting(overrides: list[str]) -> str | None:
+    """Return where the jobs of a sweep write their logs, for launchers whose jobs print nothing in this terminal."""
+    values = dict(word.split("=", 1) for word in overrides if "=" in word)
+    if values.get("hydra/launcher") not in ("submitit", "slurm"):
+        return None
+    outputs = values.get("outputs", "outputs").strip("'\"")
+    return f"waiting for the jobs of the sweep; their logs: {outputs}/.submitit/"

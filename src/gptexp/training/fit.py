@@ -26,7 +26,7 @@ from gptexp.distributed.environment import is_launched, is_under_slurm
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
 from gptexp.distributed.strategies import SlurmProcesses, lightning_strategy
-from gptexp.errors import OutOfMemoryError, Preempted, UserError
+from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.trackers import Tracker, open_tracker
 from gptexp.stages import stage
@@ -236,7 +236,7 @@ class Run:
                 stopped = isinstance(error, Preempted | KeyboardInterrupt)
                 status = "stopped" if stopped else "failed"
                 with suppress(OSError):  # on a full disk, the first error is the one to report
-                    self.folder.update_result(status=status, error=f"{error!r}")
+                    self.folder.update_result(status=status, error=describe_error(error))
                 failed = not isinstance(error, Preempted)
                 if not failed and self.signals.received == signal.SIGUSR1:
                     requeue_slurm_job()
