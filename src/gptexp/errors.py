@@ -166,5 +166,5 @@ def check_is_text(words: Iterable[str]) -> None:
         except UnicodeError:
             raise UserError(
                 f"{word!r}: has bytes that are not text in this terminal's encoding, "
-                f"{sys.getfilesystemencoding()}. Type the word again, or rename the file"
+                f"{sys.getfilesystemencoding()}. Set LC_ALL=C.UTF-8, or rename the file"
             ) from None

@@ -145,7 +145,7 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
             config, init_digest=source.weights_digest("last"), resume=str(source.path.resolve())
         )
         config.optim.fill_rates(config, source.config().optim)
-    folder = RunFolder(Path(config.outputs) / (run_id.folder_name(config) + suffix))
+    folder = RunFolder(Path(config.outputs) / run_id.folder_name(config, suffix))
     try:
         folder.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -189,7 +189,7 @@ def _check_same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -
 def _hint_previous_run(config: Config) -> None:
     """Print which run had the same settings under an earlier version of the code."""
     own_id = run_id.settings_id(config)
-    pattern = f"{config.task.kind}-{config.model.size}-*/config.yaml"
+    pattern = f"{run_id.folder_prefix(config)}*/config.yaml"
     others = [path for path in Path(config.outputs).glob(pattern) if "." not in path.parent.name]
     for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
         trained = (other.parent / "checkpoints" / "last").is_file()
@@ -285,7 +285,7 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
         config = compose.validate(cfg, overrides)
         neutral = swept & compose.keys_without_effect(config)
         suffix = "".join(
-            f"-{word.replace('trainer.', '').replace('=', '').replace('/', '_')}"
+            f"-{word.replace('trainer.', '').replace('=', '')}"
             for word in overrides
             if word.split("=")[0] in neutral
         )

@@ -47,3 +47,25 @@ def test_comments_and_docstrings_do_not_count_as_code(tmp_path: Path):
         meanings.append(normalized_source(path))
     assert meanings[0] == meanings[1] != meanings[2]
     assert ast.parse(texts[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("-devices2-strategyfsdp", "-devices2-strategyfsdp"),
+        ("-initoutputs/pretrain-nano", "-initoutputs_pretrain-nano"),
+        ("-namegrößer", "-namegrößer"),
+        ("-name?", "-name_-"),
+        ("-name[a]", "-name_a_-"),
+        ("-name" + 300 * "ö", "-name" + 37 * "ö"),
+    ],
+)
+def test_names_of_folders_are_legal_and_short(text, name):
+    assert run_id.as_file_name(text).startswith(name)
+    assert len(run_id.as_file_name(text).encode()) < 100
+    assert run_id.as_file_name(text) != run_id.as_file_name(f"{text}*")
+
+
+def test_a_model_of_any_name_has_a_folder_of_its_own(tiny):
+    assert "/" not in run_id.folder_name(tiny("model.size=a/b"))
+    assert len(run_id.folder_name(tiny(f"model.size={300 * 'x'}"), suffix=300 * "y")) < 255

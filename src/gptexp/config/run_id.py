@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 from gptexp.config.keys import result_settings
 from gptexp.config.plugins import modules_of
@@ -21,6 +22,8 @@ RESULT_SOURCES = (
     "sampling.py",
 )
 
+MAX_NAME_BYTES = 80  # of a part of a folder's name; file systems allow 255 in all
+
 
 def run_id(config: Config) -> str:
     """Return eight hex digits over the settings that affect the result and the source that computes it.
@@ -38,8 +41,23 @@ def settings_id(config: Config) -> str:
     return _digest(json.dumps(result_settings(config), sort_keys=True, default=str))[:8]
 
 
-def folder_name(config: Config) -> str:
-    return f"{config.task.kind}-{config.model.size}-{run_id(config)}"
+def folder_name(config: Config, suffix: str = "") -> str:
+    """Return TASK-MODEL-ID, and a suffix that tells jobs of a sweep with equal ids apart."""
+    return f"{folder_prefix(config)}{run_id(config)}{as_file_name(suffix)}"
+
+
+def folder_prefix(config: Config) -> str:
+    """Return TASK-MODEL-, the beginning of the folder names of runs of one kind."""
+    return f"{as_file_name(f'{config.task.kind}-{config.model.size}')}-"
+
+
+def as_file_name(text: str) -> str:
+    """Replace what file systems, globs and W&B forbid, and cut a long text; a hash keeps changed texts apart."""
+    name = text.replace("/", "_")
+    legal = re.sub(r"[^\w.,+-]", "_", name).encode()
+    if legal.decode() == name and len(legal) <= MAX_NAME_BYTES:
+        return name
+    return f"{legal[:MAX_NAME_BYTES].decode(errors='ignore')}-{_digest(text)[:8]}"
 
 
 def _digest(text: str) -> str:

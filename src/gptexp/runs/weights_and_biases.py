@@ -9,7 +9,9 @@ import os
 import re
 import shlex
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +37,8 @@ class Wandb(Tracker):
     def __init__(self, config: Config, folder: RunFolder) -> None:
         # W&B's own telemetry goes to the same server: one that hangs would delay the end of the process.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        if not Path(os.environ.get("TMPDIR") or "/").is_dir():  # W&B would try to create it
+            os.environ["TMPDIR"] = tempfile.gettempdir()
         self.config, self.folder = config, folder
         self.run: Any = None  # None: the run goes on without W&B
         options = config.logger

@@ -22,9 +22,8 @@ class ProgressBar(L.Callback):
         self.bar: Any = None
         self.shown_row: dict[str, Any] = {}
         self.start_step = 0
-        self.warm: tuple[int, int, float] | None = (
-            None  # step, tokens and seconds after the warm-up
-        )
+        # step, tokens and seconds after the warm-up
+        self.warm: tuple[int, int, float] | None = None
         self.stage = ExitStack()
 
     def on_train_start(self, trainer: L.Trainer, module: TrainModule) -> None:
