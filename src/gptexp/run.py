@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.command_line import sort_words
@@ -275,7 +275,7 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
         swept: keys that have several values in this sweep.
     """
     hydra_config = HydraConfig.get()
-    overrides = list(hydra_config.overrides.task)
+    overrides = cast(list[str], OmegaConf.to_container(hydra_config.overrides.task, resolve=False))
     swept |= {
         key
         for key, values in (hydra_config.sweeper.get("params") or {}).items()

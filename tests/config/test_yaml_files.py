@@ -41,7 +41,7 @@ def compose_file(text: str | bytes, name: str = "mine") -> Config:
         ("model: {rope_scaling: {on: 1}}", 'the name on is read as True; type "on": ...'),
         ("trainer: 3", ":2: trainer: must hold lines KEY: VALUE"),
         ("tags: a", ":2: tags: a: a list is needed: [a]"),
-        ("name: ${oc.env:NOT_SET}", "name: the environment variable NOT_SET is not set"),
+        ("name: ${oc.env:NOT_SET}", ":2: name: the environment variable NOT_SET is not set"),
         ("hydra: {sweeper: {params: {data.tgt: no}}}", "data.tgt: no is read as False"),
         ("hydra: {sweeper: {params: {seed: [1,2]}}}", "the values of a sweep are one text: seed: 1,2,3"),
         ("hydra: {sweeper: {params: {seed: '1,x'}}}", "seed=x: must be a whole number"),
@@ -51,7 +51,7 @@ def test_a_mistake_names_file_line_and_what_to_type(text, message):
     with pytest.raises(UserError) as error:
         compose_file(text)
     assert message in str(error.value)
-    assert "mine.yaml" in str(error.value) or "NOT_SET" in text
+    assert "mine.yaml" in str(error.value)
 
 
 @pytest.mark.parametrize(

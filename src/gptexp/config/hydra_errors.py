@@ -7,7 +7,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from gptexp.config.keys import dictionary_of, group_names, known_fields, known_keys, schemas
-from gptexp.config.overrides import as_typed
+from gptexp.config.overrides import as_typed, find_missing_source
 from gptexp.config.package_data import GROUPS, sweep_names
 from gptexp.config.renames import RENAMED
 from gptexp.config.signature import TARGET
@@ -130,13 +130,9 @@ def _reason(text: str, key: str) -> str:
     if text.startswith("Ambiguous value"):
         return "several values make a sweep, which needs -m"
     if variable := re.search(r"Environment variable '([^']*)' not found", text):
-        name = variable[1]
-        return f"the environment variable {name} is not set. Set it, or give a default: ${{oc.env:{name},DEFAULT}}"
+        return find_missing_source(f"${{oc.env:{variable[1]}}}") or text
     if other := re.search(r"Interpolation key '([^']*)' not found", text):
-        return (
-            f"${{{other[1]}}} takes the value of a key, and there is no key '{other[1]}'."
-            f"{nearest(other[1], known_keys())}"
-        )
+        return find_missing_source(f"${{{other[1]}}}") or f"there is no key '{other[1]}'"
     if unfit := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
         needed = {"Integer": "a whole number", "Float": "a number"}.get(unfit[2], unfit[2])
         return f"must be {needed}, and is '{unfit[1]}'"

@@ -5,6 +5,7 @@ against the declared types, one word at a time, so that a message names the word
 would change is refused, such as 1e3, which becomes 1000.0.
 """
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def read_override(word: str, is_sweep: bool = False) -> str:
     _check_signs(word, key, value)
     if any(item.metadata.get("texts") for item in _declared(key)):
         value = _quote_numbers(value)
+    if reason := find_missing_source(value):
+        raise UserError(f"{word}: {reason}")
     override = _parse(f"{prefix}{key}={value}")
     if override is None:
         value = _quote_unreadable(word, key, value, is_sweep)
@@ -95,6 +98,18 @@ def quote(value: Any) -> str:
     return _quote_text(str(value)).replace("${", "\\${")
 
 
+def find_missing_source(value: str) -> str:
+    """Return why an interpolation such as ${oc.env:HOME} or ${seed} in a value has none to take, or ""."""
+    for name in re.findall(r"(?<!\\)\$\{oc\.env:([^,{}]+)\}", value):
+        if name not in os.environ:
+            return f"the environment variable {name} is not set. Set it, or give a default: ${{oc.env:{name},DEFAULT}}"
+    for name in re.findall(r"(?<!\\)\$\{([A-Za-z_][\w.]*)\}", value):
+        known = known_keys()
+        if name.partition(".")[0] not in (*known, "hydra"):  # a plugin may add keys to a group
+            return f"${{{name}}} takes the value of a key, and there is no key '{name}'.{nearest(name, known)}"
+    return ""
+
+
 def find_override(overrides: list[str], key: str) -> str | None:
     """Return the last word that sets a key, which is the one that counts."""
     for word in reversed(overrides):
@@ -104,8 +119,13 @@ def find_override(overrides: list[str], key: str) -> str | None:
 
 
 def as_typed(word: str) -> str:
-    """Return a word without the `++` that entries of dictionaries get here."""
-    return word.removeprefix("++") if dictionary_of(word[2:].split("=")[0]) else word
+    """Return a word without the `++` that entries of dictionaries get, and without Hydra's backslashes."""
+    if dictionary_of(word[2:].split("=")[0]):
+        word = word.removeprefix("++")
+    key, equals, value = word.partition("=")
+    if value[:1] not in ("'", '"'):
+        value = re.sub(r"\\([\\(){}\[\]:=, ])", r"\1", value)
+    return f"{key}{equals}{value}"
 
 
 def _explain_word_without_value(words: list[str], index: int) -> UserError:

@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig
 from omegaconf._utils import get_yaml_loader
 
 from gptexp.config.keys import declarations, dictionary_of, group_names
-from gptexp.config.overrides import read_override
+from gptexp.config.overrides import find_missing_source, read_override
 from gptexp.config.values import find_misfit, is_text, show
 from gptexp.errors import UserError
 
@@ -119,7 +119,9 @@ class _Checker:
             seen.add(str(name.value))
 
     def _check_scalar(self, node: yaml.ScalarNode, key: str, is_item: bool) -> None:
-        """Refuse a value without quotes that YAML reads as something else than was written."""
+        """Refuse a value that YAML reads as something else than was written, or that takes what is not there."""
+        if reason := find_missing_source(str(node.value)):
+            raise self._error(node, f"{key}: {reason}")
         if node.style is not None:
             return
         declared = declarations(dictionary_of(key) or key)
