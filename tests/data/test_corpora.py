@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,46 @@ def test_a_saved_data_set_keeps_its_splits(tmp_path):
 def test_a_hub_name_without_a_network_is_refused_at_once():
     with pytest.raises(UserError, match="no/such-data"):
         Hub(schema.HubConfig(name="no/such-data"), PAIR, CACHE)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_texts_beside_a_column_of_audio_need_no_decoder(streaming, own_folder):
+    import datasets
+
+    rows = {"audio": [{"bytes": b"no sound", "path": None}] * 3, "sentence": ["a", "b", None]}
+    folder = own_folder / "data"
+    folder.mkdir()
+    table = datasets.Dataset.from_dict(rows).cast_column("audio", datasets.Audio())
+    table.to_parquet(folder / "train.parquet")
+    corpus = open_hub(folder, ("text",), fields={"text": "sentence"}, streaming=streaming)
+    assert [example.fields["text"] for example in corpus] == ["a", "b", ""]
+    assert [bool(example.left_out) for example in corpus] == [False, False, True]
+
+
+def test_a_streamed_data_set_that_has_changed_describes_itself_otherwise(hub_folder):
+    before = open_hub(hub_folder, streaming=True, fields={"source": "x"}).describe()
+    assert before == open_hub(hub_folder, streaming=True, fields={"source": "x"}).describe()
+    (hub_folder / "train.jsonl").write_text('{"source": "a", "target": "b"}\n')
+    assert before != open_hub(hub_folder, streaming=True, fields={"source": "x"}).describe()
+
+
+@pytest.fixture
+def hub_folder(own_folder):
+    folder = own_folder / "data"
+    folder.mkdir()
+    rows = ({"pair": {"en": f"well {i}", "de": f"Brunnen {i}"}, "depth": i / 2} for i in range(9))
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def open_hub(name, task_fields=PAIR, **settings):
+    return Hub(schema.HubConfig(name=str(name), **settings), task_fields, CACHE)
+
+
+def test_a_streamed_data_set_gives_the_same_examples_and_ends_at_the_limit(hub_folder):
+    names = {"source": "pair.en", "target": "{pair.de}: {depth}"}
+    plain = [example.fields for example in open_hub(hub_folder, fields=names)]
+    assert plain[2] == {"source": "well 2", "target": "Brunnen 2: 1"}
+    streamed = open_hub(hub_folder, fields=names, streaming=True, limit=4)
+    assert [example.fields for example in streamed] == plain[:4]
+    assert [example.fields for example in streamed] == plain[:4]

@@ -44,6 +44,7 @@ def read(path, content=None, **settings):
         json.dumps(PANDAS),
         json.dumps({str(i): row for i, row in enumerate(ROWS)}),
         json.dumps(SPLIT),
+        json.dumps([list(row.values()) for row in ROWS]),
         "\ufeff" + json.dumps(ROWS),
     ],
 )
@@ -56,6 +57,14 @@ def test_every_layout_of_json_gives_the_same_records(text, chunk, tmp_path, monk
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.ndjson", "a.JSONL", "a.jl"])
 def test_json_lines_have_any_of_their_extensions(name, tmp_path):
     assert read(tmp_path / name, "".join(json.dumps(row) + "\n" for row in ROWS)) == ROWS
+
+
+def test_texts_and_pairs_of_json_are_records(tmp_path):
+    pairs = "".join(json.dumps(list(row.values())) + "\n" for row in ROWS)
+    assert read(tmp_path / "pairs.jsonl", pairs) == ROWS
+    records = [{"text": "one"}, {"text": "two"}]
+    assert read(tmp_path / "a.json", '["one", "two"]') == records
+    assert read(tmp_path / "a.jsonl", '"one"\n"two"\n') == records
 
 
 def test_an_object_with_the_fields_of_the_task_is_a_record(tmp_path):
@@ -73,7 +82,8 @@ def test_an_object_with_the_fields_of_the_task_is_a_record(tmp_path):
         ('[{"a": 1},\n {"a": 2}', "line 2: not JSON"),
         ('[{"a": 1}\n {"a": 2}]', "line 2: not JSON (Expecting ',' delimiter)"),
         ('[{"a": 1},\n7]', "item 2: a JSON object is needed, not int"),
-        ('[{"a": 1}]\n{"a": 2}', "line 1: more text follows the array"),
+        ('[\n{"a": 1}]\n{"a": 2}', "line 2: more text follows the array"),
+        ('[{"a": 1}]\n[{"a": 2}]', "line 1: a JSON object is needed, not list"),
         ('{"a": 1}\n{"a": 2}\n[3]\n', "line 3: a JSON object is needed, not list"),
         ('{\n "a": 1,\n "b" 2}', "line 3: not JSON"),
         ('{"train": [{"a": 1}], "test": [{"a": 2}]}', "several arrays (train, test)"),
@@ -118,6 +128,9 @@ def test_a_column_of_texts_needs_no_separator(tmp_path):
         {"text": "one, two; three"},
         {"text": "four; five"},
     ]
+    assert read(tmp_path / "b.csv", "text\nnot quoted, yet read\n") == [
+        {"text": "not quoted, yet read"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -125,10 +138,11 @@ def test_a_column_of_texts_needs_no_separator(tmp_path):
     [
         (
             "a,b\n1,2\n3\n",
-            "line 3: 2 columns are named in the first line, this one has 1 (read with data.sep",
+            "line 3: 2 columns are named in the first line, this row has 1 (read with data.sep",
         ),
         ("sep=;\na;b\n1;2;3\n", "line 3: 2 columns"),
         ("a,a\n1,2\n", "line 1: names the column 'a' more than once"),
+        ('a,b\n"1,2\n3,4\n', "not CSV"),
         ("a,b\n" + "1,2\n" * 300 + '"1" x,2\n', "line 302: not CSV"),
     ],
 )

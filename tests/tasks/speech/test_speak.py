@@ -1,6 +1,7 @@
 """Text to sound: spectra there and back, what is learned can be understood, and recordings of the user's are read."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from gptexp.tasks.prepare import prepare
 from gptexp.tasks.speech import recognizer, spectrogram
 from gptexp.tasks.speech.audio import RATE, Audio
 from gptexp.tasks.speech.dataset import STOP
+from gptexp.tasks.speech.hub_recordings import HubRecordings
 from gptexp.tasks.speech.metrics import distortion
+from gptexp.tasks.speech.settings import HubRecordingsConfig
 
 SMALL = [
     "task=speak",
@@ -156,6 +159,31 @@ def test_the_users_own_recordings(own_folder):
     folder = run(compose.compose_config([*words, *source, *TRAIN]))
     assert folder.read_record("data")["corpus"]["voices"] == ["ann", "bob"]
     assert 0.25 < Audio.read(own_folder / "1.flac").seconds < 0.35
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("voices", [["ann", "bob", None], None])
+def test_a_data_set_with_a_column_of_recordings(voices, streaming, own_folder):
+    import datasets
+
+    folder = own_folder / "data"
+    folder.mkdir()
+    soundfile.write(own_folder / "a.wav", tone(300), RATE)
+    sound = {"bytes": (own_folder / "a.wav").read_bytes(), "path": None}
+    rows = {"recording": [sound, sound, None], "sentence": ["one", "two", "three"]}
+    rows |= {"voice": voices} if voices else {}
+    table = datasets.Dataset.from_dict(rows).cast_column("recording", datasets.Audio())
+    table.to_parquet(folder / "train.parquet")
+    names = {"audio": "recording", "text": "sentence"}
+    config = HubRecordingsConfig(name=str(folder), fields=names, streaming=streaming)
+    corpus = HubRecordings(config, ("voice", "text"), own_folder)
+    assert corpus.describe()["voices"] == ["ann", "bob"][: len(voices or ())]
+    *examples, last = corpus
+    assert [example.fields["text"] for example in examples] == ["one", "two"]
+    assert (examples[1].media() == Audio.read(own_folder / "a.wav").samples).all()
+    assert last.left_out == "the field 'recording' is empty"
+    with pytest.raises(UserError, match="no audio in field 'sentence'"):
+        HubRecordings(replace(config, fields={"audio": "sentence"}), ("voice", "text"), own_folder)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ QUOTINGS: dict[str, dict[str, Any]] = {
     "single": {"quotechar": "'"},
 }
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')  # Excel's first line
+QUOTED_SEPARATORS = (
+    ",;"  # tables with these have quotation marks around texts, by all that writes them
+)
+NO_SEPARATOR = "\x1f"  # of a single column, whose texts may have any other sign
 NUM_SAMPLE_LINES = 200  # in which separator and quoting are found
 
 csv.field_size_limit(2**31 - 1)
@@ -38,6 +42,8 @@ class Dialect:
     quoting: str
 
     def __str__(self) -> str:
+        if self.separator == NO_SEPARATOR:
+            return f"a single column and data.quoting={self.quoting}"
         separator = SEPARATORS.get(self.separator, self.separator)
         return f"data.separator={separator} data.quoting={self.quoting}"
 
@@ -83,8 +89,8 @@ def read_delimited(
                 continue  # a blank line
             if len(row) != len(names):
                 raise UserError(
-                    f"{where}: {len(names)} columns are named in the first line, this one has {len(row)} "
-                    f"(read with {dialect}, which you can set). A value with the separator in it needs quotation marks"
+                    f"{where}: {len(names)} columns are named in the first line, this row has {len(row)} (read with "
+                    f"{dialect}, which you can set). A value with the separator in it needs quotation marks"
                 )
             yield where, dict(zip(names, row, strict=True))
     except csv.Error as error:
@@ -103,14 +109,23 @@ def find_dialect(
     """
     separators = [separator] if separator else list(SEPARATORS)
     separators.sort(key=lambda sign: sign != FIRST_SEPARATOR.get(kind))
-    has_escapes = any('\\"' in line for line in sample)
-    quotings = [name for name in QUOTINGS if has_escapes or name != "backslash"]
+    usable = {
+        "double": True,
+        "backslash": any('\\"' in line for line in sample),
+        "none": True,
+        "single": any(line.startswith("'") for line in sample),
+    }
+    quotings = [name for name in QUOTINGS if usable[name]]
     dialects = [
-        Dialect(sign, name) for name in ([quoting] if quoting else quotings) for sign in separators
+        Dialect(sign, name)
+        for name in ([quoting] if quoting else quotings)
+        for sign in separators
+        if name != "none" or name == quoting or sign not in QUOTED_SEPARATORS
     ]
+    single_column = Dialect(separator or NO_SEPARATOR, quoting or "double")
     is_regular = (dialect for dialect in dialects if _has_equal_rows(dialect, sample))
     has_names = (dialect for dialect in dialects if _has_equal_rows(dialect, sample[:1]))
-    return next(chain(is_regular, has_names, dialects))
+    return next(chain(is_regular, has_names, [single_column]))
 
 
 def _has_equal_rows(dialect: Dialect, sample: list[str]) -> bool:

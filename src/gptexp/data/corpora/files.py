@@ -65,7 +65,9 @@ class Files(Corpus):
                 example.split = None if self.only_train else split
                 yield example
             if is_empty:
-                raise UserError(f"{', '.join(map(str, files))}: nothing to read, the file is empty")
+                raise UserError(
+                    f"{', '.join(map(str, files))}: nothing to read, the file is empty or has no rows"
+                )
 
     def _files(self, path: Any, split: str) -> list[Path]:
         if split in self.parallel:

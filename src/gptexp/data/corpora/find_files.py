@@ -64,11 +64,17 @@ def require_file(file: Path) -> Path:
     """Return a file that exists.
 
     Raises:
-        UserError: it does not; the message names the nearest file in its folder.
+        UserError: it does not, and the message names the nearest file in its folder; or it cannot be read again.
     """
-    if not file.is_file():
-        raise UserError(f"{file}: no such file or folder.{nearest_neighbour(file)}")
-    return file
+    if file.is_file():
+        return file
+    if file.is_symlink():
+        raise UserError(f"{file}: a link to {file.readlink()}, which does not exist")
+    if file.exists():
+        raise UserError(
+            f"{file}: is not a regular file. It is read several times: write it to a file first"
+        )
+    raise UserError(f"{file}: no such file or folder.{nearest_neighbour(file)}")
 
 
 def nearest_neighbour(file: Path) -> str:

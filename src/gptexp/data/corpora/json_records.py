@@ -1,5 +1,7 @@
 """Read records from JSON: one object a line, an array of objects, or one object with such an array in it.
 
+A text stands for an object with the field `text`, a pair of texts for one with `source` and `target`.
+
 The content decides, not the extension. An array and lines are read one record at a time; another object is read whole.
 """
 
@@ -37,26 +39,34 @@ def read_json(
     if not line:
         return
     lines = chain([(number, line)], lines)
-    if line.lstrip().startswith("["):
-        yield from _read_array(file, lines)
-        return
+    is_array = line.lstrip().startswith("[")
     try:
-        first = json.loads(line)
-    except (ValueError, RecursionError):
-        yield from _read_objects(file, kind, lines, wanted)
+        first = None if is_array and len(line) > CHUNK_CHARACTERS else json.loads(line)
+    except (ValueError, RecursionError):  # also for 5,000 digits or nested brackets
+        first = None
+    if first is None:
+        yield from (
+            _read_array(file, lines) if is_array else _read_objects(file, kind, lines, wanted)
+        )
         return
     next(lines)
     rest = ((number, line) for number, line in lines if line.strip())
     second = next(rest, None)
     if second is None and isinstance(first, dict):
         yield from _records_of_object(file, kind, first, wanted)
-        return
-    yield f"{file}, line {number}", _require_object(first, f"{file}, line {number}")
-    for number, line in chain([second] if second else [], rest):
+    elif second is None and is_array:
+        yield from _read_array(file, iter([(number, line)]))
+    else:
+        yield f"{file}, line {number}", _require_object(first, f"{file}, line {number}")
+        yield from _read_lines_of_objects(file, chain([second] if second else [], rest))
+
+
+def _read_lines_of_objects(file: Path, lines: Numbered) -> Iterator[tuple[str, Record]]:
+    for number, line in lines:
         where = f"{file}, line {number}"
         try:
             record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also for 5,000 digits or nested brackets
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where}: not JSON ({error})") from None
         yield where, _require_object(record, where)
 
@@ -200,6 +210,12 @@ def _is_chat_record(value: Record, arrays: list[str]) -> bool:
 
 
 def _require_object(value: Any, where: str) -> Record:
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: a JSON object is needed, not {type(value).__name__}")
-    return value
+    """Return a record; a text and a pair of texts are records, too."""
+    match value:
+        case dict():
+            return value
+        case str():
+            return {"text": value}
+        case [str() as source, str() as target]:
+            return {"source": source, "target": target}
+    raise UserError(f"{where}: a JSON object is needed, not {type(value).__name__}")

@@ -30,11 +30,11 @@ def extension(file: Path) -> str:
     suffix = file.suffix.lower()
     if suffix not in COMPRESSIONS:
         return suffix
-    inner = Path(file.stem).suffix.lower()
-    if suffix == ".zip" and not inner and file.is_file():
+    inner = ""
+    if suffix == ".zip" and file.is_file():
         with explain_damage(file), zipfile.ZipFile(file) as archive:
             inner = PurePosixPath(_member(file, archive)).suffix.lower()
-    return inner or suffix
+    return inner or Path(file.stem).suffix.lower() or suffix
 
 
 def is_compressed(file: Path) -> bool:

@@ -43,7 +43,7 @@ def read_lines(file: Path, encoding: str, max_characters: int = -1) -> Iterator[
                 yield line
                 number += line.endswith("\n")
         except UnicodeDecodeError as error:
-            raise UserError(_explain_encoding(file, number, encoding, codec, error)) from None
+            raise UserError(_explain_decoding(file, number, encoding, codec, error)) from None
         except UnicodeError as error:  # utf-16 without a byte order mark, for example
             raise UserError(f"{file}: not {encoding} text ({error})") from None
 
@@ -64,35 +64,36 @@ def _codec(file: Path, encoding: str) -> str:
 
 
 def _explain_nul(file: Path, number: int, line: str) -> str:
-    zeros = [index for index, character in enumerate(line) if character == "\0"]
-    hint = f"Delete them, with tr -d '\\000' < {file.name} > NEW for example"
-    if len(zeros) >= len(line) // 2 - 1:  # every other byte
-        hint = f"Read as UTF-16: data.encoding=utf-16-{'be' if zeros[0] == 0 else 'le'}"
-    return f"{file}, line {number}: has NUL bytes, which are not text. {hint}"
+    advice = (
+        _suggest_utf16(line) or f"Delete them, with tr -d '\\000' < {file.name} > NEW for example"
+    )
+    return f"{file}, line {number}: has NUL bytes, which are not text. {advice}"
 
 
 def _explain_control(file: Path, number: int, encoding: str, control: str, line: str) -> str:
     return (
         f"{file}, line {number}: byte 0x{ord(control):02x} is no character of {encoding}. "
-        f"{_suggest_cp1252(line.encode('latin-1'))}"
+        f"{_suggest_encoding(line.encode('latin-1'))}"
     )
 
 
-def _explain_encoding(
+def _explain_decoding(
     file: Path, number: int, encoding: str, codec: str, error: UnicodeDecodeError
 ) -> str:
-    """Say which line cannot be decoded, and what it says in cp1252, the usual one of Windows."""
+    """Say which line cannot be decoded, and how it reads in cp1252, the usual encoding of Windows."""
     before = error.object[: error.start].decode(codec, "ignore")
     number += len(re.findall("\r\n|\r|\n", before))
     start = max(error.object.rfind(end, 0, error.start) for end in (b"\n", b"\r")) + 1
     line = re.split(b"[\r\n]", error.object[start:], maxsplit=1)[0]
     return (
         f"{file}, line {number}: not {encoding} text (byte 0x{error.object[error.start]:02x}: {error.reason}). "
-        f"{_suggest_cp1252(line)}"
+        f"{_suggest_encoding(line)}"
     )
 
 
-def _suggest_cp1252(line: bytes) -> str:
+def _suggest_encoding(line: bytes) -> str:
+    if advice := _suggest_utf16(line.decode("latin-1")):
+        return advice
     others = "utf-16, cp1251, shift_jis or gb18030"
     try:
         text = line.decode("cp1252").strip()
@@ -104,3 +105,11 @@ def _suggest_cp1252(line: bytes) -> str:
         f"In cp1252, the encoding of Windows in Western Europe, it is: {excerpt!r}. If that is right, add "
         f"data.encoding=cp1252; otherwise name another, {others} for example"
     )
+
+
+def _suggest_utf16(line: str) -> str:
+    """Return advice where every other byte is NUL, in most of a line; else ""."""
+    for first, order in ((1, "le"), (0, "be")):
+        if line[first::2].count("\0") > len(line) / 4:
+            return f"Every other byte is NUL, as in UTF-16: try data.encoding=utf-16-{order}"
+    return ""
