@@ -25,7 +25,7 @@ from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.command_line import sort_words
 from gptexp.config import compose, package_data, run_id
 from gptexp.config.hydra_errors import explain_hydra_error
-from gptexp.config.overrides import explain_option, read_overrides
+from gptexp.config.overrides import as_typed, explain_option, read_overrides
 from gptexp.config.schema import Config
 from gptexp.distributed.compiler import check_compiler
 from gptexp.distributed.environment import explain_single_process, is_launched
@@ -276,6 +276,7 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
     """
     hydra_config = HydraConfig.get()
     overrides = cast(list[str], OmegaConf.to_container(hydra_config.overrides.task, resolve=False))
+    words = [as_typed(word) for word in overrides]
     swept |= {
         key
         for key, values in (hydra_config.sweeper.get("params") or {}).items()
@@ -290,16 +291,16 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
             if word.split("=")[0] in neutral
         )
         folder = run(config, suffix)
-        return Job(overrides, folder.name, tables.primary_metric_text(folder.result()))
+        return tables.finished_job(words, folder.name, folder.result())
     except (UserError, RunError) as error:
         print(f"gptexp: {error}", file=sys.stderr)
-        return Job(overrides, None, str(error), error.code)
+        return Job(words, None, str(error), error.code)
     except Exception as error:
         if explained := explain_environment_error(error):
             print(f"gptexp: {explained}", file=sys.stderr)
-            return Job(overrides, None, str(explained), explained.code)
+            return Job(words, None, str(explained), explained.code)
         traceback.print_exc()
-        return Job(overrides, None, f"{type(error).__name__}: {error}", code=1)
+        return Job(words, None, f"{type(error).__name__}: {error}", code=1)
 
 
 if __name__ == "__main__":

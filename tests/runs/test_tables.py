@@ -1,5 +1,11 @@
 from gptexp.runs.sweep_jobs import Job, JobLog
-from gptexp.runs.tables import metrics_table, primary_metric_text, samples_text, sweep_table
+from gptexp.runs.tables import (
+    finished_job,
+    metrics_table,
+    primary_metric_text,
+    samples_text,
+    sweep_table,
+)
 
 
 def test_intervals_and_baselines_stand_beside_their_metric():
@@ -43,6 +49,27 @@ def test_a_sweep_shows_the_overrides_that_differ(tmp_path):
         ["seed=2", "failed", "no", "room"],
     ]
     assert not list(tmp_path.iterdir())
+
+
+def test_jobs_of_a_sweep_are_sorted_by_their_metric_and_then_by_their_loss():
+    def job(seed: int, score: float, loss: float, **more: bool) -> Job:
+        metrics = {"test/f1": score, "val/loss": loss}
+        result = {"primary_metric": "test/f1", "higher_is_better": True, "metrics": metrics} | more
+        return finished_job([f"seed={seed}"], f"run-{seed}", result)
+
+    jobs = [Job(["seed=0"], None, "failed early", 1), job(1, 0, 3), job(2, 0.5, 4), job(3, 0, 2)]
+    lines = sweep_table(jobs).splitlines()
+    assert lines[0] == "sweep, the best first:"
+    assert [line.split()[0] for line in lines[1:]] == ["seed=2", "seed=3", "seed=1", "seed=0"]
+    assert lines[1].split()[2:] == ["test/f1", "0.5", "val/loss", "4"]
+    jobs = [job(seed, seed, 1, higher_is_better=False) for seed in (3, 1, 2)]
+    assert [line.split()[0] for line in sweep_table(jobs).splitlines()[1:]] == [
+        "seed=1",
+        "seed=2",
+        "seed=3",
+    ]
+    result = {"primary_metric": "test/f1", "metrics": {}, "status": "finished"}
+    assert sweep_table([finished_job(["seed=1"], "run-1", result)]).startswith("sweep:\n")
 
 
 def test_long_samples_are_cut_and_empty_ones_are_named():

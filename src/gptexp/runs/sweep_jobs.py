@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -12,6 +13,9 @@ class Job:
     folder: str | None  # None: the job failed
     outcome: str  # the primary metric, or the error message
     code: int = 0  # exit code of the job, had it run by itself
+    rank: tuple[float, float] | None = (
+        None  # the best job has the smallest; None: it has no metrics
+    )
 
 
 class JobLog:
@@ -35,7 +39,7 @@ class JobLog:
         jobs, self.jobs = self.jobs, []
         if self.file.is_file():
             lines = self.file.read_text("utf8").splitlines()
-            jobs += [Job(**json.loads(line)) for line in lines]
+            jobs += [_read_job(json.loads(line)) for line in lines]
             self.file.unlink()
         return jobs
 
@@ -47,3 +51,8 @@ def describe_waiting(overrides: list[str]) -> str | None:
         return None
     outputs = values.get("outputs", "outputs").strip("'\"")
     return f"waiting for the jobs of the sweep; their logs: {outputs}/.submitit/"
+
+
+def _read_job(entry: dict[str, Any]) -> Job:
+    rank = entry.pop("rank")
+    return Job(**entry, rank=tuple(rank) if rank else None)

@@ -1,5 +1,6 @@
 """Text that a run prints: its metrics next to the baseline, its samples, and the table of a sweep."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -43,14 +44,33 @@ def primary_metric_text(result: dict[str, Any]) -> str:
     return f"{name} {metrics[name]:.4g}{comparison}"
 
 
+def finished_job(overrides: list[str], folder: str, result: dict[str, Any]) -> Job:
+    """Return the outcome of a job: its primary metric, beside it its loss, and its rank among the jobs."""
+    name, metrics = result["primary_metric"], result["metrics"]
+    losses = [key for key in ("val/loss", f"{name.partition('/')[0]}/loss") if key in metrics]
+    outcome = primary_metric_text(result)
+    if losses and losses[0] != name:
+        outcome += f"  {losses[0]} {metrics[losses[0]]:.4g}"
+    if not losses and name not in metrics:
+        return Job(overrides, folder, outcome)
+    loss = metrics[losses[0]] if losses else math.inf
+    score = metrics.get(name, loss)
+    is_score_of_result = name in metrics and result.get("higher_is_better", False)
+    return Job(overrides, folder, outcome, rank=(-score if is_score_of_result else score, loss))
+
+
 def sweep_table(jobs: list[Job]) -> str:
-    """Return one line a job: the overrides that differ between jobs, the run's name, and the outcome."""
+    """Return one line a job, the best first: the overrides that differ, the run's name, and the outcome.
+
+    Jobs whose primary metrics are equal are sorted by their losses.
+    """
     shared = set.intersection(*(set(job.overrides) for job in jobs))
     rows = []
-    for job in jobs:
+    for job in sorted(jobs, key=lambda job: (job.folder is None, job.rank or (math.inf, math.inf))):
         differing = " ".join(override for override in job.overrides if override not in shared)
         rows.append((differing, job.folder or "failed", job.outcome.splitlines()[0]))
-    return "sweep:\n" + _align(rows, "<<<")
+    order = ", the best first" if any(job.rank for job in jobs) else ""
+    return f"sweep{order}:\n" + _align(rows, "<<<")
 
 
 def samples_text(samples: list[dict[str, Any]], width: int = 110) -> str:

@@ -215,6 +215,7 @@ class Run:
             precision=lightning_precision(self.config.trainer.precision, self.device),
             evaluated=path.name,
             primary_metric=f"{names[0] if names else 'test'}/{self.task.primary_metric}",
+            higher_is_better=self.task.higher_is_better,
             metrics=metrics,
             remarks=remarks,
         )
