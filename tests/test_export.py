@@ -19,6 +19,7 @@ from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.run import run
 
+SHAPE = {"layers": 1, "d_model": 16, "heads": 2, "kv_heads": 2, "d_ff": 16, "context": 32}
 FAST = ["trainer.max_steps=3", "task.test_examples=3", "task.samples=3"]
 
 
@@ -115,7 +116,7 @@ def test_the_comparison_takes_no_token_of_a_prompt_for_padding(own_folder):
     tokenizer = build(CharConfig(), ["abc"])
     for seed in range(12):
         torch.manual_seed(seed)
-        model = Transformer(TransformerConfig(tokenizer.vocab_size, 1, 16, 2, 2, 16, context=32))
+        model = Transformer(TransformerConfig(vocab_size=tokenizer.vocab_size, **SHAPE))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
         model.eval()

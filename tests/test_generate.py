@@ -18,12 +18,13 @@ from gptexp.sampling import OPTION_TEXTS
 
 TOKENIZER = build(ByteConfig(), [])
 PROMPT = "Return the"
+SHAPE = {"layers": 2, "d_model": 32, "heads": 4, "kv_heads": 2, "d_ff": 48, "context": 64}
 
 
 @pytest.fixture
 def folder(tmp_path):
     torch.manual_seed(0)
-    model = Transformer(TransformerConfig(TOKENIZER.vocab_size, 2, 32, 4, 2, 48, context=64))
+    model = Transformer(TransformerConfig(vocab_size=TOKENIZER.vocab_size, **SHAPE))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     with torch.no_grad():  # letters, and the two bytes of characters like é
