@@ -11,10 +11,10 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -26,6 +26,7 @@ from gptexp.command_line import sort_words
 from gptexp.config import compose, package_data, run_id
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import as_typed, explain_option, read_overrides
+from gptexp.config.resume_rules import check_resume, describe_init
 from gptexp.config.schema import Config
 from gptexp.distributed.compiler import check_compiler
 from gptexp.distributed.environment import explain_single_process, is_launched
@@ -34,8 +35,13 @@ from gptexp.output import unfailing_output
 from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder, find_run
 from gptexp.runs.sweep_jobs import Job, JobLog, describe_waiting
+from gptexp.runs.tracker_history import fill_finished
 from gptexp.runs.trackers import check_tracker
 from gptexp.stages import stage
+
+if TYPE_CHECKING:
+    from gptexp.data.token_store import TokenStore
+    from gptexp.distributed.process_group import ProcessGroup
 
 HELP = """\
 Train a Transformer, continue a run that was interrupted, or print the result of a finished one.
@@ -77,11 +83,12 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         stack.enter_context(unfailing_output("stdout", "stderr"))
         if remark := explain_single_process():
             print(remark, file=sys.stderr)
+        group: ProcessGroup | None = None
         if is_launched():  # by torchrun or SLURM: rank zero opens the run for all processes
+            from gptexp.distributed import process_group
             from gptexp.distributed.devices import pick_device
-            from gptexp.distributed.process_group import ProcessGroup
 
-            group = ProcessGroup.from_env()
+            group = process_group.ProcessGroup.from_env()
             group.init(pick_device(config.trainer.accelerator))
             setup = group.broadcast_from_rank_zero(lambda: _open_run(config, suffix, stack))
             is_rank_zero = group.is_rank_zero
@@ -99,6 +106,15 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         if is_rank_zero and not prepared.store.is_new:
             print(prepared.store.account.summary(), file=sys.stderr)
         _check_same_data(folder, prepared.store.fingerprint, config.allow_mismatch)
+        if (source := setup.resumed) is not None:
+
+            def copy_progress() -> None:
+                _copy_progress(source, folder, config, prepared.store)
+
+            if group:
+                group.broadcast_from_rank_zero(copy_progress)
+            else:
+                copy_progress()
         if not setup.is_finished:
             if is_rank_zero:
                 folder.create(config)
@@ -111,6 +127,10 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         if is_rank_zero:
             if setup.is_finished:
                 print("finished earlier; fresh=true trains it again")
+                if fill_finished(config, folder) and config.logger.kind != "none":
+                    lines = len(folder.metrics())
+                    text = f"logger={config.logger.kind}: filled with the {lines} lines of metrics.jsonl"
+                    print(text, file=sys.stderr)
             print(tables.result_text(folder))
             print(folder.path, flush=True)
     return folder
@@ -124,11 +144,14 @@ class RunSetup:
     folder: RunFolder
     tokenizer: Path | None  # of the run, or of the weights that it starts from
     is_finished: bool
+    resumed: RunFolder | None = None  # whose progress a new folder starts with
 
 
 def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
     """Find the run's folder and lock it until `stack` closes."""
     source: RunFolder | PretrainedFolder | None = None
+    resumed: RunFolder | None = None
+    notes: list[str] = []
     if config.init:
         source = find_weights(config.init, Path(config.outputs))
         if config.init == "base":
@@ -136,15 +159,27 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
                 "starting from base, the weights that gptexp ships (init=scratch starts from random weights)",
                 file=sys.stderr,
             )
+        earlier = source.config() if isinstance(source, RunFolder) else None
+        notes = describe_init(config, earlier)
         config = replace(
             config, init_digest=source.weights_digest(), init=str(source.path.resolve())
         )
     elif config.resume:
-        source = find_run(config.resume, Path(config.outputs))
+        if (Path(config.resume).expanduser() / "config.json").is_file():
+            raise UserError(
+                f"resume={config.resume}: is a model without the state of a training. Start a new training from its "
+                f"weights: init={config.resume} instead of resume="
+            )
+        source = resumed = find_run(config.resume, Path(config.outputs))
         config = replace(
             config, init_digest=source.weights_digest("last"), resume=str(source.path.resolve())
         )
-        config.optim.fill_rates(config, source.config().optim)
+        earlier = source.config()
+        config.optim.fill_rates(config, earlier.optim)
+        notes = check_resume(config, earlier, str(source.path), source.steps_done())
+        if notes:
+            steps = f"step {source.steps_done()} of {source.path}"
+            notes = [f"continuing from {steps} with other settings:", *(f"  {x}" for x in notes)]
     folder = RunFolder(Path(config.outputs) / run_id.folder_name(config, suffix))
     try:
         folder.path.parent.mkdir(parents=True, exist_ok=True)
@@ -162,14 +197,16 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
         check_tracker(config)
         if config.trainer.compile:
             check_compiler(config.trainer.accelerator)
-    if config.resume and isinstance(source, RunFolder) and not folder.path.exists():
-        folder.copy_progress_from(source)
-    elif not is_finished and not folder.path.exists() and not config.fresh:
+    if folder.checkpoint():  # of its own: this is not its first start
+        resumed, notes = None, []
+    for note in notes:
+        print(note, file=sys.stderr)
+    if not (folder.path.exists() or config.resume or config.fresh):
         _hint_previous_run(config)
     tokenizer = (
         folder.tokenizer if folder.tokenizer.is_file() or source is None else source.tokenizer
     )
-    return RunSetup(config, folder, tokenizer, is_finished)
+    return RunSetup(config, folder, tokenizer, is_finished, resumed)
 
 
 def _check_same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None:
@@ -186,26 +223,66 @@ def _check_same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -
         )
 
 
+def _copy_progress(
+    source: RunFolder, folder: RunFolder, config: Config, store: "TokenStore"
+) -> None:
+    """Let a new run folder start with the progress of the run that it continues.
+
+    Raises:
+        UserError: that run is being trained, has no complete checkpoint, or has another model, tokenizer, optimizer or
+            other data; there is no new folder then.
+    """
+    from gptexp.checkpoints.checkpointer import Checkpointer
+    from gptexp.checkpoints.fingerprint import check_fingerprint, compute_fingerprint
+    from gptexp.distributed.process_group import ProcessGroup
+
+    with source.lock() if os.access(source.path.parent, os.W_OK) else nullcontext():
+        checkpoint = Checkpointer(source.checkpoints, ProcessGroup()).find_complete()
+        if checkpoint is None:
+            raise UserError(
+                f"resume={source.path}: none of its checkpoints is complete, so there is nothing to continue from"
+            )
+        advice = f"init={source.path} instead of resume= starts a new training from its weights"
+        ours = compute_fingerprint(config, store)
+        check_fingerprint(checkpoint, ours, config.allow_mismatch, advice)
+        folder.copy_progress_from(source)
+
+
 def _hint_previous_run(config: Config) -> None:
-    """Print which run had the same settings under an earlier version of the code."""
-    own_id = run_id.settings_id(config)
+    """Print which run had the same settings under an earlier version of the code, or for fewer steps."""
+    max_steps = config.trainer.max_steps
     pattern = f"{run_id.folder_prefix(config)}*/config.yaml"
     others = [path for path in Path(config.outputs).glob(pattern) if "." not in path.parent.name]
     for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
-        trained = (other.parent / "checkpoints" / "last").is_file()
-        if trained and _settings_id_of(other) == own_id:
+        earlier, folder = _load_readable(other), RunFolder(other.parent)
+        if earlier is None or not (done := folder.steps_done()):
+            continue
+        trainer = replace(config.trainer, max_steps=earlier.trainer.max_steps)
+        if run_id.settings_id(replace(config, trainer=trainer)) != run_id.settings_id(earlier):
+            continue
+        advice = f"To continue that one: resume={folder.path}"
+        if earlier.trainer.max_steps == max_steps:
+            if done >= max_steps:
+                advice += f" and more steps than the {done} that it has done"
             print(
-                f"the code has changed since {other.parent} was trained with these settings: this is a new run. "
-                f"To continue that one: resume={other.parent}",
+                f"the code has changed since {folder.path} was trained with these settings: "
+                f"this is a new run. {advice}",
+                file=sys.stderr,
+            )
+            return
+        if done < max_steps:
+            print(
+                f"{folder.path} was trained with these settings for {done} steps: this is a new run, "
+                f"from the start. {advice}",
                 file=sys.stderr,
             )
             return
 
 
-def _settings_id_of(path: Path) -> str | None:
-    """Return the id of the settings of a run; None if this version of the code cannot read them."""
+def _load_readable(path: Path) -> Config | None:
+    """Return the config of a run; None if this version of the code cannot read it."""
     try:
-        return run_id.settings_id(compose.load_config(path))
+        return compose.load_config(path)
     except UserError:
         return None
 

@@ -1,17 +1,99 @@
+import random
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
-from gptexp.data.loader import HeldOutDataset, StepIndexedDataset, global_indices
+from gptexp.config.schema import TrainerConfig
+from gptexp.data.batch import Batch
+from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.loader import DataModule, HeldOutDataset, StepIndexedDataset
+from gptexp.data.order import OrderPosition, global_indices
+from gptexp.loss import LossCounts
 from gptexp.tasks.prepare import prepare
+from gptexp.training.continuation import restore_order
 
 
-def test_steps_across_epochs_are_a_function_of_seed_and_step():
-    steps = [global_indices(seed=1, step=step, batch_size=6, sequences=10) for step in range(5)]
+class Numbers(SequenceDataset):
+    """Sequences that are their own numbers, and a layout that returns them."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def batch(self, indices, epoch, global_indices):
+        examples = torch.from_numpy(indices)
+        return Batch(examples[:, None], examples[:, None], LossCounts(), examples=examples)
+
+    def dataset(self, store, split, seed):
+        return self
+
+
+def train(sequences, state, batch_size, ranks, workers, steps):
+    """Return the sequences of `steps` steps in their order, and the state of a checkpoint after them."""
+    config = TrainerConfig(
+        global_batch_size=batch_size, num_workers=workers, max_steps=state["step"] + steps
+    )
+    parts = []
+    for rank in range(ranks):
+        data = DataModule(sequences, None, config, seed=3)
+        restore_order(data, state, is_same_data=True)
+        data.trainer = SimpleNamespace(
+            global_rank=rank,
+            world_size=ranks,
+            lightning_module=SimpleNamespace(step=state["step"]),
+            strategy=SimpleNamespace(root_device=torch.device("cpu")),
+        )
+        parts.append([batch.examples.numpy() for batch in data.train_dataloader()])
+    seen = [np.stack(of_step, axis=1).ravel() for of_step in zip(*parts, strict=True)]
+    position = data.position(config.max_steps)
+    order = {"epoch": position.epoch, "offset": position.offset}
+    return seen, {"step": config.max_steps, "order": order}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_sequence_is_repeated_or_skipped_whatever_changes_when_a_run_continues(seed):
+    rng = random.Random(seed)
+    size = rng.randint(1, 60)
+    state = {"step": 0, "order": {"epoch": 0, "offset": 0}}
+    seen = []
+    for _ in range(rng.randint(2, 5)):
+        ranks = rng.choice([1, 1, 2, 3, 4])
+        workers = 2 if seed < 2 else 0
+        batch_size, steps = ranks * rng.randint(1, 12), rng.randint(1, 9)
+        more, state = train(Numbers(size), state, batch_size, ranks, workers, steps)
+        seen += more
+    numbers = np.concatenate(seen)
+    for start in range(0, len(numbers), size):
+        epoch = numbers[start : start + size]
+        assert len(set(epoch)) == len(epoch)
+    assert state["order"] == {"epoch": len(numbers) // size, "offset": len(numbers) % size}
+    uninterrupted = global_indices(3, OrderPosition(), len(numbers), size)
+    assert numbers.tolist() == uninterrupted.tolist()
+
+
+def test_other_data_begin_with_an_epoch_of_their_own():
+    state = {"step": 5, "order": {"epoch": 2, "offset": 7}}
+    data = DataModule(Numbers(4), None, TrainerConfig(global_batch_size=4), seed=3)
+    restore_order(data, state, is_same_data=False)
+    assert sorted(data.batches()[5].examples.tolist()) == [0, 1, 2, 3]
+
+
+def test_each_epoch_is_a_permutation_of_its_own_that_follows_from_the_seed():
+    def batch(start, seed=1):
+        return global_indices(seed, OrderPosition().advance(start, 10), 6, 10).tolist()
+
+    steps = [batch(start) for start in range(0, 30, 6)]
     assert sorted(np.concatenate(steps)) == sorted(list(range(10)) * 3)
-    assert (global_indices(1, 3, 6, 10) == steps[3]).all()
-    assert not all((global_indices(2, step, 6, 10) == steps[step]).all() for step in range(5))
+    assert steps == [batch(start) for start in range(0, 30, 6)]
+    assert steps != [batch(start, seed=2) for start in range(0, 30, 6)]
+    epochs = np.concatenate(steps).reshape(3, 10).tolist()
+    assert len({tuple(epoch) for epoch in epochs}) == 3
     with pytest.raises(ValueError, match="no sequences"):
-        global_indices(1, 0, 6, 0)
+        global_indices(1, OrderPosition(), 6, 0)
 
 
 @pytest.fixture

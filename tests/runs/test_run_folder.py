@@ -46,7 +46,7 @@ def test_metrics_after_the_checkpoint_and_half_a_line_are_dropped(folder):
     with folder.metrics_file.open("a") as out:
         out.write('{"step": 5, "los')
     assert len(folder.metrics()) == 5
-    folder.truncate_metrics(2)
+    folder.truncate_metrics(2, log_every=1)
     folder.append_metrics({"step": 3})
     assert [row["step"] for row in folder.metrics()] == [0, 1, 2, 3]
 
@@ -115,6 +115,10 @@ def test_a_run_is_found_by_path_name_and_time(tiny, folder):
     assert find_run(str(other.path)).path == other.path
     with pytest.raises(UserError, match=r"Did you mean 'outputs/a-run'\? Runs here: outputs/a-run"):
         find_run("outputs/a-rum")
+    (folder.checkpoints / "step-000001").mkdir()
+    inside = os.path.relpath(folder.checkpoints / "step-000001")
+    with pytest.raises(UserError, match=r"inside a run folder\. Give that folder: outputs/a-run$"):
+        find_run(inside)
 
 
 @pytest.mark.parametrize(
@@ -155,3 +159,10 @@ def test_a_rank_that_is_killed_leaves_no_running_run(tiny, folder):
     with pytest.raises(RunError):
         train()
     assert folder.result()["status"] == "failed"
+
+
+def test_a_line_that_only_a_stop_has_caused_goes_when_the_run_resumes(folder):
+    for row in ({"step": 4}, {"step": 5, "val/loss": 1.0}, {"step": 6}):
+        folder.append_metrics(row)
+        folder.truncate_metrics(row["step"], log_every=4)
+    assert [row["step"] for row in folder.metrics()] == [4, 5]

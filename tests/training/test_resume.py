@@ -1,15 +1,19 @@
 """Runs that are ended from outside go on as if nothing had happened."""
 
+import json
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
+import lightning as L
 import pytest
 from conftest import BROKEN, command, likeness
 
 from gptexp.config import compose
 from gptexp.errors import UserError
+from gptexp.files import dumps_with_checksum, loads_checked, sha256
 from gptexp.run import run
 from gptexp.runs.run_folder import RunFolder
 
@@ -107,17 +111,122 @@ def test_the_second_ctrl_c_stops_at_once(pairs_words, tmp_path):
     assert process.returncode == 130
 
 
-def test_a_checkpoint_of_other_data_is_refused_unless_accepted(translation, pairs_file):
+class SeenExamples(L.Callback):
+    """Notes the examples of each step, and fails before the batch of one."""
+
+    def __init__(self, fails_at=None):
+        self.fails_at, self.examples = fails_at, {}
+
+    def on_train_batch_start(self, trainer, module, batch, *_):
+        if module.step == self.fails_at:
+            raise RuntimeError("the machine went away")
+        self.examples[module.step] = batch.examples.tolist()
+
+
+def drop_new_entries(checkpoint: Path) -> None:
+    """Let a checkpoint be one of a version that counted steps only."""
+    state = json.loads((checkpoint / "state.json").read_text())
+    del state["order"], state["schedule"]
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    manifest = loads_checked((checkpoint / "manifest.json").read_text())
+    file = checkpoint / "state.json"
+    manifest["files"][file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
+    (checkpoint / "manifest.json").write_text(dumps_with_checksum(manifest))
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["", "checkpoint of an earlier version"])
+def test_a_longer_run_with_other_batches_sees_each_example_once_and_can_be_killed(
+    is_old, translation, capsys
+):
+    words = ["data.limit=100", "trainer.checkpoint_every=5", "model.dropout=0.1"]
+    first = SeenExamples()
+    source = run(translation(*words, "trainer.max_steps=5"), callbacks=[first])
+    if is_old:
+        drop_new_entries(source.checkpoint())
+    words += [f"resume={source.path}", "trainer.max_steps=25", "trainer.global_batch_size=4"]
+    seen = SeenExamples()
+    uninterrupted = run(translation(*words, "outputs=uninterrupted"), callbacks=[seen])
+    examples = [
+        number for step in (*first.examples.values(), *seen.examples.values()) for number in step
+    ]
+    assert list(seen.examples) == list(range(5, 25))
+    size = source.read_record("data")["splits"]["train"]["sequences"]
+    assert size < len(examples) == 120
+    assert len(set(examples[:size])) == size
+    assert len(set(examples[size:])) == 120 - size
+
+    for step in (7, 12):  # before the first checkpoint of its own, and after it
+        with pytest.raises(RuntimeError, match="went away"):
+            run(translation(*words), callbacks=[SeenExamples(fails_at=step)])
+    again = run(translation(*words))
+    assert likeness(again) == likeness(uninterrupted)
+    rates = [row["train/lr"] for row in again.metrics()]
+    assert all(late < 4 * early for early, late in pairwise(rates))  # two steps between lines
+    messages = capsys.readouterr().err
+    assert "trainer.global_batch_size=4 (8 there): the order of sequences goes on" in messages
+    assert "resuming at step 5 of 25; the learning rate rises from" in messages
+
+
+def test_a_refused_continuation_leaves_no_folder(translation, pairs_file):
+    first = run(translation("trainer.max_steps=4", "trainer.keep_checkpoints=1"))
+    other = pairs_file.with_name("other.jsonl")
+    other.write_text(pairs_file.read_text().replace("stone", "pebble"))
+    words = [f"resume={first.path}", "trainer.max_steps=8"]
+    for refused in (["trainer.max_steps=4"], ["seed=5"], [f"data.path={other}"]):
+        with pytest.raises(UserError):
+            run(translation(*words, *refused))
+    (first.checkpoint() / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="none of its checkpoints is complete"):
+        run(translation(*words))
+    assert [path.name for path in Path("outputs").glob("[!.]*")] == [first.path.name]
+    (first.path / "config.json").touch()
+    with pytest.raises(UserError, match=r"init=.* instead of resume="):
+        run(translation(*words))
+
+
+@pytest.mark.parametrize("held_out", [0, 0.1])
+def test_the_last_step_has_a_line_whatever_ends_the_run(held_out, translation):
+    words = [
+        f"data.val_fraction={held_out}",
+        f"data.test_fraction={held_out}",
+        "trainer.max_steps=11",
+        "trainer.log_every=5",
+        "trainer.val_every=100",
+        "trainer.checkpoint_every=3",
+    ]
+    with pytest.raises(RuntimeError, match="went away"):
+        run(translation(*words), callbacks=[SeenExamples(fails_at=8)])
+    folder = the_folder("outputs")
+    assert [row["step"] for row in folder.metrics()] == [5, 8]
+    run(translation(*words))
+    assert [row["step"] for row in folder.metrics()] == [5, 10, 11]
+
+
+def test_a_finished_run_fills_a_logger_that_it_did_not_have(translation, capsys):
+    folder = run(translation())
+    assert run(translation("logger=csv")).path == folder.path
+    rows = (folder.path / "metrics.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == [2, 4, 6, 8, 10, 12]
+    message = "logger=csv: filled with the 6 lines of metrics.jsonl"
+    assert message in capsys.readouterr().err
+    run(translation("logger=csv"))
+    assert message not in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_data_is_refused_unless_accepted(translation, pairs_file, capsys):
     words = ["trainer.max_steps=4"]
     first = run(translation(*words))
     other = pairs_file.with_name("other.jsonl")
     other.write_text(pairs_file.read_text().replace("stone", "pebble"))
-    changed = [*words, f"data.path={other}", f"resume={first.path}"]
+    changed = [f"data.path={other}", f"resume={first.path}", "trainer.max_steps=8"]
     with pytest.raises(
-        UserError, match=r"another data: \w+ there, \w+ here\. allow_mismatch=\[data\] continues"
+        UserError, match=r"on other data: \w+ there, \w+ here\. allow_mismatch=\[data\] continues"
     ):
         run(translation(*changed))
-    more = [*changed, "allow_mismatch=[data]", "trainer.max_steps=8"]
+    more = [*changed, "allow_mismatch=[data]"]
     assert run(translation(*more)).result()["steps"] == 8
-    with pytest.raises(UserError, match=r"another model: d_ff \d+ there, 64 here"):
+    assert "resuming at step 4 of 8; other data, which start with a new epoch" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(UserError, match=r"cannot continue with model.d_ff=64 \(96 there\)"):
         run(translation(*more, "model.d_ff=64"))

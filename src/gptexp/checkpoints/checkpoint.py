@@ -4,7 +4,8 @@ checkpoints/step-000100/model.safetensors      weights, named as in the plain Tr
                         optimizer.safetensors  tensors of the optimizers' state
                         optimizer.json         the rest of that state, and the names of its tensors
                         callbacks.safetensors, callbacks.json   the same for user callbacks that have state
-                        state.json             step, tokens, seconds, best validation loss, metrics
+                        state.json             step, tokens, seconds, place in the order of sequences and in the
+                                               learning-rate schedule, best validation loss, metrics
                         manifest.json          step, fingerprint, and sha256 and size of each file
 checkpoints/last, checkpoints/best             name of a folder
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,15 @@ class Checkpointer:
                 f"{self.folder}: no complete checkpoint is left, training starts again",
                 file=sys.stderr,
             )
+        return None
+
+    def find_complete(self) -> Checkpoint | None:
+        """Return the newest checkpoint whose files match its manifest, and leave the damaged ones as they are."""
+        for path in reversed(self._steps()):
+            checkpoint = Checkpoint(path)
+            with suppress(CorruptCheckpointError):
+                checkpoint.verify()
+                return checkpoint
         return None
 
     def forget_best(self) -> None:

@@ -23,8 +23,16 @@ def compute_fingerprint(config: Config, store: TokenStore) -> dict[str, Any]:
     }
 
 
-def check_fingerprint(checkpoint: Checkpoint, ours: dict[str, Any], allowed: list[str]) -> None:
+def check_fingerprint(
+    checkpoint: Checkpoint,
+    ours: dict[str, Any],
+    allowed: list[str],
+    advice: str = "fresh=true starts again",
+) -> None:
     """Refuse a checkpoint of another model, tokenizer, optimizer or data, except for the parts in `allowed`.
+
+    Args:
+        advice: for messages, how to start a new training.
 
     Raises:
         UserError: a part differs; the message names the difference.
@@ -40,7 +48,7 @@ def check_fingerprint(checkpoint: Checkpoint, ours: dict[str, Any], allowed: lis
                 for name in sorted({**theirs, **ours[part]})
                 if theirs.get(name) != ours[part].get(name)
             )
-        hint = " allow_mismatch=[data] continues all the same." if part == "data" else ""
-        raise UserError(
-            f"{checkpoint.path}: was trained with another {part}: {difference}.{hint} fresh=true starts again"
-        )
+        before, hint = f"with another {part}", ""
+        if part == "data":
+            before, hint = "on other data", " allow_mismatch=[data] continues all the same."
+        raise UserError(f"{checkpoint.path}: was trained {before}: {difference}.{hint} {advice}")

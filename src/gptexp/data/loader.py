@@ -1,22 +1,22 @@
 """Batches of a run: training batches by optimizer step, held-out batches one after the other.
 
-A training batch is a function of (seed, step, rank) alone. So a run resumes at any step, with any number of ranks and
-data workers, and without saved state.
+A training batch is a function of (seed, position in the order of sequences, rank). So a run resumes anywhere, with any
+number of ranks and data workers, and saves nothing but that position.
 """
 
 import math
+from functools import cached_property
 from typing import Protocol
 
 import lightning as L
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from gptexp.config import schema
 from gptexp.data.batch import Batch
 from gptexp.data.datasets.dataset import SequenceDataset
-from gptexp.data.permutation import feistel_permutation
+from gptexp.data.order import OrderPosition, global_indices
 from gptexp.data.token_store import TokenStore
 
 
@@ -27,25 +27,40 @@ class Layout(Protocol):
 
 
 class DataModule(L.LightningDataModule):
-    """The batches of a run. Lightning sees those from the current step to the last one as one epoch."""
+    """The batches of a run. Lightning sees those from the current step to the last one as one epoch.
+
+    Attributes:
+        first_step, start: a step, and the position at which its global batch begins. A run that continues sets them.
+    """
 
     def __init__(
         self, layout: Layout, store: TokenStore, config: schema.TrainerConfig, seed: int
     ) -> None:
         super().__init__()
         self.layout, self.store, self.config, self.seed = layout, store, config, seed
+        self.first_step, self.start = 0, OrderPosition()
+
+    @cached_property
+    def sequences(self) -> SequenceDataset:
+        """The sequences of the training split."""
+        return self.layout.dataset(self.store, "train", self.seed)
+
+    def position(self, step: int) -> OrderPosition:
+        """Return the position at which the global batch of `step` begins."""
+        count = (step - self.first_step) * self.config.global_batch_size
+        return self.start.advance(count, len(self.sequences))
+
+    def batches(self, rank: int = 0, ranks: int = 1) -> "StepIndexedDataset":
+        """Return the training batches of a rank, by step."""
+        size = self.config.global_batch_size
+        return StepIndexedDataset(
+            self.sequences, self.seed, size, rank, ranks, self.first_step, self.start
+        )
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
-        batches = StepIndexedDataset(
-            self.layout.dataset(self.store, "train", self.seed),
-            self.seed,
-            self.config.global_batch_size,
-            self.trainer.global_rank,
-            self.trainer.world_size,
-        )
         return DataLoader(
-            batches,
+            self.batches(self.trainer.global_rank, self.trainer.world_size),
             sampler=range(self.trainer.lightning_module.step, self.config.max_steps),
             batch_size=None,  # an item is a batch already
             num_workers=self.config.num_workers,
@@ -65,7 +80,10 @@ class DataModule(L.LightningDataModule):
 
 
 class StepIndexedDataset(Dataset):
-    """Item `step` is this rank's part of the global batch of that optimizer step."""
+    """Item `step` is this rank's part of the global batch of that optimizer step.
+
+    The batch of `first_step` begins at the position `start`.
+    """
 
     def __init__(
         self,
@@ -74,14 +92,18 @@ class StepIndexedDataset(Dataset):
         global_batch_size: int,
         rank: int = 0,
         ranks: int = 1,
+        first_step: int = 0,
+        start: OrderPosition = OrderPosition(),  # noqa: B008 (frozen)
     ) -> None:
         self.sequences, self.seed, self.global_batch_size = sequences, seed, global_batch_size
         self.rank, self.ranks = rank, ranks
+        self.first_step, self.start = first_step, start
 
     def __getitem__(self, step: int) -> Batch:
-        indices = global_indices(self.seed, step, self.global_batch_size, len(self.sequences))
-        epoch = step * self.global_batch_size // len(self.sequences)
-        return self.sequences.batch(indices[self.rank :: self.ranks], epoch, indices)
+        size, sequences = self.global_batch_size, len(self.sequences)
+        position = self.start.advance((step - self.first_step) * size, sequences)
+        indices = global_indices(self.seed, position, size, sequences)
+        return self.sequences.batch(indices[self.rank :: self.ranks], position.epoch, indices)
 
 
 class HeldOutDataset(Dataset):
@@ -100,20 +122,3 @@ class HeldOutDataset(Dataset):
         end = min(start + self.batch_size, len(self.sequences))
         indices = np.arange(start, end, dtype=np.int64)
         return self.sequences.batch(indices, 0, indices)
-
-
-def global_indices(seed: int, step: int, batch_size: int, sequences: int) -> NDArray[np.int64]:
-    """Return the indices [batch_size] of the sequences of a step; each epoch is a new permutation of all.
-
-    Raises:
-        ValueError: there are no sequences.
-    """
-    if sequences < 1:
-        raise ValueError("there are no sequences to order")
-    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
-    epochs, positions_in_epoch = np.divmod(positions, sequences)
-    indices = np.empty(batch_size, dtype=np.int64)
-    for epoch in np.unique(epochs):
-        mask = epochs == epoch
-        indices[mask] = feistel_permutation(positions_in_epoch[mask], sequences, seed, int(epoch))
-    return indices

@@ -6,6 +6,7 @@ data.json         sources with versions and licences, counts, fingerprint
 metrics.jsonl     one object a logged step
 samples.jsonl     input, reference and output of a few held-out examples; their images and audio in samples/
 checkpoints/      step-000100/ ...
+resumed.yaml      config.yaml of the run that `resume` names
 crash.json        the step that a guard stopped
 micro_batch.json  the micro-batch size that fits into memory, where it is smaller than configured
 result.json       status, steps, tokens, speed, metrics
@@ -55,6 +56,7 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.jsonl"
         self.samples_file = self.path / "samples.jsonl"
         self.tokenizer = self.path / "tokenizer.json"
+        self.resumed_config_file = self.path / "resumed.yaml"
 
     @property
     def name(self) -> str:
@@ -67,15 +69,22 @@ class RunFolder:
         self.write_record("environment", **describe_environment())
 
     def copy_progress_from(self, other: Self) -> None:
-        """Create the folder with the checkpoints and the metrics of another run."""
+        """Create the folder with the checkpoints, the metrics and the config of another run."""
         with atomic_folder(self.path) as temporary:
             if other.checkpoints.is_dir():
                 shutil.copytree(other.checkpoints, temporary / other.checkpoints.name)
             if other.metrics_file.is_file():
                 shutil.copy(other.metrics_file, temporary)
+            config = other.path / "config.yaml"
+            shutil.copy(config, temporary / self.resumed_config_file.name)
 
     def config(self) -> Config:
         return compose.load_config(self.path / "config.yaml")
+
+    def resumed_config(self) -> Config | None:
+        """Return the config of the run that this one continues, if `resume` named one."""
+        file = self.resumed_config_file
+        return compose.load_config(file) if file.is_file() else None
 
     def config_values(self) -> dict[str, Any]:
         """Return config.yaml as plain values, for dashboards."""
@@ -135,9 +144,14 @@ class RunFolder:
         """Return the rows of metrics.jsonl."""
         return _read_lines(self.metrics_file)
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drop the rows of metrics.jsonl after `step`, and a last line that was cut short."""
+    def truncate_metrics(self, step: int, log_every: int) -> None:
+        """Drop the rows of metrics.jsonl after `step`, and a last line that was cut short.
+
+        A row of `step` that only the end of a process has caused goes, too: a run that was not stopped has no such row.
+        """
         rows = [row for row in self.metrics() if row["step"] <= step]
+        if rows and rows[-1]["step"] == step and step % log_every and "val/loss" not in rows[-1]:
+            rows.pop()
         write_text(self.metrics_file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def write_samples(self, samples: list[dict[str, Any]]) -> None:
@@ -174,6 +188,11 @@ class RunFolder:
     def best_checkpoint(self) -> Path | None:
         """Return the best checkpoint, or the last one of a run without validation data."""
         return self.checkpoint("best") or self.checkpoint("last")
+
+    def steps_done(self) -> int:
+        """Return the step of the last checkpoint; 0 if there is none."""
+        checkpoint = self.checkpoint()
+        return int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
 
     def weights_digest(self, name: str | None = None) -> str:
         """Return the step and a hash of a checkpoint's weights, by its manifest. None: the best checkpoint.
@@ -247,6 +266,10 @@ def find_run(name: str, outputs: Path = Path("outputs")) -> RunFolder:
     for path in (Path(name).expanduser(), outputs / name):
         if (path / "config.yaml").is_file():
             return RunFolder(path)
+    inside = Path(name).expanduser()
+    for parent in inside.parents if inside.exists() else ():
+        if (parent / "config.yaml").is_file() and (parent / "checkpoints").is_dir():
+            raise UserError(f"{name}: is inside a run folder. Give that folder: {parent}")
     known = sorted(map(str, runs))
     raise UserError(
         f"{name}: not a run folder (it has no config.yaml).{nearest(name, known)} "

@@ -28,9 +28,11 @@ from gptexp.distributed.signals import StopSignals, requeue_slurm_job
 from gptexp.distributed.strategies import SlurmProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
 from gptexp.runs.run_folder import RunFolder
-from gptexp.runs.trackers import Tracker, open_tracker
+from gptexp.runs.tracker_history import open_complete_tracker
+from gptexp.runs.trackers import Tracker
 from gptexp.stages import stage
 from gptexp.tasks.prepare import TaskData, prepare
+from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import evaluate, held_out_batch_size
 from gptexp.training.module import TrainModule
@@ -112,7 +114,8 @@ class Run:
     def execute(self) -> None:
         checkpoint = self.process_group.broadcast_from_rank_zero(self.checkpointer.latest_valid)
         if self.process_group.is_rank_zero:
-            self.folder.truncate_metrics(checkpoint.state["step"] if checkpoint else 0)
+            step = checkpoint.state["step"] if checkpoint else 0
+            self.folder.truncate_metrics(step, self.config.trainer.log_every)
         with self.record_outcome() as tracker:
             totals = self.train(checkpoint, tracker)  # its model and optimizers are freed here
             self.report(totals, tracker)
@@ -124,9 +127,9 @@ class Run:
         data = DataModule(self.task.layout, self.store, config.trainer, config.seed)
         held_out = data.held_out("val", held_out_batch_size(config.model.context))
         recorder = Recorder(
-            config, self.folder, self.checkpointer, self.fingerprint, tracker, held_out
+            config, self.folder, self.checkpointer, self.fingerprint, tracker, data, held_out
         )
-        self.restore(module, recorder, checkpoint)
+        self.restore(module, recorder, data, checkpoint)
         if module.step < config.trainer.max_steps:
             self.fit(module, recorder, data)
         return TrainingTotals(module.step, module.tokens, round(module.seconds, 3))
@@ -142,7 +145,11 @@ class Run:
         )
 
     def restore(
-        self, module: TrainModule, recorder: Recorder, checkpoint: Checkpoint | None
+        self,
+        module: TrainModule,
+        recorder: Recorder,
+        data: DataModule,
+        checkpoint: Checkpoint | None,
     ) -> None:
         """Continue from the run's own checkpoint; else start from the weights of `init`; else from random ones."""
         config, model = self.config, module.model
@@ -150,8 +157,11 @@ class Run:
             check_fingerprint(checkpoint, self.fingerprint, config.allow_mismatch)
             add_lora(model, config.optim)
             checkpoint.load_weights(model)
-            module.load_progress(checkpoint.state)
-            recorder.resume_from(checkpoint)
+            state = complete_state(checkpoint.state, self.folder.resumed_config() or config)
+            is_same_data = checkpoint.fingerprint["data"] == self.fingerprint["data"]
+            module.load_progress(state)
+            restore_order(data, state, is_same_data)
+            recorder.resume_from(checkpoint, is_same_data)
         elif config.init:
             load_pretrained(model, config)
             add_lora(model, config.optim)
@@ -159,7 +169,9 @@ class Run:
             self.folder.update_result(status="running", error=None)
             if checkpoint:
                 steps = f"step {module.step} of {config.trainer.max_steps}"
-                print(f"resuming at {steps}", file=sys.stderr)
+                changes = [] if is_same_data else ["other data, which start with a new epoch"]
+                changes += [text] if (text := module.plan.describe(module.step)) else []
+                print("; ".join([f"resuming at {steps}", *changes]), file=sys.stderr)
 
     def fit(self, module: TrainModule, recorder: Recorder, data: DataModule) -> None:
         if self.config.trainer.compile:
@@ -225,7 +237,7 @@ class Run:
     def record_outcome(self) -> Iterator[Tracker]:
         """Open the tracker; write a failure or a stop into the run folder; close the tracker in any case."""
         is_rank_zero = self.process_group.is_rank_zero
-        tracker = open_tracker(self.config, self.folder) if is_rank_zero else Tracker()
+        tracker = open_complete_tracker(self.config, self.folder) if is_rank_zero else Tracker()
         failed = True
         try:
             yield tracker

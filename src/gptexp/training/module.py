@@ -27,7 +27,7 @@ from gptexp.errors import OutOfMemoryError, RunError
 from gptexp.model import Transformer
 from gptexp.training.crash import NotFiniteError, is_out_of_memory
 from gptexp.training.optimizers import build_optimizers
-from gptexp.training.schedule import build_schedule
+from gptexp.training.schedule import Plan
 
 
 class TrainModule(L.LightningModule):
@@ -55,7 +55,7 @@ class TrainModule(L.LightningModule):
         self.process_group, self.signals = process_group, signals
         self.micro_batch_size = micro_batch_size
         self.is_sharded = False
-        self.schedule = build_schedule(config.schedule)
+        self.plan = Plan(config.schedule, config.trainer.max_steps)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.loss: float | None = None
         self.grad_norm = 0.0
@@ -65,10 +65,19 @@ class TrainModule(L.LightningModule):
 
     def progress(self) -> dict[str, Any]:
         """Return the counters of this module that a checkpoint keeps."""
-        return {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "schedule": self.plan.state(self.step),
+        }
 
     def load_progress(self, state: dict[str, Any]) -> None:
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+        config = self.config
+        self.plan = Plan.restore(
+            config.schedule, config.trainer.max_steps, self.step, state["schedule"]
+        )
 
     def configure_model(self) -> None:
         # Lightning may call this twice.
@@ -175,7 +184,7 @@ class TrainModule(L.LightningModule):
         return optimizers if isinstance(optimizers, list) else [optimizers]
 
     def _set_learning_rate(self, optimizers: list[Any]) -> None:
-        multiplier = self.schedule.multiplier(self.step, self.config.trainer.max_steps)
+        multiplier = self.plan.multiplier(self.step)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * multiplier

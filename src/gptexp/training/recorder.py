@@ -1,6 +1,7 @@
 """The callback that records a run: it validates, writes lines of metrics.jsonl, and saves checkpoints."""
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
@@ -11,7 +12,7 @@ from gptexp.checkpoints.checkpoint import Checkpoint
 from gptexp.checkpoints.checkpointer import Checkpointer
 from gptexp.checkpoints.optimizer_state import OptimizerState
 from gptexp.config.schema import Config
-from gptexp.data.loader import HeldOutDataset
+from gptexp.data.loader import DataModule, HeldOutDataset
 from gptexp.errors import Preempted, RunError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.trackers import Tracker
@@ -24,8 +25,8 @@ class Recorder(L.Callback):
     """Validates, logs and saves after a step, in this order, and stops the run after a signal.
 
     A step has one line, written after the step's validation and before its checkpoint: a run that is killed in
-    between repeats the step, and never misses a line. User callbacks come before this one, so that a checkpoint has
-    their state after the step.
+    between repeats the step, and never misses a line. The last step before an end of any kind has a line, too. User
+    callbacks come before this one, so that a checkpoint has their state after the step.
     """
 
     def __init__(
@@ -35,21 +36,23 @@ class Recorder(L.Callback):
         checkpointer: Checkpointer,
         fingerprint: dict[str, Any],
         tracker: Tracker,
+        data: DataModule,
         held_out: HeldOutDataset | None,
     ) -> None:
         self.config, self.folder, self.tracker = config, folder, tracker
         self.checkpointer, self.fingerprint = checkpointer, fingerprint
-        self.held_out = held_out
+        self.data, self.held_out = data, held_out
         self.checkpoint: Checkpoint | None = None  # that the run continues from
         self.optimizers: OptimizerState  # from on_fit_start on
         self.best_val_loss: float | None = None
         self.saved_step: int | None = None
         self.last_row: dict[str, Any] = {}  # of metrics.jsonl
+        self.unlogged_row: dict[str, Any] | None = None  # of the last step, if it has no line yet
         self.step_started = 0.0
 
-    def resume_from(self, checkpoint: Checkpoint) -> None:
+    def resume_from(self, checkpoint: Checkpoint, is_same_data: bool) -> None:
         self.checkpoint, self.saved_step = checkpoint, checkpoint.state["step"]
-        if checkpoint.fingerprint["data"] == self.fingerprint["data"]:
+        if is_same_data:
             self.best_val_loss = checkpoint.state["best_val_loss"]
         else:  # losses on other data do not compare
             self.checkpointer.forget_best()
@@ -74,6 +77,7 @@ class Recorder(L.Callback):
         module.seconds += time.perf_counter() - self.step_started
         config, step = self.config.trainer, module.step
         is_last = step == config.max_steps
+        is_logged = is_last or module.stop_requested or step % config.log_every == 0
         row: dict[str, Any] = {
             "step": step,
             "tokens": module.tokens,
@@ -84,10 +88,12 @@ class Recorder(L.Callback):
         validation: dict[str, float] = {}
         if self.held_out and (step % config.val_every == 0 or is_last):
             validation = self._validate(self.held_out, module)
-        if validation or step % config.log_every == 0:
+        if validation or is_logged:
             if module.loss is not None:
                 row |= _prefixed("train", module.model.report(module.statistics))
             self._log(row | validation)
+        else:
+            self.unlogged_row = row
         if validation:
             _call_on_validation_end(trainer, module, validation)
         is_best = self._update_best(validation)
@@ -99,10 +105,12 @@ class Recorder(L.Callback):
         self.step_started = time.perf_counter()
 
     def on_train_end(self, trainer: L.Trainer, module: TrainModule) -> None:
+        self._log_last_step()
         if self.saved_step != module.step:  # a user callback has ended the training early
             self._save(trainer, module, {}, is_best=False)
 
     def on_exception(self, trainer: L.Trainer, module: TrainModule, error: BaseException) -> None:
+        self._log_last_step()
         # The step has changed nothing: save the weights that replay starts from.
         if isinstance(error, NotFiniteError) and self.saved_step != module.step:
             module.zero_grad()
@@ -140,7 +148,12 @@ class Recorder(L.Callback):
             self.best_val_loss = loss
         return is_best
 
+    def _log_last_step(self) -> None:
+        if self.unlogged_row:
+            self._log(self.unlogged_row)
+
     def _log(self, row: dict[str, Any]) -> None:
+        self.unlogged_row = None
         if self.checkpointer.process_group.is_rank_zero:
             self.folder.append_metrics(row)
             self.tracker.log(row)
@@ -150,7 +163,12 @@ class Recorder(L.Callback):
         self, trainer: L.Trainer, module: TrainModule, metrics: dict[str, float], is_best: bool
     ) -> None:
         self.saved_step = module.step
-        state = {**module.progress(), "best_val_loss": self.best_val_loss, "metrics": metrics}
+        state = {
+            **module.progress(),
+            "order": asdict(self.data.position(module.step)),
+            "best_val_loss": self.best_val_loss,
+            "metrics": metrics,
+        }
         callbacks = {callback.state_key: callback.state_dict() for callback in trainer.callbacks}
         self.checkpointer.save(
             module.model,

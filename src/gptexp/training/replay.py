@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gptexp.checkpoints.checkpoint import Checkpoint
 from gptexp.checkpoints.load_model import load_run
-from gptexp.data.loader import StepIndexedDataset
+from gptexp.data.loader import DataModule
 from gptexp.distributed import devices
 from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.prepare import prepare
+from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.module import seed_step
 
 
@@ -45,11 +47,13 @@ def replay(folder: RunFolder) -> Replay:
     config, step = folder.config(), folder.read_record("crash")["step"]
     data = prepare(config, folder.tokenizer)
     device = devices.pick_device(config.trainer.accelerator)
-    model, _ = load_run(folder, f"step-{step:06d}")
+    model, _ = load_run(folder, Checkpoint.folder_name(step))
     model.to(device).train()
-    sequences = data.task.layout.dataset(data.store, "train", config.seed)
-    batches = StepIndexedDataset(sequences, config.seed, config.trainer.global_batch_size)
-    batch = batches[step].to(device)
+    batches = DataModule(data.task.layout, data.store, config.trainer, config.seed)
+    state = Checkpoint(folder.checkpoints / Checkpoint.folder_name(step)).state
+    state = complete_state(state, folder.resumed_config() or config)
+    restore_order(batches, state, is_same_data=True)
+    batch = batches.batches()[step].to(device)
     assert batch.examples is not None
     hook = _NonFiniteHook(model)
     total, examples = 0.0, []
