@@ -70,3 +70,7 @@ def test_words_that_do_not_decode_are_refused(monkeypatch, capsys):
         exits_cleanly(lambda: None)()
     assert ended.value.code == 2
     assert "'name=gr\\udcf6sse': has bytes that are not text" in capsys.readouterr().err
+
+
+def test_a_message_names_signs_that_nobody_sees():
+    assert str(UserError("a\u200b.txt: not found")) == "a<ZERO WIDTH SPACE (U+200B)>.txt: not found"

@@ -169,7 +169,7 @@ class GPT:
         try:
             outputs = compute_outputs(self.model, self.task, self.tokenizer, parsed)
         except ValueError as error:
-            raise UserError(str(error)) from error
+            raise UserError(str(error)) from None
         if layout.stream and isinstance(self.task.answerer, GenerateText):
             outputs = [text + output for text, output in zip(inputs, outputs, strict=True)]
         return outputs if isinstance(input, list) else outputs[0]
@@ -331,7 +331,7 @@ def _copy_and_check(config: Config, plugins: Sequence[str]) -> Config:
     try:
         copy = cast(Config, OmegaConf.to_object(OmegaConf.structured(config)))
     except OmegaConfBaseException as error:
-        raise explain_hydra_error(error, []) from error
+        raise explain_hydra_error(error, []) from None
     import_plugins(list(plugins))
     copy.plugins += [name for name in plugins if name not in copy.plugins]
     copy.find_plugins()

@@ -117,7 +117,7 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{to}: cannot be written ({error})") from error
+        raise UserError(f"{to}: cannot be written ({error})") from None
 
     import torch
 
@@ -130,7 +130,7 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     try:
         architecture = convert.architecture_of(model)
     except ValueError as error:
-        raise UserError(f"{source.path}: cannot be exported: {error}") from error
+        raise UserError(f"{source.path}: cannot be exported: {error}") from None
     precision: torch.dtype = getattr(torch, dtype)
     model.to(precision).float()  # compare the rounded weights, those that are written
     prompts = _comparison_prompts(source, task, settings, model, tokenizer)

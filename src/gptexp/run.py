@@ -186,7 +186,7 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
     except OSError as error:
         raise UserError(
             f"outputs={config.outputs}: no folder to write to ({error.strerror})"
-        ) from error
+        ) from None
     stack.enter_context(folder.lock())
     # SLURM repeats the command of a job that it puts back into the queue: then the run continues.
     is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0

@@ -112,7 +112,7 @@ class Checkpoint:
         try:
             optimizers.load(self._read_encoded("optimizer"))
         except ValueError as error:
-            raise UserError(f"{self.path}: {error}. fresh=true starts again") from error
+            raise UserError(f"{self.path}: {error}. fresh=true starts again") from None
 
     def load_callbacks(self) -> dict[str, Any]:
         """Return the state of each user callback that has some, by Lightning's state key."""

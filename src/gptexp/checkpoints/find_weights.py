@@ -95,7 +95,7 @@ class PretrainedFolder:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{self.path / 'config.json'}: damaged, or of another version of gptexp ({error})"
-            ) from error
+            ) from None
 
     def weights_digest(self) -> str:
         """Return a hash of config.json and the safetensors files."""

@@ -105,7 +105,7 @@ def load(source: RunFolder | PretrainedFolder) -> tuple[Transformer, Tokenizer]:
     try:
         model = convert.load(source.path)
     except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(str(error)) from None
     if tokenizer is None:
         eos_ids = read_eos_ids(source.path)
         return model, NumericTokenizer(model.config.vocab_size, source.special_ids(), eos_ids)
@@ -159,7 +159,7 @@ def load_run(folder: RunFolder, name: str | None = None) -> tuple[Transformer, T
             advice = "Repeat the run's command with fresh=true to train it again"
         if name is None and path != folder.checkpoint("last"):
             advice = f"Delete {path} to use the last checkpoint"
-        raise UserError(f"damaged checkpoint: {error}. {advice}") from error
+        raise UserError(f"damaged checkpoint: {error}. {advice}") from None
     tokenizer = Tokenizer.load(folder.tokenizer)
     if tokenizer.fingerprint() != checkpoint.fingerprint["tokenizer"]:
         raise UserError(

@@ -46,7 +46,7 @@ def check_arguments(key: str, node: Any) -> dict[str, Any]:
         try:
             typed[name] = node[name]
         except OmegaConfBaseException as error:
-            raise UserError(f"{key}.{name}={node[name]}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"{key}.{name}={node[name]}: {str(error).splitlines()[0]}") from None
     return {TARGET: target, **typed}
 
 

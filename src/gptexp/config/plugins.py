@@ -66,7 +66,7 @@ def _import(name: str) -> None:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"plugin {name}: {_explain_import_error(name, error)}") from error
+        raise UserError(f"plugin {name}: {_explain_import_error(name, error)}") from None
 
 
 def make_importable(name: str) -> None:
@@ -190,4 +190,4 @@ def _read_pyproject(folder: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf8")) if file.is_file() else {}
     except ValueError as error:
-        raise UserError(f"{file}: {error}") from error
+        raise UserError(f"{file}: {error}") from None

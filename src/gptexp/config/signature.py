@@ -235,4 +235,4 @@ def _parse(file: Path) -> ast.Module:
     try:
         return ast.parse(file.read_text("utf8"))
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: {error}") from error
+        raise UserError(f"{file}: {error}") from None

@@ -18,7 +18,7 @@ def import_target(target: str) -> Any:
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"{target}: {error}") from error
+        raise UserError(f"{target}: {error}") from None
 
 
 def build(config: GroupConfig, *context: Any) -> Any:

@@ -224,12 +224,12 @@ class RunFolder:
         lock = FileLock(file)
         try:
             lock.acquire(timeout=0)
-        except Timeout as error:
+        except Timeout:
             holder = _read_json(holder_file)
             raise UserError(
                 f"{self.path}: is being trained by process {holder.get('process')} on {holder.get('host')}. "
                 f"Wait for it, or stop it first"
-            ) from error
+            ) from None
         try:
             _write_json(holder_file, {"process": os.getpid(), "host": platform.node()})
             yield
@@ -319,7 +319,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(
             f"{path}: is damaged ({error}). Delete it and repeat the run's command"
-        ) from error
+        ) from None
     if not isinstance(values, dict):
         raise UserError(
             f"{path}: is damaged (not a JSON object). Delete it and repeat the run's command"

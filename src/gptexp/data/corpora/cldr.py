@@ -123,8 +123,8 @@ def _format_delta(delta: timedelta, direction: bool, locale: Locale) -> str:
 def _locale(key: str, name: str) -> Locale:
     try:
         return Locale.parse(name)
-    except (UnknownLocaleError, ValueError) as error:
+    except (UnknownLocaleError, ValueError):
         raise UserError(
             f"{key}={name}: Babel knows no such locale.{nearest(name, locale_identifiers())} "
             f"Examples: en, de, fr, ja, pt_BR"
-        ) from error
+        ) from None

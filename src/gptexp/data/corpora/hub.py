@@ -75,7 +75,7 @@ class Hub(Corpus):
             for table in part.with_format("arrow").iter(batch_size=BATCH_ROWS):
                 yield from records_of_batch(table)
         except Exception as error:  # of a server, a damaged file, or a package that decodes
-            raise UserError(f"data.name={self.config.name}: {_reason(error)}") from error
+            raise UserError(f"data.name={self.config.name}: {_reason(error)}") from None
 
 
 def load_parts(config: schema.HubConfig) -> tuple[dict[str, Any], dict[str, list[Any]]]:
@@ -105,7 +105,7 @@ def load_parts(config: schema.HubConfig) -> tuple[dict[str, Any], dict[str, list
         raise UserError(
             f"data.name={config.name}: cannot be loaded ({_reason(error)}). Give a data set's name on the hub "
             f"(needs the network once) or a folder written by save_to_disk"
-        ) from error
+        ) from None
     parts = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     known = {name: part for name, part in parts.items() if name in SPLIT_NAMES}
     if unknown := set(parts) - set(known):

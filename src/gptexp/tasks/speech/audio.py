@@ -53,7 +53,7 @@ class Audio:
         except (soundfile.SoundFileError, TypeError, OSError) as error:
             raise UserError(
                 f"{path}: cannot be written as audio ({error}). Give a name that ends in .wav or .flac"
-            ) from error
+            ) from None
 
     @classmethod
     def read(cls, source: Any) -> "Audio":
@@ -80,7 +80,7 @@ class Audio:
             except (soundfile.SoundFileError, OSError) as error:
                 is_missing = is_file and not Path(where).exists()
                 reason = "there is no such file" if is_missing else "not audio, or damaged"
-                raise UserError(f"{where}: {reason} ({str(error).strip()})") from error
+                raise UserError(f"{where}: {reason} ({str(error).strip()})") from None
             values = values.mean(axis=1)
         else:
             values = np.asarray(source)

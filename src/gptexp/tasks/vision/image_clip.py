@@ -53,7 +53,7 @@ class ImageClip:
         try:
             first.save(path, **more)  # type: ignore[arg-type]
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be written as an image ({error})") from error
+            raise UserError(f"{path}: cannot be written as an image ({error})") from None
 
     def resize_square(self, side: int, frames: int) -> NDArray[np.uint8]:
         """Return [frames, side, side, 3]: images padded with black to a square, frames at equal distances of time."""
@@ -103,7 +103,7 @@ class ImageClip:
             raise UserError(f"{name}: there is no such image") from None
         except Exception as error:  # a damaged file can raise anything
             reason = str(error).strip() or type(error).__name__
-            raise UserError(f"{name}: is not an image, or damaged ({reason})") from error
+            raise UserError(f"{name}: is not an image, or damaged ({reason})") from None
 
 
 def _frames(image: Any) -> NDArray[np.uint8]:
