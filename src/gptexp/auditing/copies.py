@@ -1,10 +1,10 @@
 """Find equal and nearly equal examples, and say which of them to keep.
 
 Two texts are equal if they differ in white space and capitals only. They are near-duplicates if the Dice similarity of
-their sets of word bigrams is at least MIN_SIMILARITY; short ones need MIN_SIMILARITY_SHORT and the same numbers.
-Candidates come from MinHash signatures and locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman and Ullman,
-"Mining of Massive Datasets", chapter 3), and each one is compared in full. data/duplicates.py, which a run uses to
-assign splits, estimates instead.
+their sets of word bigrams reaches that of MIN_SIMILARITIES; short texts need the same numbers, too. Candidates come
+from MinHash signatures and locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman and Ullman, "Mining of Massive
+Datasets", chapter 3), and each one is compared in full. data/duplicates.py, which a run uses to assign splits,
+estimates instead.
 
 Shapes: N texts, S = NUM_BANDS * ROWS_PER_BAND hashes of a signature.
 """
@@ -21,15 +21,16 @@ from gptexp.data.duplicates import normalized_hash
 from gptexp.data.permutation import splitmix64
 
 NUM_BANDS = 40  # texts that share 54 % of all their bigrams (Dice 0.7) agree in a band with
-ROWS_PER_BAND = 3  # probability 1 - (1 - 0.54**3)**40 = 0.999
+ROWS_PER_BAND = 3  # probability 1 - (1 - 0.54**3)**40 = 0.999; 50 % (Dice 0.67): 0.995
 MAX_NEIGHBOURS = 40  # of a text in its bucket that it is compared with
-LIKELY_AGREEMENT = 0.5
+LIKELY_AGREEMENT = 0.45
 MAX_CANDIDATES, MAX_LIKELY_CANDIDATES = 32, 128  # of a text, about
 MIN_AGREEMENT = (
-    0.38  # of two signatures that are compared in full: three standard errors below 0.54
+    0.32  # of two signatures that are compared in full: three standard errors below 0.45
 )
-SHORT_WORDS = 20  # a text with fewer words is short
-MIN_SIMILARITY, MIN_SIMILARITY_SHORT = 0.7, 0.75
+SHORT_WORDS = 20  # a text with fewer words must have the same numbers
+# (words of the longer text, similarity): the shorter a text, the more is one word of it. Dice 0.62 is Jaccard 0.45.
+MIN_SIMILARITIES = ((SHORT_WORDS, 0.75), (50, 0.7), (None, 0.62))
 _HASH_SEEDS = np.random.SeedSequence(1).generate_state(NUM_BANDS * ROWS_PER_BAND, np.uint64)
 
 
@@ -111,9 +112,10 @@ class _Candidate(NamedTuple):
         """
         shared = len(np.intersect1d(self.bigrams, other.bigrams, assume_unique=True))
         value = 2 * shared / (len(self.bigrams) + len(other.bigrams))
-        if max(self.num_words, other.num_words) >= SHORT_WORDS:
-            return value if value >= MIN_SIMILARITY else None
-        return value if value >= MIN_SIMILARITY_SHORT and self.numbers == other.numbers else None
+        longer = max(self.num_words, other.num_words)
+        least = next(least for words, least in MIN_SIMILARITIES if words is None or longer < words)
+        has_same_numbers = longer >= SHORT_WORDS or self.numbers == other.numbers
+        return value if value >= least and has_same_numbers else None
 
 
 def find_copies(
