@@ -23,6 +23,7 @@ from gptexp.checkpoints.find_weights import find_weights
 from gptexp.cli import make_parser
 from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
+from gptexp.data.corpora.find_files import find_files
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.files import write_text
 
@@ -144,8 +145,7 @@ def _check_paths(args: argparse.Namespace) -> None:
     if args.fix and (args.fix.is_file() or (args.fix.is_dir() and any(args.fix.iterdir()))):
         raise UserError(f"--fix {args.fix}: is not empty; give a new folder")
     for path in args.benchmark:
-        if not path.exists():
-            raise UserError(f"--benchmark {path}: no such file or folder")
+        find_files(str(path), "--benchmark")
     if not args.overrides:
         given = [name for name in ("benchmark", "terms", "groups", "fix") if getattr(args, name)]
         if given:

@@ -11,20 +11,16 @@ from gptexp.auditing.probe import Sentences, probe_model, summarize
 from gptexp.config.schema import ByteConfig
 from gptexp.data.tokenizers import build
 from gptexp.errors import UserError
-from gptexp.model import Transformer, TransformerConfig
 from gptexp.model.hf import convert
+from tests.models import a_model
 
 TOKENIZER = build(ByteConfig(), [])
+SIZE = {"vocab_size": TOKENIZER.vocab_size, "context": 96}
 TEXTS = ["she was here", "he was here, too", "they"]
 
 
-def a_model(**switches) -> Transformer:
-    torch.manual_seed(0)
-    return Transformer(TransformerConfig(TOKENIZER.vocab_size, 2, 32, 4, 2, 48, **switches)).eval()
-
-
 def test_the_log_likelihood_of_a_batch_is_that_of_each_text_alone():
-    model = a_model(context=64)
+    model = a_model(**SIZE)
     scores = probe._log_likelihoods(model, TOKENIZER, TEXTS)
     for text, score in zip(TEXTS, scores, strict=True):
         row = [TOKENIZER.eos, *TOKENIZER.encode(text)]
@@ -34,7 +30,7 @@ def test_the_log_likelihood_of_a_batch_is_that_of_each_text_alone():
 
 
 def test_the_pseudo_log_likelihood_masks_one_token_at_a_time():
-    model = a_model(context=64, arch="encoder")
+    model = a_model(**SIZE, arch="encoder")
     row = TOKENIZER.encode("abc")
     expected = 0.0
     for index, token in enumerate(row):
@@ -61,7 +57,7 @@ def test_intervals_hold_a_preference_and_not_noise():
 def folder(own_folder):
     path = own_folder / "model"
     path.mkdir()
-    convert.save(a_model(context=96), path)
+    convert.save(a_model(**SIZE), path)
     TOKENIZER.save(path / "tokenizer.json")
     return path
 

@@ -49,6 +49,16 @@ def test_each_kind_of_file_gives_the_same_examples(kind, tmp_path):
     assert [example.fields for example in read(write(tmp_path / f"data.{kind}", kind))] == ROWS
 
 
+def test_a_piece_of_a_text_names_its_first_line(tmp_path):
+    lines = [f"line {number} " + "x" * 100 + "\n" for number in range(1, 60)]
+    (tmp_path / "a.txt").write_text("".join(lines))
+    examples = read(tmp_path / "a.txt", TEXT)
+    assert len(examples) > 10
+    for example in examples:
+        number = example.fields["text"].split()[1]
+        assert example.where == f"{tmp_path / 'a.txt'}, line {number}"
+
+
 def test_parallel_files_folders_and_patterns(tmp_path):
     (tmp_path / "a.en").write_text("one\n\ntwo\n")
     (tmp_path / "a.de").write_text("eins\n\nzwei\n")

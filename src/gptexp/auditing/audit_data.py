@@ -61,7 +61,7 @@ def audit_data(
     for path in benchmarks:
         for where, text in read_items(path):
             index.add(len(items), text, MIN_SHORT_WORDS)
-            items.append(Place(where, "benchmark", text[:MAX_BEGINNING]))
+            items.append(Place(-1, where, "benchmark", text[:MAX_BEGINNING]))
     num_benchmark_items = len(items)
 
     tables: dict[str, TextTable] = {}

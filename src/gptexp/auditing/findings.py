@@ -14,13 +14,15 @@ from gptexp.auditing.profile import Profile
 class Place:
     """Where a text stands."""
 
+    row: int  # of the example, among all that are used; -1 for a benchmark
     where: str  # "pairs.jsonl, line 3"
     split: str  # or "benchmark"
     text: str  # its first words, personal data masked
 
     @classmethod
     def of(cls, example: AuditedExample) -> "Place":
-        return cls(example.where, example.split, mask_personal_data(example.beginning))
+        text = mask_personal_data(example.beginning)
+        return cls(example.row, example.where, example.split, text)
 
 
 @dataclass(frozen=True)

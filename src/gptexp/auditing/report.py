@@ -169,8 +169,8 @@ def _copies(audit: DataAudit) -> Section:
 
 
 def _leaks(audit: DataAudit) -> Section:
-    items = {(finding.item.split, finding.item.where) for finding in audit.leaks}
-    counts = Counter(split for split, _ in items)
+    items = {finding.item for finding in audit.leaks}
+    counts = Counter(item.split for item in items)
     totals = audit.examples.counts() | {"benchmark": audit.num_benchmark_items}
     parts = [
         f"{counts[split]:,} of {total:,} texts of {split}"
@@ -188,11 +188,9 @@ def _leaks(audit: DataAudit) -> Section:
 
 def _personal(audit: DataAudit) -> Section:
     kinds = Counter(finding.kind for finding in audit.personal)
-    places = {(finding.example.split, finding.example.where) for finding in audit.personal}
+    rows = {finding.example.row for finding in audit.personal}
     parts = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
-    summary = (
-        f"{len(places):,} examples have some: {parts}" if parts else "none whose form is known"
-    )
+    summary = f"{len(rows):,} examples have some: {parts}" if parts else "none whose form is known"
     examples = [
         f"{finding.example.where} ({finding.example.split}): {finding.kind} {finding.masked}"
         for finding in audit.personal

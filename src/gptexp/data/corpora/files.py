@@ -137,16 +137,18 @@ class Files(Corpus):
         if num_bytes < MIN_PIECE_CHARACTERS * len(SPLIT_KEYS) and not is_compressed(file):
             size = num_bytes // PIECES_PER_TINY_FILE
         piece: list[str] = []
-        length = 0
+        length, number, first = 0, 1, 1  # number of the line, and of the first line of the piece
         for line in read_lines(file, self.config.encoding, MAX_LINE_CHARACTERS):
             for start in range(0, len(line), MAX_PIECE_CHARACTERS):  # a line can be very long
                 if piece and length >= size:
-                    yield Example({"text": "".join(piece)}, ends_document=False, where=str(file))
-                    piece, length = [], 0
+                    where = f"{file}, line {first}"
+                    yield Example({"text": "".join(piece)}, ends_document=False, where=where)
+                    piece, length, first = [], 0, number
                 piece.append(line[start : start + MAX_PIECE_CHARACTERS])
                 length += len(piece[-1])
+            number += line.endswith("\n")
         if piece:
-            yield Example({"text": "".join(piece)}, where=str(file))
+            yield Example({"text": "".join(piece)}, where=f"{file}, line {first}")
 
     def _parallel(self, source: Path, target: Path) -> Iterator[Example]:
         encoding = self.config.encoding
