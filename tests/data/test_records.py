@@ -128,6 +128,7 @@ def test_a_column_of_texts_needs_no_separator(tmp_path):
         {"text": "one, two; three"},
         {"text": "four; five"},
     ]
+    assert read(tmp_path / "c.csv", 'text\n"Hi" he said\n') == [{"text": '"Hi" he said'}]
     assert read(tmp_path / "b.csv", "text\nnot quoted, yet read\n") == [
         {"text": "not quoted, yet read"}
     ]
@@ -138,9 +139,9 @@ def test_a_column_of_texts_needs_no_separator(tmp_path):
     [
         (
             "a,b\n1,2\n3\n",
-            "line 3: 2 columns are named in the first line, this row has 1 (read with data.sep",
+            "line 3: 2 column(s) are named in the first line, this row has 1 (read with data.sep",
         ),
-        ("sep=;\na;b\n1;2;3\n", "line 3: 2 columns"),
+        ("sep=;\na;b\n1;2;3\n", "line 3: 2 column(s)"),
         ("a,a\n1,2\n", "line 1: names the column 'a' more than once"),
         ('a,b\n"1,2\n3,4\n', "not CSV"),
         ("a,b\n" + "1,2\n" * 300 + '"1" x,2\n', "line 302: not CSV"),

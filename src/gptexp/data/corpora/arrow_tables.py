@@ -34,7 +34,7 @@ def read_arrow(file: Path, kind: str) -> Iterator[tuple[str, Record]]:
                 for number, record in enumerate(records_of_batch(batch), number + 1)
             )
             number += batch.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: not UTF-8
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{file}: not {name}, or damaged ({reason})") from None
 
@@ -68,10 +68,12 @@ def _batches(file: Path, kind: str) -> Iterator[Any]:
         except pyarrow.ArrowInvalid:
             stream.seek(0)
             reader = pyarrow.ipc.open_stream(stream)
-            yield from reader
-            return
-        for number in range(reader.num_record_batches):
-            yield reader.get_batch(number)
+            batches = iter(reader)
+        else:
+            batches = (reader.get_batch(number) for number in range(reader.num_record_batches))
+        for batch in batches:
+            batch.validate(full=True)  # of a damaged file, values would be read beyond its end
+            yield batch
 
 
 def _converter(data_type: Any) -> Convert | None:

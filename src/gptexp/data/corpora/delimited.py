@@ -89,7 +89,7 @@ def read_delimited(
                 continue  # a blank line
             if len(row) != len(names):
                 raise UserError(
-                    f"{where}: {len(names)} columns are named in the first line, this row has {len(row)} (read with "
+                    f"{where}: {len(names)} column(s) are named in the first line, this row has {len(row)} (read with "
                     f"{dialect}, which you can set). A value with the separator in it needs quotation marks"
                 )
             yield where, dict(zip(names, row, strict=True))
@@ -122,19 +122,27 @@ def find_dialect(
         for sign in separators
         if name != "none" or name == quoting or sign not in QUOTED_SEPARATORS
     ]
-    single_column = Dialect(separator or NO_SEPARATOR, quoting or "double")
-    is_regular = (dialect for dialect in dialects if _has_equal_rows(dialect, sample))
-    has_names = (dialect for dialect in dialects if _has_equal_rows(dialect, sample[:1]))
-    return next(chain(is_regular, has_names, [single_column]))
+    single = [
+        Dialect(separator or NO_SEPARATOR, name)
+        for name in ([quoting] if quoting else ("double", "none"))
+    ]
+    return next(
+        chain(
+            (dialect for dialect in dialects if _count_columns(dialect, sample) > 1),
+            (dialect for dialect in dialects if _count_columns(dialect, sample[:1]) > 1),
+            (dialect for dialect in single if _count_columns(dialect, sample) == 1),
+            single,
+        )
+    )
 
 
-def _has_equal_rows(dialect: Dialect, sample: list[str]) -> bool:
-    """Return whether the rows have one number of values, two or more. The last row may be cut off."""
+def _count_columns(dialect: Dialect, sample: list[str]) -> int:
+    """Return how many values each row of the sample has; 0: not all the same. The last row may be cut off."""
     lengths: set[int] = set()
     reader = dialect.reader(sample)
     try:
         lengths.update(len(row) for row in reader if row)
     except csv.Error:
         if reader.line_num < NUM_SAMPLE_LINES:
-            return False
-    return len(lengths) == 1 and lengths.pop() > 1
+            return 0
+    return lengths.pop() if len(lengths) == 1 else 0

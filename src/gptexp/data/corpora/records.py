@@ -6,7 +6,7 @@ from pathlib import Path
 from gptexp.config import schema
 from gptexp.data.corpora import arrow_tables, delimited, json_records
 from gptexp.data.corpora.fields import Record
-from gptexp.data.corpora.open_file import extension, open_bytes
+from gptexp.data.corpora.open_file import explain_damage, extension, open_bytes
 from gptexp.errors import UserError, nearest
 
 RECORD_EXTENSIONS = (*json_records.EXTENSIONS, *delimited.EXTENSIONS, *arrow_tables.EXTENSIONS)
@@ -85,7 +85,7 @@ def kind_of(file: Path) -> str:
 
 def kind_of_content(file: Path) -> str:
     """Return the extension that fits the first bytes of a file: that of JSON, Parquet or Arrow; "": none does."""
-    with open_bytes(file) as stream:
+    with explain_damage(file), open_bytes(file) as stream:
         head = stream.read(64)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
         return ".json"

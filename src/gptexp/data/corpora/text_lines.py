@@ -52,6 +52,7 @@ def _codec(file: Path, encoding: str) -> str:
     """Return the name of Python's codec."""
     if encoding.lower() not in UTF8:
         try:
+            "".encode(encoding)  # refuses codecs that are not of text, such as base64
             return codecs.lookup(encoding).name
         except (LookupError, ValueError):
             raise UserError(
@@ -81,7 +82,8 @@ def _explain_decoding(
     file: Path, number: int, encoding: str, codec: str, error: UnicodeDecodeError
 ) -> str:
     """Say which line cannot be decoded, and how it reads in cp1252, the usual encoding of Windows."""
-    before = error.object[: error.start].decode(codec, "ignore")
+    is_wide = codec.startswith(("utf-16", "utf-32"))
+    before = error.object[: error.start].decode(codec if is_wide else "latin-1", "ignore")
     number += len(re.findall("\r\n|\r|\n", before))
     start = max(error.object.rfind(end, 0, error.start) for end in (b"\n", b"\r")) + 1
     line = re.split(b"[\r\n]", error.object[start:], maxsplit=1)[0]
