@@ -188,10 +188,17 @@ def test_a_damaged_store_is_named_and_built_again(name, damage, tiny, pairs_file
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("text", ["", "too short"])
-def test_too_little_text_is_refused_with_numbers(tiny, text):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("too short", r"1 example.* cannot fill the splits"),
+        ("one\ntwo\nthree\nfour\n", "tokens, shorter than one context of model.context=32"),
+    ],
+)
+def test_too_little_text_is_refused_with_numbers(tiny, text, message):
     Path("small.txt").write_text(text)
-    with pytest.raises(UserError, match=r"empty|1 example.* cannot fill the splits"):
+    with pytest.raises(UserError, match=message):
         prepare(tiny("task=pretrain", "data=files", "data.path=small.txt", "tokenizer=byte"))
 
 
