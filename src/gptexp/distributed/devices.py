@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from gptexp.config.schema import TrainerConfig
 from gptexp.errors import UserError
 
 
@@ -19,6 +20,19 @@ def pick_device(accelerator: str = "auto") -> torch.device:
             "use trainer.accelerator=auto or cpu"
         )
     return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_devices(config: TrainerConfig) -> None:
+    """Check that this machine has the devices that the settings demand.
+
+    Raises:
+        UserError: it has no GPU, or too few of them.
+    """
+    if pick_device(config.accelerator).type == "cuda" and config.devices > torch.cuda.device_count():
+        raise UserError(
+            f"trainer.devices={config.devices}: this machine has {torch.cuda.device_count()} GPUs; "
+            f"use fewer, or trainer.accelerator=cpu"
+        )
 
 
 def has_fast_bf16(device: torch.device) -> bool:

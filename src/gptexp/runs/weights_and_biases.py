@@ -40,7 +40,8 @@ class Wandb(Tracker):
         if not Path(os.environ.get("TMPDIR") or "/").is_dir():  # W&B would try to create it
             os.environ["TMPDIR"] = tempfile.gettempdir()
         self.config, self.folder = config, folder
-        self.run: Any = None  # None: the run goes on without W&B
+        self.run: Any = None  # None: W&B has not started
+        self.gave_up = False
         options = config.logger
         assert isinstance(options, WandbConfig)
         mode, reason = _choose_mode(options.mode)
@@ -105,24 +106,25 @@ class Wandb(Tracker):
         return f"wandb sync {shlex.quote(str(self.run.settings.sync_dir))}"
 
     def _give_up(self, error: Exception) -> None:
-        """Go on without W&B, and report that once."""
+        """Log nothing more to W&B, and report that once."""
+        self.gave_up = True
         print(
             f"W&B: {_first_line(error)}. The run goes on without it; its metrics are in {self.folder.metrics_file}",
             file=sys.stderr,
         )
-        self.run = None
 
     def log(self, row: dict[str, Any]) -> None:
-        if self.run is not None:
+        if not self.gave_up:
             try:
                 self.run.log(row)
             except Exception as error:
                 self._give_up(error)
 
     def finish(self, metrics: dict[str, float], samples: list[dict[str, str]]) -> None:
-        if self.run is not None:
+        if not self.gave_up:
             try:
-                self._log_result(metrics, samples)
+                with stage("waiting for W&B"):
+                    self._log_result(metrics, samples)
             except Exception as error:
                 self._give_up(error)
 
