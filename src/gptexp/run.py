@@ -30,6 +30,7 @@ from gptexp.config.resume_rules import check_resume, describe_init
 from gptexp.config.schema import Config
 from gptexp.distributed.compiler import check_compiler
 from gptexp.distributed.environment import explain_single_process, is_launched
+from gptexp.distributed.signals import StopSignals
 from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, explain_environment_error
 from gptexp.output import unfailing_output
 from gptexp.runs import tables
@@ -81,6 +82,7 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         )
     with ExitStack() as stack:
         stack.enter_context(unfailing_output("stdout", "stderr"))
+        stack.enter_context(StopSignals().handle())
         if remark := explain_single_process():
             print(remark, file=sys.stderr)
         group: ProcessGroup | None = None
@@ -100,8 +102,11 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
 
         stack.enter_context(stage(f"{folder.path}: at work", is_quiet=not is_rank_zero))
         with stage("loading PyTorch"):
+            from gptexp.distributed.devices import check_devices
             from gptexp.tasks.prepare import prepare
 
+        if group is None and not setup.is_finished:
+            check_devices(config.trainer)
         prepared = prepare(config, setup.tokenizer)
         if is_rank_zero and not prepared.store.is_new:
             print(prepared.store.account.summary(), file=sys.stderr)

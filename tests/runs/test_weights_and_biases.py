@@ -48,6 +48,7 @@ def test_a_sick_server_does_not_stop_a_run(tiny, own_folder, capfd):
     folder.update_result(parameters=1234)
     check_tracker(config)
     tracker = open_tracker(config, folder)
+    assert tracker.has_all_rows
     tracker.log({"step": 2, "second_loss": 2.0})
     tracker.finish({"test/loss": 2.0}, [{"input": "a", "reference": "b", "output": "c"}])
     tracker.close(failed=False)

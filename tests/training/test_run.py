@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from conftest import TINY, TRAIN, likeness, same_weights
 
 from gptexp.checkpoints.load_model import load_run
 from gptexp.config import compose
-from gptexp.errors import UserError
+from gptexp.errors import Preempted, UserError
 from gptexp.run import run
 from gptexp.runs.run_folder import find_run
 
@@ -65,6 +66,26 @@ def test_data_that_changed_since_is_refused(translation, pairs_file):
     pairs_file.write_text(pairs_file.read_text().replace("STONE", "PEBBLE"))
     with pytest.raises(UserError, match="data has changed"):
         run(translation())
+
+
+def test_a_signal_while_data_are_prepared_stops_the_run_and_leaves_no_folder(
+    translation, monkeypatch
+):
+    config = translation()
+    monkeypatch.setattr("gptexp.tasks.prepare.prepare", lambda *_: os.kill(os.getpid(), 15))
+    with pytest.raises(Preempted, match="SIGTERM"):
+        run(config)
+    assert not list(Path("outputs").glob("translate-*"))
+
+
+def test_missing_gpus_are_refused_before_data_are_prepared(translation, monkeypatch):
+    monkeypatch.setattr("gptexp.tasks.prepare.prepare", lambda *_: 1 / 0)
+    with pytest.raises(UserError, match=r"accelerator=gpu: torch finds no CUDA device"):
+        run(translation("trainer.accelerator=gpu"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"trainer\.devices=2: this machine has 1 GPUs"):
+        run(translation("trainer.accelerator=auto", "trainer.devices=2"))
 
 
 def test_two_processes_do_not_train_one_run_at_once(translation):

@@ -28,7 +28,10 @@ def check_devices(config: TrainerConfig) -> None:
     Raises:
         UserError: it has no GPU, or too few of them.
     """
-    if pick_device(config.accelerator).type == "cuda" and config.devices > torch.cuda.device_count():
+    if (
+        pick_device(config.accelerator).type == "cuda"
+        and config.devices > torch.cuda.device_count()
+    ):
         raise UserError(
             f"trainer.devices={config.devices}: this machine has {torch.cuda.device_count()} GPUs; "
             f"use fewer, or trainer.accelerator=cpu"

@@ -10,7 +10,7 @@ from typing import Any
 
 from gptexp.config.schema import Config
 from gptexp.runs.run_folder import RunFolder
-from gptexp.runs.trackers import Csv, Tracker, check_tracker, open_tracker
+from gptexp.runs.trackers import Tracker, check_tracker, open_tracker
 
 
 def open_complete_tracker(config: Config, folder: RunFolder) -> Tracker:
@@ -48,7 +48,7 @@ def fill_finished(config: Config, folder: RunFolder) -> bool:
 def _open_and_fill(config: Config, folder: RunFolder) -> Tracker:
     rows = folder.metrics()
     tracker = open_tracker(config, folder)
-    if rows and not isinstance(tracker, Csv):  # which writes all rows when it is opened
+    if rows and not tracker.has_all_rows:
         received = _received(config, folder, rows[-1]["step"])
         for row in rows:
             if row["step"] > received:

@@ -16,6 +16,8 @@ CSV_COLUMNS = ("step", "tokens", "seconds", "train/loss", "train/lr", "val/loss"
 class Tracker:
     """Receives a run's metrics and samples. This base class ignores them."""
 
+    has_all_rows = False  # it logs the earlier rows of metrics.jsonl by itself when it is opened
+
     def log(self, row: dict[str, Any]) -> None:
         """Log one row of metrics.jsonl."""
 
@@ -61,6 +63,8 @@ class TensorBoard(Tracker):
 
 class Csv(Tracker):
     """Writes metrics.csv, the main columns of metrics.jsonl for a spreadsheet."""
+
+    has_all_rows = True
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
         self.file = folder.path / "metrics.csv"

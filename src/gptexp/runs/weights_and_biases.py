@@ -98,6 +98,7 @@ class Wandb(Tracker):
     def _start_offline(self, reason: str) -> None:
         """Start an offline run that holds the curve from its first step, so that one folder is all to upload."""
         self.run = self._init("offline")
+        self.has_all_rows = True
         for row in self.folder.metrics():
             self.run.log(row)
         print(f"W&B: offline ({reason}); to upload later: {self._sync_command()}", file=sys.stderr)
