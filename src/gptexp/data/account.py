@@ -57,10 +57,9 @@ class CharacterTally:
     characters: dict[str, int] = field(default_factory=dict)
     first: str = ""  # word with such a character
 
-    def add(self, character: str, count: int, word: str) -> None:
+    def add(self, name: str, count: int) -> None:
         self.total += count
-        self.characters[character] = self.characters.get(character, 0) + count
-        self.first = self.first or word[:40]
+        self.characters[name] = self.characters.get(name, 0) + count
 
     def commonest(self, count: int) -> dict[str, int]:
         """Return the most frequent characters."""
@@ -78,8 +77,8 @@ class LostText:
     changed: CharacterTally = field(default_factory=CharacterTally)  # "A to a"
     spaces: CharacterTally = field(default_factory=CharacterTally)  # line ends, tabs, double spaces
     in_context: CharacterTally = field(default_factory=CharacterTally)  # in an unknown word
-    # Text that the tokens of a character give back.
-    _alone: dict[str, str] = field(default_factory=dict, init=False)
+    # Tally of a lost character, and its name there.
+    _kinds: dict[str, tuple[str, str]] = field(default_factory=dict, init=False)
 
     def add(self, text: str, tokenizer: Tokenizer, tokens: list[int] | None = None) -> Counter[str]:
         """Count the characters of a text that are lost, and return them."""
@@ -88,25 +87,31 @@ class LostText:
         if not lost:
             return lost
         self.lossy += 1
-        decomposed = Counter() if text.isascii() else lost - Counter(_compose(text))
+        composed: Counter[str] | None = None
         for character, count in lost.items():
-            word = next((word for word in text.split() if character in word), "")
-            if character not in self._alone:
-                self._alone[character] = tokenizer.restore(character).strip()
-            alone = self._alone[character]
-            if character.isspace():
-                self.spaces.add(character, count, word)
-            elif not alone:
-                self.unknown.add(character, count, word)
-            elif alone != character:
-                self.changed.add(f"{_name(character)} to {_name(alone)}", count, word)
-            elif character in decomposed:
-                self.changed.add(
-                    "letters with separate accents to composed ones (NFC)", count, word
-                )
-            else:
-                self.in_context.add(character, count, word)
+            if character not in self._kinds:
+                self._kinds[character] = self._classify(character, tokenizer)
+            kind, name = self._kinds[character]
+            if kind == "in_context" and not text.isascii():
+                composed = composed or Counter(unicodedata.normalize("NFC", text))
+                if composed[character] < text.count(character):
+                    kind, name = "changed", "letters with separate accents to composed ones (NFC)"
+            tally: CharacterTally = getattr(self, kind)
+            tally.add(name, count)
+            if not tally.first and kind != "spaces":
+                tally.first = next(word[:40] for word in text.split() if character in word)
         return lost
+
+    def _classify(self, character: str, tokenizer: Tokenizer) -> tuple[str, str]:
+        """Return the tally of a lost character and its name there."""
+        if character.isspace():
+            return "spaces", character
+        alone = tokenizer.restore(character).strip()
+        if not alone:
+            return "unknown", character
+        if alone == character:
+            return "in_context", character
+        return "changed", f"{_name(character)} to {_name(alone)}"
 
     def sentences(self) -> list[str]:
         """Describe what is lost, one sentence a kind."""
@@ -257,7 +262,7 @@ class DataAccount:
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self)
-        del values["_labels"], values["_readable"], values["text"]["_alone"]
+        del values["_labels"], values["_readable"], values["text"]["_kinds"]
         for kind in KINDS:
             tally: CharacterTally = getattr(self.text, kind)
             values["text"][kind]["characters"] = tally.commonest(MAX_CHARACTERS_KEPT)
@@ -357,7 +362,3 @@ def _name(text: str) -> str:
     if unicodedata.category(text)[0] in "CZM":
         return unicodedata.name(text, f"U+{ord(text):04X}").lower()
     return f"'{text}'"
-
-
-def _compose(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
