@@ -7,7 +7,7 @@ from gptexp.data import tokenizers
 from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.token_store import Cut
-from gptexp.tasks.term_tags import TermTags
+from gptexp.tasks.term_tags import TermTags, find_occurrences
 
 TEXT = "On day 3 the miller of Köln packed the big pears."
 
@@ -27,7 +27,6 @@ def tokenizer():
         ("miller, pears", "separated by ';'"),
         ("miller | pears", "separated by ';'"),
         ("miller\nKöln", "separated by ';'"),
-        ("mill", "only within a longer word"),
         ("apples", "absent"),
     ],
 )
@@ -40,6 +39,34 @@ def test_an_example_without_its_terms_is_left_out_with_the_reason(tokenizer, ter
     both = Example({"source": TEXT, "terms": f"day; {terms}"})
     [encoded] = TermTags(100).encode([both], tokenizer)
     assert any(reason in note and instance == terms for note, instance in encoded.notes)
+
+
+@pytest.mark.parametrize("terms", ["mill", ";"])
+def test_data_without_a_term_that_is_a_whole_word_are_refused(tokenizer, terms):
+    layout, account = TermTags(100), DataAccount()
+    example = Example({"source": TEXT, "terms": terms})
+    [encoded] = layout.encode([example], tokenizer)
+    account.add(example, encoded, "train", layout.fields, tokenizer, {})
+    assert "no term is in its text, so nothing could be learned" in layout.objection(account)
+    assert ("within a longer word, for example 'mill'" in layout.objection(account)) == (
+        terms == "mill"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "terms", "occurrences"),
+    [
+        ("東京の塔は高い。", ["東京", "塔"], ["東京", "塔"]),
+        ("Pythonは東京2020で", ["Python", "東京", "2020"], ["Python", "東京", "2020"]),
+        ("กรุงเทพเป็นเมือง", ["เมือง"], ["เมือง"]),
+        ("wordplay, word-play", ["word"], ["word"]),
+        ("the .py of x.py", [".py"], [".py"]),
+        ("naïve Köln", ["Köln", "na"], ["Köln"]),
+    ],
+)
+def test_terms_are_whole_words_where_words_have_spaces(source, terms, occurrences):
+    spans = find_occurrences(source, terms)
+    assert [source[start:end] for start, end in spans] == occurrences
 
 
 def test_terms_within_other_terms_and_texts_without_terms_are_no_fault(tokenizer):

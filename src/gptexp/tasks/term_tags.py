@@ -20,7 +20,11 @@ from gptexp.tasks.layout import EvalExample, Layout, cut_beyond, sample_examples
 OUTSIDE, FIRST, INSIDE = range(3)
 TAG_NAMES = ("outside", "first", "inside")
 TAGGED = "occurrences of terms are tagged"
+WITHIN_WORD = "only within a longer word"
 BEHIND_CUT = "occurrences of terms are behind the cut of their texts"
+# Thai, Japanese, Chinese and Korean: a term is no whole word there.
+UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+LETTER = rf"[^\W{UNSPACED}]"  # with which a word can go on
 
 
 class TermTags(Layout):
@@ -43,21 +47,22 @@ class TermTags(Layout):
     def _sequence(self, example: Example, tokenizer: Tokenizer) -> TokenizedExample | None:
         source, terms = example.fields["source"], split_terms(example.fields["terms"])
         spans = list(find_occurrences(source, terms))
-        if terms and not spans:
-            reason = f"no term of it is in its text: {_explain_missing(terms[0], source)}"
-            example.leave_out(reason, terms[0])
+        occurrences = {source[start:end] for start, end in spans}
+        missing = {
+            term: _explain_missing(term, source)
+            for term in terms
+            if not any(term in occurrence for occurrence in occurrences)
+        }
+        if missing and not spans and WITHIN_WORD not in missing.values():
+            term, reason = next(iter(missing.items()))
+            example.leave_out(f"no term of it is in its text: {reason}", term)
             return None
         tokens, offsets = tokenizer.encode_with_offsets(source)
         if not tokens:
             example.leave_out("the tokenizer has no token for its source", source)
             return None
         tags = [OUTSIDE] * len(tokens)
-        occurrences = {source[start:end] for start, end in spans}
-        notes = [
-            (f"terms are not in their texts: {_explain_missing(term, source)}", term)
-            for term in terms
-            if not any(term in occurrence for occurrence in occurrences)
-        ]
+        notes = [(f"terms are not in their texts: {why}", term) for term, why in missing.items()]
         for start, end in spans:
             inside = [i for i, (left, right) in enumerate(offsets) if left < end and right > start]
             for i in inside:
@@ -77,12 +82,17 @@ class TermTags(Layout):
         return self._cuts(tokenizer.encode(input))
 
     def objection(self, account: DataAccount) -> str:
-        if TAGGED in account.notes or BEHIND_CUT not in account.notes:
+        if TAGGED in account.notes:
             return ""
-        return (
-            f"model.context={self.context}: every term is behind the first {self.context} tokens of its text, "
-            f"which are all that is read. Raise it, or give shorter texts"
-        )
+        if BEHIND_CUT in account.notes:
+            return (
+                f"model.context={self.context}: every term is behind the first {self.context} tokens of its text, "
+                f"which are all that is read. Raise it, or give shorter texts"
+            )
+        notes = [
+            f"{n.count:,} {note}, for example '{n.first}'" for note, n in account.notes.items()
+        ]
+        return f"no term is in its text, so nothing could be learned: {'; '.join(notes) or 'no example has a term'}"
 
     def target_name(self, target: int) -> str:
         return TAG_NAMES[target]
@@ -121,9 +131,15 @@ class TagTerms(Answerer):
 def find_occurrences(source: str, terms: list[str]) -> Iterator[tuple[int, int]]:
     """Yield the spans of terms that are whole words in a text, longer terms first and without overlap."""
     if terms:
-        words = "|".join(re.escape(term) for term in sorted(terms, key=len, reverse=True))
-        for match in re.finditer(rf"(?<!\w)(?:{words})(?!\w)", source):
+        words = "|".join(map(_term_pattern, sorted(terms, key=len, reverse=True)))
+        for match in re.finditer(words, source):
             yield match.span()
+
+
+def _term_pattern(term: str) -> str:
+    before = "" if re.match(f"[{UNSPACED}]", term) else f"(?<!{LETTER})"
+    after = "" if re.match(f"[{UNSPACED}]", term[-1]) else f"(?!{LETTER})"
+    return f"{before}{re.escape(term)}{after}"
 
 
 def split_terms(text: str) -> list[str]:
@@ -148,7 +164,7 @@ def _explain_missing(term: str, source: str) -> str:
     parts = [part for part in re.split(r"[,|/\t\n]", term.casefold()) if part.strip()]
     if len(parts) > 1 and any(_occurs(part.strip(), source.casefold()) for part in parts):
         return "terms must be separated by ';'"
-    return "only within a longer word" if term in source else "absent"
+    return WITHIN_WORD if term in source else "absent"
 
 
 def _occurs(term: str, source: str) -> bool:
@@ -172,8 +188,8 @@ def _spans(tags: list[int], offsets: list[tuple[int, int]]) -> Iterator[tuple[in
 
 def _widen(text: str, start: int, end: int) -> str:
     """Return the characters of a span widened to whole words, without the punctuation of the sentence."""
-    while start > 0 and re.match(r"\w\w", text[start - 1 : start + 1]):
+    while start > 0 and re.match(LETTER * 2, text[start - 1 : start + 1]):
         start -= 1
-    while end < len(text) and re.match(r"\w\w", text[end - 1 : end + 1]):
+    while end < len(text) and re.match(LETTER * 2, text[end - 1 : end + 1]):
         end += 1
     return text[start:end].strip().rstrip(".,:")
