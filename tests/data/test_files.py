@@ -74,7 +74,8 @@ def test_parallel_files_folders_and_patterns(tmp_path):
         "text of a.md",
         "text of b.txt",
     ]
-    assert [e.fields["text"] for e in read(tmp_path / "texts" / "*.txt", TEXT)] == ["text of b.txt"]
+    pattern = read(tmp_path / "texts" / "*.txt", TEXT, val_fraction=0, test_fraction=0)
+    assert [example.fields["text"] for example in pattern] == ["text of b.txt"]
 
 
 def test_a_text_file_is_cut_into_pieces_that_join_to_the_same_text(text_file):
@@ -184,6 +185,13 @@ def test_an_empty_document_has_an_empty_group_key(tmp_path):
 def test_a_text_of_a_few_lines_has_a_piece_for_each_split(tmp_path):
     (tmp_path / "a.txt").write_text("".join(f"This is line {i}.\n" for i in range(12)))
     assert len(read(tmp_path / "a.txt", TEXT)) >= 6
+    for text in ("a text without a line end, and more of it " * 300, "日本語" * 400):
+        (tmp_path / "b.txt").write_text(text, "utf8")
+        pieces = read(tmp_path / "b.txt", TEXT)
+        assert "".join(piece.fields["text"] for piece in pieces) == text
+        assert len(pieces) >= 3
+        assert [piece.ends_document for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+        assert len(read(tmp_path / "b.txt", TEXT, val_fraction=0, test_fraction=0)) == 1
 
 
 def test_text_files_beside_tables_and_empty_files_are_left_out_with_a_reason(tmp_path):

@@ -42,8 +42,10 @@ class FieldReader:
             names: the name or the template of a field in the source, where it is another.
         """
         self.names = {field: names.get(field, field) for field in fields}
-        self.wanted = [name for template in self.names.values() for name in _names_in(template)]
-        self.unseen = set(self.wanted)  # names that no record has had
+        self.source_names = [
+            name for template in self.names.values() for name in _names_in(template)
+        ]
+        self.unseen = set(self.source_names)  # names that no record has had
         self.num_records = 0
         self.first: tuple[str, Record] | None = None
 

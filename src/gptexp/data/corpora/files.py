@@ -3,7 +3,9 @@
 A text file is cut at line ends into pieces, so that neither memory nor the split depends on its length.
 """
 
+import re
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from gptexp.config import schema
 from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.data.corpora.fields import FieldReader, check_field_names
 from gptexp.data.corpora.find_files import find_files, require_file
-from gptexp.data.corpora.open_file import extension, is_compressed
+from gptexp.data.corpora.open_file import extension
 from gptexp.data.corpora.records import (
     KNOWN_EXTENSIONS,
     RECORD_EXTENSIONS,
@@ -27,7 +29,7 @@ from gptexp.files import cached_sha256
 MAX_PIECE_CHARACTERS = 65536
 MIN_PIECE_CHARACTERS = 256
 PIECES_PER_FILE = 2000  # of a small text file, about
-PIECES_PER_TINY_FILE = 8  # of one that has less than MIN_PIECE_CHARACTERS for each split
+PIECES_OF_SHORT_TEXT = 8  # of one that has fewer pieces than there are splits
 MAX_LINE_CHARACTERS = 1 << 24  # of a text file that are read at once
 TEXT = ("text",)
 EMPTY = "the file is empty"
@@ -42,6 +44,7 @@ class Files(Corpus):
         self.parallel = {split for split, path in paths.items() if isinstance(path, list)}
         self.parts = {split: self._files(path, split) for split, path in paths.items() if path}
         self.only_train = len(self.parts) == 1
+        self.has_open_splits = self.only_train and config.val_fraction + config.test_fraction > 0
 
     def describe(self) -> dict[str, Any]:
         hashes = {
@@ -106,7 +109,7 @@ class Files(Corpus):
         reader = FieldReader(self.fields, self.config.fields)
         for file, kind in zip(files, kinds, strict=True):
             is_empty = True
-            for example in self._examples(file, kind, reader):
+            for example in self._examples(file, kind, reader, len(files) == 1):
                 is_empty = False
                 yield example
             if is_empty:
@@ -119,28 +122,43 @@ class Files(Corpus):
             return kind_of_content(file) or kind
         return kind
 
-    def _examples(self, file: Path, kind: str, reader: FieldReader) -> Iterator[Example]:
+    def _examples(
+        self, file: Path, kind: str, reader: FieldReader, is_only_file: bool
+    ) -> Iterator[Example]:
         if kind not in TEXT_EXTENSIONS:
-            for where, record in read_records(file, kind, self.config, reader.wanted):
+            for where, record in read_records(file, kind, self.config, reader.source_names):
                 yield reader.example(record, where)
         elif self.fields == TEXT:
-            yield from self._pieces(file)
+            yield from self._pieces(file, is_only_file)
         else:
             yield self._left_out(file, f"a text file has no {' and '.join(self.fields)}")
 
     def _left_out(self, file: Path, reason: str) -> Example:
         return Example(dict.fromkeys(self.fields, ""), left_out=reason, where=str(file))
 
-    def _pieces(self, file: Path) -> Iterator[Example]:
-        num_bytes = file.stat().st_size
-        size = min(MAX_PIECE_CHARACTERS, max(MIN_PIECE_CHARACTERS, num_bytes // PIECES_PER_FILE))
-        if num_bytes < MIN_PIECE_CHARACTERS * len(SPLIT_KEYS) and not is_compressed(file):
-            size = num_bytes // PIECES_PER_TINY_FILE
+    def _pieces(self, file: Path, is_only_file: bool) -> Iterator[Example]:
+        """Yield a text in pieces, at least one for each split where they are all cut from this file."""
+        pieces = self._pieces_at_line_ends(file)
+        first = list(islice(pieces, len(SPLIT_KEYS)))
+        if is_only_file and self.has_open_splits and 0 < len(first) < len(SPLIT_KEYS):
+            text, number = "".join(piece.fields["text"] for piece in first), 1
+            *parts, last = cut_at_spaces(text, PIECES_OF_SHORT_TEXT)
+            for part in parts:
+                yield Example({"text": part}, ends_document=False, where=f"{file}, line {number}")
+                number += part.count("\n")
+            yield Example({"text": last}, where=f"{file}, line {number}")
+        else:
+            yield from chain(first, pieces)
+
+    def _pieces_at_line_ends(self, file: Path) -> Iterator[Example]:
+        size = min(
+            MAX_PIECE_CHARACTERS, max(MIN_PIECE_CHARACTERS, file.stat().st_size // PIECES_PER_FILE)
+        )
         piece: list[str] = []
         length, number, first = 0, 1, 1  # number of the line, and of the first line of the piece
         for line in read_lines(file, self.config.encoding, MAX_LINE_CHARACTERS):
             for start in range(0, len(line), MAX_PIECE_CHARACTERS):  # a line can be very long
-                if piece and length >= size:
+                if length >= size:
                     where = f"{file}, line {first}"
                     yield Example({"text": "".join(piece)}, ends_document=False, where=where)
                     piece, length, first = [], 0, number
@@ -168,3 +186,9 @@ class Files(Corpus):
             raise UserError(
                 f"{source}: ends after line {number}, {target} has more lines: parallel files need equally many"
             )
+
+
+def cut_at_spaces(text: str, count: int) -> list[str]:
+    """Cut a text into about `count` parts, which end with a space where there is one."""
+    size = max(1, len(text) // count)
+    return re.findall(rf".{{1,{size}}}\S{{0,{size}}}\s*", text, re.S)

@@ -42,7 +42,7 @@ class Hub(Corpus):
             )
             reader = FieldReader(self.fields, self.config.fields)
             num_usable = 0
-            names = [*reader.wanted, *self.media_names.values()]
+            names = [*reader.source_names, *self.media_names.values()]
             for number, record in enumerate(self.records(part, names), 1):
                 if num_usable == limit:
                     break  # a stream can be endless
@@ -59,17 +59,17 @@ class Hub(Corpus):
         """Return the example of a row."""
         return reader.example(record, where, split)
 
-    def records(self, part: Any, wanted: list[str]) -> Iterator[Record]:
+    def records(self, part: Any, names: list[str]) -> Iterator[Record]:
         """Yield the rows of a split, without columns that are not read. Images and audio stay encoded."""
         columns = {
             name: [
                 column for column in part.column_names or () if f"{name}.".startswith(f"{column}.")
             ]
-            for name in wanted
+            for name in names
         }
         if all(columns.values()):
             part = part.select_columns(
-                sorted({column for name in wanted for column in columns[name]})
+                sorted({column for name in names for column in columns[name]})
             )
         try:
             for table in part.with_format("arrow").iter(batch_size=BATCH_ROWS):

@@ -23,13 +23,13 @@ Numbered = Iterator[tuple[int, str]]  # lines with their numbers
 
 
 def read_json(
-    file: Path, kind: str, encoding: str, wanted: Collection[str]
+    file: Path, kind: str, encoding: str, names: Collection[str]
 ) -> Iterator[tuple[str, Record]]:
     """Yield the place and the values of each record.
 
     Args:
         kind: the extension of the content.
-        wanted: the names of the fields that are read: an object that has one of them is a record.
+        names: the names of the fields that are read: an object that has one of them is a record.
 
     Raises:
         UserError: the file is not JSON, or holds no records; the message names the line.
@@ -46,14 +46,14 @@ def read_json(
         first = None
     if first is None:
         yield from (
-            _read_array(file, lines) if is_array else _read_objects(file, kind, lines, wanted)
+            _read_array(file, lines) if is_array else _read_objects(file, kind, lines, names)
         )
         return
     next(lines)
     rest = ((number, line) for number, line in lines if line.strip())
     second = next(rest, None)
     if second is None and isinstance(first, dict):
-        yield from _records_of_object(file, kind, first, wanted)
+        yield from _records_of_object(file, kind, first, names)
     elif second is None and is_array:
         yield from _read_array(file, iter([(number, line)]))
     else:
@@ -122,7 +122,7 @@ def _skip_blanks(text: str, position: int) -> int:
 
 
 def _read_objects(
-    file: Path, kind: str, lines: Numbered, wanted: Collection[str]
+    file: Path, kind: str, lines: Numbered, names: Collection[str]
 ) -> Iterator[tuple[str, Record]]:
     """Yield the objects of a file in which an object takes several lines."""
     decoder = json.JSONDecoder()
@@ -140,13 +140,13 @@ def _read_objects(
         records.append((f"{file}, line {line}", _require_object(record, f"{file}, line {line}")))
         position = _skip_blanks(text, position)
     if len(records) == 1:
-        yield from _records_of_object(file, kind, records[0][1], wanted)
+        yield from _records_of_object(file, kind, records[0][1], names)
     else:
         yield from records
 
 
 def _records_of_object(
-    file: Path, kind: str, value: Record, wanted: Collection[str]
+    file: Path, kind: str, value: Record, names: Collection[str]
 ) -> Iterator[tuple[str, Record]]:
     """Yield the records of a file that holds one object: its array, its columns, or the object itself.
 
@@ -162,7 +162,7 @@ def _records_of_object(
         for key, items in value.items()
         if isinstance(items, list) and items and all(isinstance(item, dict) for item in items)
     ]
-    is_record = any(find_value(value, name) is not MISSING for name in wanted)
+    is_record = any(find_value(value, name) is not MISSING for name in names)
     if is_record or not arrays or _is_chat_record(value, arrays):
         yield where, value
         return

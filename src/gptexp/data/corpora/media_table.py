@@ -77,7 +77,7 @@ class MediaTable(Corpus):
         if "voice" in self.fields and "voice" not in self.config.fields:
             defaults["voice"] = ""
         reader = FieldReader((self.medium, *self.fields), self.config.fields)
-        for where, record in read_records(self.file, self.kind, self.config, reader.wanted):
+        for where, record in read_records(self.file, self.kind, self.config, reader.source_names):
             example = reader.example(defaults | record, where, self._split(record, where))
             name = example.fields.pop(self.medium).strip()
             if not name and not example.left_out:
@@ -102,8 +102,11 @@ class MediaTable(Corpus):
             path = self.file.parent / name.replace("\\", "/")
         if path.is_file():
             return path
-        advice = " Download it" if "://" in name else ""
-        raise UserError(f"{where}: there is no file {path}.{advice or nearest_neighbour(path)}")
+        if "://" in name:
+            raise UserError(
+                f"{where}: {name} is an address on the network. Download it, and name the file"
+            )
+        raise UserError(f"{where}: there is no file {path}.{nearest_neighbour(path)}")
 
 
 def _find_table(path: Path) -> Path:
@@ -127,8 +130,8 @@ def _find_table(path: Path) -> Path:
     candidates = [file for file in tables if extension(file) != ".json"] or tables
     if len(candidates) != 1:
         names = ", ".join(file.name for file in candidates) or "none"
+        advice = f". Name one, data.path={candidates[0]} for example" if candidates else ""
         raise UserError(
-            f"data.path={path}: one table of files and texts is needed in it, there are: {names}. Name it: "
-            f"data.path={path / (candidates[0].name if candidates else 'table.csv')}"
+            f"data.path={path}: one table of files and texts is needed in it, there are: {names}{advice}"
         )
     return candidates[0]

@@ -42,19 +42,19 @@ OTHER_EXTENSIONS = {  # and what to do with them
 
 
 def read_records(
-    file: Path, kind: str, config: schema.TableConfig, wanted: Collection[str] = ()
+    file: Path, kind: str, config: schema.TableConfig, names: Collection[str] = ()
 ) -> Iterator[tuple[str, Record]]:
     """Yield the place and the values of each record.
 
     Args:
         kind: one of RECORD_EXTENSIONS, as `kind_of` returns it.
-        wanted: the names of the fields that are read.
+        names: the names of the fields that are read.
 
     Raises:
         UserError: the file is damaged or of another layout.
     """
     if kind in json_records.EXTENSIONS:
-        return json_records.read_json(file, kind, config.encoding, wanted)
+        return json_records.read_json(file, kind, config.encoding, names)
     if kind in delimited.EXTENSIONS:
         return delimited.read_delimited(
             file, kind, config.encoding, config.separator, config.quoting

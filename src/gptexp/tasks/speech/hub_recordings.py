@@ -29,12 +29,12 @@ class HubRecordings(HubMedia):
         }
         return {**super().describe(), "voices": sorted(voices - {""})}
 
-    def records(self, part: Any, wanted: list[str]) -> Iterator[Record]:
+    def records(self, part: Any, names: list[str]) -> Iterator[Record]:
         """Yield the rows. Without a column `voice`, the voice of every row is ""."""
         if self._has_voices(part):
-            yield from super().records(part, wanted)
+            yield from super().records(part, names)
             return
-        for record in super().records(part, [name for name in wanted if name != "voice"]):
+        for record in super().records(part, [name for name in names if name != "voice"]):
             yield {"voice": "", **record}
 
     def _has_voices(self, part: Any) -> bool:
