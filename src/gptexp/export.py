@@ -282,8 +282,8 @@ def _compare(
     for prompt in prompts:
         with torch.inference_mode():
             differences.append(_logit_difference(model, theirs, prompt, tokenizer.sep))
-        if generates:
-            same_text &= _has_same_greedy_text(model, theirs, prompt, tokenizer.eos_ids)
+            if generates:
+                same_text &= _has_same_greedy_text(model, theirs, prompt, tokenizer.eos_ids)
         if their_tokenizer is not None:
             text = tokenizer.decode(prompt)
             tokens = their_tokenizer(text, split_special_tokens=True)["input_ids"]
