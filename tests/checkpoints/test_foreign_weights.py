@@ -17,7 +17,7 @@ ADAPTER = json.dumps({"base_model_name_or_path": "some/llama"})
     ("files", "name", "message"),
     [
         ({"out/ckpt.pt": ""}, "out/ckpt.pt", "a pickled PyTorch checkpoint"),
-        ({"epoch=3.ckpt": ""}, "epoch=3.ckpt", "write a folder with model.save_pretrained(FOLDER)"),
+        ({"epoch=3.ckpt": ""}, "epoch=3.ckpt", "write a folder by model.save_pretrained(FOLDER)"),
         ({"a/x.bin": "", "a/config.json": "{}"}, "a/x.bin", "M, T)]"),
         ({"a/x.Q4.gguf": ""}, "a/x.Q4.gguf", "'a', gguf_file='x.Q4.gguf'"),
         ({"model.safetensors": ""}, "model.safetensors", "without the config.json"),
@@ -67,7 +67,7 @@ def test_a_part_of_a_run_leads_to_the_run(tiny, own_folder):
     part.write_text("")
     for path in (part, part.parent, folder.checkpoints):
         with pytest.raises(
-            UserError, match=r"a part of the run .*outputs/one; give the run itself"
+            UserError, match=r"is inside a run folder. Give that folder: .*outputs/one"
         ):
             find_weights(str(path))
 

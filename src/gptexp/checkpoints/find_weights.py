@@ -17,7 +17,7 @@ from gptexp.config.plugins import import_installed_plugins, import_plugins
 from gptexp.errors import UserError, nearest
 from gptexp.files import sha256
 from gptexp.network import hub_is_reachable
-from gptexp.runs.run_folder import RunFolder, find_run
+from gptexp.runs.run_folder import RunFolder, find_run, find_run_around
 
 CLOSED_MODELS = re.compile(
     r"(openai/)?(gpt-?(3|4|5)[\w.-]*|chatgpt[\w.-]*|o[134](-[\w.-]+)?|((text|code)-)?(davinci|curie|babbage|ada)[\w-]*)"
@@ -137,6 +137,8 @@ def _find(name: str, outputs: Path) -> RunFolder | PretrainedFolder:
                 f"{name}: its weights were never published, so they cannot be loaded. "
                 f"Give a run, or a published model: {', '.join(SUGGESTED_MODELS)} or another one of these architectures"
             ) from None
+        if find_run_around(folder) is not None:
+            raise
         if (reason := explain_foreign_weights(name)) is not None:
             raise UserError(reason) from None
         if name == "latest" or not HUB_NAME.fullmatch(name):

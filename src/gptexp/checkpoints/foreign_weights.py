@@ -19,9 +19,7 @@ FILE_KINDS = {
     ".gguf": "weights of llama.cpp",
     ".ggml": "weights of llama.cpp",
     ".safetensors": "weights without the config.json that describes their model",
-    **dict.fromkeys(
-        PICKLES, "a pickled PyTorch checkpoint, in the layout of the program that wrote it"
-    ),
+    **dict.fromkeys(PICKLES, "a pickled PyTorch checkpoint"),
     ".h5": "weights of Keras",
     ".keras": "weights of Keras",
     ".msgpack": "weights of Flax",
@@ -30,7 +28,7 @@ FILE_KINDS = {
     ".zip": "an archive",
     ".tar": "an archive",
     ".gz": "an archive",
-    ".json": "JSON",
+    ".json": "a JSON file",
 }
 HUB_ADDRESS = "huggingface.co/"
 
@@ -44,8 +42,6 @@ def explain_foreign_weights(name: str) -> str | None:
     path = Path(name).expanduser()
     if not path.exists():
         return None
-    if (run := _run_around(path)) is not None:
-        return f"{name}: is a part of the run {run}; give the run itself"
     reason = _explain_file(path) if path.is_file() else _explain_folder(path)
     return f"{name}: {reason}. {ACCEPTED}"
 
@@ -70,10 +66,10 @@ def _explain_file(path: Path) -> str:
     kind = FILE_KINDS.get(path.suffix.lower())
     if kind is None:
         return "is a file, not a folder with a model"
-    reason = f"is a file with {kind}" if path.suffix != ".json" else "is a JSON file"
+    reason = f"is by its name {kind}"
     folder = path.parent
     if kind == "an archive":
-        return "is an archive; unpack it, and give the folder"
+        return f"{reason}; unpack it, and give the folder"
     if (folder / "config.json").is_file():
         if any(folder.glob("model*.safetensors")):
             return f"is a file of the model in {folder}; give the folder"
@@ -83,7 +79,7 @@ def _explain_file(path: Path) -> str:
     if path.suffix.lower() == ".safetensors":
         return f"{reason}; put that config.json beside it, and give the folder"
     return (
-        f"{reason}. Load it with that program into a model of transformers, and write a folder with "
+        f"{reason}. Load it with the program that wrote it, into a model of transformers, and write a folder by "
         f"model.save_pretrained(FOLDER) and tokenizer.save_pretrained(FOLDER)"
     )
 
@@ -148,14 +144,6 @@ def _convert(folder: Path, suffix: str, file: str | None = None) -> str:
 
 def _first_with(folder: Path, suffix: str) -> str:
     return min(path.name for path in folder.iterdir() if path.suffix.lower() == suffix)
-
-
-def _run_around(path: Path) -> Path | None:
-    """Return the run folder that a file or folder lies in."""
-    for parent in path.absolute().parents:
-        if (parent / "config.yaml").is_file() and (parent / "environment.json").is_file():
-            return parent
-    return None
 
 
 def _is_lfs_pointer(file: Path) -> bool:

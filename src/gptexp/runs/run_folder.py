@@ -266,15 +266,25 @@ def find_run(name: str, outputs: Path = Path("outputs")) -> RunFolder:
     for path in (Path(name).expanduser(), outputs / name):
         if (path / "config.yaml").is_file():
             return RunFolder(path)
-    inside = Path(name).expanduser()
-    for parent in inside.parents if inside.exists() else ():
-        if (parent / "config.yaml").is_file() and (parent / "checkpoints").is_dir():
-            raise UserError(f"{name}: is inside a run folder. Give that folder: {parent}")
+    path = Path(name).expanduser()
+    if (run := find_run_around(path)) is not None:
+        raise UserError(f"{name}: is inside a run folder. Give that folder: {run}")
     known = sorted(map(str, runs))
+    reason = "it has no config.yaml" if path.exists() else "there is no such folder"
+    if path.is_file():
+        reason = "it is a file"
     raise UserError(
-        f"{name}: not a run folder (it has no config.yaml).{nearest(name, known)} "
+        f"{name}: not a run folder ({reason}).{nearest(name, known)} "
         f"Runs here: {', '.join(known) or 'none'}"
     )
+
+
+def find_run_around(path: Path) -> Path | None:
+    """Return the run folder that a file or folder lies in; None: it lies in none."""
+    for parent in path.parents if path.exists() else ():
+        if (parent / "config.yaml").is_file() and (parent / "checkpoints").is_dir():
+            return parent
+    return None
 
 
 def describe_environment() -> dict[str, Any]:
