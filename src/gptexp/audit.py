@@ -13,6 +13,7 @@ does not see.
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -177,9 +178,11 @@ def _write_copy(audit: "DataAudit", args: argparse.Namespace) -> None:
 
     left_out = write_filtered_copy(audit, args.fix, args.drop or DEFAULT_FAULTS)
     counts = ", ".join(f"{fault} {count:,}" for fault, count in left_out.items()) or "nothing"
+    others = [word for word in args.overrides if not re.match(r"data[.=]", word)]
+    command = shlex.join(["gptexp", "run", *others, *data_overrides(audit, args.fix)])
     print(
         f"\n{args.fix}: a copy of the data without {left_out.total():,} examples ({counts}); {args.fix / LOG} has them "
-        f"and the reasons. To train on it, type:\n  gptexp run {shlex.join(data_overrides(audit, args.fix))} ..."
+        f"and the reasons. To train on it, type:\n  {command}"
     )
 
 

@@ -158,7 +158,8 @@ def test_the_verb_prints_and_writes_a_report_without_personal_data(corpus, verb,
     assert "2 examples have some: e-mail 1, phone 1" in text
     assert "1 of 2 terms occur" in text
     assert "clean: a copy of the data without 7 examples" in text
-    assert "data.path=clean/train.jsonl data.test_path=clean/test.jsonl" in text
+    paths = "data.path=clean/train.jsonl data.test_path=clean/test.jsonl"
+    assert f"gptexp run task=summarize data=files {paths}" in text
     page = Path("audit.html").read_text()
     assert "jane.doe" not in text + page
     assert page.count("<h2>") == 6

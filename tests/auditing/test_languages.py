@@ -28,7 +28,7 @@ def test_the_language_of_a_sentence(code):
     assert detect_language(SENTENCES[code]) == code
 
 
-@pytest.mark.parametrize("text", ["", "12 34", "x = 3", "hello", "!?", "Zürich Genève"])
+@pytest.mark.parametrize("text", ["", "12 34", "x = 3", "hello", "y", "!?", "Zürich Genève"])
 def test_too_little_to_tell(text):
     assert detect_language(text) == UNDETERMINED
 

@@ -156,12 +156,17 @@ def _find_leaks(
     audit: DataAudit, example: AuditedExample, index: NgramIndex, items: list[Place]
 ) -> None:
     """Report the held-out texts, and those of benchmarks, that a training example contains."""
+    longest: dict[Place, LeakFinding] = {}  # several fields may contain one item
     for text in example.fields.values():
         for leak in index.find(text):
             item = items[leak.item]
-            audit.leaks.append(LeakFinding(Place.of(example), item, leak.share, leak.run))
-            reason = f"contains {leak.share:.0%} of {item.where} ({item.split}), {leak.run} words in a row"
-            audit.faults["leaks"].setdefault(example.row, reason)
+            if item not in longest or leak.run > longest[item].run:
+                longest[item] = LeakFinding(Place.of(example), item, leak.share, leak.run)
+    audit.leaks += longest.values()
+    for found in longest.values():
+        share, item = f"{found.share:.0%}", found.item
+        reason = f"contains {share} of {item.where} ({item.split}), {found.run} words in a row"
+        audit.faults["leaks"].setdefault(example.row, reason)
 
 
 def _report_copies(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gptexp.auditing.words import hash_bigrams, split_words
 from gptexp.data.duplicates import normalized_hash
 from gptexp.data.permutation import splitmix64
+from gptexp.data.progress import track_progress
 
 NUM_BANDS = 40  # texts that share 54 % of all their bigrams (Dice 0.7) agree in a band with
 ROWS_PER_BAND = 3  # probability 1 - (1 - 0.54**3)**40 = 0.999; 50 % (Dice 0.67): 0.995
@@ -86,7 +87,8 @@ class TextTable:
     def near_duplicates(self) -> dict[int, dict[int, float]]:
         """Return for each row that has near-duplicates their rows and similarities."""
         near: dict[int, dict[int, float]] = defaultdict(dict)
-        for a, b in self._pairs.tolist():
+        pairs = track_progress(self._pairs.tolist(), "comparing", "pairs", len(self._pairs))
+        for a, b in pairs:
             value = self._candidates[a].similarity(self._candidates[b])
             if value is not None:
                 near[a][b] = near[b][a] = value

@@ -14,6 +14,7 @@ from babel import Locale
 
 UNDETERMINED = "undetermined"
 MAX_CHARACTERS = 2000  # of a text that are read
+MIN_WORDS = 2
 WORD_VOTES = 1000  # of a function word, shared by the languages that have it; as many are needed
 _WORD = re.compile(r"[^\W\d_]+")
 _SCRIPTS = {  # ranges of characters
@@ -114,6 +115,8 @@ def detect_language(text: str) -> str:
     if script in _LANGUAGE_OF_SCRIPT:
         return _LANGUAGE_OF_SCRIPT[script]
     words = _WORD.findall(text)
+    if len(words) < MIN_WORDS:
+        return UNDETERMINED
     votes: Counter[str] = Counter()
     languages_of_word = _languages_of_words()
     for word in words:  # a word of many languages says little about each

@@ -10,6 +10,7 @@ from gptexp.auditing.probe import ProbeResult
 
 MAX_EXAMPLES = 5  # of a finding on the terminal
 MAX_LANGUAGES = 4
+NOTICEABLE_RATIO = 0.1  # in nats: one sentence is 10 % likelier than the other
 
 
 @dataclass
@@ -50,10 +51,15 @@ def probe_section(result: ProbeResult) -> Section:
             *((f"{name}, against the mean", value) for name, value in result.fillers.items()),
         )
     ]
-    unequal = [value for value in result.fillers.values() if value.low > 0 or value.high < 0]
+    unequal = [
+        value
+        for value in result.fillers.values()
+        if value.low > NOTICEABLE_RATIO or value.high < -NOTICEABLE_RATIO
+    ]
     summary = (
         f"{result.num_pairs} pairs of sentences that differ in one word: the model prefers {result.first} in "
-        f"{result.share_first:.0%}; {len(unequal)} of {len(result.fillers)} fillers differ from the mean"
+        f"{result.share_first:.0%}; {len(unequal)} of {len(result.fillers)} fillers differ from the mean by more "
+        f"than {NOTICEABLE_RATIO} nats"
     )
     return Section(f"paired sentences, {result.model}", summary, [groups], list(result.limits))
 
