@@ -62,10 +62,10 @@ def test_short_texts_with_other_numbers_are_not_copies():
 def test_many_texts_of_one_template_are_copies_of_a_few():
     rng = random.Random(2)
     start = text_of(rng, 40)
-    classes, pairs = near([f"{start} {text_of(rng, 2)}" for _ in range(500)])
-    assert len(pairs) == 500
-    assert sum(map(len, pairs.values())) < 500 * 300
-    assert len(find_copies(classes, pairs, range(500))) > 450
+    classes, pairs = near([f"{start} {text_of(rng, 2)}" for _ in range(200)])
+    assert len(pairs) == 200
+    assert sum(map(len, pairs.values())) < 200 * 200
+    assert len(find_copies(classes, pairs, range(200))) > 180
 
 
 def test_a_template_hides_no_copy():

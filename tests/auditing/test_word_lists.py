@@ -89,11 +89,12 @@ def test_missing_and_binary_files_are_refused(tmp_path):
 
 def test_groups_are_counted_by_example_and_language():
     counter = GroupCounter(load_groups())
-    counter.add(Tokens("She met her sister, and he left."), "train", "en", [])
-    counter.add(Tokens("Er ist ein Mann. Die Frau geht."), "test", "de", [])
-    counter.add(Tokens("La mujer die"), "train", "es", [])
+    counter.add(Tokens("She met her sister, and he left."), 0, "train", "en", [])
+    counter.add(Tokens("Er ist ein Mann. Die Frau geht."), 1, "test", "de", [])
+    counter.add(Tokens("La mujer die"), 2, "train", "es", [])
+    counter.add(Tokens("Die Frau"), 2, "train", "de", [])  # another field of the same example
     female, male = (counter.counts["gender"][group] for group in ("female", "male"))
-    assert (dict(female.examples), female.mentions) == ({"train": 2, "test": 1}, 5)
+    assert (dict(female.examples), female.mentions) == ({"train": 2, "test": 1}, 6)
     assert (dict(male.examples), male.mentions) == ({"train": 1, "test": 1}, 2)
 
 
@@ -103,7 +104,7 @@ def test_words_near_one_group_are_told_from_those_near_the_others(tmp_path):
     matcher = WordMatcher({"waters": ["river", "sea"]})
     for _ in range(40):
         for text in ("the mouse eats cheese indoors", "the elephant eats leaves at the river"):
-            counter.add(Tokens(text), "train", "en", matcher.find(Tokens(text)))
+            counter.add(Tokens(text), 0, "train", "en", matcher.find(Tokens(text)))
     assert [near.word for near in counter.near_words("size", "small")] == ["cheese", "indoors"]
     assert [near.word for near in counter.near_words("size", "big")] == ["leaves", "river"]
     assert counter.counts["size"]["big"].near_lists == {"waters": 40}

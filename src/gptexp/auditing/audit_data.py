@@ -79,8 +79,9 @@ def audit_data(
     for table in tables.values():
         table.find_candidates()
     for example in track_progress(examples, "auditing", total=len(examples)):
-        for name, text in _compared_texts(example).items():
-            tables[name].add_candidate(example.row, text)
+        if not examples.medium:
+            for name, text in _compared_texts(example).items():
+                tables[name].add_candidate(example.row, text)
         for name, text in example.fields.items():
             _read_text(audit, example, name, text, matcher)
             if example.split != "train" and not examples.medium:
@@ -127,13 +128,12 @@ def _read_text(
     for found in occurrences:
         count = audit.terms[found.name][found.term]
         count.occurrences += 1
+        count.examples.add(example.row, example.split)
         if len(count.contexts) < MAX_CONTEXTS:
             count.contexts.append(tokens.context(found.first, found.last))
         reason = f"term '{found.term}' of {found.name}, in {name}"
         audit.faults["terms"].setdefault(example.row, reason)
-    for list_name, term in {(found.name, found.term) for found in occurrences}:
-        audit.terms[list_name][term].examples[example.split] += 1
-    audit.groups.add(tokens, example.split, language, occurrences)
+    audit.groups.add(tokens, example.row, example.split, language, occurrences)
 
 
 def _find_copies(tables: dict[str, TextTable], examples: SplitExamples) -> list[tuple[str, Copy]]:

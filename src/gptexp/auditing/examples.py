@@ -1,6 +1,7 @@
 """Read the examples of a config as a run reads them, with the split that a run gives them."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -39,6 +40,17 @@ class AuditedExample:
         """The first words of the example, for a report."""
         text = " ".join(self.text[: 4 * MAX_BEGINNING].split())
         return text if len(text) <= MAX_BEGINNING else text[: MAX_BEGINNING - 3] + "..."
+
+
+class ExampleCounter(Counter[str]):
+    """Counts examples by split. An example that is added for several of its fields counts once."""
+
+    last_row = -1
+
+    def add(self, row: int, split: str) -> None:
+        if row != self.last_row:
+            self[split] += 1
+            self.last_row = row
 
 
 @dataclass

@@ -1,10 +1,9 @@
 """Findings of an audit of data, each with the places of its examples, and counts."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 from gptexp.auditing import FAULTS
-from gptexp.auditing.examples import AuditedExample, SplitExamples
+from gptexp.auditing.examples import AuditedExample, ExampleCounter, SplitExamples
 from gptexp.auditing.groups import GroupCounter
 from gptexp.auditing.personal_data import mask_personal_data
 from gptexp.auditing.profile import Profile
@@ -63,7 +62,7 @@ class TermCount:
     """How often a term of the user's lists occurs."""
 
     occurrences: int = 0
-    examples: Counter[str] = field(default_factory=Counter)  # by split
+    examples: ExampleCounter = field(default_factory=ExampleCounter)
     contexts: list[str] = field(default_factory=list)
 
 

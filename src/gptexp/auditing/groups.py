@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import log, sqrt
 from typing import NamedTuple
 
+from gptexp.auditing.examples import ExampleCounter
 from gptexp.auditing.languages import stop_words
 from gptexp.auditing.word_lists import ANY_LANGUAGE, GroupSets, Occurrence, Tokens, WordMatcher
 
@@ -25,7 +26,7 @@ class NearWord(NamedTuple):
 class GroupCounts:
     """Mentions of one group, and the words near them."""
 
-    examples: Counter[str] = field(default_factory=Counter)  # split -> examples that mention it
+    examples: ExampleCounter = field(default_factory=ExampleCounter)
     mentions: int = 0
     near: Counter[str] = field(default_factory=Counter)
     near_lists: Counter[str] = field(default_factory=Counter)  # list of terms -> mentions near one
@@ -54,8 +55,10 @@ class GroupCounter:
         stop = stop_words()
         self._ignored = {code: set(stop.get(code, ())) for code in stop}
 
-    def add(self, tokens: Tokens, split: str, language: str, terms: list[Occurrence]) -> None:
-        """Count a text. `terms` are the occurrences of the user's terms in it."""
+    def add(
+        self, tokens: Tokens, row: int, split: str, language: str, terms: list[Occurrence]
+    ) -> None:
+        """Count a text of example `row`. `terms` are the occurrences of the user's terms in it."""
         matcher = self._matchers.get(language, self._matchers[ANY_LANGUAGE])
         mentions = matcher.find(tokens)
         if not mentions:
@@ -63,11 +66,10 @@ class GroupCounter:
         words = [token.text for token in tokens.tokens]
         ignored = self._ignored.get(language, set())
         own = {index for mention in mentions for index in range(mention.first, mention.last + 1)}
-        for label in {mention.name for mention in mentions}:
-            self._group(label).examples[split] += 1
         for mention in mentions:
             group = self._group(mention.name)
             group.mentions += 1
+            group.examples.add(row, split)
             start, end = max(0, mention.first - WINDOW), mention.last + WINDOW + 1
             group.near.update(
                 words[index]

@@ -44,6 +44,7 @@ def _section(section: Section) -> str:
         more = f'<p class="note">and {rest:,} more: --json FILE has all</p>' if rest > 0 else ""
         label = f"{min(len(section.examples), MAX_EXAMPLES)} of {len(section.examples):,}"
         parts.append(f"<details open><summary>{label}</summary><ul>{items}</ul>{more}</details>")
+    parts += (f'<p class="note">{escape(note)}</p>' for note in section.notes)
     return "\n".join(parts)
 
 

@@ -30,6 +30,7 @@ class Section:
     summary: str
     tables: list[Table] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
     bars: list[tuple[str, int]] = field(default_factory=list)  # a histogram, on the page only
 
 
@@ -61,7 +62,9 @@ def probe_section(result: ProbeResult) -> Section:
         f"{result.share_first:.0%}; {len(unequal)} of {len(result.fillers)} fillers differ from the mean by more "
         f"than {NOTICEABLE_RATIO} nats"
     )
-    return Section(f"paired sentences, {result.model}", summary, [groups], list(result.limits))
+    return Section(
+        f"paired sentences, {result.model}", summary, [groups], notes=tuple(result.limits)
+    )
 
 
 def data_json(audit: DataAudit) -> dict[str, Any]:

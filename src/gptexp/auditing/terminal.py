@@ -22,6 +22,7 @@ def _section_text(section: Section, width: int) -> str:
         lines.append("  " + textwrap.shorten(example, width - 2, placeholder=" ..."))
     if len(section.examples) > MAX_EXAMPLES:
         lines.append(f"  and {len(section.examples) - MAX_EXAMPLES:,} more: --json FILE has all")
+    lines += (f"  {line}" for note in section.notes for line in textwrap.wrap(note, width - 2))
     return "\n".join(lines)
 
 
