@@ -26,7 +26,7 @@ from gptexp.command_line import sort_words
 from gptexp.config import compose, package_data, run_id
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import as_typed, explain_option, read_overrides
-from gptexp.config.resume_rules import check_resume, describe_init
+from gptexp.config.resume_rules import check_init, check_resume
 from gptexp.config.schema import Config
 from gptexp.distributed.compiler import check_compiler
 from gptexp.distributed.environment import explain_single_process, is_launched
@@ -165,7 +165,7 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
                 file=sys.stderr,
             )
         earlier = source.config() if isinstance(source, RunFolder) else None
-        notes = describe_init(config, earlier)
+        notes = check_init(config, earlier)
         config = replace(
             config, init_digest=source.weights_digest(), init=str(source.path.resolve())
         )

@@ -6,7 +6,7 @@ import pytest
 from conftest import TINY
 
 from gptexp.config import compose
-from gptexp.config.resume_rules import check_resume, describe_init
+from gptexp.config.resume_rules import check_init, check_resume
 from gptexp.errors import UserError
 
 WORDS = [
@@ -91,12 +91,12 @@ def test_a_run_without_a_step_left_is_refused(steps_done, tiny, earlier):
 
 def test_a_tokenizer_that_init_replaces_is_named(tiny, earlier):
     config = tiny(*WORDS, "tokenizer.vocab_size=300", "init=outputs/x")
-    assert describe_init(config, earlier) == [
+    assert check_init(config, earlier) == [
         "init=outputs/x brings its own tokenizer: tokenizer.vocab_size=300 has no effect"
     ]
-    assert describe_init(config, None)
-    assert describe_init(config, config) == []
-    [line] = describe_init(tiny(*WORDS, "tokenizer=byte", "init=outputs/x"), config)
+    assert check_init(config, None)
+    assert check_init(config, config) == []
+    [line] = check_init(tiny(*WORDS, "tokenizer=byte", "init=outputs/x"), config)
     assert line == "init=outputs/x brings its own tokenizer: tokenizer=byte has no effect"
 
 
@@ -111,5 +111,23 @@ def test_a_tokenizer_that_init_replaces_is_named(tiny, earlier):
     ],
 )
 def test_texts_that_init_may_have_trained_on_are_named(words, is_named, tiny, earlier):
-    lines = describe_init(tiny(*WORDS, *words, "init=outputs/x"), copy.deepcopy(earlier))
+    lines = check_init(tiny(*WORDS, *words, "init=outputs/x"), copy.deepcopy(earlier))
     assert ["It may have seen texts" in line for line in lines] == [True] * is_named
+
+
+@pytest.mark.parametrize(
+    ("words", "difference"),
+    [
+        (["model.d_ff=64"], "has model.d_ff=96, not 64. Settings that fit it: model.d_ff=96"),
+        (["model.context=64", "model.dropout=0.1", "model.arch=prefix"], None),
+        (["model.arch=encoder_decoder"], "has model.arch=decoder, not encoder_decoder"),
+    ],
+)
+def test_weights_of_another_model_are_refused_at_once(words, difference, tiny, earlier):
+    config = tiny(*WORDS, *words, "init=outputs/x")
+    if difference is None:
+        assert check_init(config, earlier) == []
+        return
+    with pytest.raises(UserError) as refusal:
+        check_init(config, earlier)
+    assert f"init=outputs/x: {difference}" in str(refusal.value)

@@ -184,6 +184,12 @@ def test_a_refused_continuation_leaves_no_folder(translation, pairs_file):
         run(translation(*words))
 
 
+class FailsAfter(L.Callback):
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.step == 7:
+            raise RuntimeError("the disk went away")
+
+
 @pytest.mark.parametrize("held_out", [0, 0.1])
 def test_the_last_step_has_a_line_whatever_ends_the_run(held_out, translation):
     words = [
@@ -198,6 +204,9 @@ def test_the_last_step_has_a_line_whatever_ends_the_run(held_out, translation):
         run(translation(*words), callbacks=[SeenExamples(fails_at=8)])
     folder = the_folder("outputs")
     assert [row["step"] for row in folder.metrics()] == [5, 8]
+    with pytest.raises(RuntimeError, match="went away"):
+        run(translation(*words), callbacks=[FailsAfter()])
+    assert [row["step"] for row in folder.metrics()] == [5, 7]
     run(translation(*words))
     assert [row["step"] for row in folder.metrics()] == [5, 10, 11]
 

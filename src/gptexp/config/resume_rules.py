@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from gptexp.config.base_weights import FREE_SETTINGS
 from gptexp.config.keys import iter_settings, result_settings
 from gptexp.config.schema import BpeConfig, Config
 from gptexp.errors import UserError
@@ -58,13 +59,18 @@ def _steps_before(steps_done: int, ours: list[int], theirs: list[int]) -> list[i
     return [step for step in ours if step < steps_done and step not in theirs]
 
 
-def describe_init(config: Config, earlier: Config | None) -> list[str]:
-    """Return what a person should know of the weights that `init` names, in one line each.
+def check_init(config: Config, earlier: Config | None) -> list[str]:
+    """Refuse weights of another model, and describe in one line each what a person should know of the others.
 
     Args:
-        earlier: the config of the run that trained them; None: they do not come from a run.
+        earlier: the config of the run that trained the weights; None: they do not come from a run.
+
+    Raises:
+        UserError: the weights belong to another model.
     """
     lines = []
+    if earlier is not None and earlier.model.kind == config.model.kind:
+        _check_model(config, earlier)
     ours, default = config.tokenizer, BpeConfig()
     if ours not in (default, earlier.tokenizer if earlier else None):
         words = [
@@ -81,6 +87,28 @@ def describe_init(config: Config, earlier: Config | None) -> list[str]:
             f"It may have seen texts that this run holds out"
         )
     return lines
+
+
+def _check_model(config: Config, earlier: Config) -> None:
+    """Refuse a model whose weights have another shape or another meaning than those of an earlier run."""
+    free = {"size", "preset", "vocab_size"} | FREE_SETTINGS
+    if earlier.model.position == "learned":  # its table has a row for each position
+        free -= {"context"}
+    if "encoder_decoder" not in (earlier.model.arch, config.model.arch):
+        free |= {"arch"}  # the attention mask changes no shape
+    theirs = {key: value for key, _, value in iter_settings(earlier.model)}
+    differing = {
+        f"model.{key}": (value, theirs[key])
+        for key, _, value in iter_settings(config.model)
+        if key not in free and value != theirs[key]
+    }
+    if differing:
+        differences = ", ".join(
+            f"{override(key, there)}, not {override(key, here).partition('=')[2]}"
+            for key, (here, there) in differing.items()
+        )
+        same = " ".join(override(key, there) for key, (_, there) in differing.items())
+        raise UserError(f"init={config.init}: has {differences}. Settings that fit it: {same}")
 
 
 def _wider_split(config: Config, earlier: Config) -> list[str]:

@@ -47,11 +47,13 @@ class Recorder(L.Callback):
         self.best_val_loss: float | None = None
         self.saved_step: int | None = None
         self.last_row: dict[str, Any] = {}  # of metrics.jsonl
-        self.unlogged_row: dict[str, Any] | None = None  # of the last step, if it has no line yet
+        self.row: dict[str, Any] = {}  # of the last step, with a line or without
+        self.logged_step = 0
         self.step_started = 0.0
 
     def resume_from(self, checkpoint: Checkpoint, is_same_data: bool) -> None:
         self.checkpoint, self.saved_step = checkpoint, checkpoint.state["step"]
+        self.logged_step = checkpoint.state["step"]
         if is_same_data:
             self.best_val_loss = checkpoint.state["best_val_loss"]
         else:  # losses on other data do not compare
@@ -78,22 +80,14 @@ class Recorder(L.Callback):
         config, step = self.config.trainer, module.step
         is_last = step == config.max_steps
         is_logged = is_last or module.stop_requested or step % config.log_every == 0
-        row: dict[str, Any] = {
-            "step": step,
-            "tokens": module.tokens,
-            "seconds": round(module.seconds, 3),
-            "train/loss": module.loss,
-            "train/lr": module.learning_rate,
-        }
+        self.row = _describe_step(module)
         validation: dict[str, float] = {}
         if self.held_out and (step % config.val_every == 0 or is_last):
             validation = self._validate(self.held_out, module)
         if validation or is_logged:
             if module.loss is not None:
-                row |= _prefixed("train", module.model.report(module.statistics))
-            self._log(row | validation)
-        else:
-            self.unlogged_row = row
+                self.row |= _prefixed("train", module.model.report(module.statistics))
+            self._log(self.row | validation)
         if validation:
             _call_on_validation_end(trainer, module, validation)
         is_best = self._update_best(validation)
@@ -105,12 +99,12 @@ class Recorder(L.Callback):
         self.step_started = time.perf_counter()
 
     def on_train_end(self, trainer: L.Trainer, module: TrainModule) -> None:
-        self._log_last_step()
+        self._log_last_step(module)
         if self.saved_step != module.step:  # a user callback has ended the training early
             self._save(trainer, module, {}, is_best=False)
 
     def on_exception(self, trainer: L.Trainer, module: TrainModule, error: BaseException) -> None:
-        self._log_last_step()
+        self._log_last_step(module)
         # The step has changed nothing: save the weights that replay starts from.
         if isinstance(error, NotFiniteError) and self.saved_step != module.step:
             module.zero_grad()
@@ -148,12 +142,17 @@ class Recorder(L.Callback):
             self.best_val_loss = loss
         return is_best
 
-    def _log_last_step(self) -> None:
-        if self.unlogged_row:
-            self._log(self.unlogged_row)
+    def _log_last_step(self, module: TrainModule) -> None:
+        """Log the last step that is done, unless it has a line."""
+        if module.step == self.logged_step:
+            return
+        is_current = (
+            self.row.get("step") == module.step
+        )  # else a user callback failed after the step
+        self._log(self.row if is_current else _describe_step(module))
 
     def _log(self, row: dict[str, Any]) -> None:
-        self.unlogged_row = None
+        self.logged_step = row["step"]
         if self.checkpointer.process_group.is_rank_zero:
             self.folder.append_metrics(row)
             self.tracker.log(row)
@@ -178,6 +177,16 @@ class Recorder(L.Callback):
             {key: values for key, values in callbacks.items() if values},
             is_best,
         )
+
+
+def _describe_step(module: TrainModule) -> dict[str, Any]:
+    return {
+        "step": module.step,
+        "tokens": module.tokens,
+        "seconds": round(module.seconds, 3),
+        "train/loss": module.loss,
+        "train/lr": module.learning_rate,
+    }
 
 
 def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:

@@ -115,15 +115,15 @@ class Plan:
             return ""
         first, before = self.continuation.step, self.continuation.multiplier
         gap = self._gap()
-        if gap == 0:
+        rising = range(first, min(self.steps, first + self._rewarmup_steps() + 21))
+        top = max(rising, key=self.multiplier)
+        if gap == 0 or (gap < 0 and self.multiplier(top) < 1.01 * before):
             return f"the learning rate goes on at {before:.3g} of its peak, as schedule={self.config.kind} has it"
         if gap > 0:
             return (
                 f"the learning rate falls evenly from {before:.3g} of its peak "
                 f"to {self.multiplier(self.steps - 1):.3g} at step {self.steps}"
             )
-        rising = range(first, min(self.steps, first + self._rewarmup_steps() + 21))
-        top = max(rising, key=self.multiplier)
         return (
             f"the learning rate rises from {before:.3g} to {self.multiplier(top):.3g} of its peak at step {top + 1} "
             f"(a re-warm-up) and then follows schedule={self.config.kind} to step {self.steps}"
