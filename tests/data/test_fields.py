@@ -139,6 +139,7 @@ def test_a_field_that_no_record_has_is_refused_with_the_names_that_there_are():
     [
         ({"messages": CHAT}, {}, "messages.1.content"),
         ({"messages": CHAT}, {"source": "messages", "target": "messages"}, "messages.1.content"),
+        ({"chat": [*CHAT, {"role": "tool", "calls": []}]}, {}, "chat.1.content"),
         (
             {
                 "id": 7,

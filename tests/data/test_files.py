@@ -70,9 +70,10 @@ def test_parallel_files_folders_and_patterns(tmp_path):
     (tmp_path / "texts").mkdir()
     for name in ("b.txt", "a.md", "ignored.png"):
         (tmp_path / "texts" / name).write_text(f"text of {name}")
-    assert [e.fields["text"] for e in read(tmp_path / "texts", TEXT)] == [
-        "text of a.md",
-        "text of b.txt",
+    assert [(e.fields["text"], e.left_out) for e in read(tmp_path / "texts", TEXT)] == [
+        ("text of a.md", ""),
+        ("text of b.txt", ""),
+        ("", "'.png' files in the folder are not read"),
     ]
     pattern = read(tmp_path / "texts" / "*.txt", TEXT, val_fraction=0, test_fraction=0)
     assert [example.fields["text"] for example in pattern] == ["text of b.txt"]
@@ -198,10 +199,23 @@ def test_text_files_beside_tables_and_empty_files_are_left_out_with_a_reason(tmp
     (tmp_path / "README.md").write_text("About these pairs.")
     (tmp_path / "empty.jsonl").write_text("")
     write(tmp_path / "data.jsonl", "jsonl")
+    (tmp_path / "package.json").write_text("{ // settings\n}")
+    (tmp_path / "backup.zip").write_bytes(b"PK\x03\x04 damaged")
     reasons = {example.left_out: Path(example.where).name for example in read(tmp_path)}
+    assert reasons.pop("'.json' files in the folder are not read") == "package.json"
+    assert reasons.pop("'.zip' files in the folder are not read") == "backup.zip"
     assert reasons.pop("a text file has no source and target") == "README.md"
     assert reasons.pop("the file is empty") == "empty.jsonl"
     assert list(reasons) == [""]
+
+
+def test_a_folder_with_files_of_several_splits_is_reported(tmp_path, capsys):
+    for name in ("train.jsonl", "validation.jsonl", "other.jsonl"):
+        write(tmp_path / name, "jsonl")
+    assert len(read(tmp_path)) == 90
+    message = capsys.readouterr().err
+    assert "train.jsonl and validation.jsonl are read as one and divided anew" in message
+    assert f"data.path={tmp_path}/train.jsonl data.val_path={tmp_path}/validation.jsonl" in message
 
 
 def test_record_files_are_not_read_as_parallel_lines(tmp_path):

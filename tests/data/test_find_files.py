@@ -26,6 +26,8 @@ def test_hidden_files_and_folders_are_skipped(tmp_path):
         "sub/.venv/lib/LICENSE.md",
         "env/pyvenv.cfg",
         "env/lib/README.md",
+        "conda/conda-meta/history",
+        "conda/lib/LICENSE.txt",
         "__MACOSX/b.txt",
         "node_modules/x/README.md",
         "Thumbs.db",

@@ -8,8 +8,13 @@ from gptexp.auditing.contamination import MIN_SHORT_WORDS, NGRAM_WORDS
 from gptexp.auditing.words import split_words
 from gptexp.config import schema
 from gptexp.data.corpora.find_files import find_files
-from gptexp.data.corpora.open_file import extension
-from gptexp.data.corpora.records import KNOWN_EXTENSIONS, TEXT_EXTENSIONS, kind_of, read_records
+from gptexp.data.corpora.records import (
+    KNOWN_EXTENSIONS,
+    TEXT_EXTENSIONS,
+    kind_of,
+    read_records,
+    select_files,
+)
 from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
 
@@ -43,7 +48,7 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
 def _files(path: Path) -> list[Path]:
     files = find_files(str(path), "--benchmark")
     if path.is_dir():
-        files = [file for file in files if extension(file) in KNOWN_EXTENSIONS]
+        files, _ = select_files(files, KNOWN_EXTENSIONS)
         if not files:
             raise UserError(
                 f"--benchmark {path}: no file in this folder ends in {', '.join(KNOWN_EXTENSIONS)}"

@@ -157,18 +157,16 @@ class FieldReader:
         answer = answers[0] if answers else len(chat) - 1
         numbers = (max(0, answer - 1), answer)
         question_path, answer_path = (f"{name}.{number}.{content}" for number in numbers)
-        texts = [_shorten(chat[number][content]).strip("'\"") for number in numbers]
+        texts = [_shorten(chat[number].get(content, "")).strip("'\"") for number in numbers]
         if tuple(self.names) == ("source", "target"):
             keys = f"data.fields.source={question_path} data.fields.target={answer_path}"
             row = dict(zip(self.names, texts, strict=True))
         else:
             field = next(iter(self.names))
-            keys = f"'data.fields.{field}=\"{{{question_path}}}\\n{{{answer_path}}}\"'"
+            keys = f"'data.fields.{field}={{{question_path}}}\\n{{{answer_path}}}'"
             row = {field: " ".join(texts), **dict.fromkeys(list(self.names)[1:], "...")}
-        return (
-            f". '{name}' is a chat. Name its messages, {keys}, or write one row for each answer: "
-            f"{json.dumps(row, ensure_ascii=False)}"
-        )
+        keys = f"Name its messages, {keys}, or write" if answer else "Write"
+        return f". '{name}' is a chat. {keys} one row for each answer: {json.dumps(row, ensure_ascii=False)}"
 
 
 def check_field_names(names: dict[str, str], allowed: tuple[str, ...]) -> None:
@@ -268,7 +266,8 @@ def _is_chat(value: Any, role: str, content: str) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(item, dict) and role in item and content in item for item in value)
+        and all(isinstance(item, dict) and role in item for item in value)
+        and content in value[0]
     )
 
 

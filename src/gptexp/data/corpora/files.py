@@ -4,13 +4,14 @@ A text file is cut at line ends into pieces, so that neither memory nor the spli
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from gptexp.config import schema
-from gptexp.data.corpora.corpus import Corpus, Example
+from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example
 from gptexp.data.corpora.fields import FieldReader, check_field_names
 from gptexp.data.corpora.find_files import find_files, require_file
 from gptexp.data.corpora.open_file import extension
@@ -21,6 +22,7 @@ from gptexp.data.corpora.records import (
     kind_of,
     kind_of_content,
     read_records,
+    select_files,
 )
 from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
@@ -42,6 +44,7 @@ class Files(Corpus):
         check_field_names(config.fields, fields)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
         self.parallel = {split for split, path in paths.items() if isinstance(path, list)}
+        self.unread: dict[str, list[Path]] = {}  # other files in the folder of a split
         self.parts = {split: self._files(path, split) for split, path in paths.items() if path}
         self.only_train = len(self.parts) == 1
         self.has_open_splits = self.only_train and config.val_fraction + config.test_fraction > 0
@@ -63,7 +66,8 @@ class Files(Corpus):
     def __iter__(self) -> Iterator[Example]:
         for split, files in self.parts.items():
             is_empty = True
-            for example in self._parallel(*files) if split in self.parallel else self._read(files):
+            is_parallel = split in self.parallel
+            for example in self._parallel(*files) if is_parallel else self._read(split):
                 is_empty &= example.left_out == EMPTY
                 example.split = None if self.only_train else split
                 yield example
@@ -77,11 +81,12 @@ class Files(Corpus):
             return self._parallel_files(path)
         files = find_files(path, SPLIT_KEYS[split])
         if Path(path).is_dir():
-            files = [file for file in files if extension(file) in KNOWN_EXTENSIONS]
+            files, self.unread[split] = select_files(files, KNOWN_EXTENSIONS)
             if not files:
                 raise UserError(
                     f"{SPLIT_KEYS[split]}={path}: no file in this folder ends in {', '.join(KNOWN_EXTENSIONS)}"
                 )
+            _report_named_splits(files, SPLIT_KEYS[split])
         return files
 
     def _parallel_files(self, paths: list[str]) -> list[Path]:
@@ -99,7 +104,8 @@ class Files(Corpus):
                 )
         return files
 
-    def _read(self, files: list[Path]) -> Iterator[Example]:
+    def _read(self, split: str) -> Iterator[Example]:
+        files = self.parts[split]
         kinds = [self._kind(file) for file in files]
         if self.fields != TEXT and all(kind in TEXT_EXTENSIONS for kind in kinds):
             raise UserError(
@@ -115,6 +121,9 @@ class Files(Corpus):
             if is_empty:
                 yield self._left_out(file, EMPTY)
         reader.check_names()
+        for file in self.unread.get(split, ()):
+            kind = f"'{file.suffix}' files" if file.suffix else "files without an extension"
+            yield self._left_out(file, f"{kind} in the folder are not read")
 
     def _kind(self, file: Path) -> str:
         kind = kind_of(file)
@@ -186,6 +195,21 @@ class Files(Corpus):
             raise UserError(
                 f"{source}: ends after line {number}, {target} has more lines: parallel files need equally many"
             )
+
+
+def _report_named_splits(files: list[Path], key: str) -> None:
+    """Say on stderr that files of a folder whose names are those of splits are divided anew."""
+    splits = {file.name.split(".")[0].lower(): file for file in files}
+    named = {SPLIT_NAMES[name]: file for name, file in splits.items() if name in SPLIT_NAMES}
+    if len(named) > 1 and "train" in named:
+        paths = " ".join(
+            f"{SPLIT_KEYS[split]}={file}" for split, file in named.items() if split in SPLIT_KEYS
+        )
+        print(
+            f"{key}: {' and '.join(file.name for file in named.values())} are read as one and divided anew. To keep "
+            f"them apart: {paths}",
+            file=sys.stderr,
+        )
 
 
 def cut_at_spaces(text: str, count: int) -> list[str]:

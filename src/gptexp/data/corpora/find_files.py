@@ -18,7 +18,7 @@ SYSTEM_NAMES = {
     "lost+found",
     "node_modules",
 }
-VIRTUAL_ENVIRONMENT = "pyvenv.cfg"  # the file in the top folder of one
+ENVIRONMENT_ENTRIES = ("pyvenv.cfg", "conda-meta")  # in the top folder of a Python environment
 
 
 def is_hidden(path: PurePath) -> bool:
@@ -52,7 +52,7 @@ def find_files(path: str, key: str) -> list[Path]:
         files = [
             base / name
             for name in sorted(glob.glob(pattern, root_dir=base, recursive=True))
-            if (base / name).is_file() and not _is_hidden_by_system(PurePath(name))
+            if (base / name).is_file() and not _is_skipped(base, PurePath(name))
         ]
         if not files:
             raise UserError(f"{key}={path}: no file matches this pattern")
@@ -87,10 +87,11 @@ def _walk(root: Path) -> Iterator[Path]:
     """Yield the files below a folder, as relative paths."""
     for folder, folders, names in os.walk(root):
         relative = Path(folder).relative_to(root)
-        if relative.parts and VIRTUAL_ENVIRONMENT in names:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if not is_hidden(PurePath(name))]
+        folders[:] = [
+            name
+            for name in folders
+            if not is_hidden(PurePath(name)) and not _is_environment(Path(folder) / name)
+        ]
         yield from (
             relative / name
             for name in names
@@ -108,6 +109,11 @@ def _split_pattern(path: str) -> tuple[Path, str]:
     return folder, os.path.join(*parts[index:])
 
 
-def _is_hidden_by_system(path: PurePath) -> bool:
-    """Return whether a path that a pattern matched is hidden. glob matches a leading dot only where it is written."""
-    return any(part.startswith("~$") or part in SYSTEM_NAMES for part in path.parts)
+def _is_skipped(base: Path, path: PurePath) -> bool:
+    """Return whether a path that a pattern matched is skipped, although glob does not know that it is hidden."""
+    is_hidden = any(part.startswith("~$") or part in SYSTEM_NAMES for part in path.parts)
+    return is_hidden or any(_is_environment(base / folder) for folder in path.parents[:-1])
+
+
+def _is_environment(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ENVIRONMENT_ENTRIES)

@@ -25,8 +25,7 @@ from gptexp.data.corpora.fields import (
     text_of_scalar,
 )
 from gptexp.data.corpora.find_files import is_hidden, nearest_neighbour, require_file
-from gptexp.data.corpora.open_file import extension
-from gptexp.data.corpora.records import RECORD_EXTENSIONS, kind_of, read_records
+from gptexp.data.corpora.records import RECORD_EXTENSIONS, kind_of, read_records, select_files
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256
 
@@ -121,17 +120,14 @@ def _find_table(path: Path) -> Path:
         raise UserError(
             f"data.path={path}: give a table ({', '.join(RECORD_EXTENSIONS)}), or a folder that has one in it"
         )
-    tables = sorted(
-        file
-        for file in path.iterdir()
-        if extension(file) in RECORD_EXTENSIONS and not is_hidden(PurePath(file.name))
+    files = sorted(
+        file for file in path.iterdir() if file.is_file() and not is_hidden(PurePath(file.name))
     )
-    # Programs write JSON files about a folder or its pictures beside them.
-    candidates = [file for file in tables if extension(file) != ".json"] or tables
-    if len(candidates) != 1:
-        names = ", ".join(file.name for file in candidates) or "none"
-        advice = f". Name one, data.path={candidates[0]} for example" if candidates else ""
+    tables, _ = select_files(files, RECORD_EXTENSIONS)
+    if len(tables) != 1:
+        names = ", ".join(file.name for file in tables) or "none"
+        advice = f". Name one, data.path={tables[0]} for example" if tables else ""
         raise UserError(
             f"data.path={path}: one table of files and texts is needed in it, there are: {names}{advice}"
         )
-    return candidates[0]
+    return tables[0]

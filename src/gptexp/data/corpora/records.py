@@ -1,6 +1,6 @@
 """Read records from files of any layout: JSON, tables of text, Parquet and Arrow, compressed or not."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from gptexp.config import schema
@@ -60,6 +60,28 @@ def read_records(
             file, kind, config.encoding, config.separator, config.quoting
         )
     return arrow_tables.read_arrow(file, kind)
+
+
+def select_files(
+    files: Iterable[Path], extensions: tuple[str, ...]
+) -> tuple[list[Path], list[Path]]:
+    """Divide the files of a folder into those to read, which have one of the extensions, and the others.
+
+    A .json file beside files to read is not read: programs write settings and descriptions into such files.
+    """
+    kinds = {file: _extension_in_folder(file) for file in files}
+    selected = [file for file, kind in kinds.items() if kind in extensions and kind != ".json"]
+    if not selected:
+        selected = [file for file, kind in kinds.items() if kind in extensions]
+    return selected, [file for file in kinds if file not in set(selected)]
+
+
+def _extension_in_folder(file: Path) -> str:
+    """Return the extension of the content; of a zip file that has several files or is damaged, ".zip"."""
+    try:
+        return extension(file)
+    except UserError:
+        return file.suffix.lower()
 
 
 def kind_of(file: Path) -> str:
