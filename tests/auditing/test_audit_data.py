@@ -153,9 +153,9 @@ def test_the_verb_prints_and_writes_a_report_without_personal_data(corpus, verb,
         "mine.txt",
     ]
     text = verb(audit, *corpus, "data.val_fraction=0", *words)
-    assert "2 examples repeat another of their split, 1 one of another split" in text
+    assert "2 repeat another example of their split, 1 one of another split" in text
     assert "3 of 10 texts of test" in text
-    assert "2 examples have some: e-mail 1, phone 1" in text
+    assert "in 2 examples: e-mail 1, phone 1" in text
     assert "1 of 2 terms occur" in text
     assert "clean: a copy of the data without 7 examples" in text
     paths = "data.path=clean/train.jsonl data.test_path=clean/test.jsonl"

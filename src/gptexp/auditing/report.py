@@ -155,6 +155,10 @@ def _shares(languages: Counter[str]) -> str:
     return ", ".join(parts) + (f", {rest} more" if rest > 0 else "")
 
 
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _copies(audit: DataAudit) -> Section:
     table = Table(("examples of", "repeat", "examples of", "which"))
     kinds = Counter(
@@ -166,7 +170,7 @@ def _copies(audit: DataAudit) -> Section:
         table.rows.append((split, f"{count:,}", of, f"{degree} {name or 'examples'}"))
     across = sum(finding.example.split != finding.of.split for finding in audit.copies)
     inside = len(audit.copies) - across
-    summary = f"{inside:,} examples repeat another of their split, {across:,} one of another split"
+    summary = f"{inside:,} repeat another example of their split, {across:,} one of another split"
     examples = [
         f"{finding.example.where} ({finding.example.split}) repeats {finding.of.where} ({finding.of.split}), "
         f"{finding.similarity:.2f}: {finding.example.text}"
@@ -187,6 +191,8 @@ def _leaks(audit: DataAudit) -> Section:
         if split != "train" and total
     ]
     summary = "training examples contain " + (", ".join(parts) or "nothing: no split is held out")
+    if audit.examples.medium and not audit.num_benchmark_items:
+        summary = f"the texts of an {audit.examples.medium} may be in several splits, and are not compared"
     examples = [
         f"{finding.example.where} contains {finding.share:.0%} of {finding.item.where} ({finding.item.split}), "
         f"{finding.run} words in a row: {finding.item.text}"
@@ -199,7 +205,9 @@ def _personal(audit: DataAudit) -> Section:
     kinds = Counter(finding.kind for finding in audit.personal)
     rows = {finding.example.row for finding in audit.personal}
     parts = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
-    summary = f"{len(rows):,} examples have some: {parts}" if parts else "none whose form is known"
+    summary = (
+        f"in {_number(len(rows), 'example')}: {parts}" if parts else "none whose form is known"
+    )
     examples = [
         f"{finding.example.where} ({finding.example.split}): {finding.kind} {finding.masked}"
         for finding in audit.personal
