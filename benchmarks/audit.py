@@ -45,8 +45,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         own = audit(splits, task, Path(folder) / "own")
         planted = plant(splits, args.planted, rng)
-        found = audit(splits, task, Path(folder) / "planted")
-        report(own, found, planted)
+        planted_audit = audit(splits, task, Path(folder) / "planted")
+        report(own, planted_audit, planted)
 
 
 def plant(
@@ -105,8 +105,8 @@ def audit(splits: dict[str, list[Fields]], task: list[str], folder: Path) -> Dat
     return audit_data(compose.compose_config([*task, "data=files", *overrides]), load_groups())
 
 
-def report(own: DataAudit, found: DataAudit, planted: dict[str, list[set[str]]]) -> None:
-    texts, own_texts = _faulty_texts(found), _faulty_texts(own)
+def report(own: DataAudit, planted_audit: DataAudit, planted: dict[str, list[set[str]]]) -> None:
+    texts, own_texts = _faulty_texts(planted_audit), _faulty_texts(own)
     print(f"corpus: {own.examples.counts()}")
     print("| kind | in the corpus itself | planted | found | false alarms |")
     print("|---|---|---|---|---|")

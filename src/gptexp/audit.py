@@ -148,10 +148,12 @@ def _check_paths(args: argparse.Namespace) -> None:
     for path in args.benchmark:
         find_files(str(path), "--benchmark")
     if not args.overrides:
-        given = [name for name in ("benchmark", "terms", "groups", "fix") if getattr(args, name)]
-        if given:
+        data_options = [
+            name for name in ("benchmark", "terms", "groups", "fix") if getattr(args, name)
+        ]
+        if data_options:
             raise UserError(
-                f"--{given[0]} is about data: name them as for gptexp run, such as task=pretrain data=files "
+                f"--{data_options[0]} concerns data: name them as for gptexp run, such as task=pretrain data=files "
                 f"data.path=corpus.txt"
             )
     if args.sentences and not args.model:

@@ -45,10 +45,10 @@ def corpus(own_folder: Path) -> list[str]:
     return ["task=summarize", "data=files", "data.path=train.jsonl", "data.test_path=test.jsonl"]
 
 
-def faulty(found, fault: str) -> set[tuple[str, int]]:
+def faulty(result, fault: str) -> set[tuple[str, int]]:
     lines = []
-    for example in found.examples:
-        if example.row in found.faults[fault]:
+    for example in result.examples:
+        if example.row in result.faults[fault]:
             source = "train" if example.split in ("train", "val") else "test"
             rows = Path(f"{source}.jsonl").read_text().splitlines()
             lines.append((source, [json.loads(row) for row in rows].index(example.fields)))
@@ -56,19 +56,19 @@ def faulty(found, fault: str) -> set[tuple[str, int]]:
 
 
 def test_all_planted_faults_are_named_and_nothing_else(corpus):
-    found = audit_data(
+    result = audit_data(
         compose_config([*corpus, "data.val_fraction=0"]), load_groups(), {"beasts": ["dragon*"]}
     )
-    assert found.examples.counts() == {"train": 60, "test": 10}
-    assert set(found.examples.account.left_out) == {"the field 'target' is empty"}
-    assert len(faulty(found, "duplicates") & {("train", 0), ("train", 1)}) == 1
-    assert len(faulty(found, "duplicates")) == 2
-    assert faulty(found, "leaks") == {("train", 4), ("train", 5), ("train", 6)}
-    assert faulty(found, "personal") == {("train", 7), ("test", 3)}
-    assert faulty(found, "terms") == {("train", 8)}
-    assert found.terms["beasts"]["dragon*"].occurrences == 2
-    assert found.groups.counts["gender"]["female"].near_lists == {"beasts": 1}
-    values = json.loads(json.dumps(data_json(found)))
+    assert result.examples.counts() == {"train": 60, "test": 10}
+    assert set(result.examples.account.left_out) == {"the field 'target' is empty"}
+    assert len(faulty(result, "duplicates") & {("train", 0), ("train", 1)}) == 1
+    assert len(faulty(result, "duplicates")) == 2
+    assert faulty(result, "leaks") == {("train", 4), ("train", 5), ("train", 6)}
+    assert faulty(result, "personal") == {("train", 7), ("test", 3)}
+    assert faulty(result, "terms") == {("train", 8)}
+    assert result.terms["beasts"]["dragon*"].occurrences == 2
+    assert result.groups.counts["gender"]["female"].near_lists == {"beasts": 1}
+    values = json.loads(json.dumps(data_json(result)))
     assert {finding["text"] for finding in values["personal"]} == {
         "jane.doe@example.org",
         "+49 30 1234567",
@@ -77,8 +77,8 @@ def test_all_planted_faults_are_named_and_nothing_else(corpus):
 
 
 def test_a_copy_without_faults_passes_its_own_audit(corpus):
-    found = audit_data(compose_config([*corpus, "data.val_fraction=0"]), load_groups())
-    left_out = write_filtered_copy(found, Path("clean"), ("duplicates", "leaks", "personal"))
+    result = audit_data(compose_config([*corpus, "data.val_fraction=0"]), load_groups())
+    left_out = write_filtered_copy(result, Path("clean"), ("duplicates", "leaks", "personal"))
     assert left_out == {"duplicates": 2, "leaks": 3, "personal": 2}
     log = [json.loads(line) for line in Path("clean", LOG).read_text().splitlines()]
     assert len(log) == 7
@@ -99,8 +99,8 @@ def test_a_copy_of_a_text_has_the_same_text_but_for_the_faults(own_folder):
     lines[20] += " jane.doe@example.org"
     (own_folder / "corpus.txt").write_text("\n".join(lines) + "\n")
     config = compose_config(["task=pretrain", "data=files", "data.path=corpus.txt"])
-    found = audit_data(config, load_groups())
-    write_filtered_copy(found, Path("clean"), ("personal",))
+    result = audit_data(config, load_groups())
+    write_filtered_copy(result, Path("clean"), ("personal",))
     [entry] = [json.loads(line) for line in Path("clean", LOG).read_text().splitlines()]
     records = [
         json.loads(line)["text"]
@@ -109,16 +109,16 @@ def test_a_copy_of_a_text_has_the_same_text_but_for_the_faults(own_folder):
     ]
     kept = "".join(records) + entry["fields"]["text"]
     assert sorted(kept.split()) == sorted(" ".join(lines).split())
-    assert len(records) < len(found.examples) - 1  # the pieces of a document are joined
+    assert len(records) < len(result.examples) - 1  # the pieces of a document are joined
 
 
 def test_a_copy_is_never_half_written(corpus):
-    found = audit_data(compose_config([*corpus, "data.val_fraction=0"]), load_groups())
-    found.faults["terms"] = {
-        example.row: "x" for example in found.examples if example.split == "test"
+    result = audit_data(compose_config([*corpus, "data.val_fraction=0"]), load_groups())
+    result.faults["terms"] = {
+        example.row: "x" for example in result.examples if example.split == "test"
     }
     with pytest.raises(UserError, match="nothing would be left of the test split"):
-        write_filtered_copy(found, Path("clean"), ("terms",))
+        write_filtered_copy(result, Path("clean"), ("terms",))
     assert not list(Path().glob("*clean*"))
 
 
@@ -134,8 +134,8 @@ def test_training_texts_of_a_benchmark_are_found(kind, corpus, own_folder):
     else:
         write(file, [{"question": {"text": text}, "choices": ["a", text_of(RNG, 10)]}])
     config = compose_config([*corpus, "data.val_fraction=0"])
-    found = audit_data(config, load_groups(), benchmarks=[file])
-    leaks = [leak for leak in found.leaks if leak.item.split == "benchmark"]
+    result = audit_data(config, load_groups(), benchmarks=[file])
+    leaks = [leak for leak in result.leaks if leak.item.split == "benchmark"]
     assert [leak.share for leak in leaks] == [1.0]
     assert f"line {2 if kind == 'txt' else 1}" in leaks[0].item.where
 
@@ -171,7 +171,7 @@ def test_the_verb_prints_and_writes_a_report_without_personal_data(corpus, verb,
     [
         ([], "nothing to audit: name the data"),
         (["--model", "nothing"], "nothing"),
-        (["--terms", "x.txt", "--model", "m"], "--terms is about data"),
+        (["--terms", "x.txt", "--model", "m"], "--terms concerns data"),
         (["task=summarize", "--json", "no/such/a.json"], "does not exist or cannot be written to"),
         (["task=summarize", "--html", "."], "--html .: is a folder; give a file"),
         (["task=summarize", "--fix", "."], "--fix .: is not empty; give a new folder"),
@@ -209,8 +209,8 @@ def test_pictures_are_compared_by_content(own_folder):
         "data.fields.image=file",
         "data.val_fraction=0",
     ]
-    found = audit_data(compose_config(words), load_groups())
-    assert [(copy.example.split, copy.of.split) for copy in found.copies] == [("train", "test")]
-    assert not found.leaks
+    result = audit_data(compose_config(words), load_groups())
+    assert [(copy.example.split, copy.of.split) for copy in result.copies] == [("train", "test")]
+    assert not result.leaks
     with pytest.raises(UserError, match="JSON lines hold no image"):
-        write_filtered_copy(found, Path("clean"), ("leaks",))
+        write_filtered_copy(result, Path("clean"), ("leaks",))

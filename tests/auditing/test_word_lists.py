@@ -10,8 +10,8 @@ from gptexp.errors import UserError
 def terms_in(text: str, *terms: str) -> list[str]:
     tokens = Tokens(text)
     return [
-        " ".join(token.text for token in tokens.tokens[found.first : found.last + 1])
-        for found in WordMatcher({"list": terms}).find(tokens)
+        " ".join(token.text for token in tokens.tokens[occurrence.first : occurrence.last + 1])
+        for occurrence in WordMatcher({"list": terms}).find(tokens)
     ]
 
 

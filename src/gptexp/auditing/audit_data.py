@@ -125,13 +125,13 @@ def _read_text(
         audit.faults["personal"].setdefault(example.row, f"{datum.kind} in {name}: {datum.masked}")
     tokens = Tokens(text)
     occurrences = matcher.find(tokens)
-    for found in occurrences:
-        count = audit.terms[found.name][found.term]
+    for occurrence in occurrences:
+        count = audit.terms[occurrence.name][occurrence.term]
         count.occurrences += 1
         count.examples.add(example.row, example.split)
         if len(count.contexts) < MAX_CONTEXTS:
-            count.contexts.append(tokens.context(found.first, found.last))
-        reason = f"term '{found.term}' of {found.name}, in {name}"
+            count.contexts.append(tokens.context(occurrence.first, occurrence.last))
+        reason = f"term '{occurrence.term}' of {occurrence.name}, in {name}"
         audit.faults["terms"].setdefault(example.row, reason)
     audit.groups.add(tokens, example.row, example.split, language, occurrences)
 
@@ -144,11 +144,11 @@ def _find_copies(tables: dict[str, TextTable], examples: SplitExamples) -> list[
     for name, table in sorted(tables.items()):
         classes, near = table.classes(), table.near_duplicates()
         if name:  # within a split, an input may have several answers
-            found = find_copies_across(classes, near, ranks)
+            repetitions = find_copies_across(classes, near, ranks)
         else:
-            found = find_copies(classes, near, np.argsort(ranks, kind="stable").tolist())
-        copies += [(name, copy) for copy in found if copy.row not in repeated]
-        repeated |= {copy.row for copy in found}
+            repetitions = find_copies(classes, near, np.argsort(ranks, kind="stable").tolist())
+        copies += [(name, copy) for copy in repetitions if copy.row not in repeated]
+        repeated |= {copy.row for copy in repetitions}
     return copies
 
 
@@ -163,9 +163,9 @@ def _find_leaks(
             if item not in longest or leak.run > longest[item].run:
                 longest[item] = LeakFinding(Place.of(example), item, leak.share, leak.run)
     audit.leaks += longest.values()
-    for found in longest.values():
-        share, item = f"{found.share:.0%}", found.item
-        reason = f"contains {share} of {item.where} ({item.split}), {found.run} words in a row"
+    for finding in longest.values():
+        share, item = f"{finding.share:.0%}", finding.item
+        reason = f"contains {share} of {item.where} ({item.split}), {finding.run} words in a row"
         audit.faults["leaks"].setdefault(example.row, reason)
 
 

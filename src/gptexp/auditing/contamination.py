@@ -80,11 +80,11 @@ class _Table:
         """Return the places in each item that have one of these n-grams."""
         start = np.searchsorted(self.hashes, ngrams, "left")
         end = np.searchsorted(self.hashes, ngrams, "right")
-        found: dict[int, set[int]] = defaultdict(set)
+        places: dict[int, set[int]] = defaultdict(set)
         for index in np.flatnonzero((end > start) & (end - start <= MAX_ITEMS_OF_NGRAM)):
             for entry in range(start[index], end[index]):
-                found[int(self.items[entry])].add(int(self.places[entry]))
-        return found
+                places[int(self.items[entry])].add(int(self.places[entry]))
+        return places
 
 
 def _longest_run(places: set[int]) -> int:

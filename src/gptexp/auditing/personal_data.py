@@ -24,9 +24,9 @@ class PersonalDatum(NamedTuple):
         """The text with most of its letters and digits hidden, for a report that others may read."""
         if self.kind == "e-mail" and "@" in self.text:
             return re.sub(r"(?<=[^\W_])[^\W_]+(?=.*@)|(?<=@[^\W_])[^\W_]+", "***", self.text)
-        shown = 2 if len(self.text) > 6 else 1
-        middle = re.sub(r"[^\W_]", "*", self.text[shown:-shown])
-        return self.text[:shown] + middle + self.text[-shown:]
+        margin = 2 if len(self.text) > 6 else 1
+        middle = re.sub(r"[^\W_]", "*", self.text[margin:-margin])
+        return self.text[:margin] + middle + self.text[-margin:]
 
 
 def find_personal_data(text: str) -> list[PersonalDatum]:

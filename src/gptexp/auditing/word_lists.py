@@ -84,9 +84,11 @@ class WordMatcher:
                     longest[name] = Occurrence(name, term, first, first)
             for parts, is_prefix, name, term in self._exact.get(word, ()):
                 last = first + len(parts) - 1
-                there = words[first : last + 1]
-                if there != parts and not (
-                    is_prefix and there[:-1] == parts[:-1] and there[-1].startswith(parts[-1])
+                candidate = words[first : last + 1]
+                if candidate != parts and not (
+                    is_prefix
+                    and candidate[:-1] == parts[:-1]
+                    and candidate[-1].startswith(parts[-1])
                 ):
                     continue
                 if name not in longest or last >= longest[name].last:
