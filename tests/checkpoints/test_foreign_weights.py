@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 from published import write_llama
+from safetensors.torch import load_file, save_file
 
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.checkpoints.load_model import load
@@ -89,3 +91,32 @@ def test_a_damaged_file_of_a_model_is_named(file, content, message, own_folder):
     with pytest.raises(UserError) as caught:
         load(find_weights("llama"))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"quantization_config": {"quant_method": "gptq"}}, "weights that are quantised (gptq)"),
+        ({"hidden_size": "x"}, "hidden_size='x' (only whole numbers above 0)"),
+        ({"num_attention_heads": 0}, "num_attention_heads=0 (only whole numbers above 0)"),
+        ({"eos_token_id": "2"}, "eos_token_id=['2']: must be a token number or a list of them"),
+    ],
+)
+def test_a_config_that_describes_no_model_is_refused_by_the_setting(settings, message, own_folder):
+    write_llama(own_folder / "llama")
+    (own_folder / "llama" / "generation_config.json").unlink()
+    file = own_folder / "llama" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    with pytest.raises(UserError) as caught:
+        load(find_weights("llama"))
+    assert message in str(caught.value)
+
+
+def test_quantised_weights_are_not_taken_for_others(own_folder):
+    write_llama(own_folder / "llama")
+    file = own_folder / "llama" / "model.safetensors"
+    weights = load_file(file)
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file({**weights, name: weights[name].to(torch.int8)}, file)
+    with pytest.raises(UserError, match=rf"{name} is quantised \(int8\)"):
+        load(find_weights("llama"))

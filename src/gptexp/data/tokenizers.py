@@ -338,8 +338,14 @@ def read_eos_ids(folder: Path) -> list[int]:
     """Return the tokens at which transformers ends generation: generation_config.json goes before config.json."""
     for name in ("generation_config.json", "config.json"):
         token_ids = _read_json(folder / name).get("eos_token_id")
-        if token_ids is not None:
-            return token_ids if isinstance(token_ids, list) else [token_ids]
+        if token_ids is None:
+            continue
+        token_ids = token_ids if isinstance(token_ids, list) else [token_ids]
+        if not all(type(token) is int for token in token_ids):
+            raise UserError(
+                f"{folder / name}: eos_token_id={token_ids}: must be a token number or a list of them"
+            )
+        return token_ids
     return []
 
 
@@ -377,6 +383,8 @@ def _read_eos_token(folder: Path, backend: tokenizers.Tokenizer) -> str:
         token = _read_json(folder / name).get("eos_token")
         if isinstance(token, dict):
             token = token.get("content")
+        if token and not isinstance(token, str):
+            raise UserError(f"{folder / name}: eos_token={token!r}: must be the text of a token")
         if token:
             return token
     token_ids = read_eos_ids(folder)

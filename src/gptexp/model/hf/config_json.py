@@ -50,8 +50,8 @@ def read_config(folder: Path) -> tuple[Architecture, TransformerConfig]:
     file = folder / "config.json"
     try:
         values = json.loads(file.read_text("utf8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: not JSON ({error})") from error
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error})") from None
     model_type = values.get("model_type") if isinstance(values, dict) else None
     for architecture in ARCHITECTURES:
         if model_type == architecture.model_type:
@@ -131,6 +131,7 @@ def _from_hf_config(
         if values.get(key, allowed[0]) not in allowed
     ]
     ours = dict(architecture.fixed_settings)
+    kinds = {item.name: item.type for item in fields(TransformerConfig)}
     for name, hf_names in architecture.settings.items():
         stated = {key: values.get(key) for key in hf_names.split()}
         ours[name] = stated[hf_names.split()[0]]
@@ -139,6 +140,11 @@ def _from_hf_config(
             wrong.append(f"{all_stated} (only equal ones)")
         elif ours[name] is None and name not in ("kv_heads", "head_dim", "d_ff"):
             wrong.append(f"no {hf_names}")
+        elif kinds[name] is int and not (ours[name] is None or _is_count(ours[name])):
+            wrong.append(f"{hf_names.split()[0]}={ours[name]!r} (only whole numbers above 0)")
+    if quantisation := values.get("quantization_config"):
+        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
+        wrong.append(f"weights that are quantised ({method}): give the model as it was before")
     if architecture.fixed_settings["position"] == "rotary":
         wrong += _read_rotary(values, ours)
     if not wrong and architecture.windows:
@@ -149,6 +155,10 @@ def _from_hf_config(
     ours["head_dim"] = ours.get("head_dim") or ours["d_model"] // ours["heads"]
     ours["d_ff"] = ours["d_ff"] or 4 * ours["d_model"]
     return TransformerConfig(**ours, initialisation="gpt2")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _read_rotary(values: dict[str, Any], ours: dict[str, Any]) -> list[str]:

@@ -21,6 +21,9 @@ NOT_PARAMETERS = re.compile(r"\.attn\.(masked_)?bias$|rotary_emb\.inv_freq$")
 TIED = re.compile(r"^lm_head\.weight$|\.(en|de)coder\.embed_tokens\.weight$")
 
 
+WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
 @dataclass(frozen=True)
 class Part:
     """A parameter of ours, or the part of it that belongs to one expert."""
@@ -119,6 +122,9 @@ def from_hf_weights(
         shapes = [part.select(parameters).shape for part in parts]
         rows = [shape[0] for shape in shapes]
         tensor = weights.pop(hf_name, torch.empty(0))
+        if tensor.dtype not in WEIGHT_DTYPES:
+            wrong.append(f"{hf_name} is quantised ({str(tensor.dtype).removeprefix('torch.')})")
+            continue
         tensor = _maybe_transpose(architecture, hf_name, tensor)
         if tensor.shape != (sum(rows), *shapes[0][1:]):
             wrong.append(f"{hf_name} is {list(tensor.shape) if tensor.numel() else 'missing'}")
