@@ -105,6 +105,11 @@ def test_a_mistake_is_answered_with_the_word_to_type(parser, words, message):
     assert message in str(error.value)
 
 
+def test_a_word_too_many_that_an_option_takes_is_answered_with_the_option(parser):
+    with pytest.raises(UserError, match="bfloat16: type --weights bfloat16"):
+        parser.parse_args(["latest", "a", "bfloat16"])
+
+
 def test_a_word_is_quoted_as_a_person_types_it():
     assert quote_for_shell("seed=1") == "seed=1"
     assert quote_for_shell('name="a b"') == "'name=\"a b\"'"

@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 
 from gptexp.cli import make_parser
 from gptexp.config import compose, package_data
+from gptexp.config.conf_source import register_targets
+from gptexp.config.hydra_errors import refuse_unknown_keys
 from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.errors import UserError, exits_cleanly
 
@@ -25,6 +27,8 @@ def main() -> None:
     words = parser.parse_args().overrides
     compose.prepare_hydra(words)
     overrides = read_overrides(words)
+    register_targets()
+    refuse_unknown_keys(overrides)
     jobs = shipped_jobs()
     failures = 0
     for command, sweep in jobs:

@@ -41,7 +41,8 @@ def main() -> None:
         print("\n".join(f"  {name:<10}{summary}" for name, summary in VERBS.items()))
         return
     if verb not in VERBS:
-        hint = f" To train, type: gptexp run {verb} ..." if "=" in verb else nearest(verb, VERBS)
+        is_run = any("=" in word for word in sys.argv[1:3])
+        hint = f" To train, type: gptexp run {verb} ..." if is_run else nearest(verb, VERBS)
         raise UserError(f"there is no verb '{verb}'.{hint} Verbs: {', '.join(VERBS)}")
     sys.argv = [f"gptexp {verb}", *sys.argv[2:]]
     runpy.run_module(f"gptexp.{verb}", run_name="__main__", alter_sys=True)

@@ -73,14 +73,20 @@ class CommandParser(argparse.ArgumentParser):
         if len(texts) > len(actions) and not any(action.nargs == "*" for action in actions):
             if not actions:
                 raise UserError(f"{texts[0]}: gptexp {self.verb} takes no words but options")
+            extra = texts[len(actions)]
+            for action in self._actions:
+                if action.option_strings and extra in (action.choices or ()):
+                    raise UserError(f"{extra}: type {action.option_strings[-1]} {extra}")
             last = actions[-1]
             joined = " ".join(texts[len(actions) - 1 :])
             raise UserError(
-                f"{texts[len(actions)]}: one word too many. If it belongs to {last.dest.upper()}, put all of it into "
+                f"{extra}: one word too many. If it belongs to {last.dest.upper()}, put all of it into "
                 f"quotes: {quote_for_shell(joined)}"
             )
 
     def error(self, message: str) -> NoReturn:
+        if both := re.fullmatch(r"argument (\S+): not allowed with argument (\S+)", message):
+            raise UserError(f"{both[1]}: cannot stand beside {both[2]}; give one of them")
         raise UserError(message)
 
 
@@ -120,9 +126,8 @@ def sort_words(
         if not equals:
             if not rest or _find_option(rest[0], options):
                 following = rest[0] if rest else (action.metavar or "VALUE")
-                raise UserError(
-                    f"{name}: has no value; type {quote_for_shell(f'{name}={following}')}"
-                )
+                separator = "=" if name.startswith("--") else " "
+                raise UserError(f"{name}: has no value; type {name}{separator}{following}")
             value = rest.pop(0)
         _check_value(name, value, action)
         value = LONE_DASHES if value == "--" else value

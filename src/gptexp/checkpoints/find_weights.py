@@ -143,9 +143,10 @@ def _find(name: str, outputs: Path) -> RunFolder | PretrainedFolder:
             raise UserError(reason) from None
         if name == "latest" or not HUB_NAME.fullmatch(name):
             raise
-        downloaded = _download(name, str(error))
-        check_weights(downloaded, name)
-        return PretrainedFolder(downloaded)
+        no_run = str(error)
+    downloaded = _download(name, no_run)  # outside of the handler: its error is not chained
+    check_weights(downloaded, name)
+    return PretrainedFolder(downloaded)
 
 
 def _download(name: str, no_run: str) -> Path:

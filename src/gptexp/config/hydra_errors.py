@@ -26,9 +26,14 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
     """Return an error that says which override is wrong, what is allowed, and which name is nearest."""
     text = f"{error}\n{error.__cause__ or ''}"
     parsed = _parse(overrides)
-    if wrong := _override_without_key(parsed):
-        return unknown_key(wrong.key_or_group, f"{as_typed(str(wrong.input_line))}: ")
+    try:
+        refuse_unknown_keys(overrides)
+    except UserError as refusal:
+        return refusal
     if primary := re.search(r"Cannot find primary config '([^']*)'", text):
+        name = primary[1].removesuffix(".yaml")
+        if name in sweep_names():
+            return UserError(f"-cn {primary[1]}: is a shipped sweep; type -cn {name} -cd sweeps")
         return UserError(
             f"-cn {primary[1]}: not found in conf/ or the folder of -cd.{nearest(primary[1], sweep_names())} "
             f"Shipped sweeps: {', '.join(sweep_names())} (with -cd sweeps)"
@@ -58,6 +63,19 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
         is_inner = "." not in key and group in group_names()
         return unknown_key(f"{group}.{key}" if is_inner else key, f"{file}.yaml: ")
     return UserError(f"{key}: {_reason(text, '')}" if key else _reason(text, ""))
+
+
+def refuse_unknown_keys(overrides: list[str]) -> None:
+    """Refuse an override of a key that no choice of a group has.
+
+    Raises:
+        UserError: there is one.
+    """
+    known = {*known_keys(), *GROUPS}
+    for override in _parse(overrides):
+        key = override.key_or_group
+        if key.split(".")[0].split("/")[0] != "hydra" and (dictionary_of(key) or key) not in known:
+            raise unknown_key(key, f"{as_typed(str(override.input_line))}: ")
 
 
 def unknown_key(key: str, prefix: str = "") -> UserError:
@@ -91,16 +109,6 @@ def _parse(words: list[str]) -> list[Override]:
         except HydraException:
             continue
     return parsed
-
-
-def _override_without_key(overrides: list[Override]) -> Override | None:
-    """Return the first override of a key that no choice of a group has."""
-    known = {*known_keys(), *GROUPS}
-    for override in overrides:
-        key = override.key_or_group
-        if key.split(".")[0].split("/")[0] != "hydra" and (dictionary_of(key) or key) not in known:
-            return override
-    return None
 
 
 def _full_key(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException
 
 from gptexp.command_line import quote_for_shell
@@ -47,12 +47,15 @@ def read_override(word: str, is_sweep: bool = False) -> str:
     if match is None:
         return _read_deletion(word)
     prefix, key, value = match["prefix"], match["key"], match["value"]
+    word = word.replace("\n", "\\n")  # a message is one line
     if signs := describe_signs(key):
         raise UserError(f"{key.strip()}: {signs}; type {_typed(prefix, _plain_key(key), value)}")
     if key != key.strip() or (value and not value.strip()):
         raise UserError(
             f"{word}: has a blank beside =; type {_typed(prefix, key.strip(), value.strip())}"
         )
+    if not key:
+        raise UserError(f"{word}: has no KEY before =, such as seed=1")
     if value.startswith("="):
         raise UserError(f"{word}: has one = too many; type {_typed('', key, value.lstrip('= '))}")
     if key in GROUPS or "@" in key:
@@ -301,7 +304,8 @@ def _check_value(word: str, key: str, value: str, override: Override, is_sweep: 
         raise UserError(
             f"{word}: several values make a sweep, which needs -m{_hint_comma(key, value)}"
         )
-    if override.is_sweep_override() and not override.is_discrete_sweep():
+    is_values = override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP
+    if override.is_sweep_override() and not is_values:
         raise UserError(f"{word}: is not a list of values; type {key}=1,2,3 or {key}=range(1,4)")
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     if declared and all(map(is_text, declared)):
