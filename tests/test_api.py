@@ -212,6 +212,10 @@ def test_a_model_that_continues_texts_answers_with_text_and_continuation():
     assert answer.startswith("The river")
     assert len(answer) > len("The river")
     assert model(["The river", "A bird"]) == [answer, model("A bird")]
+    with pytest.warns(UserWarning, match=r"read input 1 as it is written: its beginning is cut by"):
+        model(["The river", "The river " * 200])
+    with pytest.warns(UserWarning, match=r"read the input .* <\|sep\|> is read as text"):
+        model.generate("The <|sep|>", max_new_tokens=3)
 
 
 def test_python_says_what_the_command_says(verb):

@@ -163,3 +163,18 @@ def test_a_prompt_that_cannot_be_answered_is_refused(answer_stdin, text, words, 
     printed = answer_stdin(text, *words)
     assert message in printed.err
     assert not printed.out
+
+
+@pytest.mark.parametrize(
+    ("text", "losses"),
+    [
+        ("the " * 500, "its beginning is cut by"),
+        ("the <|sep|>", "<|sep|> is read as text, not as a special token"),
+        ("the", ""),
+    ],
+)
+def test_a_prompt_that_is_not_read_as_it_is_written_is_reported(answer_stdin, text, losses):
+    printed = answer_stdin(text)
+    assert losses in printed.err
+    assert ("the model does not read the prompt" in printed.err) == bool(losses)
+    assert printed.out

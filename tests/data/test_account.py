@@ -8,8 +8,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from gptexp.config import schema
 from gptexp.data import tokenizers
-from gptexp.data.account import DataAccount, LostText
+from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
+from gptexp.data.lost_text import LostText
 from gptexp.data.token_store import Cut, TokenizedExample
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
@@ -173,9 +174,15 @@ def test_a_split_of_one_label_is_named(by_name, train_targets, val_targets, rema
 @pytest.mark.parametrize(
     ("name", "source", "target", "message"),
     [
-        ("char", "Привет мир", "day", "for any letter of the field 'source' ('и' 2, 'р' 2"),
-        ("wordpiece", "the mill", "日本", "for any letter of the field 'target'"),
-        ("bpe without unknown token", "the mill", "ЖЖ", "for any letter of the field 'target'"),
+        (
+            "char",
+            "Привет мир",
+            "day",
+            "knows no letter of the field 'source' in the train split ('и' 2, 'р' 2",
+        ),
+        ("wordpiece", "the mill", "日本", "knows no letter of the field 'target'"),
+        ("bpe without unknown token", "the mill", "ЖЖ", "knows no letter of the field 'target'"),
+        ("wordpiece", "THE MILL", "ж DAY", ""),  # letters that are changed are known
         ("char", "№ 3", "day", ""),  # a sign that is known, where there are no letters
     ],
 )
@@ -188,6 +195,28 @@ def test_a_field_of_which_no_letter_is_known_is_refused(by_name, name, source, t
     with pytest.raises(UserError) as refused:
         account.finish(("source", "target"))
     assert message in str(refused.value)
+
+
+def test_a_held_out_split_of_which_no_letter_is_known_is_named(by_name):
+    account = DataAccount()
+    add(account, "train", "the mill", "day", by_name["char"])
+    add(account, "test", "мир 3", "day", by_name["char"])
+    account.finish(("source", "target"))
+    expected = "the tokenizer knows no letter of the field 'source' in the test split"
+    assert account.one_sided == [expected]
+
+
+def test_prompts_that_a_cut_makes_equal_are_named(by_name):
+    account = DataAccount()
+    cut = {"tokens": [5, 6, 1], "prefix": 2, "cuts": (Cut("source", 9, "model.context=3"),)}
+    for split, last in (("train", [7, 8]), ("val", [7, 9])):
+        for number, token in enumerate(last):
+            example = Example({"source": f"the mill {number}", "target": f"day {token}"})
+            tokens = [5, 6 if split == "train" else number, token]
+            encoded = TokenizedExample(**cut | {"tokens": tokens})
+            account.add(example, encoded, split, ("source", "target"), by_name["byte"], {})
+    account.finish(("source", "target"))
+    assert account.one_sided == ["all prompts of the train split are the same once they are cut"]
 
 
 def test_preparing_prints_and_keeps_the_account(tiny, pairs_file, capsys):

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from gptexp.data.account import LostText, describe_special_tokens
+from gptexp.data.account import describe_special_tokens
+from gptexp.data.lost_text import LostText
 from gptexp.data.token_store import Cut
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.generation.decode_state import prompt_room

@@ -1,7 +1,7 @@
 """Show the sequences of a split as a model sees them: tokens, targets, and the positions that carry a loss."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +16,7 @@ from gptexp.tasks.prepare import TaskData
 HEAD, TAIL = 48, 32  # tokens of a long sequence that are shown
 MAX_CHARACTERS = 300  # of an input or a target
 COLOURS = {"prompt": "2", "loss": "32", "special": "35"}  # of ANSI terminals
+FEATURES = "features"  # text of a row of features
 ESCAPES = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
@@ -54,7 +55,7 @@ class SequenceView:
         return "\n".join([*lines, f"  tokens   {self._tokens_text(colour)}"])
 
     def _tokens_text(self, colour: bool) -> str:
-        tokens = self.tokens
+        tokens = list(_merge_features(self.tokens))
         if len(tokens) <= HEAD + TAIL:
             return _join(tokens, colour)
         skipped = len(tokens) - HEAD - TAIL
@@ -108,7 +109,7 @@ def view_splits(data: TaskData, count: int, seed: int) -> Iterator[SequenceView]
 def token_text(token: int, tokenizer: Tokenizer) -> str:
     """Return a token as it can be read: its text in byte-level vocabularies, or else the entry of the vocabulary."""
     if token == FEATURE:
-        return "features"
+        return FEATURES
     if isinstance(tokenizer, NumericTokenizer):
         return str(token)
     entry = tokenizer.backend.id_to_token(token)
@@ -130,30 +131,30 @@ def _is_special(token: int, tokenizer: Tokenizer) -> bool:
     return token in (FEATURE, tokenizer.eos, tokenizer.pad, tokenizer.sep, tokenizer.mask)
 
 
+def _merge_features(tokens: list[TokenView]) -> Iterator[TokenView]:
+    """Yield each token, and equal rows of features as one, with their number."""
+    for token, group in groupby(tokens):
+        repeats = len(list(group))
+        if token.text == FEATURES:
+            yield replace(token, text=f"<{repeats} x {FEATURES}>")
+        else:
+            yield from [token] * repeats
+
+
 def _join(tokens: list[TokenView], colour: bool) -> str:
     """Join tokens by bars, in colours or with those that carry a loss in brackets."""
     parts = []
     for carries_loss, group in groupby(tokens, key=lambda token: token.target is not None):
-        texts = [_paint(text, token, colour) for token, text in _merge_features(list(group))]
-        joined = "|".join(texts)
+        joined = "|".join(_piece(token, colour) for token in group)
         parts.append(f"[[{joined}]]" if carries_loss and not colour else joined)
     return "|".join(parts)
 
 
-def _merge_features(tokens: list[TokenView]) -> Iterator[tuple[TokenView, str]]:
-    """Yield each token with its text; equal rows of features once, with their number."""
-    for token, group in groupby(tokens):
-        repeats = len(list(group))
-        text = token.text.translate(ESCAPES)
-        if token.target is not None and token.target != token.text:
-            text += f" => {token.target.translate(ESCAPES)}"
-        if token.text == "features":
-            yield token, f"<{repeats} x {text}>"
-        else:
-            yield from [(token, text)] * repeats
-
-
-def _paint(text: str, token: TokenView, colour: bool) -> str:
+def _piece(token: TokenView, colour: bool) -> str:
+    """Return a token, and its target where that is another."""
+    text = token.text.translate(ESCAPES)
+    if token.target not in (None, token.text):
+        text += f" => {str(token.target).translate(ESCAPES)}"
     if not colour:
         return text
     role = "special" if token.is_special else "prompt" if token.target is None else "loss"
