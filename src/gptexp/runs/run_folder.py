@@ -7,6 +7,7 @@ metrics.jsonl     one object a logged step
 samples.jsonl     input, reference and output of a few held-out examples; their images and audio in samples/
 checkpoints/      step-000100/ ...
 resumed.yaml      config.yaml of the run that `resume` names
+loggers.json      the loggers that have received the metrics, and up to which step
 crash.json        the step that a guard stopped
 micro_batch.json  the micro-batch size that fits into memory, where it is smaller than configured
 result.json       status, steps, tokens, speed, metrics
@@ -34,7 +35,7 @@ from gptexp.config.schema import Config
 from gptexp.errors import UserError, describe_error, nearest
 from gptexp.files import atomic_folder, write_text
 
-RecordName = Literal["crash", "data", "environment", "micro_batch", "result"]
+RecordName = Literal["crash", "data", "environment", "loggers", "micro_batch", "result"]
 LIBRARIES = (
     "gptexp",
     "torch",

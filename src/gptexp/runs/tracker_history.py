@@ -1,7 +1,7 @@
 """Which trackers have the whole curve of a run: one that comes later receives the rows that it has missed.
 
-result.json keeps a list `loggers`: the settings of each tracker that was opened, and `until`, the last step that it has
-received; null where it has received all.
+loggers.json lists the settings of each tracker that was opened, and `until`, the last step that it has received; null
+where it has received all.
 """
 
 import json
@@ -59,22 +59,22 @@ def _open_and_fill(config: Config, folder: RunFolder) -> Tracker:
 def _received(config: Config, folder: RunFolder, last_step: int) -> int:
     """Return the last step whose row the tracker of the config has received."""
     settings = _settings(config)
-    for entry in folder.result().get("loggers", []):
+    for entry in folder.read_record("loggers").get("loggers", []):
         if entry["settings"] == settings:
             return last_step if entry["until"] is None else entry["until"]
     return 0
 
 
 def _record(config: Config, folder: RunFolder) -> None:
-    """Write into result.json that the tracker of the config is complete, and up to which step the others are."""
+    """Write into loggers.json that the tracker of the config is complete, and up to which step the others are."""
     rows, settings = folder.metrics(), _settings(config)
     last_step = rows[-1]["step"] if rows else 0
     others = [
         {**entry, "until": last_step if entry["until"] is None else entry["until"]}
-        for entry in folder.result().get("loggers", [])
+        for entry in folder.read_record("loggers").get("loggers", [])
         if entry["settings"] != settings
     ]
-    folder.update_result(loggers=[*others, {"settings": settings, "until": None}])
+    folder.write_record("loggers", loggers=[*others, {"settings": settings, "until": None}])
 
 
 def _settings(config: Config) -> dict[str, Any]:
