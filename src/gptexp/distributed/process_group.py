@@ -17,6 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from gptexp.distributed.environment import ProcessInfo, slurm_main_address, unset_command
 from gptexp.distributed.launcher import PARENT
+from gptexp.distributed.signals import stop_at_once
 from gptexp.errors import RunError, UserError
 
 Value = TypeVar("Value")
@@ -43,7 +44,7 @@ class ProcessGroup(ProcessInfo):
             torch.cuda.set_device(self.local_rank)
         backend = "nccl" if device.type == "cuda" else "gloo"
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        with self._report_waiting(address):
+        with self._report_waiting(address), stop_at_once():
             try:
                 store, _, _ = next(
                     rendezvous("env://", self.rank, self.size, timeout=RENDEZVOUS_TIMEOUT)

@@ -65,6 +65,18 @@ class StopSignals:
             print_first_interrupt()
 
 
+@contextmanager
+def stop_at_once() -> Iterator[None]:
+    """Let signals end the process inside the context: a library that waits in C++ never calls Python's handlers."""
+    numbers = STOP_SIGNALS if _is_main_thread() else ()
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def print_first_interrupt() -> None:
     print(
         "finishing and saving the current step; press Ctrl-C again to stop at once",
