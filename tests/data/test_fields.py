@@ -111,8 +111,14 @@ def test_a_field_that_some_records_lack_leaves_them_out():
     records = [{"source": "a"}, {"source": "a", "target": None}, {"source": "a", "target": "b"}]
     examples = [reader.example(record, "here") for record in records]
     reader.check_names()
-    assert [example.left_out for example in examples] == ["no field 'target'", "", ""]
+    assert [example.left_out for example in examples] == [
+        "no field 'target'",
+        "the field 'target' is empty",
+        "",
+    ]
     assert [example.fields["target"] for example in examples] == ["", "", "b"]
+    blank = example({"article": "a", "tldr": " "}, source="article", target="tldr")
+    assert blank.left_out == "the field 'tldr' is empty"
     assert example({"text": None}, ("text",)).left_out == "the field 'text' is empty"
     assert example({"text": ""}, ("text",)).left_out == ""
 

@@ -33,14 +33,13 @@ class FieldReader:
 
     A record without one of the fields is left out, but one of the first MAX_RECORDS_WITHOUT_FIELD must have it:
     otherwise the name is wrong.
+
+    Args:
+        fields: the fields of the task.
+        names: the name or the template of a field in the source, where it is another.
     """
 
     def __init__(self, fields: tuple[str, ...], names: dict[str, str]) -> None:
-        """
-        Args:
-            fields: the fields of the task.
-            names: the name or the template of a field in the source, where it is another.
-        """
         self.names = {field: names.get(field, field) for field in fields}
         self.source_names = [
             name for template in self.names.values() for name in _names_in(template)
@@ -68,8 +67,11 @@ class FieldReader:
                 text = self._fill_template(record, field, name, where)
             else:
                 text, left_out = "", f"no field '{name}'"
-            if text is None and field == "text":  # where an empty text is an empty document
-                left_out = f"the field '{name}' is empty"
+            is_blank = not (text or "").strip()
+            if "text" in self.names:  # an empty text is an empty document, and a voice may be empty
+                is_blank = text is None and field == "text"
+            if is_blank and not left_out:
+                left_out = f"the field '{field if _is_template(name) else name}' is empty"
             # Half of a surrogate pair cannot be written as UTF-8.
             texts[field] = (text or "").encode("utf8", "replace").decode()
         if self.unseen and self.num_records == MAX_RECORDS_WITHOUT_FIELD:
