@@ -59,6 +59,7 @@ Common keys (KEY=VALUE; `python -m gptexp.settings` prints all of them with thei
   data.path (data=files)   data.name (data=hub)   data.src data.tgt (data=cldr)   optim.lr
   init=RUN starts from trained weights   init=scratch from random ones   fresh=true trains again   seed   name   tags
 
+A text with a comma stands in quotes: 'name="a, b"'. A list is KEY=[a,b], a mapping KEY={{a:b}}, null is KEY=null.
 -m runs a sweep over comma-separated values; `-cn NAME -cd sweeps` runs a sweep file (shipped: {sweeps}).
 plugins=[my_package] adds the choices of your own modules. --hydra-help lists the flags that come from Hydra."""
 
