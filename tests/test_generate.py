@@ -127,7 +127,8 @@ def test_help_imports_no_torch():
 @pytest.fixture
 def answer_stdin(folder, monkeypatch, capsys):
     def call(text, *words):
-        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        stdin = io.StringIO(text) if isinstance(text, str) else text
+        monkeypatch.setattr("sys.stdin", stdin)
         monkeypatch.setattr("sys.argv", ["generate", str(folder), *words, "--max-new-tokens", "6"])
         capsys.readouterr()
         with contextlib.suppress(SystemExit):
@@ -147,6 +148,12 @@ def test_lines_of_stdin_are_one_prompt_or_answered_one_by_one(answer_stdin):
     assert both.out.splitlines() == list(lines)
     rows = answer_stdin("Return\nthe", "--lines", "--json").out.splitlines()
     assert [json.loads(row)["prompt"] for row in rows] == ["Return", "the"]
+
+
+def test_bytes_of_stdin_are_utf8_with_line_ends_of_any_system(answer_stdin):
+    stdin = io.TextIOWrapper(io.BytesIO("\ufeffä\r\nb\rc\n".encode()), "ascii", newline="\n")
+    rows = answer_stdin(stdin, "--lines", "--json").out.splitlines()
+    assert [json.loads(row)["prompt"] for row in rows] == ["ä", "b", "c"]
 
 
 @pytest.mark.parametrize(

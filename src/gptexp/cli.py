@@ -1,8 +1,10 @@
 """`gptexp VERB ...` is `python -m gptexp.VERB ...`."""
 
+import json
 import runpy
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from gptexp.command_line import CommandParser
 from gptexp.errors import UserError, exits_cleanly, nearest
@@ -31,6 +33,12 @@ def make_parser(
     A verb whose words are KEY=VALUE gives `explain_option=explain_option` of gptexp.config.overrides.
     """
     return CommandParser(verb, description, explain_option)
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """Print an object as one line of JSON; a terminal without UTF-8 gets the escapes of JSON."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(values, ensure_ascii=not is_utf8), flush=True)
 
 
 @exits_cleanly

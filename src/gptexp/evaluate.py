@@ -4,9 +4,7 @@ python -m gptexp.evaluate latest
 python -m gptexp.evaluate outputs/summarize-small-1a2b3c4d --split val --json
 """
 
-import json
-
-from gptexp.cli import make_parser
+from gptexp.cli import make_parser, print_json
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.runs import tables
 from gptexp.runs.run_folder import find_run
@@ -53,16 +51,13 @@ def main() -> None:
         model, prepared.task, prepared.store, args.split, config.trainer.precision
     )
     if args.json:
-        print(
-            json.dumps(
-                {
-                    "run": str(folder.path),
-                    "split": args.split,
-                    "metrics": evaluation.metrics,
-                    "remarks": evaluation.remarks,
-                },
-                ensure_ascii=False,
-            )
+        print_json(
+            {
+                "run": str(folder.path),
+                "split": args.split,
+                "metrics": evaluation.metrics,
+                "remarks": evaluation.remarks,
+            }
         )
     else:
         print(tables.samples_text(evaluation.samples))

@@ -9,7 +9,6 @@ python -m gptexp.generate Qwen/Qwen3-0.6B-Base "The sea is"
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import fields
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.cli import make_parser
+from gptexp.cli import make_parser, print_json
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.sampling import Sampling
 
@@ -158,16 +157,16 @@ def _check_combinations(args: argparse.Namespace) -> None:
 def _read_prompts(args: argparse.Namespace) -> Iterable[str]:
     """Return the prompt, or with --lines each line of stdin, which is read as it comes."""
     if args.prompt != "-":
-        return [_check_encoding(args.prompt)]
+        return [_decode_prompt(args.prompt)]
     if sys.stdin is None:
         raise UserError("there is no prompt: give one after the run, or on stdin")
-    if isinstance(sys.stdin, io.TextIOWrapper):  # in any locale; a byte order mark is no text
-        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape")
+    if isinstance(sys.stdin, io.TextIOWrapper):  # in any locale, with line ends of any system
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape", newline=None)
     if sys.stdin.isatty():
         print("reading the prompt from the keyboard; end it with Ctrl-D", file=sys.stderr)
     if args.lines:
-        return (_check_encoding(line.rstrip("\n")) for line in sys.stdin)
-    text = _check_encoding(sys.stdin.read().strip("\n"))
+        return (_decode_prompt(line.rstrip("\n")) for line in sys.stdin)
+    text = _decode_prompt(sys.stdin.read().strip("\n"))
     if not text.strip():
         raise UserError("stdin is empty: give a prompt after the run, or on stdin")
     if lines := text.count("\n"):
@@ -175,17 +174,16 @@ def _read_prompts(args: argparse.Namespace) -> Iterable[str]:
     return [text]
 
 
-def _check_encoding(text: str) -> str:
-    """Return the text.
+def _decode_prompt(text: str) -> str:
+    """Return the text, also where Python has read its bytes in a locale without UTF-8.
 
     Raises:
         UserError: it has bytes that are not UTF-8.
     """
     try:
-        text.encode("utf8")
+        return text.encode("utf8", "surrogateescape").decode("utf8")
     except UnicodeError as error:
         raise UserError(f"the prompt is not UTF-8 text ({error})") from None
-    return text
 
 
 def _refuse_token_options(args: argparse.Namespace, kind: str, predicts_features: bool) -> None:
@@ -284,7 +282,7 @@ def _print_answers(
 ) -> None:
     if args.json:
         output = {"run": str(run), "prompt": prompt, "outputs": answers}
-        print(json.dumps(output, ensure_ascii=False))
+        print_json(output)
     elif args.lines:
         for answer in answers:
             print((echo + answer).replace("\n", "\\n"), flush=True)

@@ -7,7 +7,6 @@ KEY=VALUE words choose the data, task and tokenizer, as for gptexp run. The acco
 cut, and text that the tokenizer does not know. In an example, tokens that carry a loss are green, or in [[brackets]].
 """
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.cli import make_parser
+from gptexp.cli import make_parser, print_json
 from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
 from gptexp.errors import UserError, exits_cleanly
@@ -68,7 +67,7 @@ def main() -> None:
             "splits": store.meta["splits"],
             "examples": [view.as_json() for view in views],
         }
-        print(json.dumps(values, ensure_ascii=False))
+        print_json(values)
         return
     print(f"data account:\n{store.account.table()}")
     in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
