@@ -15,6 +15,9 @@ FORMS = {
         "jane (at) uni-bonn (dot) de",
         "jane[at]uni.edu",
         "jane at uni dot edu",
+        "name @ example.com",
+        '"john doe"@example.com',
+        "info＠example.com",
     ],
     "IBAN": [
         "DE89 3704 0044 0532 0130 00",
@@ -30,6 +33,8 @@ FORMS = {
         "3782 822463 10005",
         "6011111111111117.",
         "30569309025904",
+        "6759649826438453",
+        "4111 1111\u00a01111 1111",
     ],
     "social security number": [
         "123-45-6789",
@@ -63,6 +68,13 @@ FORMS = {
         "my phone is 555-0123",
         "+14155550123",
         "+91 98765 43210",
+        "+49–171–1234567",
+        "212 555 0147",
+        "call me at 5551234567",
+        "01.23.45.67.89",
+        "8 (495) 123-45-67",
+        "(11) 91234-5678",
+        "1.800.555.1234",
     ],
     "street address": [
         "12 Baker Street, London",
@@ -77,6 +89,10 @@ NO_DATA = """x = a@b.T|icon@2x.png|self.q@self.weight(x)|numpy==1.2.3.4|version 
 ISBN 978-3-16-148410-0|0.123 0.456 0.789|1998-2004|std::vector a::b dead::beef|x[1::2]|+12.5 34.5|1e+10|1,234,567,890|
 1234567890123456|3.14159265358979|4111 1111 1111 1112|DE89370400440532013001|15070649C104|000-12-3456|10 000 000|
 Phone 12 (2021)|512 256 128 64|1920x1080|20 000 steps|v1.10.100.1000|127.0.0.1|255.255.255.0|00:1b:44:11:3a:b7|
+
+call 1000000 times|
+128 256 512 1024|a @ b.mT|x + 1.07757928431867/y|Boston MA 02110-1301|
+12 34 56 78 90|(a) 12-34|meet @ noon|
 look at the dot product dot space|the Main Street Grill|12 of the Streets""".replace("\n", "")
 
 

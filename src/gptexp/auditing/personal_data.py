@@ -32,16 +32,25 @@ class PersonalDatum(NamedTuple):
 def find_personal_data(text: str) -> list[PersonalDatum]:
     """Return the personal data of a text in their order; where two kinds overlap, the one that is surer."""
     data: list[PersonalDatum] = []
-    has_digits = any(digit in text for digit in "0123456789")
+    plain = text if text.isascii() else text.translate(_PLAIN_SIGNS)
+    has_digits = any(digit in plain for digit in "0123456789")
     for kind, (needs_digits, find) in _DETECTORS.items():
         if needs_digits and not has_digits:
             continue
-        for start, end in find(text):
+        for start, end in find(plain):
             if not any(
                 other.start < end and start < other.start + len(other.text) for other in data
             ):
                 data.append(PersonalDatum(kind, start, text[start:end]))
     return sorted(data, key=lambda datum: datum.start)
+
+
+# Full-width signs, dashes and spaces of print, each of which stands for one plain sign.
+_PLAIN_SIGNS: dict[int, int | str | None] = {
+    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
+    **dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2212), "-"),
+    **dict.fromkeys((0xA0, 0x2007, 0x2009, 0x202F, 0x3000), " "),
+}
 
 
 def mask_personal_data(text: str) -> str:
@@ -54,7 +63,11 @@ def mask_personal_data(text: str) -> str:
 # E-mail
 _DOMAIN = r"(?:\w(?:[\w-]{0,61}\w)?\.){1,8}[^\W\d_]{2,24}"
 _EMAIL = re.compile(
-    rf"(?<![\w.+-])(?:\w(?:[\w.+'%-]{{0,62}}[\w+-])?|\{{[\w.,;\s+-]{{3,300}}\}})@{_DOMAIN}(?![\w@([])"
+    rf"(?<![\w.+-])(?:\w(?:[\w.+'%-]{{0,62}}[\w+-])?|\{{[\w.,;\s+-]{{3,300}}\}}|\"[^\"\n]{{1,64}}\")@{_DOMAIN}(?![\w@([])"
+)
+# name @ domain.org
+_SPACED_EMAIL = re.compile(
+    r"(?<![\w.+-])\w[\w.+-]{0,63} @ (?:[\w-]+\.)+(?:com|org|net|edu|gov|de|uk|fr|es|it)(?![\w@([])"
 )
 # name (at) domain [dot] org, name at domain dot org
 _SPELT_EMAIL = re.compile(
@@ -72,6 +85,7 @@ def _emails(text: str) -> Spans:
         for match in _EMAIL.finditer(text):
             if not _FILE_EXTENSION.search(match[0]):  # icon@2x.png
                 yield match.span()
+        yield from (match.span() for match in _SPACED_EMAIL.finditer(text))
     lower = text.lower()
     if "at" in lower and any(
         word in lower for word in ("dot", "punkt", "(at)", "[at]", "{at}", "<at>")
@@ -80,10 +94,10 @@ def _emails(text: str) -> Spans:
 
 
 # IBAN, and numbers of payment cards
-_IBAN_START = re.compile(r"(?<![^\W_])[A-Za-z]{2}\d{2}(?=[ \u00a0-]?[A-Za-z0-9])")
+_IBAN_START = re.compile(r"(?<![^\W_])[A-Za-z]{2}\d{2}(?=[ -]?[A-Za-z0-9])")
 _CARD = re.compile(
-    r"(?<![\w.])(?<!\d[-+])(?:\d{13,19}|\d{4}(?:[ \u00a0-]\d{4}){3}(?:[ \u00a0-]?\d{1,3})?"
-    r"|\d{4}[ \u00a0-]\d{6}[ \u00a0-]\d{4,5})(?!\w|[.,-]\d)"
+    r"(?<![\w.])(?<!\d[-+])(?:\d{13,19}|\d{4}(?:[ -]\d{4}){3}(?:[ -]?\d{1,3})?"
+    r"|\d{4}[ -]\d{6}[ -]\d{4,5})(?!\w|[.,-]\d)"
 )
 
 
@@ -95,7 +109,7 @@ def _ibans(text: str) -> Spans:
             character = text[end]
             if character.isascii() and character.isalnum():
                 number += character
-            elif character not in " \u00a0-":
+            elif character not in " -":
                 break
             end += 1
         is_complete = end == len(text) or not text[end].isalnum()
@@ -111,7 +125,7 @@ def _cards(text: str) -> Spans:
 
 # Social security numbers
 _US_SECURITY_NUMBER = re.compile(
-    r"(?<![\w.+-])(?!000|666|9\d\d)\d{3}(?P<separator>[- \u00a0]?)(?!00)\d\d(?P=separator)(?!0000)\d{4}(?!\w|[-.]\d)"
+    r"(?<![\w.+-])(?!000|666|9\d\d)\d{3}(?P<separator>[- ]?)(?!00)\d\d(?P=separator)(?!0000)\d{4}(?!\w|[-.]\d)"
 )
 _US_KEYWORD = re.compile(r"\b(ssn|social[ -]security)\b[^.\n]{0,40}$", re.IGNORECASE)
 _UK_SECURITY_NUMBER = re.compile(
@@ -184,37 +198,57 @@ _COUNTRY_CODE = (
     r"8[0578]\d|9[679]\d)"
 )
 _INTERNATIONAL = re.compile(
-    rf"(?<![\w+=*/.])(?:\+ ?{_COUNTRY_CODE}|00{_COUNTRY_CODE}(?=[\s(/-]))"
+    rf"(?<![\w+=*/.])(?:\+{_COUNTRY_CODE}|00{_COUNTRY_CODE}(?=[\s(/-]))"
     rf"(?:[\s.\-/]?\(?\d{{1,12}}\)?){{1,8}}(?!\w|[.,]\d)"
 )
 _NORTH_AMERICAN = re.compile(
-    r"(?<![\w+.,/-])(?:1[-. ])?(?:\(\d{3}\)[ \u00a0-]?|\d{3}(?P<separator>[-.]))\d{3}(?:(?P=separator)|[-. ])\d{4}"
+    r"(?<![\w+.,/-])(?:1[-. ])?(?:\(\d{3}\) ?|\d{3}(?P<separator>[-.]))\d{3}(?:(?P=separator)|[-. ])\d{4}"
     r"(?!\w|[-.]\d)"
+    r"|(?<![\w+.,/-])(?<!\d )[2-9]\d\d [2-9]\d\d \d{4}(?!\w|[-., ]\d)"
 )
 _TRUNK = re.compile(
-    r"(?<![\w+.,/:-])\(?0[1-9]\d{0,4}\)?(?: ?[/–-] ?|[ \u00a0.])\d{2,8}(?:[ \u00a0./–-]\d{2,6}){0,4}(?!\w|[-/.,:]\d)"
+    r"(?<![\w+.,/:-])\(?0[1-9]\d{0,4}\)?(?: ?[/-] ?|[ .])\d{2,8}(?:[ ./-]\d{2,6}){0,4}(?!\w|[-/.,:]\d)"
 )
+_PAIRS = re.compile(
+    r"(?<![\w+.,/:-])0[1-9](?P<separator>[ .-])\d\d(?:(?P=separator)\d\d){3}(?!\w|[-/.,:]\d)"
+)
+_AREA = re.compile(r"(?<![\w+.,/-])(?:\d )?\(\d{2,5}\) ?\d{2,5}(?:[ -]\d{2,4}){1,3}(?!\w|[-.]\d)")
 _AFTER_KEYWORD = re.compile(
     r"(?:\b(?:tele?(?:phone|fon|fono)?|t[ée]l(?:[ée]phone)?|(?:phone|mobile?|cell|fon|handy|m[oó]vil|fax|whatsapp|hotline)"
     r"(?:[ -]?(?:no|nr|number|nummer))?)\b|[☎📞])[^\w\n]{0,4}(?:(?:is|ist|at|unter|no|nr)\b[^\w\n]{0,3})?"
-    r"(?P<number>\+?(?:\(\d{1,5}\) ?)?\d[\d \u00a0.\-/]{3,22}\d)(?!\w|[.,]\d)",
+    r"(?P<number>\+?(?:\(\d{1,5}\) ?)?\d[\d .\-/]{3,22}\d)(?!\w|[.,]\d)",
     re.IGNORECASE,
 )
-_DATE = re.compile(r"\d{1,2}([-./])\d{1,2}\1\d{2,4}|\d{4}([-./])\d{1,2}\2\d{1,2}")
+_AFTER_CALL = re.compile(
+    r"\b(?:call|dial|reach|text|ring|phone)(?: (?:me|us|him|her|them|now|at|on|under))*:? "
+    r"(?P<number>\d{9,12}|\d{3}-\d{4})(?!\w|[-.,]\d)",
+    re.IGNORECASE,
+)
+# Nor is the postal code 02110-1301 a phone number.
+_DATE_OR_CODE = re.compile(
+    r"\d{5}-\d{4}$|\d{1,2}([-./])\d{1,2}\1\d{2,4}|\d{4}([-./])\d{1,2}\2\d{1,2}"
+)
 
 
 def _phones(text: str) -> Spans:
-    forms = ((_INTERNATIONAL, 8, 15), (_NORTH_AMERICAN, 10, 11), (_TRUNK, 9, 12))
+    forms = (
+        (_INTERNATIONAL, 8, 15),
+        (_NORTH_AMERICAN, 10, 11),
+        (_PAIRS, 10, 10),
+        (_TRUNK, 9, 12),
+        (_AREA, 9, 12),
+    )
     for pattern, least, most in forms:
         for match in pattern.finditer(text):
             num_digits = sum(character.isdigit() for character in match[0])
-            is_date = pattern is _TRUNK and _DATE.match(match[0])
-            if least <= num_digits <= most + match[0].startswith("00") * 2 and not is_date:
+            is_other = pattern is _TRUNK and _DATE_OR_CODE.match(match[0])
+            if least <= num_digits <= most + match[0].startswith("00") * 2 and not is_other:
                 yield match.span()
     for match in _AFTER_KEYWORD.finditer(text):
         num_digits = sum(character.isdigit() for character in match["number"])
-        if 6 <= num_digits <= 15 and not _DATE.match(match["number"]):
+        if 6 <= num_digits <= 15 and not _DATE_OR_CODE.match(match["number"]):
             yield match.span("number")
+    yield from (match.span("number") for match in _AFTER_CALL.finditer(text))
 
 
 # Street addresses of English, German, French, Spanish and Italian
