@@ -77,6 +77,7 @@ def test_line_ends_and_byte_order_marks_of_every_system(end, encoding, tmp_path)
         (b"x" * 20000 + b"\n" + b"y" * 9000 + b"\xff\x81", "utf-8", "line 2: not utf-8"),
         (b"\x81\x8d", "utf-8", "Name its encoding with data.encoding=..., utf-16"),
         (b"one\ntw\0o\n", "utf-8", "line 2: has NUL bytes"),
+        (b"text\n" + bytes(99), "utf-8", "Delete them, with tr -d"),
         ("text".encode("utf-16-le"), "utf-8", "data.encoding=utf-16-le"),
         ("text".encode("utf-16-be"), "utf-8", "data.encoding=utf-16-be"),
         (b"text", "utf-9", "data.encoding=utf-9: Python knows no such encoding"),

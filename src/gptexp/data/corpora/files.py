@@ -84,7 +84,8 @@ class Files(Corpus):
             files, self.unread[split] = select_files(files, KNOWN_EXTENSIONS)
             if not files:
                 raise UserError(
-                    f"{SPLIT_KEYS[split]}={path}: no file in this folder ends in {', '.join(KNOWN_EXTENSIONS)}"
+                    f"{SPLIT_KEYS[split]}={path}: no file in this folder ends in {', '.join(KNOWN_EXTENSIONS)} (hidden "
+                    f"files and folders are skipped)"
                 )
             _report_named_splits(files, SPLIT_KEYS[split])
         return files

@@ -112,6 +112,7 @@ def _suggest_encoding(line: bytes) -> str:
 def _suggest_utf16(line: str) -> str:
     """Return advice where every other byte is NUL, in most of a line; else ""."""
     for first, order in ((1, "le"), (0, "be")):
-        if line[first::2].count("\0") > len(line) / 4:
+        others = line[1 - first :: 2]
+        if line[first::2].count("\0") > len(line) / 4 and others.count("\0") < len(others) / 4:
             return f"Every other byte is NUL, as in UTF-16: try data.encoding=utf-16-{order}"
     return ""
