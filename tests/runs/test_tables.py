@@ -1,3 +1,6 @@
+import textwrap
+from pathlib import Path
+
 from gptexp.runs.sweep_jobs import Job, JobLog
 from gptexp.runs.tables import (
     finished_job,
@@ -21,6 +24,23 @@ def test_intervals_and_baselines_stand_beside_their_metric():
         ["test/loss", "1.5"],
         ["test/f1", "0.5", "0.4", "to", "0.6", "0.1"],
     ]
+
+
+def test_the_table_of_the_readme_is_as_a_run_prints_it():
+    metrics = {
+        "val/loss": 0.006797736,
+        "test/loss": 0.006920968,
+        "test/exact_match": 0.9625,
+        "test/low/exact_match": 0.9425,
+        "test/high/exact_match": 0.98,
+        "test/bleu": 99.05358118,
+        "test/chrf": 99.49225107,
+        "test/baseline/exact_match": 0.0025,
+        "test/baseline/bleu": 15.5822709,
+        "test/baseline/chrf": 36.48808212,
+    }
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf8")
+    assert textwrap.indent(metrics_table(metrics), "  ") in readme
 
 
 def test_columns_and_tables_without_content_are_not_shown():
