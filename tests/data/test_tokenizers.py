@@ -1,8 +1,4 @@
-import json
-import re
-
 import pytest
-from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
 from gptexp.config import schema
@@ -29,7 +25,7 @@ def test_text_survives_encoding_decoding_saving_and_loading(config, tmp_path):
 
 
 def test_a_hugging_face_folder_is_loaded_and_gets_the_tokens_it_lacks(tmp_path):
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, pre_tokenizers
 
     plain = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -51,51 +47,3 @@ def test_token_numbers_stand_in_for_a_missing_tokenizer():
     assert (tokenizer.eos, tokenizer.pad) == (1, -1)
     with pytest.raises(UserError, match="give token numbers"):
         tokenizer.encode("464 a")
-
-
-@pytest.mark.parametrize(
-    ("config", "generation", "expected"),
-    [
-        (2, None, {2}),
-        ([2, 3], None, {2, 3}),
-        (2, [2, 3], {2, 3}),
-        (3, None, {2, 3}),  # the tokenizer's own token ends an answer as well
-        ([2, 3], 2, {2}),  # generation_config.json goes before config.json
-        (None, None, {2}),
-    ],
-)
-def test_the_tokens_that_end_an_answer_are_those_of_transformers(
-    config, generation, expected, tmp_path
-):
-    names = ["<unk>", "<s>", "</s>", "<|turn|>"]
-    vocabulary = {name: number for number, name in enumerate(names)}
-    Backend(models.WordLevel(vocabulary, unk_token="<unk>")).save(str(tmp_path / "tokenizer.json"))
-    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
-    (tmp_path / "config.json").write_text(json.dumps({"eos_token_id": config}))
-    if generation:
-        (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": generation}))
-    tokenizer = tokenizers.Tokenizer.load(tmp_path / "tokenizer.json")
-    assert (tokenizer.eos, tokenizer.eos_ids) == (2, expected)
-    copy = tmp_path / "run" / "tokenizer.json"  # as a run keeps it
-    copy.parent.mkdir()
-    tokenizer.save(copy)
-    loaded = tokenizers.Tokenizer.load(copy)
-    assert loaded.eos_ids == expected
-    assert loaded.fingerprint() == tokenizer.fingerprint()
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({}, "has no tokenizer.json and no other tokenizer file"),
-        ({"tokenizer.model": b"\n\x0e"}, "tokenizer.model"),
-        ({"tokenizer_config.json": b"{}"}, "tokenizer_config.json"),
-        ({"tokenizer.json": b"{"}, "not a tokenizer file"),
-    ],
-)
-def test_a_folder_whose_tokenizer_cannot_be_read_is_refused_by_its_files(files, message, tmp_path):
-    for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=re.escape(message)) as caught:
-        tokenizers.build(schema.HFTokenizerConfig(name=str(tmp_path)), [])
-    assert "network" not in str(caught.value)

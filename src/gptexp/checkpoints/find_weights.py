@@ -60,7 +60,7 @@ class PretrainedFolder:
     @property
     def has_tokenizer(self) -> bool:
         """Whether the folder has a tokenizer file of any format, also one that gptexp cannot read."""
-        from gptexp.data.tokenizers import TOKENIZER_FILES
+        from gptexp.data.tokenizer_files import TOKENIZER_FILES
 
         return any(any(self.path.glob(pattern)) for pattern in TOKENIZER_FILES)
 

@@ -13,7 +13,8 @@ from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.config import schema
 from gptexp.config.base_weights import FREE_SETTINGS
 from gptexp.config.targets import build_target, import_target
-from gptexp.data.tokenizers import NumericTokenizer, Tokenizer, read_eos_ids
+from gptexp.data.tokenizer_files import read_eos_ids
+from gptexp.data.tokenizers import NumericTokenizer, Tokenizer
 from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig, lora
 from gptexp.model.hf import convert

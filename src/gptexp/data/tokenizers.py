@@ -1,25 +1,27 @@
 """Tokenizers: text to token numbers and back. One class, four ways to build it, one file format."""
 
 import hashlib
-import importlib.util
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from gptexp.config import schema, targets
+from gptexp.data.tokenizer_files import (
+    convert_by_transformers,
+    load_from_hub,
+    read_eos_ids,
+    read_eos_token,
+)
 from gptexp.errors import UserError
-from gptexp.network import hub_is_reachable
 
 EOS, PAD, SEP, MASK, UNK = "<|endoftext|>", "<|pad|>", "<|sep|>", "<|mask|>", "<|unk|>"
 SPECIAL_TOKENS = (EOS, PAD, SEP, MASK)
-TOKENIZER_FILES = ("token*", "vocab*", "merges*", "special_tokens*", "*.model", "*.tiktoken")
 SPLIT_CHARACTERS = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
 Span = tuple[int, int]  # of characters in a text
 
@@ -172,12 +174,13 @@ class Tokenizer:
         """
         folder = path.parent
         if not path.is_file() and folder.is_dir():
-            return _convert_by_transformers(folder)
+            backend, eos_token = convert_by_transformers(folder)
+            return cls(backend, eos_token or EOS, read_eos_ids(folder))
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"{path}: not a tokenizer file ({error})") from None
-        return cls(backend, _read_eos_token(folder, backend), read_eos_ids(folder))
+        return cls(backend, read_eos_token(folder, backend) or EOS, read_eos_ids(folder))
 
 
 class NumericTokenizer(Tokenizer):
@@ -266,7 +269,8 @@ def load_hugging_face(config: schema.HFTokenizerConfig, _texts: Iterable[str]) -
     folder = Path(config.name).expanduser()
     if folder.is_dir():
         return Tokenizer.load(folder / "tokenizer.json")
-    return _load_from_hub(config.name)
+    backend, eos_token = load_from_hub(config.name)
+    return Tokenizer(backend, eos_token or EOS)
 
 
 def _train_byte_level(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
@@ -281,72 +285,6 @@ def _train_byte_level(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
     )
     backend.train_from_iterator(texts, trainer)
     return Tokenizer(backend)
-
-
-def _load_from_hub(name: str) -> Tokenizer:
-    from transformers import AutoTokenizer
-
-    local = not hub_is_reachable()  # without a network the library would retry for minutes
-    try:
-        loaded = AutoTokenizer.from_pretrained(name, local_files_only=local)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        if local:
-            reason = "no network, and not in the local cache"
-        raise UserError(
-            f"tokenizer.name={name}: neither a folder with tokenizer files nor a tokenizer on the Hugging Face hub "
-            f"({reason})"
-        ) from None
-    return Tokenizer(loaded.backend_tokenizer, loaded.eos_token or EOS)
-
-
-def _convert_by_transformers(folder: Path) -> Tokenizer:
-    """Convert the tokenizer files of a folder without a tokenizer.json, for instance a SentencePiece model.
-
-    Raises:
-        UserError: there are none, or transformers cannot convert them.
-    """
-    files = sorted({path.name for pattern in TOKENIZER_FILES for path in folder.glob(pattern)})
-    if not files:
-        raise UserError(f"{folder}: has no tokenizer.json and no other tokenizer file")
-    models = [name for name in files if name.endswith(".model")]
-    if models and importlib.util.find_spec("sentencepiece") is None:
-        raise UserError(
-            f"{folder}: has its tokenizer as {models[0]}, not as tokenizer.json. Install what converts it, "
-            f"pip install sentencepiece protobuf, and repeat the command"
-        )
-    import transformers
-
-    verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # its advice concerns settings of its own
-    try:
-        loaded = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        backend = loaded.backend_tokenizer
-    except Exception as error:  # whatever the reader of the format raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{folder}: transformers cannot convert its tokenizer ({', '.join(files)}) to a tokenizer.json: {reason}"
-        ) from None
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-    if not backend.encode("the river", add_special_tokens=False).ids:
-        raise UserError(f"{folder}: transformers finds no vocabulary in {', '.join(files)}")
-    return Tokenizer(backend, loaded.eos_token or EOS, read_eos_ids(folder))
-
-
-def read_eos_ids(folder: Path) -> list[int]:
-    """Return the tokens at which transformers ends generation: generation_config.json goes before config.json."""
-    for name in ("generation_config.json", "config.json"):
-        token_ids = _read_json(folder / name).get("eos_token_id")
-        if token_ids is None:
-            continue
-        token_ids = token_ids if isinstance(token_ids, list) else [token_ids]
-        if not all(type(token) is int for token in token_ids):
-            raise UserError(
-                f"{folder / name}: eos_token_id={token_ids}: must be a token number or a list of them"
-            )
-        return token_ids
-    return []
 
 
 def _special_texts(backend: tokenizers.Tokenizer) -> set[str]:
@@ -375,31 +313,6 @@ def _restores_known_text(backend: tokenizers.Tokenizer) -> bool:
         and "Removed" not in splitter
         and all(backend.token_to_id(byte) is not None for byte in alphabet)
     )
-
-
-def _read_eos_token(folder: Path, backend: tokenizers.Tokenizer) -> str:
-    """Return the end-of-text token that the files beside a tokenizer.json name."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = _read_json(folder / name).get("eos_token")
-        if isinstance(token, dict):
-            token = token.get("content")
-        if token and not isinstance(token, str):
-            raise UserError(f"{folder / name}: eos_token={token!r}: must be the text of a token")
-        if token:
-            return token
-    token_ids = read_eos_ids(folder)
-    return (backend.id_to_token(token_ids[0]) if token_ids else None) or EOS
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; {} if there is no such file."""
-    try:
-        values = json.loads(path.read_text("utf8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: is not a JSON object")
-    return values
 
 
 def _take_characters(texts: Iterable[str], count: int) -> Iterable[str]:
