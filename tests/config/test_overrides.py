@@ -22,12 +22,12 @@ def _settings_are_known():
      "日本.txt", "naïve “x” – y.txt", "a\u00a0b.txt", "50%", "a:b", "~x", "a\\b c(", "[a", "€,€"],
 )  # fmt: skip
 def test_a_text_may_have_any_signs(name):
-    word = f"name={name}" if "," not in name else f'name="{name}"'
-    assert compose.compose_config([word]).name == name
-    assert compose.compose_config([f"name={quote(name)}"]).name == name
-    if name not in ("[a", "{a}.txt"):
-        path = compose.compose_config([*FILES, word.replace("name", "data.path")]).data.path  # type: ignore[attr-defined]
-        assert path == str(Path.cwd() / name)
+    text = name if "," not in name else f'"{name}"'
+    path = quote(name) if name[0] in "[{" else text  # brackets are a list or a template there
+    words = [*FILES, f"name={text}", f"data.path={path}", f"tags=[{quote(name)}]"]
+    config = compose.compose_config(words)
+    assert (config.name, config.tags) == (name, [name])
+    assert config.data.path == str(Path.cwd() / name)  # type: ignore[attr-defined]
 
 
 def test_items_of_lists_and_sweeps_may_have_any_signs():
@@ -36,6 +36,7 @@ def test_items_of_lists_and_sweeps_may_have_any_signs():
     ]
     assert read_overrides(["data.path=корпус,b.txt"], is_sweep=True) == ["data.path='корпус',b.txt"]
     assert compose.compose_config(["name=${outputs}/plan (1)"]).name == "outputs/plan (1)"
+    assert read_overrides(['name="a" ']) == ['name="a"']
     assert compose.compose_config(["outputs=~/x"]).outputs == str(Path.home() / "x")
 
 
@@ -72,6 +73,8 @@ def test_a_template_is_a_text(template):
         (["optim.lr=0,01"], "which needs -m; as a number: optim.lr=0.01"),
         (["name=a, b"], "which needs -m; as one text: 'name=\"a, b\"'"),
         (["fresh=ja"], "fresh=ja: must be true or false"),
+        (["init="], "init=: is empty; give a text, or null for none"),
+        (["callbacks=x"], "callbacks=x: there is no such choice"),
         (["seed=null"], "seed=null: cannot be null"),
         (["tags=a"], "tags=a: a list is needed: [a]"),
         (["tags={a:b}"], "tags={a:b}: a list is needed: [a,b]"),

@@ -76,7 +76,8 @@ def test_a_plugin_adds_choices_with_typed_settings(project):
         (["callbacks=note", "callbacks.note.ever=3"], "Did you mean 'every'? Allowed: file, every"),
         (["callbacks.n._target_=toy_code.Note"], "callbacks.n.file must be given"),
         (["callbacks.n._target_=toy_code.Not"], "toy_code.py defines no Not. Did you mean 'Note'"),
-        (["callbacks=note", "callbacks.note.every=x"], "could not be converted to Integer"),
+        (["callbacks=note", "callbacks.note.every=x"], "every=x: must be a whole number"),
+        (["callbacks=note", "callbacks.note.file=1e3"], "must be a text: put it in quotes"),
     ],
 )
 @pytest.mark.usefixtures("project")

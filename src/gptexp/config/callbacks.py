@@ -3,16 +3,16 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import make_dataclass
+from dataclasses import fields, make_dataclass
 from types import CodeType
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from gptexp.config.plugins import make_importable
 from gptexp.config.signature import REQUIRED, TARGET, declare, read_parameters
 from gptexp.config.source import outside_fingerprint
+from gptexp.config.values import find_misfit, is_text, show
 from gptexp.errors import UserError, nearest
 
 
@@ -39,14 +39,16 @@ def check_arguments(key: str, node: Any) -> dict[str, Any]:
     if missing:
         raise UserError(f"{key}.{missing[0]} must be given: {target} needs it")
     arguments = [known[name] for name in node if name != TARGET]
-    typed = OmegaConf.structured(
-        make_dataclass("Arguments", [(p.name, p.type, declare(p, target)) for p in arguments])
-    )
-    for name in node.keys() - {TARGET}:
-        try:
-            typed[name] = node[name]
-        except OmegaConfBaseException as error:
-            raise UserError(f"{key}.{name}={node[name]}: {str(error).splitlines()[0]}") from None
+    schema = make_dataclass("Arguments", [(p.name, p.type, declare(p, target)) for p in arguments])
+    typed = OmegaConf.structured(schema)
+    for item in fields(schema):
+        name, value = item.name, node[item.name]
+        reason = find_misfit(value, item)
+        if isinstance(value, bool | float) and is_text(item):
+            reason = "must be a text: put it in quotes"
+        if reason:
+            raise UserError(f"{key}.{name}={show(value)}: {reason}")
+        typed[name] = value
     return {TARGET: target, **typed}
 
 

@@ -135,6 +135,8 @@ def _explain_missing_key(key: str) -> str:
 def _reason(text: str, key: str) -> str:
     if re.search(r"Key '[\w.]+' (is )?not in|Could not override", text) and key:
         return _explain_missing_key(key)
+    if key == "callbacks" and "Cannot assign" in text:
+        return "there is no such choice. Name a class: callbacks.NAME._target_=my_package.MyClass"
     if text.startswith("Ambiguous value"):
         return "several values make a sweep, which needs -m"
     if variable := re.search(r"Environment variable '([^']*)' not found", text):

@@ -18,7 +18,7 @@ from gptexp.command_line import quote_for_shell
 from gptexp.config.items import Item, find_items, is_balanced, replace_items
 from gptexp.config.keys import declarations, dictionary_keys, dictionary_of, group_names, known_keys
 from gptexp.config.package_data import GROUPS, choices
-from gptexp.config.values import find_misfit, is_text, show, takes_items
+from gptexp.config.values import find_misfit, is_optional, is_text, show, takes_items
 from gptexp.errors import UserError, nearest, unknown_value
 from gptexp.signs import describe_signs, is_invisible, replace_signs
 
@@ -60,6 +60,8 @@ def read_override(word: str, is_sweep: bool = False) -> str:
         raise UserError(f"{word}: has one = too many; type {_typed('', key, value.lstrip('= '))}")
     if key in GROUPS or "@" in key:
         return _read_choice(word, key, value, is_sweep)
+    if value[:1] in ("'", '"'):
+        value = value.rstrip()
     value = re.sub(r"^~(?=/)", lambda _: str(Path.home()), value)
     _check_signs(word, key, value)
     if any(item.metadata.get("texts") for item in _declared(key)):
@@ -300,6 +302,8 @@ def _check_value(word: str, key: str, value: str, override: Override, is_sweep: 
         UserError: it is of another type, Hydra would change a text, or a sweep is not asked for.
     """
     declared = _declared(key)
+    if not value and declared and all(map(is_text, declared)) and all(map(is_optional, declared)):
+        raise UserError(f"{word}: is empty; give a text, or null for none")
     if override.is_sweep_override() and not is_sweep:
         raise UserError(
             f"{word}: several values make a sweep, which needs -m{_hint_comma(key, value)}"

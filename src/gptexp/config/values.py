@@ -50,6 +50,11 @@ def is_text(item: Field) -> bool:
     return bool(item.metadata.get("texts")) or _without_none(parts[-1]) is str
 
 
+def is_optional(item: Field) -> bool:
+    """Return whether null is a value of a setting."""
+    return NoneType in get_args(item.type)
+
+
 def takes_items(item: Field) -> bool:
     """Return whether a list or a dictionary is allowed as the value of a setting."""
     kind = _without_none(item.type)
@@ -58,11 +63,11 @@ def takes_items(item: Field) -> bool:
 
 
 def _find_misfit(value: Any, kind: Any, limits: Mapping[str, Any]) -> str:
-    is_optional, kind = NoneType in get_args(kind), _without_none(kind)
+    may_be_null, kind = NoneType in get_args(kind), _without_none(kind)
     if isinstance(value, str) and "${" in value:
         return ""
     if value is None:
-        return "" if is_optional or kind is Any else "cannot be null"
+        return "" if may_be_null or kind is Any else "cannot be null"
     origin = get_origin(kind) or kind
     if origin is list:
         if not isinstance(value, list):
