@@ -1,10 +1,13 @@
 import datetime
 import decimal
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from gptexp.config.schema import FilesConfig
+from gptexp.data.corpora import open_corpus
 from gptexp.data.corpora.fields import FieldReader, find_value, nested_names, text_of_scalar
 from gptexp.errors import UserError
 
@@ -177,3 +180,17 @@ def test_a_value_that_is_no_text_is_refused_with_its_parts(value, part):
 def test_token_numbers_are_no_text():
     with pytest.raises(UserError, match=r"field 'input_ids' holds \[1, 2\]"):
         example({"input_ids": [1, 2]}, ("text",), text="input_ids")
+
+
+def test_data_template_is_for_the_source_or_the_text(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "Add.", "input": "1 + 1", "output": "2"}\n')
+    settings = FilesConfig(
+        path=str(rows), fields={"target": "output"}, template="{instruction}\n{input}"
+    )
+    [pair] = open_corpus(settings, PAIR, tmp_path)
+    assert pair.fields == {"source": "Add.\n1 + 1", "target": "2"}
+    [text] = open_corpus(replace(settings, fields={}), ("text",), tmp_path)
+    assert text.fields == {"text": "Add.\n1 + 1"}
+    with pytest.raises(UserError, match="both name the source: give one"):
+        open_corpus(replace(settings, fields={"source": "input"}), PAIR, tmp_path)

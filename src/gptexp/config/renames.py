@@ -7,7 +7,6 @@ RENAMED = {
     "model.head_size": "model.head_dim",
     "model.tied": "model.tie_embeddings",
     "data.say": "data.content",
-    "data.template": "data.fields.source",
     "task.gap_sentences": "task.lead_last_fraction",
     "task.max_target": "task.max_target_tokens",
     "task.beams": "task.num_beams",

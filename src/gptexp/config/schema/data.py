@@ -2,8 +2,8 @@
 
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from omegaconf import MISSING
 
@@ -89,10 +89,36 @@ class RecordsConfig(DataConfig):
         'messages.0.content; "{title}\\n{body}" or a list [title,body] joins several',
         texts=True,
     )
+    template: str | None = setting(
+        None,
+        'text of several fields, "{instruction}\\n{input}", which is the source of a pair, or the text; null: see '
+        "data.fields",
+    )
 
     def resolve(self, config: "Config") -> None:
         """Make a template of every list of names."""
-        self.fields = {field: field_template(field, name) for field, name in self.fields.items()}
+        self.fields = {
+            field: field_template(f"data.fields.{field}", name)
+            for field, name in self.fields.items()
+        }
+        if self.template is not None:
+            self.template = field_template("data.template", self.template)
+
+    def with_template(self, fields: tuple[str, ...]) -> Self:
+        """Return the settings with the template among the names, under the field of the task that it is for.
+
+        Raises:
+            UserError: data.fields names that field as well.
+        """
+        if self.template is None:
+            return self
+        field = next((name for name in ("source", "text") if name in fields), fields[0])
+        if field in self.fields:
+            raise UserError(
+                f"data.template and data.fields.{field}={self.fields[field]} both name the {field}: "
+                f"give one of them"
+            )
+        return replace(self, fields={**self.fields, field: self.template}, template=None)
 
 
 @dataclass
@@ -173,8 +199,8 @@ class MediaTableConfig(TableConfig):
         self.path = absolute_path(self.path, "data.path")
 
 
-def field_template(field: str, name: Any) -> str:
-    """Return the name or the template of a field; a list of names is a template with a line for each.
+def field_template(key: str, name: Any) -> str:
+    """Return the name or the template that the setting `key` holds; a list of names is a template with a line for each.
 
     Raises:
         UserError: it is something else.
@@ -189,8 +215,8 @@ def field_template(field: str, name: Any) -> str:
         case [*names] if names and all(isinstance(one, str) and one.strip() for one in names):
             return "\n".join(f"{{{one}}}" for one in names)
     raise UserError(
-        f"data.fields.{field}={'null' if name is None else name}: give the name of a field, a list of names, or a "
-        f"template: 'data.fields.{field}=\"{{title}}\\n{{body}}\"'"
+        f"{key}={'null' if name is None else name}: give the name of a field, a list of names, or a "
+        f"template: '{key}=\"{{title}}\\n{{body}}\"'"
     )
 
 

@@ -31,6 +31,8 @@ def open_corpus(
             f"this task needs {_describe(fields, medium)}. Use "
             f"{' or '.join(_sources_with(fields, medium)) or 'a data source of your own'}"
         )
+    if isinstance(config, schema.RecordsConfig):
+        config = config.with_template(fields)
     return build(config, fields, cache)
 
 
