@@ -36,6 +36,7 @@ def earlier():
         (["schedule.warmup_steps=3"], "schedule.warmup_steps=3 (10 there)"),
         (["model.dropout=0.2"], "model.dropout=0.2 (0.0 there)"),
         (["data.limit=5"], "data.limit=5 (null there)"),
+        (["data.fields={source:a}"], "data.fields={source:a} ({} there)"),
         (["trainer.skip_steps=[60,61]"], "trainer.skip_steps=[60,61] ([] there)"),
         (
             ["trainer.skip_steps=[6,60]"],

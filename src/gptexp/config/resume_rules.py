@@ -151,6 +151,8 @@ def override(key: str, value: Any) -> str:
         value = json.dumps(value)
     elif isinstance(value, list):
         value = f"[{','.join(map(str, value))}]"
+    elif isinstance(value, dict):
+        value = f"{{{','.join(f'{name}:{inner}' for name, inner in value.items())}}}"
     return f"{key.removesuffix('.kind')}={value}"
 
 
