@@ -101,7 +101,8 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         if is_rank_zero and not setup.is_finished:
             stack.enter_context(folder.record_failure(config))
 
-        stack.enter_context(stage(f"{folder.path}: at work", is_quiet=not is_rank_zero))
+        is_quiet = not (is_rank_zero and config.trainer.progress)
+        stack.enter_context(stage(f"{folder.path}: at work", is_quiet))
         with stage("loading PyTorch"):
             from gptexp.distributed.devices import check_devices
             from gptexp.tasks.prepare import prepare

@@ -25,7 +25,8 @@ class Stage:
         if now < self.next_line or self.is_quiet:
             return
         self.next_line = now + SECONDS_BETWEEN_LINES
-        print(f"{self.describe()} ({now - self.start:.0f} s)", file=sys.stderr, flush=True)
+        line = f"{self.describe()} ({now - self.start:.0f} s)\n"
+        print(line, end="", file=sys.stderr, flush=True)  # at once: other threads print, too
 
 
 class Watcher:

@@ -31,8 +31,9 @@ def main(path: Path) -> None:
     rank = ProcessGroup.from_env().rank
     try:
         folder = RunFolder(path)
-        with stage(f"{path}: at work"):
-            fit(folder, folder.config())
+        config = folder.config()
+        with stage(f"{path}: at work", is_quiet=not config.trainer.progress):
+            fit(folder, config)
         ProcessGroup.exit()
     except Preempted:
         ProcessGroup.exit(Preempted.code)
