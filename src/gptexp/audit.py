@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         "--drop",
         choices=FAULTS,
         action="append",
-        help="fault for which --fix leaves an example out; may be repeated (default: all but terms)",
+        help="fault for which --fix leaves an example out; may be repeated (default: duplicates, leaks, personal)",
     )
     return parser
 

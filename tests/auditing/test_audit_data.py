@@ -162,7 +162,7 @@ def test_the_verb_prints_and_writes_a_report_without_personal_data(corpus, verb,
     assert f"gptexp run task=summarize data=files {paths}" in text
     page = Path("audit.html").read_text()
     assert "jane.doe" not in text + page
-    assert page.count("<h2>") == 6
+    assert page.count("<h2>") == 7
     assert json.loads(Path("audit.json").read_text())["examples"] == {"train": 60, "test": 10}
 
 
@@ -176,7 +176,10 @@ def test_the_verb_prints_and_writes_a_report_without_personal_data(corpus, verb,
         (["task=summarize", "--html", "."], "--html .: is a folder; give a file"),
         (["task=summarize", "--fix", "."], "--fix .: is not empty; give a new folder"),
         (["task=summarize", "--drop", "leaks"], "add --fix FOLDER"),
-        (["task=summarize", "--drop", "dups"], "Allowed: duplicates, leaks, personal, terms"),
+        (
+            ["task=summarize", "--drop", "dups"],
+            "Allowed: duplicates, leaks, personal, passages, terms",
+        ),
         (["task=summarize", "--benchmark", "no"], "no: no such file or folder"),
         (["task=summarize", "--sentences", "s.yaml"], "name it with --model RUN"),
         (["task=summarise"], "Did you mean"),

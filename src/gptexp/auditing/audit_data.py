@@ -17,12 +17,14 @@ from gptexp.auditing.findings import (
     CopyFinding,
     DataAudit,
     LeakFinding,
+    PassageFinding,
     PersonalFinding,
     Place,
     TermCount,
 )
 from gptexp.auditing.groups import GroupCounter
 from gptexp.auditing.languages import detect_language
+from gptexp.auditing.passages import PassageIndex
 from gptexp.auditing.personal_data import find_personal_data
 from gptexp.auditing.word_lists import GroupSets, Tokens, WordMatcher
 from gptexp.auditing.words import split_words
@@ -76,26 +78,31 @@ def audit_data(
     counts = {name: {term: TermCount() for term in words} for name, words in terms.items()}
     audit = DataAudit(examples, GroupCounter(groups), counts, num_benchmark_items)
     matcher = WordMatcher(terms)
+    passages = PassageIndex()
     for table in tables.values():
         table.find_candidates()
     for example in track_progress(examples, "auditing", total=len(examples)):
         if not examples.medium:
             for name, text in _compared_texts(example).items():
                 tables[name].add_candidate(example.row, text)
+            passages.add(example.row, example.text)
         for name, text in example.fields.items():
             _read_text(audit, example, name, text, matcher)
             if example.split != "train" and not examples.medium:
                 index.add(len(items), text)
                 items.append(Place.of(example))
     copies = _find_copies(tables, examples)
+    passages.find_candidates()
     named_rows = {row for _, copy in copies for row in (copy.row, copy.kept)}
     places: dict[int, Place] = {}
     for example in track_progress(examples, "comparing", total=len(examples)):
-        if example.row in named_rows:
+        passages.add_candidate(example.row, example.text)
+        if example.row in named_rows or passages.is_candidate(example.row):
             places[example.row] = Place.of(example)
         if example.split == "train":
             _find_leaks(audit, example, index, items)
     _report_copies(audit, copies, places)
+    _report_passages(audit, passages, places)
     return audit
 
 
@@ -179,3 +186,14 @@ def _report_copies(
         fault = "duplicates" if example.split == of.split else "leaks"
         reason = f"{name or 'example'} {degree} {of.where} ({of.split})"
         audit.faults[fault][copy.row] = reason
+
+
+def _report_passages(audit: DataAudit, passages: PassageIndex, places: dict[int, Place]) -> None:
+    """Report passages within a split; copies and leaks are reported as such."""
+    known = audit.faults["duplicates"].keys() | audit.faults["leaks"].keys()
+    for passage in passages.find():
+        example, of = places[passage.row], places[passage.earlier]
+        if example.split == of.split and not {passage.row, passage.earlier} & known:
+            audit.passages.append(PassageFinding(example, of, passage.words))
+            reason = f"{passage.words} words in a row are those of {of.where} ({of.split})"
+            audit.faults["passages"][passage.row] = reason

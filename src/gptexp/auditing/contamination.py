@@ -16,7 +16,7 @@ from gptexp.auditing.words import hash_ngrams, hash_words, split_words
 NGRAM_WORDS = 8
 MIN_SHORT_WORDS = 5  # of an item of a benchmark that is compared as a whole
 MIN_SHARE = 0.7
-MIN_RUN = 32
+MIN_RUN = 24  # words
 MAX_ITEMS_OF_NGRAM = 50
 
 
@@ -60,7 +60,7 @@ class NgramIndex:
         for n, table in self._tables.items():
             for item, places in table.look_up(hash_ngrams(word_hashes, n)).items():
                 share = len(places) / self._sizes[item]
-                run = _longest_run(places) + n - 1
+                run = longest_run(places) + n - 1
                 if share >= MIN_SHARE or run >= MIN_RUN:
                     leaks.append(Leak(item, share, run))
         return leaks
@@ -87,7 +87,7 @@ class _Table:
         return places
 
 
-def _longest_run(places: set[int]) -> int:
+def longest_run(places: set[int]) -> int:
     """Return the largest number of neighbouring places."""
     longest = 0
     for place in places:

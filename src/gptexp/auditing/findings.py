@@ -46,6 +46,15 @@ class LeakFinding:
 
 
 @dataclass(frozen=True)
+class PassageFinding:
+    """An example that has a passage in common with an earlier one of its split."""
+
+    example: Place
+    of: Place
+    words: int  # in a row
+
+
+@dataclass(frozen=True)
 class PersonalFinding:
     """A piece of personal data."""
 
@@ -77,6 +86,7 @@ class DataAudit:
     profile: Profile = field(default_factory=Profile)
     copies: list[CopyFinding] = field(default_factory=list)
     leaks: list[LeakFinding] = field(default_factory=list)
+    passages: list[PassageFinding] = field(default_factory=list)
     personal: list[PersonalFinding] = field(default_factory=list)
     # Kind of fault -> the rows that have it, with the reason for which a filtered copy leaves each out.
     faults: dict[str, dict[int, str]] = field(

@@ -6,6 +6,7 @@ from typing import Any
 
 from gptexp.auditing.findings import DataAudit
 from gptexp.auditing.languages import UNDETERMINED, language_name
+from gptexp.auditing.passages import MIN_PASSAGE
 from gptexp.auditing.probe import ProbeResult
 
 MAX_EXAMPLES = 5  # of a finding on the terminal
@@ -36,7 +37,7 @@ class Section:
 
 def data_sections(audit: DataAudit) -> list[Section]:
     """Return the sections about the data."""
-    sections = [_examples(audit), _copies(audit), _leaks(audit), _personal(audit)]
+    sections = [_examples(audit), _copies(audit), _passages(audit), _leaks(audit), _personal(audit)]
     if audit.terms:
         sections.append(_terms(audit))
     return [*sections, _groups(audit)]
@@ -99,6 +100,7 @@ def data_json(audit: DataAudit) -> dict[str, Any]:
         },
         "fields": fields,
         "copies": [asdict(finding) for finding in audit.copies],
+        "passages": [asdict(finding) for finding in audit.passages],
         "leaks": [asdict(finding) for finding in audit.leaks],
         "benchmark_items": audit.num_benchmark_items,
         "personal": [asdict(finding) for finding in audit.personal],
@@ -179,6 +181,19 @@ def _copies(audit: DataAudit) -> Section:
         )
     ]
     return Section("duplicates", summary, [table] if table.rows else [], examples)
+
+
+def _passages(audit: DataAudit) -> Section:
+    summary = (
+        f"{_number(len(audit.passages), 'example')} with {MIN_PASSAGE} words in a row or more of an earlier one of the "
+        f"same split"
+    )
+    examples = [
+        f"{finding.example.where} ({finding.example.split}) has {finding.words} words in a row of {finding.of.where}: "
+        f"{finding.example.text}"
+        for finding in sorted(audit.passages, key=lambda finding: -finding.words)
+    ]
+    return Section("repeated passages", summary, examples=examples)
 
 
 def _leaks(audit: DataAudit) -> Section:
