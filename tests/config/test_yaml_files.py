@@ -57,6 +57,9 @@ def test_a_mistake_names_file_line_and_what_to_type(text, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (b"seed: 1", "its first line must be defaults: [config, _self_]"),
+        (b"hydra: ~", "hydra: must hold lines KEY: VALUE"),
+        (b"? [a]\n: 1", "a name must be a text"),
         (b"- a", "must hold lines KEY: VALUE"),
         (b"name: caf\xe9", "is not UTF-8"),
         (b"\tseed: 1", ":1: is no YAML"),

@@ -105,6 +105,10 @@ def validate(cfg: DictConfig, overrides: Sequence[str] = ()) -> Config:
         if missing:
             raise MissingValueError(missing[0])
         config = cast(Config, OmegaConf.to_object(cfg))
+        if not isinstance(config, Config):
+            raise UserError(
+                "the file of -cn begins with no settings: its first line must be defaults: [config, _self_]"
+            )
         composed = _dotted_keys(OmegaConf.to_container(cfg))
     except OmegaConfBaseException as error:
         raise explain_hydra_error(error, list(overrides)) from None

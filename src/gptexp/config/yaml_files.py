@@ -109,6 +109,8 @@ class _Checker:
         """Refuse a name that is no text, or that stands twice."""
         seen = set()
         for name, _ in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                raise self._error(name, "a name must be a text, as in name: VALUE")
             if name.tag in TAGS and not key.startswith("callbacks"):
                 typed = f'"{name.value}": ...'
                 raise self._error(
@@ -152,7 +154,7 @@ class _Checker:
 
     def _check_value(self, node: yaml.Node, key: str) -> None:
         """Refuse a value that is none for its setting."""
-        if key in group_names() and not isinstance(node, yaml.MappingNode):
+        if key in (*group_names(), "hydra") and not isinstance(node, yaml.MappingNode):
             raise self._error(
                 node,
                 f"{key}: must hold lines KEY: VALUE. The defaults list chooses: - override {key}: NAME",
