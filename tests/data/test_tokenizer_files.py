@@ -43,6 +43,13 @@ def test_the_tokens_that_end_an_answer_are_those_of_transformers(
     assert loaded.fingerprint() == tokenizer.fingerprint()
 
 
+def test_a_tokenizer_that_cannot_encode_every_text_is_refused_by_its_file(tmp_path):
+    file = tmp_path / "tokenizer.json"
+    Backend(models.WordPiece({"the": 0}, unk_token="[UNK]")).save(str(file))
+    with pytest.raises(UserError, match=r"tokenizer\.json: not a tokenizer file .*\[UNK\]"):
+        tokenizers.Tokenizer.load(file)
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

@@ -22,7 +22,10 @@ def metaspace() -> Tokenizer:
 def word_piece() -> Tokenizer:
     """As BERT: spaces stand between tokens, and no token has one."""
     backend = Backend(
-        models.WordPiece({"the": 0, "mill": 1, "of": 2, "Vel": 3, "##den": 4, ".": 5})
+        models.WordPiece(
+            {"the": 0, "mill": 1, "of": 2, "Vel": 3, "##den": 4, ".": 5, "[UNK]": 6},
+            unk_token="[UNK]",
+        )
     )
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
     return Tokenizer(backend)

@@ -176,11 +176,14 @@ class Tokenizer:
         if not path.is_file() and folder.is_dir():
             backend, eos_token = convert_by_transformers(folder)
             return cls(backend, eos_token or EOS, read_eos_ids(folder))
+        eos_ids = read_eos_ids(folder)
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
+            return cls(backend, read_eos_token(folder, backend) or EOS, eos_ids)
+        except UserError:
+            raise
         except Exception as error:  # the library raises bare Exception
             raise UserError(f"{path}: not a tokenizer file ({error})") from None
-        return cls(backend, read_eos_token(folder, backend) or EOS, read_eos_ids(folder))
 
 
 class NumericTokenizer(Tokenizer):
