@@ -1,6 +1,7 @@
 """Findings of an audit of data, each with the places of its examples, and counts."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gptexp.auditing import FAULTS
 from gptexp.auditing.examples import AuditedExample, ExampleCounter, SplitExamples
@@ -14,9 +15,14 @@ class Place:
     """Where a text stands."""
 
     row: int  # of the example, among all that are used; -1 for a benchmark
-    where: str  # "pairs.jsonl, line 3"
+    where: str  # "/data/pairs.jsonl, line 3"
     split: str  # or "benchmark"
     text: str  # its first words, personal data masked
+
+    @property
+    def short(self) -> str:
+        """The place without the folder of its file: "pairs.jsonl, line 3"."""
+        return Path(self.where).name
 
     @classmethod
     def of(cls, example: AuditedExample) -> "Place":

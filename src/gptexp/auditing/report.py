@@ -174,7 +174,7 @@ def _copies(audit: DataAudit) -> Section:
     inside = len(audit.copies) - across
     summary = f"{inside:,} repeat another example of their split, {across:,} one of another split"
     examples = [
-        f"{finding.example.where} ({finding.example.split}) repeats {finding.of.where} ({finding.of.split}), "
+        f"{finding.example.short} ({finding.example.split}) repeats {finding.of.short} ({finding.of.split}), "
         f"{finding.similarity:.2f}: {finding.example.text}"
         for finding in sorted(
             audit.copies, key=lambda finding: finding.example.split == finding.of.split
@@ -189,7 +189,7 @@ def _passages(audit: DataAudit) -> Section:
         f"same split"
     )
     examples = [
-        f"{finding.example.where} ({finding.example.split}) has {finding.words} words in a row of {finding.of.where}: "
+        f"{finding.example.short} ({finding.example.split}) has {finding.words} words in a row of {finding.of.short}: "
         f"{finding.example.text}"
         for finding in sorted(audit.passages, key=lambda finding: -finding.words)
     ]
@@ -209,7 +209,7 @@ def _leaks(audit: DataAudit) -> Section:
     if audit.examples.medium and not audit.num_benchmark_items:
         summary = f"the texts of an {audit.examples.medium} may be in several splits, and are not compared"
     examples = [
-        f"{finding.example.where} contains {finding.share:.0%} of {finding.item.where} ({finding.item.split}), "
+        f"{finding.example.short} contains {finding.share:.0%} of {finding.item.short} ({finding.item.split}), "
         f"{finding.run} words in a row: {finding.item.text}"
         for finding in audit.leaks
     ]
@@ -224,7 +224,7 @@ def _personal(audit: DataAudit) -> Section:
         f"in {_number(len(rows), 'example')}: {parts}" if parts else "none whose form is known"
     )
     examples = [
-        f"{finding.example.where} ({finding.example.split}): {finding.kind} {finding.masked}"
+        f"{finding.example.short} ({finding.example.split}): {finding.kind} {finding.masked}"
         for finding in audit.personal
     ]
     return Section("personal data", summary, examples=examples)
