@@ -100,13 +100,13 @@ def sort_words(
     Raises:
         UserError: an option is not known, has no value or one that it does not take.
     """
-    found: list[str] = []
+    flags: list[str] = []
     texts: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if word == "--" and rest:
-            return found, texts + rest
+            return flags, texts + rest
         typed, equals, value = word.partition("=")
         name = _find_option(typed, options)
         if not name:
@@ -117,11 +117,11 @@ def sort_words(
         if action.nargs == 0:
             if equals:
                 raise UserError(f"{word}: {name} takes no value; type {name}")
-            found.append(name)
+            flags.append(name)
             continue
         if not equals and action.nargs == "?":  # Hydra's --info, which may have a word behind it
             value = rest.pop(0) if rest and rest[0] in (action.choices or ()) else ""
-            found += [name, *([value] if value else [])]
+            flags += [name, *([value] if value else [])]
             continue
         if not equals:
             if not rest or _find_option(rest[0], options):
@@ -132,8 +132,8 @@ def sort_words(
         _check_value(name, value, action)
         value = LONE_DASHES if value == "--" else value
         # argparse takes `-c=job` for the value `=job`
-        found += [f"{name}={value}"] if name.startswith("--") else [name, value]
-    return found, texts
+        flags += [f"{name}={value}"] if name.startswith("--") else [name, value]
+    return flags, texts
 
 
 def quote_for_shell(word: str) -> str:
