@@ -29,7 +29,7 @@ from gptexp.config.overrides import as_typed, explain_option, read_overrides
 from gptexp.config.resume_rules import check_init, check_resume
 from gptexp.config.schema import Config
 from gptexp.distributed.compiler import check_compiler
-from gptexp.distributed.environment import explain_single_process, is_launched
+from gptexp.distributed.environment import explain_single_process, is_launched, is_requeued
 from gptexp.distributed.signals import StopSignals
 from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, explain_environment_error
 from gptexp.output import unfailing_output
@@ -195,9 +195,7 @@ def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
             f"outputs={config.outputs}: no folder to write to ({error.strerror})"
         ) from None
     stack.enter_context(folder.lock())
-    # SLURM repeats the command of a job that it puts back into the queue: then the run continues.
-    is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-    if config.fresh and folder.path.exists() and not is_requeued:
+    if config.fresh and folder.path.exists() and not is_requeued():  # then the run continues
         print(f"the earlier run is now {folder.archive()}", file=sys.stderr)
     is_finished = folder.result().get("status") == "finished"
     if not is_finished:

@@ -6,6 +6,7 @@ from gptexp.distributed.environment import (
     ProcessInfo,
     explain_single_process,
     is_launched,
+    is_requeued,
     slurm_main_address,
 )
 from gptexp.errors import UserError
@@ -99,3 +100,13 @@ def test_a_process_in_an_interactive_shell_of_slurm_is_alone(shell, set_environm
 def test_slurm_processes_meet_on_the_first_node(nodes, first, set_environment):
     set_environment({"SLURM_NODELIST": nodes, "SLURM_JOB_ID": "1234567"})
     assert slurm_main_address() == (first, "19567")
+
+
+def test_a_job_that_slurm_starts_again_is_told_apart(set_environment):
+    set_environment({})
+    assert not is_requeued()
+    set_environment({"SLURM_RESTART_COUNT": "2"})
+    assert is_requeued()
+    set_environment({"SLURM_RESTART_COUNT": "often"})
+    with pytest.raises(UserError, match="SLURM_RESTART_COUNT=often in the environment"):
+        is_requeued()

@@ -86,6 +86,15 @@ def is_launched() -> bool:
     return "RANK" in os.environ or is_under_slurm()
 
 
+def is_requeued() -> bool:
+    """Return whether SLURM has put this job back into its queue, and repeats its command.
+
+    Raises:
+        UserError: SLURM_RESTART_COUNT is no number.
+    """
+    return _read_number(os.environ, "SLURM_RESTART_COUNT", 0) > 0
+
+
 def explain_single_process() -> str | None:
     """Return a remark for a run in an interactive shell of SLURM, which uses one of the job's tasks; else None."""
     tasks = os.environ.get("SLURM_NTASKS", "1")
