@@ -9,7 +9,7 @@ from gptexp.config.schema import TrainerConfig
 from gptexp.data.batch import Batch
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.loader import DataModule, HeldOutDataset, StepIndexedDataset
-from gptexp.data.order import OrderPosition, global_indices
+from gptexp.data.permutation import OrderPosition, global_indices
 from gptexp.loss import LossCounts
 from gptexp.tasks.prepare import prepare
 from gptexp.training.continuation import restore_order

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from gptexp.config import schema
 from gptexp.data.batch import Batch
 from gptexp.data.datasets.dataset import SequenceDataset
-from gptexp.data.order import OrderPosition, global_indices
+from gptexp.data.permutation import OrderPosition, global_indices
 from gptexp.data.token_store import TokenStore
 
 

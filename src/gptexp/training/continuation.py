@@ -4,7 +4,7 @@ from typing import Any
 
 from gptexp.config.schema import Config
 from gptexp.data.loader import DataModule
-from gptexp.data.order import OrderPosition
+from gptexp.data.permutation import OrderPosition
 from gptexp.training.schedule import Plan
 
 
