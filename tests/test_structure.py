@@ -33,6 +33,7 @@ COMPUTES_NOTHING = {
     "setting_field",
     "signs",
     "stages",
+    "wording",
 }
 
 

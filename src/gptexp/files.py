@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+LFS_POINTER = b"version https://git-lfs."
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -90,6 +92,24 @@ def cached_sha256(path: Path, cache: Path) -> str:
             entry.parent.mkdir(parents=True, exist_ok=True)
             write_text(entry, dumps_with_checksum({"file": str(path), "sha256": digest}))
         return digest
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        ValueError: the file holds no JSON, or another value.
+    """
+    values = json.loads(path.read_text("utf8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"its value is of type {type(values).__name__}")
+    return values
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Return whether Git LFS left a pointer in place of a file."""
+    with path.open("rb") as stream:
+        return stream.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def dumps_with_checksum(values: dict[str, Any]) -> str:

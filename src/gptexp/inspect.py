@@ -9,7 +9,7 @@ cut, and text that the tokenizer does not know. In an example, tokens that carry
 
 import os
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from gptexp.checkpoints.find_weights import find_weights
 from gptexp.cli import make_parser, print_json
 from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
+from gptexp.data.corpora.corpus import SPLITS
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.runs.run_folder import find_run
 
@@ -38,11 +39,7 @@ def main() -> None:
         metavar="N",
         help="number of examples of each split (default: 2)",
     )
-    parser.add_argument(
-        "--split",
-        choices=("train", "val", "test", "unseen"),
-        help="split to show examples of (default: all)",
-    )
+    parser.add_argument("--split", choices=SPLITS, help="split to show examples of (default: all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     args = parser.parse_args()
     if args.examples < 0:
@@ -50,22 +47,22 @@ def main() -> None:
     config = compose_config(args.overrides)
     data = _prepare(config)
 
-    from gptexp.data.splits import SPLITS
-    from gptexp.tasks.token_view import view_sequences, view_splits
+    from gptexp.tasks.token_view import view_sequences
 
     store = data.store
-    if args.split and not store.has(args.split):
-        splits = ", ".join(split for split in SPLITS if store.has(split))
-        raise UserError(f"the data has no {args.split} split; it has {splits}")
-    if args.split:
-        views = list(view_sequences(data, args.split, args.examples, config.seed))
-    else:
-        views = list(view_splits(data, args.examples, config.seed))
+    splits = [split for split in SPLITS if store.has(split)]
+    if args.split and args.split not in splits:
+        raise UserError(f"the data has no {args.split} split; it has {', '.join(splits)}")
+    views = [
+        view
+        for split in ([args.split] if args.split else splits)
+        for view in view_sequences(data, split, args.examples, config.seed)
+    ]
     if args.json:
         values = {
             "account": store.meta["account"],
             "splits": store.meta["splits"],
-            "examples": [view.as_json() for view in views],
+            "examples": [asdict(view) for view in views],
         }
         print_json(values)
         return

@@ -81,7 +81,7 @@ def test_a_part_of_a_run_leads_to_the_run(tiny, own_folder):
         ("model.safetensors", "cut short", "model.safetensors: damaged"),
         ("model.safetensors.index.json", "[]", "model.safetensors.index.json: damaged"),
         ("model.safetensors.index.json", '{"weight_map": {"x": "model-2.safetensors"}}', "model-2"),
-        ("generation_config.json", "{", "generation_config.json: is not JSON"),
+        ("generation_config.json", "{", "generation_config.json: is not a JSON object"),
         ("tokenizer_config.json", "[]", "tokenizer_config.json: is not a JSON object"),
     ],
 )

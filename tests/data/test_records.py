@@ -139,9 +139,9 @@ def test_a_column_of_texts_needs_no_separator(tmp_path):
     [
         (
             "a,b\n1,2\n3\n",
-            "line 3: 2 column(s) are named in the first line, this row has 1 (read with data.sep",
+            "line 3: the first line names 2 columns, this row has 1 (read with data.sep",
         ),
-        ("sep=;\na;b\n1;2;3\n", "line 3: 2 column(s)"),
+        ("sep=;\na;b\n1;2;3\n", "line 3: the first line names 2 columns"),
         ("a,a\n1,2\n", "line 1: names the column 'a' more than once"),
         ('a,b\n"1,2\n3,4\n', "not CSV"),
         ("a,b\n" + "1,2\n" * 300 + '"1" x,2\n', "line 302: not CSV"),

@@ -126,7 +126,7 @@ def test_fewer_examples_than_splits_are_refused(rule):
 
 @pytest.mark.parametrize("rule", ["near", "exact"])
 def test_fewer_sources_than_splits_are_refused(rule):
-    with pytest.raises(UserError, match=r"9 example\(s\) in 1 group\(s\) with the same source"):
+    with pytest.raises(UserError, match=r"9 examples in 1 group with the same source"):
         assign_splits([(f"text {i}", "one picture", None) for i in range(9)], rule, FRACTIONS)
 
 

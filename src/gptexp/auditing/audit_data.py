@@ -29,16 +29,11 @@ from gptexp.auditing.personal_data import find_personal_data
 from gptexp.auditing.word_lists import GroupSets, Tokens, WordMatcher
 from gptexp.auditing.words import split_words
 from gptexp.config.schema import Config
+from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.progress import track_progress
-from gptexp.data.splits import SPLITS
 
 MAX_CONTEXTS = 3  # of a term in a report
-KEEPING_ORDER = (
-    "test",
-    "unseen",
-    "val",
-    "train",
-)  # of two copies, the one in the first split stays
+KEEPING_ORDER = ("test", "unseen", "val", "train")  # of two copies, the first split's stays
 
 
 def audit_data(

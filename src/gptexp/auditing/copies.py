@@ -26,9 +26,7 @@ ROWS_PER_BAND = 3  # probability 1 - (1 - 0.54**3)**40 = 0.999; 50 % (Dice 0.67)
 MAX_NEIGHBOURS = 40  # of a text in its bucket that it is compared with
 LIKELY_AGREEMENT = 0.45
 MAX_CANDIDATES, MAX_LIKELY_CANDIDATES = 32, 128  # of a text, about
-MIN_AGREEMENT = (
-    0.32  # of two signatures that are compared in full: three standard errors below 0.45
-)
+MIN_AGREEMENT = 0.32  # of signatures whose texts are compared: three standard errors below 0.45
 SHORT_WORDS = 20  # a text with fewer words must have the same numbers
 # (words of the longer text, similarity): the shorter a text, the more is one word of it. Dice 0.62 is Jaccard 0.45.
 MIN_SIMILARITIES = ((SHORT_WORDS, 0.75), (50, 0.7), (None, 0.62))

@@ -13,8 +13,9 @@ from gptexp.config.schema import Config
 from gptexp.data.account import DataAccount
 from gptexp.data.build_store import usable_examples
 from gptexp.data.corpora import Corpus, Example, open_corpus
+from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.progress import track_progress
-from gptexp.data.splits import SPLITS, assign_splits
+from gptexp.data.splits import assign_splits
 from gptexp.errors import UserError
 from gptexp.tasks.task import make_task
 

@@ -26,6 +26,7 @@ from gptexp.distributed.devices import pick_device
 from gptexp.errors import UserError
 from gptexp.model import Transformer
 from gptexp.tasks.task import make_task
+from gptexp.wording import format_count
 
 SENTENCES_FILE = files(__package__).joinpath("probe.yaml")
 BOOTSTRAP_SAMPLES = 2000
@@ -82,7 +83,8 @@ class Sentences:
             )
         if len(templates) < MIN_TEMPLATES:
             raise UserError(
-                f"--sentences {file}: has {len(templates)} template(s); an interval needs {MIN_TEMPLATES} or more"
+                f"--sentences {file}: has {format_count(len(templates), 'template')}; an interval needs "
+                f"{MIN_TEMPLATES} or more"
             )
         for template in templates:
             if "{word}" not in template or "{filler}" not in template:

@@ -8,6 +8,7 @@ from gptexp.auditing.findings import DataAudit
 from gptexp.auditing.languages import UNDETERMINED, language_name
 from gptexp.auditing.passages import MIN_PASSAGE
 from gptexp.auditing.probe import ProbeResult
+from gptexp.wording import format_count
 
 MAX_EXAMPLES = 5  # of a finding on the terminal
 MAX_LANGUAGES = 4
@@ -157,10 +158,6 @@ def _shares(languages: Counter[str]) -> str:
     return ", ".join(parts) + (f", {rest} more" if rest > 0 else "")
 
 
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def _copies(audit: DataAudit) -> Section:
     table = Table(("examples of", "repeat", "examples of", "which"))
     kinds = Counter(
@@ -185,8 +182,8 @@ def _copies(audit: DataAudit) -> Section:
 
 def _passages(audit: DataAudit) -> Section:
     summary = (
-        f"{_number(len(audit.passages), 'example')} with {MIN_PASSAGE} words in a row or more of an earlier one of the "
-        f"same split"
+        f"{format_count(len(audit.passages), 'example')} with {MIN_PASSAGE} words in a row or more of an earlier one "
+        f"of the same split"
     )
     examples = [
         f"{finding.example.short} ({finding.example.split}) has {finding.words} words in a row of {finding.of.short}: "
@@ -221,7 +218,7 @@ def _personal(audit: DataAudit) -> Section:
     rows = {finding.example.row for finding in audit.personal}
     parts = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common())
     summary = (
-        f"in {_number(len(rows), 'example')}: {parts}" if parts else "none whose form is known"
+        f"in {format_count(len(rows), 'example')}: {parts}" if parts else "none whose form is known"
     )
     examples = [
         f"{finding.example.short} ({finding.example.split}): {finding.kind} {finding.masked}"

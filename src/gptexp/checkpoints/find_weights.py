@@ -18,6 +18,7 @@ from gptexp.errors import UserError, nearest
 from gptexp.files import sha256
 from gptexp.network import hub_is_reachable
 from gptexp.runs.run_folder import RunFolder, find_run, find_run_around
+from gptexp.wording import first_line
 
 CLOSED_MODELS = re.compile(
     r"(openai/)?(gpt-?(3|4|5)[\w.-]*|chatgpt[\w.-]*|o[134](-[\w.-]+)?|((text|code)-)?(davinci|curie|babbage|ada)[\w-]*)"
@@ -163,7 +164,7 @@ def _download(name: str, no_run: str) -> Path:
             return folder
         reason = "it has no config.json there"
     except (OSError, HFValidationError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
     if local:
         reason = "no network, and not in the local cache"
     raise UserError(

@@ -3,11 +3,11 @@
 This module imports no torch and unpickles nothing: a pickled checkpoint can run any code.
 """
 
-import json
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from gptexp.errors import UserError
+from gptexp.files import is_lfs_pointer, read_json_object
 
 ACCEPTED = (
     "Accepted: a run (its folder, its name or latest), a folder with config.json and model.safetensors, "
@@ -53,7 +53,7 @@ def check_weights(folder: Path, name: str) -> None:
         UserError: it has no safetensors files, or pointers in their place.
     """
     files = sorted(folder.glob("model*.safetensors"))
-    pointers = [file.name for file in files if _is_lfs_pointer(file)]
+    pointers = [file.name for file in files if is_lfs_pointer(file)]
     if pointers:
         raise UserError(
             f"{name}: {pointers[0]} is a pointer of Git LFS, not the file itself; type git lfs pull in that folder"
@@ -116,7 +116,10 @@ def _explain_folder(folder: Path) -> str:
 
 
 def _explain_adapter(folder: Path) -> str:
-    base = _read_json(folder / "adapter_config.json").get("base_model_name_or_path") or "its model"
+    base = None
+    with suppress(ValueError):
+        base = read_json_object(folder / "adapter_config.json").get("base_model_name_or_path")
+    base = base or "its model"
     merge = (
         "from peft import AutoPeftModelForCausalLM as M; "
         f"M.from_pretrained({str(folder)!r}).merge_and_unload().save_pretrained('merged')"
@@ -144,16 +147,3 @@ def _convert(folder: Path, suffix: str, file: str | None = None) -> str:
 
 def _first_with(folder: Path, suffix: str) -> str:
     return min(path.name for path in folder.iterdir() if path.suffix.lower() == suffix)
-
-
-def _is_lfs_pointer(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(24) == b"version https://git-lfs."
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf8"))
-    except ValueError:
-        return {}
-    return values if isinstance(values, dict) else {}

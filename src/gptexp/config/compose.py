@@ -32,6 +32,7 @@ from gptexp.config.target_settings import settings_of_target
 from gptexp.config.values import find_misfit, show
 from gptexp.errors import UserError
 from gptexp.files import write_text
+from gptexp.wording import first_line
 
 # Hydra raises ValueError for a defaults list that names no texts, and OmegaConf for some interpolations.
 COMPOSE_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
@@ -150,9 +151,8 @@ def load_config(path: Path) -> Config:
                 config[group] = OmegaConf.structured(schema_of(group, stored[group]))
         return cast(Config, OmegaConf.to_object(OmegaConf.merge(config, stored)))
     except (OSError, ValueError, KeyError, TypeError, YAMLError, OmegaConfBaseException) as error:
-        reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"{path}: damaged, or written by another version of gptexp ({reason})"
+            f"{path}: damaged, or written by another version of gptexp ({first_line(error)})"
         ) from None
 
 

@@ -1,11 +1,11 @@
 """Compare the settings of a command with those of the run that `resume` or `init` names."""
 
-import json
 from typing import Any
 
 from gptexp.config.base_weights import FREE_SETTINGS
 from gptexp.config.keys import iter_settings, result_settings
 from gptexp.config.schema import BpeConfig, Config
+from gptexp.config.values import show
 from gptexp.errors import UserError
 
 # Settings, or groups of them, that belong to the weights, the optimizer's state or the order of the sequences.
@@ -104,8 +104,7 @@ def _check_model(config: Config, earlier: Config) -> None:
     }
     if differing:
         differences = ", ".join(
-            f"{override(key, there)}, not {override(key, here).partition('=')[2]}"
-            for key, (here, there) in differing.items()
+            f"{override(key, there)}, not {show(here)}" for key, (here, there) in differing.items()
         )
         same = " ".join(override(key, there) for key, (_, there) in differing.items())
         raise UserError(f"init={config.init}: has {differences}. Settings that fit it: {same}")
@@ -147,15 +146,9 @@ def find_changes(config: Config, earlier: Config) -> dict[str, tuple[Any, Any]]:
 
 def override(key: str, value: Any) -> str:
     """Return a setting as a person types it."""
-    if isinstance(value, bool) or value is None:
-        value = json.dumps(value)
-    elif isinstance(value, list):
-        value = f"[{','.join(map(str, value))}]"
-    elif isinstance(value, dict):
-        value = f"{{{','.join(f'{name}:{inner}' for name, inner in value.items())}}}"
-    return f"{key.removesuffix('.kind')}={value}"
+    return f"{key.removesuffix('.kind')}={show(value)}"
 
 
 def _difference(key: str, ours: Any, theirs: Any) -> str:
     """Return an override and the earlier value."""
-    return f"{override(key, ours)} ({override(key, theirs).partition('=')[2]} there)"
+    return f"{override(key, ours)} ({show(theirs)} there)"

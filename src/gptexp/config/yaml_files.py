@@ -15,11 +15,12 @@ from gptexp.config.keys import declarations, dictionary_of, group_names
 from gptexp.config.overrides import find_missing_source, read_override
 from gptexp.config.values import find_misfit, is_text, show
 from gptexp.errors import UserError
+from gptexp.wording import first_line
 
 PARAMS = "hydra.sweeper.params"
 TAGS = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "null")}
 OCTAL_OR_SEXAGESIMAL = re.compile(r"[-+]?0[0-7_]+|[-+]?[\d_]+(:[\d_.]+)+")
-NAME_TAG = "tag:yaml.org,2002:str"
+TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 def check_yaml_file(file: Path, config_path: str) -> None:
@@ -139,7 +140,7 @@ class _Checker:
                     f'{key}: {node.value} is read as {reading}, not as a text; type {name}"{node.value}"',
                 )
             rest = self.lines[node.end_mark.line][node.end_mark.column :]
-            if node.tag == NAME_TAG and (comment := re.match(r"\s+(#\S.*)", rest)):
+            if node.tag == TEXT_TAG and (comment := re.match(r"\s+(#\S.*)", rest)):
                 raise self._error(
                     node,
                     f"{key}: {comment[1]} is read as a comment. If it belongs to the text, type "
@@ -185,7 +186,7 @@ def _reading(node: yaml.Node) -> str:
 def _explain_yaml_error(file: Path, error: yaml.YAMLError) -> UserError:
     mark = getattr(error, "problem_mark", None)
     place = f"{file}:{mark.line + 1}" if mark else str(file)
-    problem = str(getattr(error, "problem", None) or error).splitlines()[0]
+    problem = getattr(error, "problem", None) or first_line(error)
     return UserError(
         f"{place}: is no YAML ({problem}). A text with : # ' \" [ {{ @ & * ! % or ` in it stands in quotes: "
         f'name: "a: b"'

@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.data.corpora import Example
-from gptexp.data.lost_text import LostText, counted
+from gptexp.data.corpora.corpus import SPLITS
+from gptexp.data.lost_text import LostText
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
+from gptexp.wording import format_count
 
 if TYPE_CHECKING:
     from gptexp.data.token_store import TokenizedExample
 
 MAX_LABELS = 20  # of a split; with more different targets they are no labels
-SPLIT_ORDER = ("train", "val", "test", "unseen")
 
 
 @dataclass
@@ -164,7 +165,7 @@ class DataAccount:
         ]
         if not reasons:
             return ""
-        return f" Left out of {counted(self.examples, 'example')}: {'; '.join(reasons)}."
+        return f" Left out of {format_count(self.examples, 'example')}: {'; '.join(reasons)}."
 
     def _compare_labels(self) -> None:
         train = self._labels.get("train", set())
@@ -196,9 +197,9 @@ class DataAccount:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the account as lines of a table, each with a label."""
-        order = sorted(self.splits, key=SPLIT_ORDER.index)
+        order = sorted(self.splits, key=SPLITS.index)
         used = ", ".join(f"{split} {self.splits[split]:,}" for split in order)
-        rows = [("read", f"{counted(self.examples, 'example')}; used: {used or 'none'}")]
+        rows = [("read", f"{format_count(self.examples, 'example')}; used: {used or 'none'}")]
         for reason, tally in self.left_out.items():
             rows.append(("left out", f"{tally.count:,}: {reason} (first: {tally.first})"))
         for part, cut in self.cuts.items():
@@ -206,7 +207,7 @@ class DataAccount:
             rows.append(
                 (
                     "cut",
-                    f"{part} of {counted(cut.examples, 'example')}, by {mean:,.0f} tokens on average and "
+                    f"{part} of {format_count(cut.examples, 'example')}, by {mean:,.0f} tokens on average and "
                     f"{cut.longest:,} at most: {cut.setting}",
                 )
             )
@@ -214,14 +215,14 @@ class DataAccount:
             rows.append(("terms", f"{tally.count:,} {note}, for example '{tally.first:.40}'"))
         rows += [("tokenizer", sentence) for sentence in self.text.sentences()]
         for token, tally in self.special_tokens.items():
-            of_texts = f"{counted(tally.count, 'text')}: {describe_special_tokens(token)}"
+            of_texts = f"{format_count(tally.count, 'text')}: {describe_special_tokens(token)}"
             rows.append(("tokenizer", of_texts))
         if self.duplicates:
             rows.append(
                 (
                     "duplicates",
                     f"{self.duplicates:,} examples share their text, source or image, or nearly so: "
-                    f"{counted(self.duplicate_groups, 'group')}, each kept in one split",
+                    f"{format_count(self.duplicate_groups, 'group')}, each kept in one split",
                 )
             )
         rows += [("splits", remark) for remark in self.one_sided]
@@ -241,7 +242,7 @@ class DataAccount:
             parts.append(f"{self.text.lossy:,} texts changed by the tokenizer")
         parts += self.one_sided
         details = f" ({'; '.join(parts)})" if parts else ""
-        return f"data: {sum(self.splits.values()):,} of {counted(self.examples, 'example')} used{details}"
+        return f"data: {sum(self.splits.values()):,} of {format_count(self.examples, 'example')} used{details}"
 
 
 def describe_special_tokens(token: str) -> str:

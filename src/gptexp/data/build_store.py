@@ -23,8 +23,9 @@ from gptexp.config.source import outside_fingerprint, source_fingerprint
 from gptexp.data import tokenizers
 from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Corpus, Example
+from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.progress import track_progress
-from gptexp.data.splits import SPLITS, TRAIN, assign_splits
+from gptexp.data.splits import TRAIN, assign_splits
 from gptexp.data.token_store import INDEX_DTYPE, ExampleEncoder, TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from gptexp.data.tokenizers import Tokenizer
+from gptexp.wording import format_count
 
 MAX_CHARACTERS_KEPT = 50  # of a kind, the most frequent ones
 MAX_SHOWN = 5
@@ -27,9 +28,9 @@ class CharacterTally:
 
     def text(self) -> str:
         """Return the most frequent characters with their numbers."""
-        shown = [f"{_name(name)} {count:,}" for name, count in self.commonest(MAX_SHOWN).items()]
-        more = len(self.characters) - len(shown)
-        return ", ".join(shown) + (f" and {more:,} others" if more > 0 else "")
+        parts = [f"{_name(name)} {count:,}" for name, count in self.commonest(MAX_SHOWN).items()]
+        more = len(self.characters) - len(parts)
+        return ", ".join(parts) + (f" and {more:,} others" if more > 0 else "")
 
     def commonest(self, count: int) -> dict[str, int]:
         """Return the most frequent characters."""
@@ -88,21 +89,21 @@ class LostText:
         sentences = []
         if self.unknown.total:
             sentences.append(
-                f"{counted(self.unknown.total, 'character')} without a token: {self.unknown.text()}"
+                f"{format_count(self.unknown.total, 'character')} without a token: {self.unknown.text()}"
             )
         if self.changed.total:
             sentences.append(
-                f"{counted(self.changed.total, 'character')} changed by the tokenizer: "
+                f"{format_count(self.changed.total, 'character')} changed by the tokenizer: "
                 f"{self.changed.text()}"
             )
         if self.in_context.total:
             sentences.append(
-                f"{counted(self.in_context.total, 'character')} lost in their words, for example in "
+                f"{format_count(self.in_context.total, 'character')} lost in their words, for example in "
                 f"'{self.in_context.first}'"
             )
         if self.spaces.total:
             sentences.append(
-                f"{counted(self.spaces.total, 'space')} or line ends lost: {self.spaces.text()}"
+                f"{format_count(self.spaces.total, 'space')} or line ends lost: {self.spaces.text()}"
             )
         return sentences
 
@@ -134,11 +135,6 @@ class LostText:
     def from_json(cls, values: dict[str, Any]) -> Self:
         tallies = [CharacterTally(**values[kind]) for kind in KINDS]
         return cls(values["texts"], values["lossy"], *tallies)
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _name(text: str) -> str:

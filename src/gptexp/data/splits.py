@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.data.account import DataAccount
+from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.duplicates import (
     NUM_BANDS,
     ROWS_PER_BAND,
@@ -27,8 +28,8 @@ from gptexp.data.duplicates import (
 )
 from gptexp.data.permutation import splitmix64
 from gptexp.errors import UserError
+from gptexp.wording import format_count
 
-SPLITS = ("train", "val", "test", "unseen")
 TRAIN, VAL, TEST = 0, 1, 2  # indices into SPLITS
 UNASSIGNED = 255
 MIN_EXPECTED_FOR_WARNING = 20  # examples that a split should have before a smaller one is reported
@@ -187,9 +188,9 @@ def _refuse_too_few(count: int, num_groups: int, fractions: dict[str, float], re
     """
     names = [SPLITS[split] for split in reversed(_required_splits(fractions))]
     if 0 < num_groups < len(names):
-        groups = f" in {num_groups} group(s){reason}" if num_groups < count else ""
+        groups = f" in {format_count(num_groups, 'group')}{reason}" if num_groups < count else ""
         raise UserError(
-            f"{count} example(s){groups} cannot fill the splits {', '.join(names)}: add text, set "
+            f"{format_count(count, 'example')}{groups} cannot fill the splits {', '.join(names)}: add text, set "
             f"data.val_fraction=0 or data.test_fraction=0, or name held-out files with data.val_path=... and "
             f"data.test_path=..."
         )

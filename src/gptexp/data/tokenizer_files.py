@@ -1,14 +1,15 @@
 """Tokenizer files as others publish them: find, convert and describe them."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 import tokenizers
 
 from gptexp.errors import UserError
+from gptexp.files import read_json_object
 from gptexp.network import hub_is_reachable
+from gptexp.wording import first_line
 
 TOKENIZER_FILES = ("token*", "vocab*", "merges*", "special_tokens*", "*.model", "*.tiktoken")
 
@@ -25,9 +26,7 @@ def load_from_hub(name: str) -> tuple[tokenizers.Tokenizer, str | None]:
     try:
         loaded = AutoTokenizer.from_pretrained(name, local_files_only=local)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        if local:
-            reason = "no network, and not in the local cache"
+        reason = "no network, and not in the local cache" if local else first_line(error)
         raise UserError(
             f"tokenizer.name={name}: neither a folder with tokenizer files nor a tokenizer on the Hugging Face hub "
             f"({reason})"
@@ -58,9 +57,9 @@ def convert_by_transformers(folder: Path) -> tuple[tokenizers.Tokenizer, str | N
         loaded = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         backend = loaded.backend_tokenizer
     except Exception as error:  # whatever the reader of the format raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"{folder}: transformers cannot convert its tokenizer ({', '.join(files)}) to a tokenizer.json: {reason}"
+            f"{folder}: transformers cannot convert its tokenizer ({', '.join(files)}) to a tokenizer.json: "
+            f"{first_line(error)}"
         ) from None
     finally:
         transformers.logging.set_verbosity(verbosity)
@@ -101,9 +100,6 @@ def read_eos_token(folder: Path, backend: tokenizers.Tokenizer) -> str | None:
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; {} if there is no such file."""
     try:
-        values = json.loads(path.read_text("utf8")) if path.is_file() else {}
+        return read_json_object(path) if path.is_file() else {}
     except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error})") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: is not a JSON object")
-    return values
+        raise UserError(f"{path}: is not a JSON object ({error})") from None

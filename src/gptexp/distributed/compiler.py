@@ -8,6 +8,7 @@ import sys
 
 from gptexp.errors import UserError
 from gptexp.stages import stage
+from gptexp.wording import first_line
 
 MAX_SECONDS = 300
 
@@ -45,7 +46,7 @@ def main() -> None:
     try:
         torch.compile(lambda x: (x @ x).relu() + 1)(square).sum().backward()
     except Exception as error:
-        print(str(error).strip().split("\n")[0])
+        print(first_line(error))
         sys.exit(1)
 
 

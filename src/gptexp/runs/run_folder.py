@@ -33,7 +33,7 @@ from omegaconf import OmegaConf
 from gptexp.config import compose
 from gptexp.config.schema import Config
 from gptexp.errors import UserError, describe_error, nearest
-from gptexp.files import atomic_folder, write_text
+from gptexp.files import atomic_folder, read_json_object, write_text
 
 RecordName = Literal["crash", "data", "environment", "loggers", "micro_batch", "result"]
 LIBRARIES = (
@@ -122,9 +122,8 @@ class RunFolder:
         try:
             yield
         except Exception as error:
-            with suppress(
-                OSError, UserError
-            ):  # on a full disk, the first error is the one to report
+            # On a full disk, the first error is the one to report.
+            with suppress(OSError, UserError):
                 is_recorded = self.result() != before and self.result().get("status") != "running"
                 is_unchanged = had_config == self._has_config() and self.result() == before
                 was_not_begun = is_unchanged and (had_config or not self.path.exists())
@@ -324,18 +323,13 @@ def _git(folder: Path, *arguments: str) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; {} if there is no such file."""
     try:
-        values = json.loads(path.read_text("utf8"))
+        return read_json_object(path)
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise UserError(
             f"{path}: is damaged ({error}). Delete it and repeat the run's command"
         ) from None
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{path}: is damaged (not a JSON object). Delete it and repeat the run's command"
-        )
-    return values
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -13,9 +13,7 @@ class Job:
     folder: str | None  # None: the job failed
     outcome: str  # the primary metric, or the error message
     code: int = 0  # exit code of the job, had it run by itself
-    rank: tuple[float, float] | None = (
-        None  # the best job has the smallest; None: it has no metrics
-    )
+    rank: tuple[float, float] | None = None  # the best job has the least; None: it has no metrics
 
 
 class JobLog:

@@ -22,14 +22,12 @@ from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tables import SAMPLE_FIELDS
 from gptexp.runs.trackers import Tracker
 from gptexp.stages import stage
+from gptexp.wording import first_line
 
 SERVER = "https://api.wandb.ai"
-INIT_SECONDS = (
-    30.0  # for which a run waits for the server at its start; $WANDB_INIT_TIMEOUT replaces it
-)
-FINISH_SECONDS = (
-    60.0  # for which it waits for uploads at its end; $WANDB_FINISH_TIMEOUT replaces it
-)
+# A run waits so long for the server at its start, and for uploads at its end. The environment variables
+# WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT replace both.
+INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0
 MAX_NAME_CHARACTERS = 128
 
 
@@ -53,7 +51,7 @@ class Wandb(Tracker):
                 import wandb
 
                 wandb.teardown()  # it keeps the id of a run that did not start
-                mode, reason = "offline", _first_line(error)
+                mode, reason = "offline", _short_reason(error)
         if mode == "offline":
             try:
                 self._start_offline(reason)
@@ -110,7 +108,7 @@ class Wandb(Tracker):
         """Log nothing more to W&B, and report that once."""
         self.gave_up = True
         print(
-            f"W&B: {_first_line(error)}. The run goes on without it; its metrics are in {self.folder.metrics_file}",
+            f"W&B: {_short_reason(error)}. The run goes on without it; its metrics are in {self.folder.metrics_file}",
             file=sys.stderr,
         )
 
@@ -155,7 +153,7 @@ class Wandb(Tracker):
                 self.run.finish(exit_code=int(failed))
         except Exception as error:
             print(
-                f"W&B: the server has not taken everything ({_first_line(error)}); "
+                f"W&B: the server has not taken everything ({_short_reason(error)}); "
                 f"to upload the rest: {self._sync_command()}",
                 file=sys.stderr,
             )
@@ -173,7 +171,7 @@ def check_wandb(config: Config) -> None:
         try:
             wandb.Settings().update_from_env_vars({name: value})
         except Exception as error:
-            reason = error.errors()[0]["msg"] if hasattr(error, "errors") else _first_line(error)
+            reason = error.errors()[0]["msg"] if hasattr(error, "errors") else _short_reason(error)
             raise UserError(
                 f"{name}={value}: {reason}. Set it to another value, or type: unset {name}"
             ) from None
@@ -219,6 +217,5 @@ def _as_run_id(name: str) -> str:
     return re.sub(r"[:;,#?/'\\%\s]", "_", name)
 
 
-def _first_line(error: Exception) -> str:
-    line = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-    return textwrap.shorten(line, 200, placeholder=" ...")
+def _short_reason(error: Exception) -> str:
+    return textwrap.shorten(first_line(error).rstrip("."), 200, placeholder=" ...")

@@ -8,7 +8,7 @@ from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config
 from gptexp.data.build_store import build_store
 from gptexp.data.corpora import open_corpus
-from gptexp.data.splits import SPLITS
+from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.tasks.task import Task, make_task

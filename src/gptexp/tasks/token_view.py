@@ -1,16 +1,15 @@
 """Show the sequences of a split as a model sees them: tokens, targets, and the positions that carry a loss."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from tokenizers import decoders
 
 from gptexp.data.batch import FEATURE, IGNORE
-from gptexp.data.splits import SPLITS
 from gptexp.data.tokenizers import NumericTokenizer, Tokenizer
+from gptexp.tasks.layout import Layout
 from gptexp.tasks.prepare import TaskData
 
 HEAD, TAIL = 48, 32  # tokens of a long sequence that are shown
@@ -37,9 +36,6 @@ class SequenceView:
     input: str
     targets: str
     label: str | None = None  # class of the sequence
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     def text(self, colour: bool) -> str:
         """Return the sequence as lines for a terminal."""
@@ -71,14 +67,7 @@ def view_sequences(data: TaskData, split: str, count: int, seed: int) -> Iterato
         batch = dataset.batch(index[None], 0, index[None])
         length = int(batch.lengths[0]) if batch.lengths is not None else batch.tokens.shape[1]
         tokens, targets = batch.tokens[0, :length].tolist(), batch.targets[0, :length].tolist()
-        names = [
-            None
-            if target == IGNORE
-            else token_text(target, tokenizer)
-            if layout.targets_are_tokens
-            else layout.target_name(target)
-            for target in targets
-        ]
+        names = [_target_name(target, layout, tokenizer) for target in targets]
         prefix = int(batch.prefix[0]) if batch.prefix is not None else length
         input_ids, target_ids = tokens, [target for target in targets if target != IGNORE]
         if layout.predicts_next:  # a token is scored at the position before it
@@ -99,11 +88,13 @@ def view_sequences(data: TaskData, split: str, count: int, seed: int) -> Iterato
         )
 
 
-def view_splits(data: TaskData, count: int, seed: int) -> Iterator[SequenceView]:
-    """Yield `count` sequences of each split that the data has."""
-    for split in SPLITS:
-        if data.store.has(split):
-            yield from view_sequences(data, split, count, seed)
+def _target_name(target: int, layout: Layout, tokenizer: Tokenizer) -> str | None:
+    """Return a target as it can be read; None where there is no loss."""
+    if target == IGNORE:
+        return None
+    return (
+        token_text(target, tokenizer) if layout.targets_are_tokens else layout.target_name(target)
+    )
 
 
 def token_text(token: int, tokenizer: Tokenizer) -> str:

@@ -146,9 +146,8 @@ class Recorder(L.Callback):
         """Log the last step that is done, unless it has a line."""
         if module.step == self.logged_step:
             return
-        is_current = (
-            self.row.get("step") == module.step
-        )  # else a user callback failed after the step
+        # Where a user callback failed after the step, the row is that of an earlier one.
+        is_current = self.row.get("step") == module.step
         self._log(self.row if is_current else _describe_step(module))
 
     def _log(self, row: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from gptexp.data.corpora.fields import Record
 from gptexp.data.corpora.open_file import explain_damage, is_compressed, open_bytes
 from gptexp.errors import UserError
+from gptexp.wording import first_line
 
 EXTENSIONS = (".parquet", ".arrow", ".feather", ".ipc")
 MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"\xff\xff\xff\xff": ".arrow"}
@@ -35,8 +36,7 @@ def read_arrow(file: Path, kind: str) -> Iterator[tuple[str, Record]]:
             )
             number += batch.num_rows
     except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: not UTF-8
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{file}: not {name}, or damaged ({reason})") from None
+        raise UserError(f"{file}: not {name}, or damaged ({first_line(error)})") from None
 
 
 def records_of_batch(batch: Any) -> list[Record]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+SPLITS = ("train", "val", "test", "unseen")
 SPLIT_NAMES = {  # names that data sets use, and ours
     "train": "train",
     "validation": "val",
@@ -21,13 +22,11 @@ SPLIT_NAMES = {  # names that data sets use, and ours
 @dataclass(slots=True)
 class Example:
     fields: dict[str, str]  # for example {"text": ...} or {"source": ..., "target": ...}
-    split: str | None = None  # one of splits.SPLITS; None: assigned by content
+    split: str | None = None  # one of SPLITS; None: assigned by content
     ends_document: bool = True  # False: the next example continues the same document
     media: Callable[[], NDArray] | None = None  # reads an image's frames or the samples of audio
     group: str | None = None  # examples of one group stay in one split; None: see `group_key`
-    left_out: str = (
-        ""  # why it cannot be used, "the field 'target' is empty" for example; "": it can
-    )
+    left_out: str = ""  # why it is not used, "the field 'target' is empty" for example; "": it is
     where: str = ""  # its place in the source, for messages: "pairs.jsonl, line 3"
 
     def leave_out(self, reason: str, instance: str = "") -> None:

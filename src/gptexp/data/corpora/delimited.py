@@ -14,6 +14,7 @@ from typing import Any
 from gptexp.data.corpora.fields import Record
 from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
+from gptexp.wording import format_count
 
 EXTENSIONS = (".csv", ".tsv", ".tab", ".psv")
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}  # those that are tried
@@ -26,7 +27,7 @@ QUOTINGS: dict[str, dict[str, Any]] = {
 }
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')  # Excel's first line
 QUOTED_SEPARATORS = (
-    ",;"  # tables with these have quotation marks around texts, by all that writes them
+    ",;"  # all programs that write tables with these put quotation marks around texts
 )
 NO_SEPARATOR = "\x1f"  # of a single column, whose texts may have any other sign
 NUM_SAMPLE_LINES = 200  # in which separator and quoting are found
@@ -89,8 +90,8 @@ def read_delimited(
                 continue  # a blank line
             if len(row) != len(names):
                 raise UserError(
-                    f"{where}: {len(names)} column(s) are named in the first line, this row has {len(row)} (read with "
-                    f"{dialect}, which you can set). A value with the separator in it needs quotation marks"
+                    f"{where}: the first line names {format_count(len(names), 'column')}, this row has {len(row)} "
+                    f"(read with {dialect}, which you can set). A value with the separator in it needs quotation marks"
                 )
             yield where, dict(zip(names, row, strict=True))
     except csv.Error as error:

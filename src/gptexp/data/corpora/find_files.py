@@ -23,11 +23,8 @@ ENVIRONMENT_ENTRIES = ("pyvenv.cfg", "conda-meta")  # in the top folder of a Pyt
 
 def is_hidden(path: PurePath) -> bool:
     """Return whether a relative path is hidden, is below a hidden folder, or is a lock file of an office program."""
-    return any(
-        (part.startswith(".") and part not in (".", ".."))
-        or part.startswith("~$")
-        or part in SYSTEM_NAMES
-        for part in path.parts
+    return _is_system_path(path) or any(
+        part.startswith(".") and part not in (".", "..") for part in path.parts
     )
 
 
@@ -42,7 +39,7 @@ def find_files(path: str, key: str) -> list[Path]:
     """
     root = Path(path)
     if root.is_dir():
-        if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+        if is_saved_dataset(root):
             raise UserError(
                 f"{key}={path}: a folder written by save_to_disk. Read it with data=hub data.name={path}"
             )
@@ -83,6 +80,11 @@ def nearest_neighbour(file: Path) -> str:
     return nearest(str(file), neighbours)
 
 
+def is_saved_dataset(folder: Path) -> bool:
+    """Return whether `save_to_disk` of the package datasets wrote a folder."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
 def _walk(root: Path) -> Iterator[Path]:
     """Yield the files below a folder, as relative paths."""
     for folder, folders, names in os.walk(root):
@@ -111,8 +113,12 @@ def _split_pattern(path: str) -> tuple[Path, str]:
 
 def _is_skipped(base: Path, path: PurePath) -> bool:
     """Return whether a path that a pattern matched is skipped, although glob does not know that it is hidden."""
-    is_hidden = any(part.startswith("~$") or part in SYSTEM_NAMES for part in path.parts)
-    return is_hidden or any(_is_environment(base / folder) for folder in path.parents[:-1])
+    in_environment = any(_is_environment(base / folder) for folder in path.parents[:-1])
+    return in_environment or _is_system_path(path)
+
+
+def _is_system_path(path: PurePath) -> bool:
+    return any(part.startswith("~$") or part in SYSTEM_NAMES for part in path.parts)
 
 
 def _is_environment(folder: Path) -> bool:

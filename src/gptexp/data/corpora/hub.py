@@ -9,8 +9,10 @@ from gptexp.config import schema
 from gptexp.data.corpora.arrow_tables import records_of_batch
 from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example
 from gptexp.data.corpora.fields import FieldReader, Record, check_field_names
+from gptexp.data.corpora.find_files import is_saved_dataset
 from gptexp.errors import UserError
 from gptexp.network import hub_is_reachable
+from gptexp.wording import first_line
 
 BATCH_ROWS = 256  # that are converted at once
 
@@ -75,7 +77,7 @@ class Hub(Corpus):
             for table in part.with_format("arrow").iter(batch_size=BATCH_ROWS):
                 yield from records_of_batch(table)
         except Exception as error:  # of a server, a damaged file, or a package that decodes
-            raise UserError(f"data.name={self.config.name}: {_reason(error)}") from None
+            raise UserError(f"data.name={self.config.name}: {first_line(error)}") from None
 
 
 def load_parts(config: schema.HubConfig) -> tuple[dict[str, Any], dict[str, list[Any]]]:
@@ -89,7 +91,7 @@ def load_parts(config: schema.HubConfig) -> tuple[dict[str, Any], dict[str, list
     folder = Path(config.name).expanduser()
     version = []  # of a data set that is streamed
     try:
-        if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        if is_saved_dataset(folder):
             loaded = datasets.load_from_disk(str(folder))
         else:
             if not folder.exists() and not hub_is_reachable():
@@ -103,7 +105,7 @@ def load_parts(config: schema.HubConfig) -> tuple[dict[str, Any], dict[str, list
                 loaded = datasets.load_dataset(config.name, config.config)
     except Exception as error:  # the library raises a dozen kinds of errors for a wrong name
         raise UserError(
-            f"data.name={config.name}: cannot be loaded ({_reason(error)}). Give a data set's name on the hub "
+            f"data.name={config.name}: cannot be loaded ({first_line(error)}). Give a data set's name on the hub "
             f"(needs the network once) or a folder written by save_to_disk"
         ) from None
     parts = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
@@ -117,9 +119,3 @@ def load_parts(config: schema.HubConfig) -> tuple[dict[str, Any], dict[str, list
         raise UserError(f"data.name={config.name}: has no split 'train', only {', '.join(parts)}")
     versions = {name: version or [part._fingerprint, part.num_rows] for name, part in known.items()}
     return known, versions
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -13,6 +13,7 @@ from typing import IO, cast
 
 from gptexp.data.corpora.find_files import is_hidden
 from gptexp.errors import UserError
+from gptexp.files import is_lfs_pointer
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard", ".zip": "zip"}
 MAGIC = {
@@ -22,7 +23,6 @@ MAGIC = {
     re.compile(rb"\x28\xb5\x2f\xfd"): ".zst",
     re.compile(rb"PK\x03\x04"): ".zip",
 }
-LFS_POINTER = b"version https://git-lfs"
 
 
 def extension(file: Path) -> str:
@@ -47,12 +47,12 @@ def open_bytes(file: Path) -> IO[bytes]:
     Raises:
         UserError: it is a pointer to a file that is not there, or a zip file with several files.
     """
-    suffix = file.suffix.lower()
-    with file.open("rb") as stream:
-        head = stream.read(len(LFS_POINTER))
-    if head == LFS_POINTER:
+    if is_lfs_pointer(file):
         raise UserError(f"{file}: a pointer of Git LFS instead of the file. Type: git lfs pull")
+    suffix = file.suffix.lower()
     if suffix not in COMPRESSIONS:
+        with file.open("rb") as stream:
+            head = stream.read(16)
         suffix = next((kind for magic, kind in MAGIC.items() if magic.match(head)), "")
     match suffix:
         case ".gz":

@@ -22,12 +22,12 @@ from packaging.requirements import Requirement
 from gptexp.config import schema
 from gptexp.config.source import source_fingerprint
 from gptexp.data.corpora.cleaning import Cleaner
-from gptexp.data.corpora.corpus import Corpus, Example
+from gptexp.data.corpora.corpus import SPLITS, Corpus, Example
 from gptexp.data.corpora.docstrings import MIN_CHARACTERS, read_docstrings
 from gptexp.data.corpora.keyterms import extract_key_terms
 from gptexp.data.duplicates import first_near_duplicates
 from gptexp.data.progress import track_progress
-from gptexp.data.splits import SPLITS, assign_splits
+from gptexp.data.splits import assign_splits
 from gptexp.errors import UserError, nearest
 from gptexp.files import atomic_write, cached_sha256, dumps_with_checksum, loads_checked, sha256
 

@@ -12,32 +12,13 @@ from gptexp.errors import UserError, nearest
 RECORD_EXTENSIONS = (*json_records.EXTENSIONS, *delimited.EXTENSIONS, *arrow_tables.EXTENSIONS)
 TEXT_EXTENSIONS = (".txt", ".md")
 KNOWN_EXTENSIONS = (*TEXT_EXTENSIONS, *RECORD_EXTENSIONS)
-OTHER_EXTENSIONS = {  # and what to do with them
-    (".xlsx", ".xls", ".xlsm", ".ods", ".numbers"): "Save the sheet as CSV",
-    (".tar", ".tgz", ".7z", ".rar"): "Unpack it, and give the folder or a file of it",
-    (
-        ".docx",
-        ".doc",
-        ".odt",
-        ".rtf",
-        ".pdf",
-        ".html",
-        ".htm",
-        ".epub",
-    ): "Save it as plain text (.txt)",
-    (
-        ".pkl",
-        ".pickle",
-        ".npy",
-        ".npz",
-        ".h5",
-        ".hdf5",
-        ".db",
-        ".sqlite",
-        ".xml",
-        ".yaml",
-        ".yml",
-    ): ("Write its records as JSON lines (.jsonl), CSV or Parquet"),
+ADVICE = {  # for files that are not read -> their extensions
+    "Save the sheet as CSV": ".xlsx .xls .xlsm .ods .numbers",
+    "Unpack it, and give the folder or a file of it": ".tar .tgz .7z .rar",
+    "Save it as plain text (.txt)": ".docx .doc .odt .rtf .pdf .html .htm .epub",
+    "Write its records as JSON lines (.jsonl), CSV or Parquet": (
+        ".pkl .pickle .npy .npz .h5 .hdf5 .db .sqlite .xml .yaml .yml"
+    ),
 }
 
 
@@ -93,11 +74,11 @@ def kind_of(file: Path) -> str:
     kind = extension(file)
     if kind in KNOWN_EXTENSIONS:
         return kind
-    for extensions, advice in OTHER_EXTENSIONS.items():
-        if kind in extensions:
+    for advice, extensions in ADVICE.items():
+        if kind in extensions.split():
             raise UserError(f"{file}: '{kind}' files are not read. {advice}")
-    if found := kind_of_content(file):
-        return found
+    if content := kind_of_content(file):
+        return content
     raise UserError(
         f"{file}: '{kind}' is not a known extension.{nearest(kind, KNOWN_EXTENSIONS)} Known: "
         f"{', '.join(KNOWN_EXTENSIONS)}, also compressed (.gz, .bz2, .xz, .zst, .zip). Plain text needs a name that "

@@ -10,6 +10,7 @@ from gptexp.data.permutation import splitmix64
 from gptexp.data.token_store import TokenStore
 from gptexp.errors import UserError
 from gptexp.loss import LossCounts
+from gptexp.wording import format_count
 
 
 class TokenWindows(SequenceDataset):
@@ -28,7 +29,7 @@ class TokenWindows(SequenceDataset):
         num_tokens = len(self.tokens)
         if seed is None and num_tokens < 2:
             raise UserError(
-                f"the {split} split has {num_tokens} token(s), too few to score: give more text"
+                f"the {split} split has {format_count(num_tokens, 'token')}, too few to score: give more text"
             )
         if seed is not None and num_tokens < context + 1:
             raise UserError(
