@@ -8,7 +8,7 @@ import pytest
 
 from gptexp.config import schema
 from gptexp.data.corpora import json_records
-from gptexp.data.corpora.records import kind_of, read_records
+from gptexp.data.corpora.records import known_extension, read_records
 from gptexp.errors import UserError
 
 ROWS = [
@@ -27,7 +27,9 @@ def read(path, content=None, **settings):
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     config = schema.FilesConfig(path=str(path), **settings)
-    return [row for _, row in read_records(path, kind_of(path), config, ("source", "target"))]
+    return [
+        row for _, row in read_records(path, known_extension(path), config, ("source", "target"))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_a_damaged_arrow_table_is_named(name, content, tmp_path):
 def test_other_layouts_are_named_with_the_way_out(name, advice, tmp_path):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UserError, match=advice):
-        kind_of(tmp_path / name)
+        known_extension(tmp_path / name)
 
 
 def test_the_content_of_an_unknown_extension_is_looked_at(tmp_path):

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from gptexp.data.corpora.open_file import extension
+from gptexp.data.corpora.open_file import extension_by_name
 from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
 
@@ -36,7 +36,7 @@ def test_compressed_files_are_read_and_damaged_ones_named(kind, tmp_path):
     text = "".join(f"line {i} of {i * i}\n" for i in range(9000))
     path = compress(tmp_path / f"a.txt.{kind}", kind, text.encode())
     assert "".join(read_lines(path, "utf-8")) == text
-    assert extension(path) == ".txt"
+    assert extension_by_name(path) == ".txt"
     other = tmp_path / "renamed.txt"
     other.write_bytes(path.read_bytes())
     assert "".join(read_lines(other, "utf-8")) == text
@@ -46,12 +46,12 @@ def test_compressed_files_are_read_and_damaged_ones_named(kind, tmp_path):
 
 
 def test_a_zip_file_is_what_its_only_file_is(tmp_path):
-    assert extension(compress(tmp_path / "a.zip", "zip", b"x")) == ".txt"
+    assert extension_by_name(compress(tmp_path / "a.zip", "zip", b"x")) == ".txt"
     with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
         archive.writestr("a.csv", "x")
         archive.writestr("b.csv", "x")
     with pytest.raises(UserError, match=r"this one has 2 \(a\.csv, b\.csv\)\. Unpack it"):
-        extension(tmp_path / "two.zip")
+        extension_by_name(tmp_path / "two.zip")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

@@ -7,14 +7,7 @@ from typing import Any
 from gptexp.auditing.contamination import MIN_SHORT_WORDS, NGRAM_WORDS
 from gptexp.auditing.words import split_words
 from gptexp.config import schema
-from gptexp.data.corpora.find_files import find_files
-from gptexp.data.corpora.records import (
-    KNOWN_EXTENSIONS,
-    TEXT_EXTENSIONS,
-    kind_of,
-    read_records,
-    select_files,
-)
+from gptexp.data.corpora.records import TEXT_EXTENSIONS, find_records, known_extension, read_records
 from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
 
@@ -29,7 +22,8 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
         UserError: a file is missing or unreadable, or there is no item.
     """
     is_empty = True
-    for file in _files(path):
+    files, _ = find_records(str(path), "--benchmark")
+    for file in files:
         for where, texts in _records(file):
             lengths = {text: len(split_words(text)) for text in texts}
             items = [text for text, length in lengths.items() if length >= NGRAM_WORDS]
@@ -45,24 +39,13 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
         )
 
 
-def _files(path: Path) -> list[Path]:
-    files = find_files(str(path), "--benchmark")
-    if path.is_dir():
-        files, _ = select_files(files, KNOWN_EXTENSIONS)
-        if not files:
-            raise UserError(
-                f"--benchmark {path}: no file in this folder ends in {', '.join(KNOWN_EXTENSIONS)}"
-            )
-    return files
-
-
 def _records(file: Path) -> Iterator[tuple[str, list[str]]]:
     settings = schema.TableConfig()
-    if (kind := kind_of(file)) in TEXT_EXTENSIONS:
+    if (extension := known_extension(file)) in TEXT_EXTENSIONS:
         for number, line in enumerate(read_lines(file, settings.encoding), 1):
             yield f"{file}, line {number}", [line]
     else:
-        for where, record in read_records(file, kind, settings):
+        for where, record in read_records(file, extension, settings):
             yield where, list(_texts(record))
 
 

@@ -18,7 +18,7 @@ BATCH_ROWS = 1024
 Convert = Callable[[Any], Any]
 
 
-def read_arrow(file: Path, kind: str) -> Iterator[tuple[str, Record]]:
+def read_arrow(file: Path, extension: str) -> Iterator[tuple[str, Record]]:
     """Yield the place and the values of each row.
 
     Raises:
@@ -26,10 +26,10 @@ def read_arrow(file: Path, kind: str) -> Iterator[tuple[str, Record]]:
     """
     import pyarrow
 
-    name = "a Parquet file" if kind == ".parquet" else "an Arrow file"
+    name = "a Parquet file" if extension == ".parquet" else "an Arrow file"
     number = 0
     try:
-        for batch in _batches(file, kind):
+        for batch in _batches(file, extension):
             yield from (
                 (f"{file}, row {number}", record)
                 for number, record in enumerate(records_of_batch(batch), number + 1)
@@ -49,7 +49,7 @@ def records_of_batch(batch: Any) -> list[Record]:
     return records
 
 
-def _batches(file: Path, kind: str) -> Iterator[Any]:
+def _batches(file: Path, extension: str) -> Iterator[Any]:
     """Yield the record batches of a file."""
     import pyarrow
     import pyarrow.parquet
@@ -58,7 +58,7 @@ def _batches(file: Path, kind: str) -> Iterator[Any]:
     if is_compressed(file):  # the formats are read from their end
         with explain_damage(file), open_bytes(file) as stream:
             source = pyarrow.BufferReader(stream.read())
-    if kind == ".parquet":
+    if extension == ".parquet":
         with pyarrow.parquet.ParquetFile(source) as table:
             yield from table.iter_batches(batch_size=BATCH_ROWS)
         return

@@ -57,12 +57,12 @@ class Dialect:
 
 
 def read_delimited(
-    file: Path, kind: str, encoding: str, separator: str | None, quoting: str | None
+    file: Path, extension: str, encoding: str, separator: str | None, quoting: str | None
 ) -> Iterator[tuple[str, Record]]:
     """Yield the place and the values of each row.
 
     Args:
-        kind: the extension of the content.
+        extension: the extension of the content.
         separator: None: found.
         quoting: one of QUOTINGS; None: found.
 
@@ -76,7 +76,7 @@ def read_delimited(
     else:
         lines = chain([first_line], lines)
     sample = list(islice(lines, NUM_SAMPLE_LINES))
-    dialect = find_dialect(sample, kind, separator, quoting)
+    dialect = find_dialect(sample, extension, separator, quoting)
     reader = dialect.reader(chain(sample, lines))
     try:
         names = [name.strip() for name in next(filter(None, reader), [])]
@@ -102,14 +102,14 @@ def read_delimited(
 
 
 def find_dialect(
-    sample: list[str], kind: str, separator: str | None, quoting: str | None
+    sample: list[str], extension: str, separator: str | None, quoting: str | None
 ) -> Dialect:
     """Return the first dialect in which all rows of the sample have as many values as the header, two or more.
 
     Where there is none, return one in which the header has several names, or that of a single column.
     """
     separators = [separator] if separator else list(SEPARATORS)
-    separators.sort(key=lambda sign: sign != FIRST_SEPARATOR.get(kind))
+    separators.sort(key=lambda sign: sign != FIRST_SEPARATOR.get(extension))
     usable = {
         "double": True,
         "backslash": any('\\"' in line for line in sample),

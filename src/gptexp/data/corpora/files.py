@@ -13,16 +13,15 @@ from typing import Any
 from gptexp.config import schema
 from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example
 from gptexp.data.corpora.fields import FieldReader, check_field_names
-from gptexp.data.corpora.find_files import find_files, require_file
-from gptexp.data.corpora.open_file import extension
+from gptexp.data.corpora.find_files import require_file
+from gptexp.data.corpora.open_file import extension_by_name
 from gptexp.data.corpora.records import (
-    KNOWN_EXTENSIONS,
     RECORD_EXTENSIONS,
     TEXT_EXTENSIONS,
-    kind_of,
-    kind_of_content,
+    extension_by_content,
+    find_records,
+    known_extension,
     read_records,
-    select_files,
 )
 from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
@@ -79,14 +78,8 @@ class Files(Corpus):
     def _files(self, path: Any, split: str) -> list[Path]:
         if split in self.parallel:
             return self._parallel_files(path)
-        files = find_files(path, SPLIT_KEYS[split])
+        files, self.unread[split] = find_records(path, SPLIT_KEYS[split])
         if Path(path).is_dir():
-            files, self.unread[split] = select_files(files, KNOWN_EXTENSIONS)
-            if not files:
-                raise UserError(
-                    f"{SPLIT_KEYS[split]}={path}: no file in this folder ends in {', '.join(KNOWN_EXTENSIONS)} (hidden "
-                    f"files and folders are skipped)"
-                )
             _report_named_splits(files, SPLIT_KEYS[split])
         return files
 
@@ -98,7 +91,7 @@ class Files(Corpus):
                 f"{', '.join(self.fields)}"
             )
         for file in files:
-            if extension(file) in RECORD_EXTENSIONS:
+            if extension_by_name(file) in RECORD_EXTENSIONS:
                 raise UserError(
                     f"{file}: two parallel files are texts with one example a line. Give records as one file, a folder "
                     f"or a pattern: data.path={file.parent}/*{file.suffix}"
@@ -107,36 +100,36 @@ class Files(Corpus):
 
     def _read(self, split: str) -> Iterator[Example]:
         files = self.parts[split]
-        kinds = [self._kind(file) for file in files]
-        if self.fields != TEXT and all(kind in TEXT_EXTENSIONS for kind in kinds):
+        extensions = [self._extension(file) for file in files]
+        if self.fields != TEXT and all(extension in TEXT_EXTENSIONS for extension in extensions):
             raise UserError(
                 f"{files[0]}: a text file gives text; this task needs {' and '.join(self.fields)}: use JSON lines, "
                 f"CSV or Parquet, or data.path=[source.txt,target.txt]"
             )
         reader = FieldReader(self.fields, self.config.fields)
-        for file, kind in zip(files, kinds, strict=True):
+        for file, extension in zip(files, extensions, strict=True):
             is_empty = True
-            for example in self._examples(file, kind, reader, len(files) == 1):
+            for example in self._examples(file, extension, reader, len(files) == 1):
                 is_empty = False
                 yield example
             if is_empty:
                 yield self._left_out(file, EMPTY)
         reader.check_names()
         for file in self.unread.get(split, ()):
-            kind = f"'{file.suffix}' files" if file.suffix else "files without an extension"
-            yield self._left_out(file, f"{kind} in the folder are not read")
+            others = f"'{file.suffix}' files" if file.suffix else "files without an extension"
+            yield self._left_out(file, f"{others} in the folder are not read")
 
-    def _kind(self, file: Path) -> str:
-        kind = kind_of(file)
-        if kind in TEXT_EXTENSIONS and self.fields != TEXT:
-            return kind_of_content(file) or kind
-        return kind
+    def _extension(self, file: Path) -> str:
+        extension = known_extension(file)
+        if extension in TEXT_EXTENSIONS and self.fields != TEXT:
+            return extension_by_content(file) or extension
+        return extension
 
     def _examples(
-        self, file: Path, kind: str, reader: FieldReader, is_only_file: bool
+        self, file: Path, extension: str, reader: FieldReader, is_only_file: bool
     ) -> Iterator[Example]:
-        if kind not in TEXT_EXTENSIONS:
-            for where, record in read_records(file, kind, self.config, reader.source_names):
+        if extension not in TEXT_EXTENSIONS:
+            for where, record in read_records(file, extension, self.config, reader.source_names):
                 yield reader.example(record, where)
         elif self.fields == TEXT:
             yield from self._pieces(file, is_only_file)

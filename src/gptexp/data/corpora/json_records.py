@@ -23,12 +23,12 @@ Numbered = Iterator[tuple[int, str]]  # lines with their numbers
 
 
 def read_json(
-    file: Path, kind: str, encoding: str, names: Collection[str]
+    file: Path, extension: str, encoding: str, names: Collection[str]
 ) -> Iterator[tuple[str, Record]]:
     """Yield the place and the values of each record.
 
     Args:
-        kind: the extension of the content.
+        extension: the extension of the content.
         names: the names of the fields that are read: an object that has one of them is a record.
 
     Raises:
@@ -46,14 +46,14 @@ def read_json(
         first = None
     if first is None:
         yield from (
-            _read_array(file, lines) if is_array else _read_objects(file, kind, lines, names)
+            _read_array(file, lines) if is_array else _read_objects(file, extension, lines, names)
         )
         return
     next(lines)
     rest = ((number, line) for number, line in lines if line.strip())
     second = next(rest, None)
     if second is None and isinstance(first, dict):
-        yield from _records_of_object(file, kind, first, names)
+        yield from _records_of_object(file, extension, first, names)
     elif second is None and is_array:
         yield from _read_array(file, iter([(number, line)]))
     else:
@@ -90,9 +90,7 @@ def _read_array(file: Path, lines: Numbered) -> Iterator[tuple[str, Record]]:
         except (ValueError, RecursionError) as error:
             more = _next_chunk(lines, len(text) - position)
             if not more or isinstance(error, RecursionError):
-                line = first_line + text.count("\n", 0, getattr(error, "pos", position))
-                reason = getattr(error, "msg", error)
-                raise UserError(f"{file}, line {line}: not JSON ({reason})") from None
+                raise _explain_error(file, first_line, text, position, error) from None
             first_line += text.count("\n", 0, position)
             text, position = text[position:] + more, 0
             continue
@@ -122,7 +120,7 @@ def _skip_blanks(text: str, position: int) -> int:
 
 
 def _read_objects(
-    file: Path, kind: str, lines: Numbered, names: Collection[str]
+    file: Path, extension: str, lines: Numbered, names: Collection[str]
 ) -> Iterator[tuple[str, Record]]:
     """Yield the objects of a file in which an object takes several lines."""
     decoder = json.JSONDecoder()
@@ -131,22 +129,29 @@ def _read_objects(
     position, records = _skip_blanks(text, 0), []
     while position < len(text):
         line = first_line + text.count("\n", 0, position)
+        where = f"{file}, line {line}"
         try:
             record, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
-            line = first_line + text.count("\n", 0, getattr(error, "pos", position))
-            reason = getattr(error, "msg", error)
-            raise UserError(f"{file}, line {line}: not JSON ({reason})") from None
-        records.append((f"{file}, line {line}", _require_object(record, f"{file}, line {line}")))
+            raise _explain_error(file, first_line, text, position, error) from None
+        records.append((where, _require_object(record, where)))
         position = _skip_blanks(text, position)
     if len(records) == 1:
-        yield from _records_of_object(file, kind, records[0][1], names)
+        yield from _records_of_object(file, extension, records[0][1], names)
     else:
         yield from records
 
 
+def _explain_error(
+    file: Path, first_line: int, text: str, position: int, error: Exception
+) -> UserError:
+    """Return the error for a text that begins at `first_line` and is no JSON from a position on."""
+    line = first_line + text.count("\n", 0, getattr(error, "pos", position))
+    return UserError(f"{file}, line {line}: not JSON ({getattr(error, 'msg', error)})")
+
+
 def _records_of_object(
-    file: Path, kind: str, value: Record, names: Collection[str]
+    file: Path, extension: str, value: Record, names: Collection[str]
 ) -> Iterator[tuple[str, Record]]:
     """Yield the records of a file that holds one object: its array, its columns, or the object itself.
 
@@ -154,7 +159,7 @@ def _records_of_object(
         UserError: it has several arrays.
     """
     where = f"{file}, line 1"
-    if rows := _rows_of_table(value, kind):
+    if rows := _rows_of_table(value, extension):
         yield from ((f"{file}, item {number}", row) for number, row in enumerate(rows, 1))
         return
     arrays = [
@@ -175,7 +180,7 @@ def _records_of_object(
         yield f"{file}, {arrays[0]}, item {number}", record
 
 
-def _rows_of_table(value: Record, kind: str) -> list[Record]:
+def _rows_of_table(value: Record, extension: str) -> list[Record]:
     """Return the rows of a table as pandas writes it: by column, by row number, or as columns and data; else []."""
     if isinstance(columns := value.get("columns"), list) and isinstance(value.get("data"), list):
         rows = value["data"]
@@ -186,7 +191,7 @@ def _rows_of_table(value: Record, kind: str) -> list[Record]:
         if all(column.keys() == inner[0].keys() for column in inner) and _are_numbers(inner[0]):
             return [{name: value[name][row] for name in value} for row in inner[0]]
         return inner if _are_numbers(value) else []
-    are_columns = kind not in LINE_EXTENSIONS and all(map(_is_column, inner))
+    are_columns = extension not in LINE_EXTENSIONS and all(map(_is_column, inner))
     if are_columns and len({len(column) for column in inner}) == 1:
         return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
     return []

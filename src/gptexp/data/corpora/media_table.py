@@ -25,7 +25,12 @@ from gptexp.data.corpora.fields import (
     text_of_scalar,
 )
 from gptexp.data.corpora.find_files import is_hidden, nearest_neighbour, require_file
-from gptexp.data.corpora.records import RECORD_EXTENSIONS, kind_of, read_records, select_files
+from gptexp.data.corpora.records import (
+    RECORD_EXTENSIONS,
+    known_extension,
+    read_records,
+    select_files,
+)
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256
 
@@ -41,7 +46,7 @@ class MediaTable(Corpus):
         self.config, self.fields, self.cache = config, fields, cache
         check_field_names(config.fields, (self.medium, *fields, "split"))
         self.file = _find_table(Path(config.path))
-        self.kind = kind_of(self.file)
+        self.extension = known_extension(self.file)
 
     @abstractmethod
     def read(self, path: Path) -> NDArray:
@@ -76,7 +81,9 @@ class MediaTable(Corpus):
         if "voice" in self.fields and "voice" not in self.config.fields:
             defaults["voice"] = ""
         reader = FieldReader((self.medium, *self.fields), self.config.fields)
-        for where, record in read_records(self.file, self.kind, self.config, reader.source_names):
+        for where, record in read_records(
+            self.file, self.extension, self.config, reader.source_names
+        ):
             example = reader.example(defaults | record, where, self._split(record, where))
             name = example.fields.pop(self.medium).strip()
             if not name and not example.left_out:
@@ -115,7 +122,7 @@ def _find_table(path: Path) -> Path:
         UserError: there is none, or there are several.
     """
     if not path.is_dir():
-        if kind_of(require_file(path)) in RECORD_EXTENSIONS:
+        if known_extension(require_file(path)) in RECORD_EXTENSIONS:
             return path
         raise UserError(
             f"data.path={path}: give a table ({', '.join(RECORD_EXTENSIONS)}), or a folder that has one in it"

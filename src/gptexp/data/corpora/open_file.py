@@ -25,7 +25,7 @@ MAGIC = {
 }
 
 
-def extension(file: Path) -> str:
+def extension_by_name(file: Path) -> str:
     """Return the extension of the content in lower case: ".csv" for a.csv, a.CSV.gz and a zip file with one table."""
     suffix = file.suffix.lower()
     if suffix not in COMPRESSIONS:

@@ -6,7 +6,8 @@ from pathlib import Path
 from gptexp.config import schema
 from gptexp.data.corpora import arrow_tables, delimited, json_records
 from gptexp.data.corpora.fields import Record
-from gptexp.data.corpora.open_file import explain_damage, extension, open_bytes
+from gptexp.data.corpora.find_files import find_files
+from gptexp.data.corpora.open_file import explain_damage, extension_by_name, open_bytes
 from gptexp.errors import UserError, nearest
 
 RECORD_EXTENSIONS = (*json_records.EXTENSIONS, *delimited.EXTENSIONS, *arrow_tables.EXTENSIONS)
@@ -23,24 +24,44 @@ ADVICE = {  # for files that are not read -> their extensions
 
 
 def read_records(
-    file: Path, kind: str, config: schema.TableConfig, names: Collection[str] = ()
+    file: Path, extension: str, config: schema.TableConfig, names: Collection[str] = ()
 ) -> Iterator[tuple[str, Record]]:
     """Yield the place and the values of each record.
 
     Args:
-        kind: one of RECORD_EXTENSIONS, as `kind_of` returns it.
+        extension: one of RECORD_EXTENSIONS, as `known_extension` returns it.
         names: the names of the fields that are read.
 
     Raises:
         UserError: the file is damaged or of another layout.
     """
-    if kind in json_records.EXTENSIONS:
-        return json_records.read_json(file, kind, config.encoding, names)
-    if kind in delimited.EXTENSIONS:
+    if extension in json_records.EXTENSIONS:
+        return json_records.read_json(file, extension, config.encoding, names)
+    if extension in delimited.EXTENSIONS:
         return delimited.read_delimited(
-            file, kind, config.encoding, config.separator, config.quoting
+            file, extension, config.encoding, config.separator, config.quoting
         )
-    return arrow_tables.read_arrow(file, kind)
+    return arrow_tables.read_arrow(file, extension)
+
+
+def find_records(path: str, key: str) -> tuple[list[Path], list[Path]]:
+    """Return the files to read that a path names, and the other files of a folder.
+
+    Args:
+        key: the setting, for messages.
+
+    Raises:
+        UserError: there is no file to read.
+    """
+    files, others = find_files(path, key), list[Path]()
+    if Path(path).is_dir():
+        files, others = select_files(files, KNOWN_EXTENSIONS)
+        if not files:
+            raise UserError(
+                f"{key}={path}: no file in this folder ends in {', '.join(KNOWN_EXTENSIONS)} (hidden files and "
+                f"folders are skipped)"
+            )
+    return files, others
 
 
 def select_files(
@@ -50,46 +71,47 @@ def select_files(
 
     A .json file beside files to read is not read: programs write settings and descriptions into such files.
     """
-    kinds = {file: _extension_in_folder(file) for file in files}
-    selected = [file for file, kind in kinds.items() if kind in extensions and kind != ".json"]
-    if not selected:
-        selected = [file for file, kind in kinds.items() if kind in extensions]
-    return selected, [file for file in kinds if file not in set(selected)]
+    extension_of = {file: _extension_in_folder(file) for file in files}
+    readable = [file for file, extension in extension_of.items() if extension in extensions]
+    selected = [file for file in readable if extension_of[file] != ".json"] or readable
+    return selected, [file for file in extension_of if file not in set(selected)]
 
 
 def _extension_in_folder(file: Path) -> str:
     """Return the extension of the content; of a zip file that has several files or is damaged, ".zip"."""
     try:
-        return extension(file)
+        return extension_by_name(file)
     except UserError:
         return file.suffix.lower()
 
 
-def kind_of(file: Path) -> str:
+def known_extension(file: Path) -> str:
     """Return the known extension of a file's content, by its name or else by its first bytes.
 
     Raises:
         UserError: the layout is not known.
     """
-    kind = extension(file)
-    if kind in KNOWN_EXTENSIONS:
-        return kind
+    extension = extension_by_name(file)
+    if extension in KNOWN_EXTENSIONS:
+        return extension
     for advice, extensions in ADVICE.items():
-        if kind in extensions.split():
-            raise UserError(f"{file}: '{kind}' files are not read. {advice}")
-    if content := kind_of_content(file):
-        return content
+        if extension in extensions.split():
+            raise UserError(f"{file}: '{extension}' files are not read. {advice}")
+    if by_content := extension_by_content(file):
+        return by_content
     raise UserError(
-        f"{file}: '{kind}' is not a known extension.{nearest(kind, KNOWN_EXTENSIONS)} Known: "
+        f"{file}: '{extension}' is not a known extension.{nearest(extension, KNOWN_EXTENSIONS)} Known: "
         f"{', '.join(KNOWN_EXTENSIONS)}, also compressed (.gz, .bz2, .xz, .zst, .zip). Plain text needs a name that "
         f"ends in .txt"
     )
 
 
-def kind_of_content(file: Path) -> str:
+def extension_by_content(file: Path) -> str:
     """Return the extension that fits the first bytes of a file: that of JSON, Parquet or Arrow; "": none does."""
     with explain_damage(file), open_bytes(file) as stream:
         head = stream.read(64)
     if head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
         return ".json"
-    return next((kind for magic, kind in arrow_tables.MAGIC.items() if head.startswith(magic)), "")
+    return next(
+        (extension for magic, extension in arrow_tables.MAGIC.items() if head.startswith(magic)), ""
+    )
