@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from gptexp.cli import make_parser
 from gptexp.command_line import CommandParser, quote_for_shell
 from gptexp.errors import UserError
 
 
 @pytest.fixture
 def parser() -> CommandParser:
-    parser = make_parser("generate", "")
+    parser = CommandParser("generate", "")
     parser.add_argument("run", help="a run")
     parser.add_argument("prompt", nargs="?", default="-", help="a text")
     parser.add_argument("--max-new-tokens", type=int, metavar="N")

@@ -31,7 +31,7 @@ COMPUTES_NOTHING = {
     "network",
     "output",
     "setting_field",
-    "signs",
+    "characters",
     "stages",
     "wording",
 }

@@ -19,8 +19,8 @@ from gptexp.checkpoints.load_model import as_overrides, load_task_config
 from gptexp.checkpoints.load_model import load as load_weights
 from gptexp.config import compose
 from gptexp.config.callbacks import digest_objects
+from gptexp.config.grammar import quote
 from gptexp.config.hydra_errors import explain_hydra_error
-from gptexp.config.overrides import quote
 from gptexp.config.plugins import import_plugins
 from gptexp.config.schema import Config
 from gptexp.data.tokenizers import Tokenizer
@@ -33,8 +33,8 @@ from gptexp.model import Transformer
 from gptexp.run import run
 from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.answerer import GenerateText
-from gptexp.tasks.prompt_losses import describe_losses
 from gptexp.tasks.task import Task, make_task
+from gptexp.tasks.unread_input import describe_unread_input
 from gptexp.training.evaluation import compute_outputs
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class GPT:
         inputs = input if isinstance(input, list) else [input]
         layout = self.task.layout
         parsed = [layout.parse_prompt(item, self.tokenizer) for item in inputs]
-        self._warn_of_losses(parsed)
+        self._warn_of_unread_input(parsed)
         try:
             outputs = compute_outputs(self.model, self.task, self.tokenizer, parsed)
         except ValueError as error:
@@ -253,7 +253,7 @@ class GPT:
         if temperature is None and num_return_sequences == mbr_samples == 1:
             temperature = 0.0
         if not isinstance(prompt, list):
-            self._warn_of_losses([task_input], max_new_tokens)
+            self._warn_of_unread_input([task_input], max_new_tokens)
         try:
             options = answerer.sampling.with_overrides(
                 num_return_sequences, temperature=temperature, **sampling
@@ -293,17 +293,17 @@ class GPT:
 
         export(str(self.source), Path(path))
 
-    def _warn_of_losses(self, inputs: list[Any], max_new_tokens: int | None = None) -> None:
+    def _warn_of_unread_input(self, inputs: list[Any], max_new_tokens: int | None = None) -> None:
         """Warn of the parts of the inputs that the model does not read."""
         task, config = self.task, self.model.config
         for number, item in enumerate(inputs):
-            losses = describe_losses(
+            unread = describe_unread_input(
                 task.layout, task.answerer, item, self.tokenizer, config, max_new_tokens
             )
-            if losses:
+            if unread:
                 place = f"input {number}" if len(inputs) > 1 else "the input"
                 warnings.warn(
-                    f"the model does not read {place} as it is written: {losses}", stacklevel=3
+                    f"the model does not read {place} as it is written: {unread}", stacklevel=3
                 )
 
     def _require_task(self, kind: str) -> Self:

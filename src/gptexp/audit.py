@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptexp.auditing import FAULTS
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.cli import make_parser
+from gptexp.command_line import CommandParser
 from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
 from gptexp.data.corpora.find_files import find_files
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("audit", __doc__, explain_option)
+    parser = CommandParser("audit", __doc__, explain_option)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="the data, as for run")
     parser.add_argument(
         "--benchmark",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from gptexp.cli import make_parser
+from gptexp.command_line import CommandParser
 from gptexp.config import compose, package_data
 from gptexp.config.conf_source import register_targets
 from gptexp.config.hydra_errors import refuse_unknown_keys
@@ -20,7 +20,7 @@ from gptexp.errors import UserError, exits_cleanly
 
 @exits_cleanly
 def main() -> None:
-    parser = make_parser("check", __doc__, explain_option)
+    parser = CommandParser("check", __doc__, explain_option)
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="override to add to each config"
     )

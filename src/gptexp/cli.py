@@ -3,10 +3,8 @@
 import json
 import runpy
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from gptexp.command_line import CommandParser
 from gptexp.errors import UserError, exits_cleanly, nearest
 
 VERBS = {
@@ -21,18 +19,6 @@ VERBS = {
     "check": "compose every shipped config and sweep",
     "settings": "print every setting with its documentation",
 }
-
-
-def make_parser(
-    verb: str,
-    description: str | None,
-    explain_option: Callable[[str, str], UserError] | None = None,
-) -> CommandParser:
-    """Make the parser of a verb's command line; `description` is the docstring of its module.
-
-    A verb whose words are KEY=VALUE gives `explain_option=explain_option` of gptexp.config.overrides.
-    """
-    return CommandParser(verb, description, explain_option)
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from gptexp.characters import LOOKALIKES, describe_odd_characters, replace_odd_characters
 from gptexp.errors import UserError, nearest
-from gptexp.signs import LOOKALIKES, describe_signs, replace_signs
 
-DASHES = "".join(sign for sign, plain in LOOKALIKES.items() if plain == "-")
+DASHES = "".join(character for character, plain in LOOKALIKES.items() if plain == "-")
 LONE_DASHES = "\0--"  # stands for the text `--`, which argparse takes for its separator
 TYPES: dict[Any, str] = {int: "a whole number", float: "a number, such as 0.5"}
 
@@ -171,11 +171,11 @@ def _refuse_unknown_option(
     if not word.startswith(("-", *DASHES)) or len(word) < 2:
         return
     name, equals, value = word.partition("=")
-    plain = replace_signs(name)
+    plain = replace_odd_characters(name)
     candidates = [plain, f"--{plain.strip('-').replace('_', '-')}"]
     if plain != name:
         if right := next((item for item in candidates if item in options), None):
-            raise UserError(f"{word}: {describe_signs(name)}; type {right}{equals}{value}")
+            raise UserError(f"{word}: {describe_odd_characters(name)}; type {right}{equals}{value}")
         if not explain_option:
             return
     long_form = re.fullmatch(r"--?[A-Za-z][\w.-]*", plain)
@@ -207,6 +207,6 @@ def _check_value(name: str, value: str, action: argparse.Action) -> None:
         try:
             action.type(value)
         except ValueError:
-            signs = describe_signs(value)
-            note = f" ({value} {signs})" if signs else ""
+            odd = describe_odd_characters(value)
+            note = f" ({value} {odd})" if odd else ""
             raise UserError(f"{name} {value}: must be {TYPES[action.type]}{note}") from None

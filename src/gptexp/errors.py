@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from gptexp import output
-from gptexp.signs import reveal_invisible
+from gptexp.characters import reveal_invisible
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # Failures of an operating-system call that are no mistake of the program, and what to do about each.
@@ -28,7 +28,7 @@ REMEDIES = {
 class UserError(Exception):
     """The user's input is wrong. The message says what is wrong, what is accepted and what to type; exit code 2.
 
-    Invisible signs in the message are replaced by their names.
+    Invisible characters in the message are replaced by their names.
     """
 
     code = 2

@@ -4,7 +4,8 @@ python -m gptexp.evaluate latest
 python -m gptexp.evaluate outputs/summarize-small-1a2b3c4d --split val --json
 """
 
-from gptexp.cli import make_parser, print_json
+from gptexp.cli import print_json
+from gptexp.command_line import CommandParser
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.runs import tables
 from gptexp.runs.run_folder import find_run
@@ -12,7 +13,7 @@ from gptexp.runs.run_folder import find_run
 
 @exits_cleanly
 def main() -> None:
-    parser = make_parser("evaluate", __doc__)
+    parser = CommandParser("evaluate", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     parser.add_argument(
         "--split",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
-from gptexp.cli import make_parser
+from gptexp.command_line import CommandParser
 from gptexp.config import schema
 from gptexp.config.plugins import settings_modules
 from gptexp.errors import RunError, UserError, exits_cleanly
@@ -88,7 +88,7 @@ class Report(Comparison):
 
 @exits_cleanly
 def main() -> None:
-    parser = make_parser("export", __doc__)
+    parser = CommandParser("export", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     parser.add_argument("to", help="the folder to write: a new or empty one, or an earlier export")
     parser.add_argument(

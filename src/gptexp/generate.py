@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.cli import make_parser, print_json
+from gptexp.cli import print_json
+from gptexp.command_line import CommandParser
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.sampling import Sampling
 
@@ -30,7 +31,7 @@ SEPARATOR = "\n---\n"  # between several answers
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = make_parser("generate", __doc__)
+    parser = CommandParser("generate", __doc__)
     parser.add_argument("run", help="a run, 'latest', an exported folder or a Hugging Face name")
     parser.add_argument(
         "prompt",
@@ -104,8 +105,8 @@ def main() -> None:
     from gptexp.distributed.devices import pick_device
     from gptexp.generation.generator import Generator
     from gptexp.tasks.answerer import GenerateText
-    from gptexp.tasks.prompt_losses import describe_losses
     from gptexp.tasks.task import make_task  # imports torch
+    from gptexp.tasks.unread_input import describe_unread_input
 
     model, tokenizer = load(source)
     # Formats other than float32 exist on CPUs only.
@@ -121,11 +122,11 @@ def main() -> None:
             _print_answers(args, source.path, text, [""] * args.num_return_sequences)
             continue
         task_input = task.layout.parse_prompt(text, tokenizer)
-        losses = describe_losses(
+        unread = describe_unread_input(
             task.layout, task.answerer, task_input, tokenizer, model.config, args.max_new_tokens
         )
-        if losses:
-            print(f"the model does not read the prompt as it is written: {losses}", file=sys.stderr)
+        if unread:
+            print(f"the model does not read the prompt as it is written: {unread}", file=sys.stderr)
         if isinstance(task.answerer, GenerateText):
             prompt = task.layout.prompt(task_input, tokenizer)
             echo = text if task.layout.stream else ""

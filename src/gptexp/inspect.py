@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.cli import make_parser, print_json
+from gptexp.cli import print_json
+from gptexp.command_line import CommandParser
 from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
 from gptexp.data.corpora.corpus import SPLITS
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @exits_cleanly
 def main() -> None:
-    parser = make_parser("inspect", __doc__, explain_option)
+    parser = CommandParser("inspect", __doc__, explain_option)
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="settings, as for gptexp run"
     )

@@ -12,7 +12,7 @@ import math
 import sys
 from dataclasses import replace
 
-from gptexp.cli import make_parser
+from gptexp.command_line import CommandParser
 from gptexp.config.schema import Config
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.runs.run_folder import RunFolder, find_run
@@ -20,7 +20,7 @@ from gptexp.runs.run_folder import RunFolder, find_run
 
 @exits_cleanly
 def main() -> None:
-    parser = make_parser("replay", __doc__)
+    parser = CommandParser("replay", __doc__)
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     remedies = parser.add_mutually_exclusive_group()
     remedies.add_argument("--skip", action="store_true", help="continue without that step's update")

@@ -24,8 +24,9 @@ from omegaconf import DictConfig, OmegaConf
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.command_line import sort_words
 from gptexp.config import compose, package_data, run_id
+from gptexp.config.grammar import as_typed
 from gptexp.config.hydra_errors import explain_hydra_error
-from gptexp.config.overrides import as_typed, explain_option, read_overrides
+from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.resume_rules import check_init, check_resume
 from gptexp.config.schema import Config
 from gptexp.distributed.compiler import check_compiler

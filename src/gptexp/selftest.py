@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gptexp.cli import make_parser
+from gptexp.command_line import CommandParser
 from gptexp.config import compose, run_id
 from gptexp.errors import RunError, exits_cleanly
 from gptexp.runs.run_folder import RunFolder
@@ -53,7 +53,7 @@ class Measurement:
 
 @exits_cleanly
 def main() -> None:
-    make_parser("selftest", __doc__).parse_args()
+    CommandParser("selftest", __doc__).parse_args()
     started, broken = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix="gptexp-selftest-") as folder, contextlib.chdir(folder):
         for name, measure in INVARIANTS.items():

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import omegaconf
 
-from gptexp.cli import make_parser
+from gptexp.command_line import CommandParser
 from gptexp.config import compose, keys, package_data, registry
 from gptexp.config.conf_source import register_targets
 from gptexp.config.overrides import explain_option, read_overrides
@@ -37,7 +37,7 @@ TYPES = {
 
 @exits_cleanly
 def main() -> None:
-    parser = make_parser("settings", __doc__, explain_option)
+    parser = CommandParser("settings", __doc__, explain_option)
     parser.add_argument("overrides", nargs="*", metavar="plugins=[NAME]", help="plugins to include")
     words = parser.parse_args().overrides
     compose.prepare_hydra(words)

@@ -4,7 +4,7 @@ import pytest
 from conftest import seconds_without_torch
 
 from gptexp.config import compose
-from gptexp.config.overrides import quote
+from gptexp.config.grammar import quote
 from gptexp.errors import UserError
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from gptexp.config import compose
-from gptexp.config.overrides import explain_option, find_override, quote, read_overrides
+from gptexp.config.grammar import find_override, quote
+from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.errors import UserError
 
 FILES = ["task=summarize", "data=files"]

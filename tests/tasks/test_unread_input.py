@@ -9,8 +9,8 @@ from gptexp.tasks.layout import PromptCompletion
 from gptexp.tasks.mlm import FillMasks, MaskedStream
 from gptexp.tasks.nsp import ClassifyPairs, SentencePair
 from gptexp.tasks.pretrain import TextStream
-from gptexp.tasks.prompt_losses import describe_losses
 from gptexp.tasks.term_tags import TagTerms, TermTags
+from gptexp.tasks.unread_input import describe_unread_input
 
 CONTEXT = 20
 
@@ -31,7 +31,7 @@ def describe(kind: str, text: str, tokenizer, max_new_tokens: int | None = None)
         "pair": (pair, ClassifyPairs(pair, "nsp")),
     }[kind]
     config = TransformerConfig(**SHAPE | {"context": CONTEXT})
-    return describe_losses(layout, answerer, text, tokenizer, config, max_new_tokens)
+    return describe_unread_input(layout, answerer, text, tokenizer, config, max_new_tokens)
 
 
 @pytest.mark.parametrize(

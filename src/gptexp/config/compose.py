@@ -11,8 +11,6 @@ from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,10 +18,11 @@ from yaml import YAMLError
 
 from gptexp.config import registry
 from gptexp.config.conf_source import install
+from gptexp.config.grammar import find_override, parse_overrides
 from gptexp.config.group import GroupConfig
 from gptexp.config.hydra_errors import explain_hydra_error, unknown_key
 from gptexp.config.keys import group_names, iter_settings, result_settings
-from gptexp.config.overrides import find_override, read_overrides
+from gptexp.config.overrides import read_overrides
 from gptexp.config.package_data import conf_folder
 from gptexp.config.plugins import add_folders, import_installed_plugins, import_plugins
 from gptexp.config.schema import Config, TrainerConfig
@@ -54,7 +53,7 @@ def prepare_hydra(overrides: list[str]) -> None:
     """
     import_installed_plugins()
     words = [word for word in overrides if re.match(r"\+{0,2}plugins=", word)]
-    named = [override.value() for override in _parse(words)]
+    named = [override.value() for override in parse_overrides(words)]
     import_plugins([str(name) for names in named if isinstance(names, list) for name in names])
     install()
 
@@ -79,7 +78,11 @@ def compose_config(overrides: list[str], sweep: Path | None = None) -> Config:
 
 def find_swept_keys(overrides: list[str]) -> set[str]:
     """Return the keys that have several values in these overrides."""
-    return {override.key_or_group for override in _parse(overrides) if override.is_sweep_override()}
+    return {
+        override.key_or_group
+        for override in parse_overrides(overrides)
+        if override.is_sweep_override()
+    }
 
 
 def keys_without_effect(config: Config) -> set[str]:
@@ -169,14 +172,6 @@ def schema_of(group: str, settings: dict[str, Any]) -> type[GroupConfig]:
 
 def save_config(config: Config, path: Path) -> None:
     write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
-
-
-def _parse(overrides: list[str]) -> list[Override]:
-    """Parse overrides; none where one is malformed, which composing reports."""
-    try:
-        return OverridesParser.create().parse_overrides(overrides)
-    except HydraException:
-        return []
 
 
 def _check_values(config: Config) -> None:

@@ -2,12 +2,9 @@
 
 import re
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-
+from gptexp.config.grammar import as_typed, parse_overrides
 from gptexp.config.keys import dictionary_of, group_names, known_fields, known_keys, schemas
-from gptexp.config.overrides import as_typed, find_missing_source
+from gptexp.config.overrides import find_missing_source
 from gptexp.config.package_data import GROUPS, sweep_names
 from gptexp.config.renames import RENAMED
 from gptexp.config.signature import TARGET
@@ -25,7 +22,7 @@ LAUNCHER_EXTRAS = {
 def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
     """Return an error that says which override is wrong, what is allowed, and which name is nearest."""
     text = f"{error}\n{error.__cause__ or ''}"
-    parsed = _parse(overrides)
+    parsed = parse_overrides(overrides)
     try:
         refuse_unknown_keys(overrides)
     except UserError as refusal:
@@ -72,7 +69,7 @@ def refuse_unknown_keys(overrides: list[str]) -> None:
         UserError: there is one.
     """
     known = {*known_keys(), *GROUPS}
-    for override in _parse(overrides):
+    for override in parse_overrides(overrides):
         key = override.key_or_group
         if key.split(".")[0].split("/")[0] != "hydra" and (dictionary_of(key) or key) not in known:
             raise unknown_key(key, f"{as_typed(str(override.input_line))}: ")
@@ -98,17 +95,6 @@ def unknown_key(key: str, prefix: str = "") -> UserError:
         f"{prefix}there is no key '{key}'.{nearest(key, (*GROUPS, *keys))} "
         f"Allowed here: {', '.join(dict.fromkeys(allowed))}"
     )
-
-
-def _parse(words: list[str]) -> list[Override]:
-    """Parse the words that Hydra's grammar can read: those of a sweep file may be others."""
-    parsed = []
-    for word in words:
-        try:
-            parsed.append(OverridesParser.create().parse_override(word))
-        except HydraException:
-            continue
-    return parsed
 
 
 def _full_key(error: BaseException) -> str:

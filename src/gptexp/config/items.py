@@ -40,10 +40,10 @@ def is_balanced(value: str) -> bool:
         if quoted := QUOTED.match(value, position):
             position = quoted.end()
             continue
-        sign = value[position]
-        if sign in closing:
-            expected.append(closing[sign])
-        elif sign in closing.values() and (not expected or expected.pop() != sign):
+        character = value[position]
+        if character in closing:
+            expected.append(closing[character])
+        elif character in closing.values() and (not expected or expected.pop() != character):
             return False
         position += 1
     return not expected
@@ -58,20 +58,20 @@ def _scan(value: str, with_brackets: bool) -> Iterator[Item]:
             yield Item(quoted[1], position, True, len(brackets))
             position = start = quoted.end()
             continue
-        sign = value[position]
-        opens = with_brackets and sign in "[{" and not value[start:position].strip()
-        closes = bool(brackets) and sign == {"[": "]", "{": "}"}[brackets[-1]]
-        if sign == "\\":
+        character = value[position]
+        opens = with_brackets and character in "[{" and not value[start:position].strip()
+        closes = bool(brackets) and character == {"[": "]", "{": "}"}[brackets[-1]]
+        if character == "\\":
             position += 2
             continue
-        if opens or closes or sign == "," or (sign == ":" and is_name):
+        if opens or closes or character == "," or (character == ":" and is_name):
             yield _item(value, start, position, len(brackets))
             start = position + 1
             if opens:
-                brackets.append(sign)
+                brackets.append(character)
             elif closes:
                 brackets.pop()
-            is_name = bool(brackets) and brackets[-1] == "{" and (opens or sign == ",")
+            is_name = bool(brackets) and brackets[-1] == "{" and (opens or character == ",")
         position += 1
     yield _item(value, start, len(value), len(brackets))
 

@@ -1,6 +1,6 @@
 """Read the words KEY=VALUE of a command, and refuse each mistake with the word as it has to be typed.
 
-Hydra parses the words again. Here a text may have any signs, which its grammar wants in quotes; values are checked
+Hydra parses the words again. Here a text may have any characters, which its grammar wants in quotes; values are checked
 against the declared types, one word at a time, so that a message names the word that is wrong; and a text that Hydra
 would change is refused, such as 1e3, which becomes 1000.0.
 """
@@ -10,20 +10,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString, ValueType
-from hydra.errors import HydraException
 
+from gptexp.characters import describe_odd_characters, is_invisible, replace_odd_characters
 from gptexp.command_line import quote_for_shell
+from gptexp.config.grammar import WORD, parse_override, quote_text
 from gptexp.config.items import Item, find_items, is_balanced, replace_items
 from gptexp.config.keys import declarations, dictionary_keys, dictionary_of, group_names, known_keys
 from gptexp.config.package_data import GROUPS, choices
 from gptexp.config.values import find_misfit, is_optional, is_text, show, takes_items
 from gptexp.errors import UserError, nearest, unknown_value
-from gptexp.signs import describe_signs, is_invisible, replace_signs
 
 CURLY_QUOTES = ("“”„‟", "‘’‚‛")
-WORD = re.compile(r"(?P<prefix>\+{0,2})(?P<key>[^=]*)=(?P<value>.*)", re.S)
 
 
 def read_overrides(words: list[str], is_sweep: bool = False) -> list[str]:
@@ -48,8 +46,8 @@ def read_override(word: str, is_sweep: bool = False) -> str:
         return _read_deletion(word)
     prefix, key, value = match["prefix"], match["key"], match["value"]
     word = word.replace("\n", "\\n")  # a message is one line
-    if signs := describe_signs(key):
-        raise UserError(f"{key.strip()}: {signs}; type {_typed(prefix, _plain_key(key), value)}")
+    if odd := describe_odd_characters(key):
+        raise UserError(f"{key.strip()}: {odd}; type {_typed(prefix, _plain_key(key), value)}")
     if key != key.strip() or (value and not value.strip()):
         raise UserError(
             f"{word}: has a blank beside =; type {_typed(prefix, key.strip(), value.strip())}"
@@ -63,15 +61,15 @@ def read_override(word: str, is_sweep: bool = False) -> str:
     if value[:1] in ("'", '"'):
         value = value.rstrip()
     value = re.sub(r"^~(?=/)", lambda _: str(Path.home()), value)
-    _check_signs(word, key, value)
+    _check_characters(word, key, value)
     if any(item.metadata.get("texts") for item in _declared(key)):
         value = _quote_numbers(value)
     if reason := find_missing_source(value):
         raise UserError(f"{word}: {reason}")
-    override = _parse(f"{prefix}{key}={value}")
+    override = parse_override(f"{prefix}{key}={value}")
     if override is None:
         value = _quote_unreadable(word, key, value, is_sweep)
-        override = _parse(f"{prefix}{key}={value}")
+        override = parse_override(f"{prefix}{key}={value}")
     if override is None:
         raise UserError(f"{word}: cannot be read; {_how_to_type(key, value)}")
     _check_value(word, key, value, override, is_sweep)
@@ -81,7 +79,7 @@ def read_override(word: str, is_sweep: bool = False) -> str:
 
 def explain_option(word: str, following: str) -> UserError:
     """Return the error for a word like `--max_steps`, in a verb whose words are KEY=VALUE."""
-    plain = replace_signs(word).lstrip("-")
+    plain = replace_odd_characters(word).lstrip("-")
     name, equals, value = plain.partition("=")
     name = name.replace("-", "_")
     known = [*known_keys(), *GROUPS]
@@ -91,16 +89,11 @@ def explain_option(word: str, following: str) -> UserError:
     if key := next(iter([name] if name in known else leaves), None):
         right = _typed("", key, value or "...")
         return UserError(f"{word}: settings have no dashes; type {right}")
-    signs = describe_signs(word)
+    odd = describe_odd_characters(word)
     return UserError(
-        f"{word}: there is no such option{f' ({signs})' if signs else ''}.{nearest(name, known)} "
+        f"{word}: there is no such option{f' ({odd})' if odd else ''}.{nearest(name, known)} "
         f"Settings are KEY=VALUE, without dashes"
     )
-
-
-def quote(value: Any) -> str:
-    """Quote a value for Hydra, which then takes every sign as it is."""
-    return _quote_text(str(value)).replace("${", "\\${")
 
 
 def find_missing_source(value: str) -> str:
@@ -115,24 +108,6 @@ def find_missing_source(value: str) -> str:
     return ""
 
 
-def find_override(overrides: list[str], key: str) -> str | None:
-    """Return the last word that sets a key, which is the one that counts."""
-    for word in reversed(overrides):
-        if (match := WORD.fullmatch(word)) and match["key"] == key:
-            return word
-    return None
-
-
-def as_typed(word: str) -> str:
-    """Return a word without the `++` that entries of dictionaries get, and without Hydra's backslashes."""
-    if dictionary_of(word[2:].split("=")[0]):
-        word = word.removeprefix("++")
-    key, equals, value = word.partition("=")
-    if value[:1] not in ("'", '"'):
-        value = re.sub(r"\\([\\(){}\[\]:=, ])", r"\1", value)
-    return f"{key}{equals}{value}"
-
-
 def _explain_word_without_value(words: list[str], index: int) -> UserError:
     """Return the error for a word that is no KEY=VALUE; its neighbours say what it may be."""
     word = words[index]
@@ -145,9 +120,9 @@ def _explain_word_without_value(words: list[str], index: int) -> UserError:
         return _explain_blanks(word, after.lstrip("=") or "".join(words[index + 2 : index + 3]))
     if before.endswith("="):
         return _explain_blanks(before.rstrip("="), word)
-    plain = replace_signs(word).lstrip("-")
-    if plain != word and (signs := describe_signs(word)):
-        return UserError(f"{word}: {signs}; type {quote_for_shell(plain)}")
+    plain = replace_odd_characters(word).lstrip("-")
+    if plain != word and (odd := describe_odd_characters(word)):
+        return UserError(f"{word}: {odd}; type {quote_for_shell(plain)}")
     key, colon, value = word.partition(":")
     if colon and key in (*known_keys(), *GROUPS):
         return UserError(f"{word}: has : in place of =; type {_typed('', key, value.strip())}")
@@ -179,7 +154,7 @@ def _explain_blanks(key: str, value: str) -> UserError:
 
 
 def _plain_key(key: str) -> str:
-    return re.sub(r"\s", "", replace_signs(key))
+    return re.sub(r"\s", "", replace_odd_characters(key))
 
 
 def _read_deletion(word: str) -> str:
@@ -197,14 +172,14 @@ def _read_choice(word: str, key: str, value: str, is_sweep: bool) -> str:
     if "@" in key:
         group = key.partition("@")[0]
         raise UserError(f"{word}: packages cannot be chosen; type {_typed('', group, value)}")
-    plain = replace_signs(value)
-    if (signs := describe_signs(value)) and plain in choices(key):
-        raise UserError(f"{word}: {signs}; type {key}={plain}")
+    plain = replace_odd_characters(value)
+    if (odd := describe_odd_characters(value)) and plain in choices(key):
+        raise UserError(f"{word}: {odd}; type {key}={plain}")
     if key == "callbacks" and value.startswith("{"):
         return f"++{word.lstrip('+')}"
     if value == "null" and key not in group_names():
         return word
-    override = _parse(word)
+    override = parse_override(word)
     if override and override.is_sweep_override() and not is_sweep:
         raise UserError(f"{word}: several values make a sweep, which needs -m")
     parsed = override.value() if override and not override.is_sweep_override() else None
@@ -215,14 +190,6 @@ def _read_choice(word: str, key: str, value: str, is_sweep: bool) -> str:
     if not is_name or not value:
         raise unknown_value(key, value, choices(key))
     return word
-
-
-def _parse(word: str) -> Override | None:
-    """Parse a word with Hydra's grammar; None where it does not fit the grammar."""
-    try:
-        return OverridesParser.create().parse_override(word)
-    except HydraException:
-        return None
 
 
 def _quote_unreadable(word: str, key: str, value: str, is_sweep: bool) -> str:
@@ -247,14 +214,16 @@ def _quote_unreadable(word: str, key: str, value: str, is_sweep: bool) -> str:
         with_brackets = False  # [draft].txt is a name
     items = find_items(value, with_brackets)
     if not with_brackets and len(items) == 1:
-        return _quote_text(value)
-    unread = [item for item in items if not item.is_quoted and _parse(f"x={item.text}") is None]
-    quoted = replace_items(value, {item: _quote_text(item.text) for item in unread})
-    if _parse(f"x={quoted}") is None and value[:1] == "{":  # {title}: a template
+        return quote_text(value)
+    unread = [
+        item for item in items if not item.is_quoted and parse_override(f"x={item.text}") is None
+    ]
+    quoted = replace_items(value, {item: quote_text(item.text) for item in unread})
+    if parse_override(f"x={quoted}") is None and value[:1] == "{":  # {title}: a template
         pieces = find_items(value, with_brackets=False)
         if not is_sweep or len(pieces) == 1:
-            return _quote_text(value)
-        return ",".join(_quote_text(piece.text) for piece in pieces)
+            return quote_text(value)
+        return ",".join(quote_text(piece.text) for piece in pieces)
     return quoted
 
 
@@ -262,28 +231,30 @@ def _quote_numbers(value: str) -> str:
     """Quote whole numbers among texts, such as names of files, which OmegaConf does not make texts of type Any."""
     items = find_items(value, with_brackets=True)
     numbers = [item for item in items if re.fullmatch(r"0|[1-9]\d*", item.text)]
-    return replace_items(value, {item: _quote_text(item.text) for item in numbers})
+    return replace_items(value, {item: quote_text(item.text) for item in numbers})
 
 
-def _check_signs(word: str, key: str, value: str) -> None:
-    """Refuse signs that nobody sees, and curly quotes around a text; in a number, all lookalikes.
+def _check_characters(word: str, key: str, value: str) -> None:
+    """Refuse characters that nobody sees, and curly quotes around a text; in a number, all lookalikes.
 
     Raises:
-        UserError: there is such a sign outside of quotes.
+        UserError: there is such a character outside of quotes.
     """
-    if any("\ud800" <= sign <= "\udfff" for sign in value):
+    if any("\ud800" <= character <= "\udfff" for character in value):
         raise UserError(
-            f"{word}: {describe_signs(value)}; rename the file, or write the text in UTF-8"
+            f"{word}: {describe_odd_characters(value)}; rename the file, or write the text in UTF-8"
         )
     if value[:1] in ("'", '"'):
         return
     declared = _declared(key)
     is_curly = any(value[:1] in quotes and value[-1:] in quotes for quotes in CURLY_QUOTES if value)
-    plain = replace_signs(value)
+    plain = replace_odd_characters(value)
     if declared and not any(map(is_text, declared)) and not any(map(takes_items, declared)):
-        is_odd = bool(describe_signs(value))
+        is_odd = bool(describe_odd_characters(value))
     else:
-        hidden = [sign for sign in value if is_invisible(sign) and not sign.isspace()]
+        hidden = [
+            character for character in value if is_invisible(character) and not character.isspace()
+        ]
         is_odd = (
             is_curly
             or bool(hidden)
@@ -292,7 +263,7 @@ def _check_signs(word: str, key: str, value: str) -> None:
         )
     if is_odd:
         right = f"{key}={plain}" if not is_curly else f'{key}="{plain[1:-1]}"'
-        raise UserError(f"{word}: {describe_signs(value)}; type {quote_for_shell(right)}")
+        raise UserError(f"{word}: {describe_odd_characters(value)}; type {quote_for_shell(right)}")
 
 
 def _check_value(word: str, key: str, value: str, override: Override, is_sweep: bool) -> None:
@@ -324,14 +295,14 @@ def _check_value(word: str, key: str, value: str, override: Override, is_sweep: 
 
 
 def _refuse_changed_texts(word: str, key: str, value: str, with_brackets: bool) -> None:
-    """Refuse a text without quotes that Hydra reads as a number, a boolean or null in other signs.
+    """Refuse a text without quotes that Hydra reads as a number, a boolean or null in other characters.
 
     Raises:
         UserError: there is one.
     """
     changed: dict[Item, Any] = {}
     for item in find_items(value, with_brackets):
-        parsed = None if item.is_quoted else _parse(f"x={item.text}")
+        parsed = None if item.is_quoted else parse_override(f"x={item.text}")
         if parsed is None or parsed.is_sweep_override():
             continue
         reading = parsed.value()
@@ -361,16 +332,10 @@ def _hint_comma(key: str, value: str) -> str:
 
 
 def _hint_number(key: str, value: str) -> str:
-    """Return how to type a number that has a comma or an odd sign in it."""
+    """Return how to type a number that has a comma or an odd character in it."""
     if re.fullmatch(r"[+-]?\d+,\d+", value):
         return f"; type {key}={value.replace(',', '.')}"
     return ""
-
-
-def _quote_text(text: str) -> str:
-    """Quote a text for Hydra, which still resolves ${...}. Backslashes are doubled only before a quote or the end."""
-    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
-    return f"'{escaped}'"
 
 
 def _how_to_type(key: str, value: str) -> str:

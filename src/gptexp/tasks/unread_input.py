@@ -12,7 +12,7 @@ from gptexp.tasks.answerer import Answerer, GenerateText
 from gptexp.tasks.layout import Layout
 
 
-def describe_losses(
+def describe_unread_input(
     layout: Layout,
     answerer: Answerer,
     input: Any,
