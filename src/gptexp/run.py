@@ -11,8 +11,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -101,6 +102,12 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         config, folder = setup.config, setup.folder
         if is_rank_zero and not setup.is_finished:
             stack.enter_context(folder.record_failure(config))
+        if group is not None and group.size > 1:
+            from gptexp.distributed.failure_watch import watch_failures
+
+            stack.enter_context(
+                watch_failures(group, str(folder.path), partial(_record_lost_rank, folder, group))
+            )
 
         is_quiet = not (is_rank_zero and config.trainer.progress)
         stack.enter_context(stage(f"{folder.path}: at work", is_quiet))
@@ -142,6 +149,13 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
             print(tables.result_text(folder))
             print(folder.path, flush=True)
     return folder
+
+
+def _record_lost_rank(folder: RunFolder, group: "ProcessGroup", reason: str) -> None:
+    """Write the failure of another rank into result.json, on rank zero."""
+    if group.is_rank_zero:
+        with suppress(OSError):
+            folder.update_result(status="failed", error=reason)
 
 
 @dataclass
@@ -299,10 +313,13 @@ def main() -> None:
         _main()
     except SystemExit as ended:
         code = ended.code
-    if is_launched() and code in (0, Preempted.code):
+    if "torch" in sys.modules and is_launched():
         from gptexp.distributed.process_group import ProcessGroup
 
-        ProcessGroup.exit(code)
+        if code in (0, Preempted.code):
+            ProcessGroup.exit(code)
+        else:
+            ProcessGroup.abandon(code)
     sys.exit(code)
 
 

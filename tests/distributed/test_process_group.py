@@ -3,15 +3,18 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from gptexp.distributed import process_group
 from gptexp.distributed.launcher import _free_port
-from gptexp.distributed.process_group import ProcessGroup
-from gptexp.errors import UserError
+from gptexp.distributed.process_group import ProcessGroup, check_distinct_gpus, use_gpu
+from gptexp.errors import Preempted, RunError, UserError
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -50,3 +53,104 @@ def test_a_signal_ends_a_process_that_waits():
         assert process.stderr.readline().startswith(b"rank 0 waits at 127.0.0.1:")
         process.terminate()
         assert process.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "visible", "index"), [(3, 8, 3), (3, 1, 0), (0, 1, 0), (3, 2, 1)]
+)
+def test_a_process_takes_its_gpu_among_all_of_the_machine_or_the_only_one_that_it_sees(
+    local_rank, visible, index, monkeypatch
+):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert use_gpu(local_rank) == torch.device("cuda", index)
+    assert chosen == [index]
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_two_processes_on_one_gpu_are_refused_on_every_rank(rank):
+    def try_gpus(*gpus):
+        store = dist.HashStore()
+        for other, gpu in enumerate(gpus):
+            store.set(f"gpu of rank {other}", gpu)
+        if rank:
+            with suppress(UserError):
+                check_distinct_gpus(store, ProcessGroup(0, 3, 0, 3), gpus[0])
+        check_distinct_gpus(store, ProcessGroup(rank, 3, rank, 3), gpus[rank])
+
+    try_gpus("node1, a", "node1, b", "node2, a")
+    with pytest.raises(
+        UserError, match=r"ranks 0 and 2 of 3 have the same GPU \(node1, a\): start"
+    ):
+        try_gpus("node1, a", "node1, b", "node1, a")
+
+
+def run_and_report(rank, port, folder, body):
+    """One of two gloo processes: write what `body` raises to a file."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group = ProcessGroup(rank, 2, rank, 2)
+    group.init(torch.device("cpu"))
+    for function in body:
+        try:
+            outcome = repr(function(group))
+        except BaseException as error:
+            outcome = f"{type(error).__name__}: {error}"
+        with (folder / str(rank)).open("a") as out:
+            out.write(f"{outcome}\n")
+    group.barrier()
+    os._exit(0)
+
+
+def run_two(body, folder):
+    mp.start_processes(run_and_report, (_free_port(), folder, body), 2, start_method="fork")
+    return [(folder / str(rank)).read_text().splitlines() for rank in range(2)]
+
+
+def raises(error):
+    def fail():
+        raise error
+
+    return lambda group: group.broadcast_from_rank_zero(fail)
+
+
+def fails_on(failing_rank, error):
+    def run(group):
+        with group.fail_together():
+            if group.rank == failing_rank:
+                raise error
+
+    return run
+
+
+def test_a_failure_of_one_rank_is_raised_on_all(tmp_path):
+    """None waits for a rank that has failed, whatever its error is."""
+    body = [
+        lambda group: group.broadcast_from_rank_zero(lambda: group.rank),
+        raises(UserError("no such file")),
+        raises(PermissionError("tracker")),
+        raises(Preempted("SIGTERM")),
+        fails_on(1, RunError("no room")),
+        fails_on(0, ValueError("bad")),
+        fails_on(2, ValueError("never")),
+    ]
+    zero, one = run_two(body, tmp_path)
+    assert zero == [
+        "0",
+        "UserError: no such file",
+        "PermissionError: tracker",
+        "Preempted: SIGTERM",
+        "RunError: no room",
+        "ValueError: bad",
+        "None",
+    ]
+    assert one == [
+        "0",
+        "UserError: no such file",
+        "RunError: rank 0 failed: PermissionError('tracker')",
+        "Preempted: SIGTERM",
+        "RunError: no room",
+        "RunError: rank 0 failed: ValueError('bad')",
+        "None",
+    ]

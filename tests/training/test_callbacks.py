@@ -27,6 +27,9 @@ class WeightAverage(L.Callback):
             raise RuntimeError("the machine went away")
 
     def on_validation_end(self, trainer, module):
+        # sharded weights cannot be gathered in inference mode
+        assert not torch.is_inference_mode_enabled()
+        assert not trainer.fit_loop.epoch_loop.val_loop.inference_mode
         self.losses.append(float(trainer.callback_metrics["val/loss"]))
 
     def state_dict(self):

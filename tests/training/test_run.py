@@ -84,7 +84,7 @@ def test_missing_gpus_are_refused_before_data_are_prepared(translation, monkeypa
         run(translation("trainer.accelerator=gpu"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
-    with pytest.raises(UserError, match=r"trainer\.devices=2: this machine has 1 GPUs"):
+    with pytest.raises(UserError, match=r"trainer\.devices=2: torch finds 1 GPU here"):
         run(translation("trainer.accelerator=auto", "trainer.devices=2"))
 
 

@@ -4,8 +4,8 @@ import errno
 import json
 import shutil
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,19 @@ class Checkpointer:
         temporary = self.folder / f".{name}.tmp"
         writes = self.process_group.is_rank_zero
         encoded = optimizers.encode()
-        if writes:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-        self.process_group.barrier()
+        with self._write_together(temporary):
+            if writes:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
         sharding.reshard(model)
-        try:
-            # Parameters have the names of the plain Transformer; a shared one, such as a tied head, comes once.
-            self._save_tensors(temporary, "model", model.named_parameters())
-            self._save_tensors(temporary, "optimizer", encoded.tensors.items())
-            self.process_group.barrier()
+        # Parameters have the names of the plain Transformer; a shared one, such as a tied head, comes once.
+        for kind, tensors in (
+            ("model", model.named_parameters()),
+            ("optimizer", encoded.tensors.items()),
+        ):
+            with self._write_together(temporary):
+                self._save_tensors(temporary, kind, tensors)
+        with self._write_together(temporary):  # after it, other ranks may read the pointers
             if writes:
                 (temporary / "optimizer.json").write_text(json.dumps(encoded.values))
                 if callbacks:
@@ -69,16 +72,30 @@ class Checkpointer:
                 if is_best:
                     write_text(self.folder / "best", f"{name}\n")
                 self._remove_old()
-            self.process_group.barrier()  # from here on, other ranks may read the pointers
+
+    @contextmanager
+    def _write_together(self, temporary: Path) -> Iterator[None]:
+        """Write a part of a checkpoint on every rank; if one cannot, no rank waits for it."""
+        try:
+            with self.process_group.fail_together(), self._explain_full_disk():
+                yield
+        except Exception:
+            if self.process_group.is_rank_zero:  # no rank writes any more
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+    @contextmanager
+    def _explain_full_disk(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, SafetensorError) as error:
             if not is_disk_full(error):
                 raise
-            shutil.rmtree(temporary, ignore_errors=True)
             complete = "".join(f"{path.name} is complete. " for path in self._steps()[-1:])
             raise RunError(
                 f"{self.folder}: no room for a checkpoint ({error}). "
                 f"{complete}Free some space and run the same command"
-            ) from error
+            ) from None
 
     def latest_valid(self) -> Checkpoint | None:
         """Return the newest checkpoint whose files match its manifest; rename and report damaged ones."""

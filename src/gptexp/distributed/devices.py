@@ -32,10 +32,16 @@ def check_devices(config: TrainerConfig) -> None:
         pick_device(config.accelerator).type == "cuda"
         and config.devices > torch.cuda.device_count()
     ):
+        count = torch.cuda.device_count()
         raise UserError(
-            f"trainer.devices={config.devices}: this machine has {torch.cuda.device_count()} GPUs; "
-            f"use fewer, or trainer.accelerator=cpu"
+            f"trainer.devices={config.devices}: torch finds {count} GPU{'' if count == 1 else 's'} here; "
+            f"use trainer.devices={count}, or trainer.accelerator=cpu"
         )
+
+
+def lightning_devices(device: torch.device) -> list[int] | int:
+    """Return the device of this process as Lightning's Trainer takes it: the index of the GPU in use, or one CPU."""
+    return [torch.cuda.current_device()] if device.type == "cuda" else 1
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,12 +14,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from gptexp.distributed.environment import ProcessInfo, slurm_main_address, unset_command
 from gptexp.distributed.launcher import PARENT
 from gptexp.distributed.signals import stop_at_once
-from gptexp.errors import RunError, UserError
+from gptexp.errors import Preempted, RunError, UserError, describe_error
 
 Value = TypeVar("Value")
 TIMEOUT = timedelta(minutes=30)  # of a collective; a rank that does not answer for so long is lost
@@ -35,14 +37,7 @@ class ProcessGroup(ProcessInfo):
             return
         if "RANK" not in os.environ:
             os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm_main_address()
-        if device.type == "cuda":
-            if self.local_rank >= torch.cuda.device_count():
-                raise UserError(
-                    f"process {self.local_rank} of this machine has no GPU: torch finds "
-                    f"{torch.cuda.device_count()} here. Start as many processes as there are GPUs"
-                )
-            torch.cuda.set_device(self.local_rank)
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        gpu = use_gpu(self.local_rank) if device.type == "cuda" else None
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         with self._report_waiting(address), stop_at_once():
             try:
@@ -55,8 +50,15 @@ class ProcessGroup(ProcessInfo):
                     f"{_first_sentence(error)}. Start them all, or, if no launcher runs, type: {unset_command()}"
                 ) from None
             store.set_timeout(TIMEOUT)
+            if gpu is not None:
+                check_distinct_gpus(store, self, describe_gpu(gpu))
             dist.init_process_group(
-                backend, store=store, rank=self.rank, world_size=self.size, timeout=TIMEOUT
+                "nccl" if gpu else "gloo",
+                store=store,
+                rank=self.rank,
+                world_size=self.size,
+                timeout=TIMEOUT,
+                device_id=gpu,
             )
 
     @contextmanager
@@ -96,23 +98,52 @@ class ProcessGroup(ProcessInfo):
             sys.stderr.flush()
             os._exit(code)
 
+    @staticmethod
+    def abandon(code: int) -> None:
+        """End this process, which has failed, at once: NCCL would wait for collectives that nobody completes."""
+        if dist.is_initialized():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
 
     def broadcast_from_rank_zero(self, function: Callable[[], Value]) -> Value:
-        """Call `function` on rank zero; return its value, or raise its UserError or RunError, on every rank."""
+        """Call `function` on rank zero; return its value on every rank, or raise its error on every rank."""
         box: list[Any] = [None]
+        failure: BaseException | None = None
         if self.is_rank_zero:
             try:
                 box = [function()]
-            except (UserError, RunError) as error:
-                box = [error]
+            except BaseException as error:
+                failure, box = error, [_error_for_others(error, 0)]
         if self.size > 1:
             dist.broadcast_object_list(box, src=0)
-        if isinstance(box[0], UserError | RunError):
+        if failure is not None:
+            raise failure
+        if isinstance(box[0], BaseException):
             raise box[0]
         return box[0]
+
+    @contextmanager
+    def fail_together(self) -> Iterator[None]:
+        """Run a block on every rank; if it fails on some rank, raise on all of them, so that none waits for another.
+
+        All ranks have to take part in the collectives of the block before any of them can fail.
+        """
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        shared = _error_for_others(failure, self.rank) if failure else None
+        errors = [error for error in self.all_gather(shared) if error is not None]
+        if failure is not None:
+            raise failure
+        if errors:
+            raise errors[0]
 
     def all_gather(self, value: Value) -> list[Value]:
         """Return the values of all ranks, in the order of the ranks."""
@@ -127,6 +158,52 @@ class ProcessGroup(ProcessInfo):
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+
+def use_gpu(local_rank: int) -> torch.device:
+    """Make one of the GPUs that this process sees its own.
+
+    A launcher shows a process either all GPUs of the machine, or its own alone (srun --gpus-per-task=1).
+    """
+    index = local_rank % torch.cuda.device_count()
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)
+
+
+def describe_gpu(device: torch.device) -> str:
+    """Return a name of a GPU that no other GPU has, on this machine or another."""
+    return f"{socket.gethostname()}, {torch.cuda.get_device_properties(device).uuid}"
+
+
+def check_distinct_gpus(store: Store, process: ProcessInfo, gpu: str) -> None:
+    """Compare the GPUs of all processes: two of them on one GPU cannot communicate through NCCL.
+
+    Raises:
+        UserError: on every rank, if two have the same GPU.
+    """
+    store.set(f"gpu of rank {process.rank}", gpu)
+    if process.is_rank_zero:
+        rank_of: dict[str, int] = {}
+        message = ""
+        for rank in range(process.size):
+            name = store.get(f"gpu of rank {rank}").decode()
+            if name in rank_of and not message:
+                message = (
+                    f"ranks {rank_of[name]} and {rank} of {process.size} have the same GPU ({name}): start as many "
+                    f"processes on a machine as it has GPUs, and with srun add --gpus-per-task=1; "
+                    f"or use trainer.accelerator=cpu"
+                )
+            rank_of.setdefault(name, rank)
+        store.set("shared gpu", message)
+    if message := store.get("shared gpu").decode():
+        raise UserError(message)
+
+
+def _error_for_others(error: BaseException, rank: int) -> BaseException:
+    """Return what the other ranks raise for an error of this one: the error itself if a message explains it."""
+    if isinstance(error, UserError | RunError | Preempted):
+        return error
+    return RunError(f"rank {rank} failed: {describe_error(error)}")
 
 
 def _first_sentence(error: Exception) -> str:

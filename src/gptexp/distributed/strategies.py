@@ -11,7 +11,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from gptexp.config import schema
 from gptexp.distributed.devices import lightning_precision
-from gptexp.distributed.environment import is_under_slurm
+from gptexp.distributed.environment import is_launched
 from gptexp.distributed.process_group import ProcessGroup
 
 
@@ -24,8 +24,12 @@ def lightning_strategy(config: schema.TrainerConfig, process_group: ProcessGroup
     return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
 
 
-class SlurmProcesses(ClusterEnvironment):
-    """The processes that srun has started, for Lightning, whose own class refuses `srun -n 4`."""
+class LaunchedProcesses(ClusterEnvironment):
+    """The processes that a launcher has started, for Lightning: each shows it no device but its own.
+
+    Lightning's classes would read SLURM's variables under `srun torchrun`, and expect that a process sees the GPUs of
+    all others on its machine.
+    """
 
     def __init__(self, process_group: ProcessGroup) -> None:
         self.process_group = process_group
@@ -44,7 +48,7 @@ class SlurmProcesses(ClusterEnvironment):
 
     @staticmethod
     def detect() -> bool:
-        return is_under_slurm()
+        return is_launched()
 
     def world_size(self) -> int:
         return self.process_group.size
@@ -59,10 +63,11 @@ class SlurmProcesses(ClusterEnvironment):
         pass
 
     def local_rank(self) -> int:
-        return self.process_group.local_rank
+        """Return the index of the process among those whose devices Lightning sees: it is the only one."""
+        return 0
 
     def node_rank(self) -> int:
-        return int(os.environ.get("SLURM_NODEID", "0"))
+        return self.process_group.rank // self.process_group.local_size
 
 
 def shard_model(model: Any, mesh: DeviceMesh, config: schema.TrainerConfig) -> None:

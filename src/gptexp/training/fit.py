@@ -21,11 +21,11 @@ from gptexp.config.schema import Config, TrainerConfig
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
-from gptexp.distributed.devices import lightning_precision, pick_device
-from gptexp.distributed.environment import is_launched, is_under_slurm
+from gptexp.distributed.devices import lightning_devices, lightning_precision, pick_device
+from gptexp.distributed.environment import is_launched
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
-from gptexp.distributed.strategies import SlurmProcesses, lightning_strategy
+from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import open_complete_tracker
@@ -264,16 +264,18 @@ class Run:
             callbacks.append(ProgressBar(recorder, config.max_steps))
         return L.Trainer(
             accelerator=self.device.type,
-            devices=self.process_group.local_size,
-            num_nodes=self.process_group.nodes,
+            devices=lightning_devices(self.device),
             strategy=lightning_strategy(config, self.process_group),
             precision=lightning_precision(config.precision, self.device),
             deterministic=config.deterministic,
             max_epochs=1,
             callbacks=callbacks,
             plugins=[
-                SlurmProcesses(self.process_group) if is_under_slurm() else LightningEnvironment()
+                LaunchedProcesses(self.process_group)
+                if self.process_group.size > 1
+                else LightningEnvironment()
             ],
+            inference_mode=False,  # sharded parameters cannot be gathered in it (litgpt issue 1421)
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
