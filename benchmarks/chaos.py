@@ -141,7 +141,7 @@ def outcome(folder: Path) -> tuple[str, str, str]:
     """Return the sha256 of weights, of the optimizer, and of metrics.jsonl without the seconds."""
     last = folder / "checkpoints" / (folder / "checkpoints" / "last").read_text().strip()
     rows = [
-        {key: value for key, value in row.items() if key != "seconds"}
+        {key: value for key, value in row.items() if key != "seconds" and "speed/" not in key}
         for row in metrics(str(folder.parent))
     ]
     tensors = [

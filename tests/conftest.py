@@ -23,6 +23,7 @@ import torch
 from gptexp.config import compose
 from gptexp.config.schema import Config
 from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.timings import drop_timings
 
 TINY = [
     "model=nano",
@@ -224,9 +225,7 @@ def likeness(folder: RunFolder) -> tuple[Any, ...]:
     """What two runs share that are the same run: losses, result, and the bytes of the last checkpoint."""
     last = folder.checkpoint()
     assert last is not None
-    rows = [
-        {key: value for key, value in row.items() if key != "seconds"} for row in folder.metrics()
-    ]
+    rows = [drop_timings(row) for row in folder.metrics()]
     files = ("model.safetensors", "optimizer.safetensors", "optimizer.json")
     tensors = [(last / name).read_bytes() for name in files]
     return rows, folder.result().get("metrics"), tensors

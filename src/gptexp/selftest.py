@@ -20,6 +20,7 @@ from gptexp.command_line import CommandParser
 from gptexp.config import compose, run_id
 from gptexp.errors import RunError, exits_cleanly
 from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.timings import drop_timings
 
 STEPS = 50
 NAN_STEP = 20
@@ -223,7 +224,7 @@ def _loss_difference(one: RunFolder, two: RunFolder) -> float:
 
 def _count_differences(one: RunFolder, two: RunFolder) -> Measurement:
     """Count what differs in the last checkpoints and, times aside, in the logged lines."""
-    lines = sum({**a, "seconds": 0} != {**b, "seconds": 0} for a, b in _paired_rows(one, two))
+    lines = sum(drop_timings(a) != drop_timings(b) for a, b in _paired_rows(one, two))
     checkpoints = [folder.checkpoints / f"step-{STEPS:06d}" for folder in (one, two)]
     content = sum(
         _count_bytes(*(checkpoint / name for checkpoint in checkpoints))

@@ -1,15 +1,16 @@
 """The run folder: its files, and the only code that reads or writes its records.
 
 config.yaml       the resolved config
-environment.json  command, versions, commit, uncommitted changes, machine
+environment.json  command, versions, commit, uncommitted changes, machine, device
 data.json         sources with versions and licences, counts, fingerprint
-metrics.jsonl     one object a logged step
+metrics.jsonl     one object a logged step; runs/timings.py names the entries that measure speed
 samples.jsonl     input, reference and output of a few held-out examples; their images and audio in samples/
 checkpoints/      step-000100/ ...
 resumed.yaml      config.yaml of the run that `resume` names
 loggers.json      the loggers that have received the metrics, and up to which step
 crash.json        the step that a guard stopped
 micro_batch.json  the micro-batch size that fits into memory, where it is smaller than configured
+trace.json.gz, profile.txt  of trainer.profile
 result.json       status, steps, tokens, speed, metrics
 """
 
@@ -111,6 +112,10 @@ class RunFolder:
     def update_result(self, **values: Any) -> None:
         """Set entries of result.json and keep its others."""
         self.write_record("result", **{**self.result(), **values})
+
+    def update_environment(self, **values: Any) -> None:
+        """Set entries of environment.json that are known only where the run computes."""
+        self.write_record("environment", **{**self.read_record("environment"), **values})
 
     @contextmanager
     def record_failure(self, config: Config) -> Iterator[None]:

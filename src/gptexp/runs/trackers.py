@@ -6,11 +6,25 @@ from typing import Any
 from gptexp.config.schema import Config, TensorBoardConfig, WandbConfig
 from gptexp.config.targets import build_target, import_target
 from gptexp.extras import require_extra
+from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tables import SAMPLE_FIELDS
 
 # Columns of metrics.csv: entries of a row of metrics.jsonl.
-CSV_COLUMNS = ("step", "tokens", "seconds", "train/loss", "train/lr", "val/loss")
+CSV_COLUMNS = (
+    "step",
+    "tokens",
+    "seconds",
+    "train/loss",
+    "train/lr",
+    "val/loss",
+    timings.TOKENS_PER_SECOND,
+    timings.STEP_MS,
+    timings.TFLOPS,
+    timings.MFU,
+    timings.PEAK_MEMORY,
+    *timings.SHARES,
+)
 
 
 class Tracker:

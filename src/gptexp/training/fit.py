@@ -23,6 +23,7 @@ from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
 from gptexp.distributed.devices import lightning_devices, lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched
+from gptexp.distributed.hardware import describe_device
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
 from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
@@ -36,6 +37,7 @@ from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import evaluate, held_out_batch_size
 from gptexp.training.module import TrainModule
+from gptexp.training.profiler import Profiler
 from gptexp.training.progress_bar import ProgressBar
 from gptexp.training.recorder import Recorder
 
@@ -116,6 +118,9 @@ class Run:
         if self.process_group.is_rank_zero:
             step = checkpoint.state["step"] if checkpoint else 0
             self.folder.truncate_metrics(step, self.config.trainer.log_every)
+            self.folder.update_environment(
+                device=describe_device(self.device), processes=self.process_group.size
+            )
         with self.record_outcome() as tracker:
             totals = self.train(checkpoint, tracker)  # its model and optimizers are freed here
             self.report(totals, tracker)
@@ -260,6 +265,9 @@ class Run:
     def lightning_trainer(self, recorder: Recorder) -> L.Trainer:
         config = self.config.trainer
         callbacks = [*self.callbacks, recorder]
+        if config.profile:
+            profiler = Profiler(recorder, config.profile, self.process_group.is_rank_zero)
+            callbacks.insert(0, profiler)
         if config.progress and self.process_group.is_rank_zero:
             callbacks.append(ProgressBar(recorder, config.max_steps))
         return L.Trainer(

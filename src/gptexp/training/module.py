@@ -28,6 +28,7 @@ from gptexp.model import Transformer
 from gptexp.training.crash import NotFiniteError, is_out_of_memory
 from gptexp.training.optimizers import build_optimizers
 from gptexp.training.schedule import Plan
+from gptexp.training.stragglers import ExchangeTimer
 
 
 class TrainModule(L.LightningModule):
@@ -60,6 +61,7 @@ class TrainModule(L.LightningModule):
         self.loss: float | None = None
         self.grad_norm = 0.0
         self.statistics = torch.zeros(0)
+        self.exchange: ExchangeTimer  # from on_fit_start on
         self.learning_rate = 0.0
         self.stop_requested = False
 
@@ -84,6 +86,9 @@ class TrainModule(L.LightningModule):
         if self.config.trainer.strategy == "fsdp" and not self.is_sharded:
             shard_model(self.model, self.device_mesh, self.config.trainer)
             self.is_sharded = True
+
+    def on_fit_start(self) -> None:
+        self.exchange = ExchangeTimer(self.device, is_active=self.process_group.size > 1)
 
     def configure_optimizers(self) -> Any:
         return build_optimizers(self.model, self.config.optim)
@@ -150,6 +155,8 @@ class TrainModule(L.LightningModule):
             sums = self.model.loss(**micro_batch.inputs())
             loss = sums.mean(batch.counts)
             is_last = micro_batch is micro_batches[-1]
+            if is_last:
+                self.exchange.start_exchange()
             with nullcontext() if is_last else self._no_sync():
                 # Strategies average gradients over ranks; the loss is a sum over them.
                 self.manual_backward(loss * self.process_group.size)
@@ -174,6 +181,7 @@ class TrainModule(L.LightningModule):
         received = torch.tensor(float(self.signals.received is not None), device=device)
         metrics = torch.cat([torch.stack([grad_norm.to(device), received]), loss_and_statistics])
         norms, stops, total_loss, *_ = self.process_group.all_reduce(metrics).tolist()
+        self.exchange.end_exchange()
         self.loss, self.statistics = total_loss, metrics[3:]
         self.grad_norm = norms / self.process_group.size
         self.stop_requested = stops > 0

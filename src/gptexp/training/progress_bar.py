@@ -7,11 +7,11 @@ from typing import Any
 import lightning as L
 
 from gptexp.data.progress import is_interactive, tqdm
+from gptexp.runs.timings import describe_speed
 from gptexp.stages import stage
 from gptexp.training.module import TrainModule
 from gptexp.training.recorder import Recorder
-
-WARM_UP_STEPS = 3  # the first steps of a process are slow: speed and remaining time leave them out
+from gptexp.training.throughput import WARM_UP_STEPS
 
 
 class ProgressBar(L.Callback):
@@ -22,8 +22,7 @@ class ProgressBar(L.Callback):
         self.bar: Any = None
         self.shown_row: dict[str, Any] = {}
         self.start_step = 0
-        # step, tokens and seconds after the warm-up
-        self.warm: tuple[int, int, float] | None = None
+        self.warm: tuple[int, float] | None = None  # step and seconds after the warm-up
         self.stage = ExitStack()
 
     def on_train_start(self, trainer: L.Trainer, module: TrainModule) -> None:
@@ -42,7 +41,7 @@ class ProgressBar(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: TrainModule, *_: Any) -> None:
         if module.step == self.start_step + WARM_UP_STEPS:
-            self.warm = (module.step, module.tokens, module.seconds)
+            self.warm = (module.step, module.seconds)
         if self.bar is not None:
             self.bar.update(module.step - self.bar.n)
         row = self.recorder.last_row
@@ -69,21 +68,17 @@ class ProgressBar(L.Callback):
         if figures := self._figures(module):
             line += f": {figures}"
         if self.warm and module.step > self.warm[0]:
-            step, _, seconds = self.warm
+            step, seconds = self.warm
             left = (module.seconds - seconds) / (module.step - step) * (self.steps - module.step)
             line += f", {left:.0f} s left"
         return line
 
     def _figures(self, module: TrainModule) -> str:
-        """Return the losses of the last row, and the speed."""
+        """Return the losses and the speed of the last row."""
         row, figures = self.shown_row, []
         if row:
             loss = "none, skipped" if row["train/loss"] is None else f"{row['train/loss']:.3f}"
             figures.append(f"loss {loss}")
         if "val/loss" in row:
             figures.append(f"val loss {row['val/loss']:.3f}")
-        if self.warm and module.step > self.warm[0]:
-            _, tokens, seconds = self.warm
-            speed = (module.tokens - tokens) / max(1e-9, module.seconds - seconds)
-            figures.append(f"{speed:,.0f} tokens/s")
-        return ", ".join(figures)
+        return ", ".join([*figures, *describe_speed(row)])

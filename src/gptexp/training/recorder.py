@@ -1,6 +1,5 @@
 """The callback that records a run: it validates, writes lines of metrics.jsonl, and saves checkpoints."""
 
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -12,13 +11,17 @@ from gptexp.checkpoints.checkpoint import Checkpoint
 from gptexp.checkpoints.checkpointer import Checkpointer
 from gptexp.checkpoints.optimizer_state import OptimizerState
 from gptexp.config.schema import Config
+from gptexp.data.batch import Batch
 from gptexp.data.loader import DataModule, HeldOutDataset
 from gptexp.errors import Preempted, RunError
+from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.trackers import Tracker
 from gptexp.training.crash import NotFiniteError
 from gptexp.training.evaluation import evaluate_loss
 from gptexp.training.module import TrainModule
+from gptexp.training.stragglers import StragglerWatch
+from gptexp.training.throughput import ThroughputMeter
 
 
 class Recorder(L.Callback):
@@ -49,7 +52,8 @@ class Recorder(L.Callback):
         self.last_row: dict[str, Any] = {}  # of metrics.jsonl
         self.row: dict[str, Any] = {}  # of the last step, with a line or without
         self.logged_step = 0
-        self.step_started = 0.0
+        self.meter: ThroughputMeter  # from on_train_start on, as is the next one
+        self.stragglers: StragglerWatch
 
     def resume_from(self, checkpoint: Checkpoint, is_same_data: bool) -> None:
         self.checkpoint, self.saved_step = checkpoint, checkpoint.state["step"]
@@ -73,30 +77,40 @@ class Recorder(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, module: TrainModule) -> None:
         module.signals.install()  # Lightning has installed its own handlers
-        self.step_started = time.perf_counter()
+        self.meter = _build_meter(module)
+        self.stragglers = StragglerWatch(module.process_group, module.exchange, module.device)
+        self.meter.wait_for_batch()
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: TrainModule, *_: Any) -> None:
-        module.seconds += time.perf_counter() - self.step_started
+    def on_train_batch_start(self, trainer: L.Trainer, module: TrainModule, *_: Any) -> None:
+        self.meter.start_step()
+        module.exchange.start_step()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: TrainModule, outputs: Any, batch: Batch, index: int
+    ) -> None:
+        module.seconds += self.meter.end_step(batch.counts)
         config, step = self.config.trainer, module.step
         is_last = step == config.max_steps
         is_logged = is_last or module.stop_requested or step % config.log_every == 0
         self.row = _describe_step(module)
         validation: dict[str, float] = {}
         if self.held_out and (step % config.val_every == 0 or is_last):
-            validation = self._validate(self.held_out, module)
+            with self.meter.measure(timings.VALIDATION):
+                validation = self._validate(self.held_out, module)
         if validation or is_logged:
             if module.loss is not None:
                 self.row |= _prefixed("train", module.model.report(module.statistics))
-            self._log(self.row | validation)
+            self._log(self.row | validation | self._read_speed(module))
         if validation:
             _call_on_validation_end(trainer, module, validation)
         is_best = self._update_best(validation)
         if is_best or is_last or module.stop_requested or step % config.checkpoint_every == 0:
-            self._save(trainer, module, validation, is_best)
+            with self.meter.measure(timings.CHECKPOINTS):
+                self._save(trainer, module, validation, is_best)
         if module.stop_requested:  # all ranks know it, and stop after the same step
             name = module.signals.received.name if module.signals.received else "a signal"
             raise Preempted(f"{name} after step {step}, which is saved")
-        self.step_started = time.perf_counter()
+        self.meter.wait_for_batch()
 
     def on_train_end(self, trainer: L.Trainer, module: TrainModule) -> None:
         self._log_last_step(module)
@@ -132,6 +146,14 @@ class Recorder(L.Callback):
             )
         return {"val/loss": loss, **_prefixed("val", module.model.report(sums.statistics))}
 
+    def _read_speed(self, module: TrainModule) -> dict[str, Any]:
+        """Return the speed of the steps since the last line. All ranks call it."""
+        meter = self.meter
+        together = self.stragglers.compare(
+            meter.steps, meter.train_seconds, meter.lost[timings.DATA]
+        )
+        return meter.read() | together
+
     def _update_best(self, validation: dict[str, float]) -> bool:
         """Return whether the validation loss is the lowest so far, and remember it then."""
         if not validation:
@@ -148,7 +170,8 @@ class Recorder(L.Callback):
             return
         # Where a user callback failed after the step, the row is that of an earlier one.
         is_current = self.row.get("step") == module.step
-        self._log(self.row if is_current else _describe_step(module))
+        row = self.row if is_current else _describe_step(module)
+        self._log(row | self.meter.read())  # of this rank alone: the others may have failed
 
     def _log(self, row: dict[str, Any]) -> None:
         self.logged_step = row["step"]
@@ -176,6 +199,17 @@ class Recorder(L.Callback):
             {key: values for key, values in callbacks.items() if values},
             is_best,
         )
+
+
+def _build_meter(module: TrainModule) -> ThroughputMeter:
+    # model/cost.py counts the gradients of all weights, and LoRA does not compute those of the frozen ones.
+    has_all_gradients = all(p.requires_grad for p in module.model.parameters())
+    return ThroughputMeter(
+        module.config.trainer.global_batch_size,
+        module.model.config if has_all_gradients else None,
+        module.device,
+        module.process_group.size,
+    )
 
 
 def _describe_step(module: TrainModule) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from gptexp.setting_field import setting
 if TYPE_CHECKING:
     from gptexp.config.schema import Config
 
+PROFILE_WARM_UP_STEPS = 4  # of a process; the profiler sets itself up in the last of them
+
 
 @dataclass
 class TrainerConfig(GroupConfig):
@@ -85,7 +87,19 @@ class TrainerConfig(GroupConfig):
         True, "show a progress bar, or plain lines outside of a terminal", affects_result=False
     )
 
+    profile: int | None = setting(
+        None,
+        "steps to profile, after the first ones, into trace.json.gz and profile.txt; null: none",
+        minimum=1,
+        affects_result=False,
+    )
+
     def check(self, config: "Config") -> None:
+        if self.profile and self.profile + PROFILE_WARM_UP_STEPS > self.max_steps:
+            raise UserError(
+                f"trainer.profile={self.profile}: the first {PROFILE_WARM_UP_STEPS} steps are not profiled, so it "
+                f"needs trainer.max_steps={self.profile + PROFILE_WARM_UP_STEPS} or more, not {self.max_steps}"
+            )
         world = self.devices * self.nodes
         if self.global_batch_size % world:
             raise UserError(

@@ -1,0 +1,135 @@
+"""The speed of training: what the recorder measures between two lines of metrics.jsonl.
+
+Times are those of the host's clock, and nothing waits for the device: a training step ends in a sum over the ranks
+that the host reads, so that the mean over several steps is right on a GPU too.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from gptexp.distributed.hardware import peak_bf16_flops, peak_memory_gib
+from gptexp.loss import LossCounts
+from gptexp.model.config import TransformerConfig
+from gptexp.model.cost import count_flops
+from gptexp.runs import timings
+
+WARM_UP_STEPS = 3  # the first steps of a process are slow: speed and remaining time leave them out
+
+
+class ThroughputMeter:
+    """Measures the steps since the last line.
+
+    Args:
+        sequences: of a global batch.
+        config: of the model; None: its operations are not counted.
+        device, ranks: the operations are shared out equally.
+    """
+
+    def __init__(
+        self, sequences: int, config: TransformerConfig | None, device: torch.device, ranks: int
+    ) -> None:
+        self.sequences, self.config, self.device, self.ranks = sequences, config, device, ranks
+        self.peak = peak_bf16_flops(device)
+        self.is_warm = False
+        self.wait_started = 0.0
+        self.step_started = 0.0
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin to measure anew."""
+        self.started = time.perf_counter()
+        self.steps, self.train_seconds = 0, 0.0
+        self.counts = LossCounts()
+        self.lost: defaultdict[str, float] = defaultdict(float)  # seconds by the name of the share
+
+    def wait_for_batch(self) -> None:
+        """Note that the loop asks for the next batch."""
+        if not self.is_warm and self.steps == WARM_UP_STEPS:
+            self.is_warm = True
+            self.restart()
+        self.wait_started = time.perf_counter()
+
+    def start_step(self) -> None:
+        """Note that the batch is there."""
+        self.step_started = time.perf_counter()
+        self.lost[timings.DATA] += self.step_started - self.wait_started
+
+    def end_step(self, counts: LossCounts) -> float:
+        """Count a step and its global batch; return its seconds, the wait for its batch included."""
+        seconds = time.perf_counter() - self.wait_started
+        self.steps += 1
+        self.train_seconds += seconds
+        self.counts = self.counts.plus(counts)
+        return seconds
+
+    @contextmanager
+    def measure(self, share: str) -> Iterator[None]:
+        """Count the time of the block as lost to validation or checkpoints."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.lost[share] += time.perf_counter() - started
+
+    @contextmanager
+    def exclude(self) -> Iterator[None]:
+        """Leave the time of the block out of all measurements."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            seconds = time.perf_counter() - started
+            self.started += seconds
+            self.wait_started += seconds
+
+    def read(self) -> dict[str, Any]:
+        """Return the entries of metrics.jsonl, and begin to measure anew."""
+        row: dict[str, Any] = {}
+        if self.steps:
+            row[timings.TOKENS_PER_SECOND] = round(self.counts.tokens / self.train_seconds, 1)
+            row[timings.STEP_MS] = _round(1000 * self.train_seconds / self.steps)
+            if flops := self._count_flops():
+                speed = flops / self.train_seconds / self.ranks
+                row[timings.TFLOPS] = _round(speed / 1e12)
+                if self.peak:
+                    row[timings.MFU] = _round(speed / self.peak)
+        row[timings.PEAK_MEMORY] = _round(peak_memory_gib(self.device))
+        total = time.perf_counter() - self.started
+        row |= {name: _round(self.lost[name] / total) for name in timings.SHARES}
+        self.is_warm = True
+        self.restart()
+        return row
+
+    def _count_flops(self) -> int:
+        """Count the model's operations for the tokens, padding aside, as if all sequences had the mean length."""
+        if self.config is None:
+            return 0
+        return count_training_flops(self.config, self.steps * self.sequences, self.counts)
+
+
+def count_training_flops(config: TransformerConfig, sequences: int, counts: LossCounts) -> int:
+    """Count the operations of forward and backward passes over `sequences` with these counts in all.
+
+    The head is applied to the targets alone. An encoder reads the tokens that are no targets.
+    """
+    if config.feature_size or not counts.tokens:
+        return 0  # model/cost.py does not count features
+    source = 0
+    tokens = counts.tokens
+    if config.arch == "encoder_decoder":
+        source = max(1, round((tokens - counts.targets) / sequences))
+        tokens = counts.targets
+    length = max(1, round(tokens / sequences))
+    batch = max(1, round(tokens / length))  # so that the operations of a token are exact
+    targets = min(counts.targets, batch * length)
+    return count_flops(config, batch, length, source=source, targets=targets).training
+
+
+def _round(value: float) -> float:
+    """Round to four digits."""
+    return float(f"{value:.4g}")
