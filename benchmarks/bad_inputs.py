@@ -5,7 +5,7 @@ python benchmarks/bad_inputs.py --examples 2000 --out bad_inputs.json
 Hypothesis draws overrides, YAML files, data files of every layout, damaged checkpoints, prompts and environments. Each
 case runs in an empty folder, in a process that is forked from one that has imported gptexp. A case is at fault if it
 ends with a traceback or another exit code than 0 and 2, takes longer than the limit, prints more than a few lines, or
-leaves a half-written folder. Faults are printed with the command that shows them. Needs `pip install hypothesis`.
+leaves a half-written folder. Faults are printed with the command that shows them.
 """
 
 # ruff: noqa: SIM905 (words are easier to read without quotes)
