@@ -11,8 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,28 +21,24 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.command_line import sort_words
-from gptexp.config import compose, package_data, run_id
+from gptexp.config import compose, package_data
 from gptexp.config.grammar import as_typed
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import explain_option, read_overrides
-from gptexp.config.resume_rules import check_init, check_resume
 from gptexp.config.schema import Config
-from gptexp.distributed.compiler import check_compiler
-from gptexp.distributed.environment import explain_single_process, is_launched, is_requeued
+from gptexp.distributed.environment import explain_single_process, is_launched
 from gptexp.distributed.signals import StopSignals
 from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, explain_environment_error
 from gptexp.output import unfailing_output
 from gptexp.runs import tables
-from gptexp.runs.run_folder import RunFolder, find_run
+from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sweep_jobs import Job, JobLog, describe_waiting
 from gptexp.runs.tracker_history import fill_finished
-from gptexp.runs.trackers import check_tracker
 from gptexp.stages import stage
+from gptexp.training.open_run import check_same_data, copy_progress, open_run
 
 if TYPE_CHECKING:
-    from gptexp.data.token_store import TokenStore
     from gptexp.distributed.process_group import ProcessGroup
 
 HELP = """\
@@ -95,10 +90,10 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
 
             group = process_group.ProcessGroup.from_env()
             group.init(pick_device(config.trainer.accelerator))
-            setup = group.broadcast_from_rank_zero(lambda: _open_run(config, suffix, stack))
+            setup = group.broadcast_from_rank_zero(lambda: open_run(config, suffix, stack))
             is_rank_zero = group.is_rank_zero
         else:
-            setup, is_rank_zero = _open_run(config, suffix, stack), True
+            setup, is_rank_zero = open_run(config, suffix, stack), True
         config, folder = setup.config, setup.folder
         if is_rank_zero and not setup.is_finished:
             stack.enter_context(folder.record_failure(config))
@@ -120,16 +115,16 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         prepared = prepare(config, setup.tokenizer)
         if is_rank_zero and not prepared.store.is_new:
             print(prepared.store.account.summary(), file=sys.stderr)
-        _check_same_data(folder, prepared.store.fingerprint, config.allow_mismatch)
+        check_same_data(folder, prepared.store.fingerprint, config.allow_mismatch)
         if (source := setup.resumed) is not None:
 
-            def copy_progress() -> None:
-                _copy_progress(source, folder, config, prepared.store)
+            def copy() -> None:
+                copy_progress(source, folder, config, prepared.store)
 
             if group:
-                group.broadcast_from_rank_zero(copy_progress)
+                group.broadcast_from_rank_zero(copy)
             else:
-                copy_progress()
+                copy()
         if not setup.is_finished:
             if is_rank_zero:
                 folder.create(config)
@@ -156,155 +151,6 @@ def _record_lost_rank(folder: RunFolder, group: "ProcessGroup", reason: str) -> 
     if group.is_rank_zero:
         with suppress(OSError):
             folder.update_result(status="failed", error=reason)
-
-
-@dataclass
-class RunSetup:
-    """A run that is open: its folder, and what it starts from."""
-
-    config: Config  # with `init_digest` filled in
-    folder: RunFolder
-    tokenizer: Path | None  # of the run, or of the weights that it starts from
-    is_finished: bool
-    resumed: RunFolder | None = None  # whose progress a new folder starts with
-
-
-def _open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
-    """Find the run's folder and lock it until `stack` closes."""
-    source: RunFolder | PretrainedFolder | None = None
-    resumed: RunFolder | None = None
-    notes: list[str] = []
-    if config.init:
-        source = find_weights(config.init, Path(config.outputs))
-        if config.init == "base":
-            print(
-                "starting from base, the weights that gptexp ships (init=scratch starts from random weights)",
-                file=sys.stderr,
-            )
-        earlier = source.config() if isinstance(source, RunFolder) else None
-        notes = check_init(config, earlier)
-        config = replace(
-            config, init_digest=source.weights_digest(), init=str(source.path.resolve())
-        )
-    elif config.resume:
-        if (Path(config.resume).expanduser() / "config.json").is_file():
-            raise UserError(
-                f"resume={config.resume}: is a model without the state of a training. Start a new training from its "
-                f"weights: init={config.resume} instead of resume="
-            )
-        source = resumed = find_run(config.resume, Path(config.outputs))
-        config = replace(
-            config, init_digest=source.weights_digest("last"), resume=str(source.path.resolve())
-        )
-        earlier = source.config()
-        config.optim.fill_rates(config, earlier.optim)
-        notes = check_resume(config, earlier, str(source.path), source.steps_done())
-        if notes:
-            steps = f"step {source.steps_done()} of {source.path}"
-            notes = [f"continuing from {steps} with other settings:", *(f"  {x}" for x in notes)]
-    folder = RunFolder(Path(config.outputs) / run_id.folder_name(config, suffix))
-    try:
-        folder.path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"outputs={config.outputs}: no folder to write to ({error.strerror})"
-        ) from None
-    stack.enter_context(folder.lock())
-    if config.fresh and folder.path.exists() and not is_requeued():  # then the run continues
-        print(f"the earlier run is now {folder.archive()}", file=sys.stderr)
-    is_finished = folder.result().get("status") == "finished"
-    if not is_finished:
-        check_tracker(config)
-        if config.trainer.compile:
-            check_compiler(config.trainer.accelerator)
-    if folder.checkpoint():  # of its own: this is not its first start
-        resumed, notes = None, []
-    for note in notes:
-        print(note, file=sys.stderr)
-    if not (folder.path.exists() or config.resume or config.fresh):
-        _hint_previous_run(config)
-    tokenizer = (
-        folder.tokenizer if folder.tokenizer.is_file() or source is None else source.tokenizer
-    )
-    return RunSetup(config, folder, tokenizer, is_finished, resumed)
-
-
-def _check_same_data(folder: RunFolder, fingerprint: str, accepted: list[str]) -> None:
-    """Refuse to resume a run on data that has changed.
-
-    Raises:
-        UserError: it has changed, and allow_mismatch does not accept that.
-    """
-    before = folder.read_record("data").get("fingerprint", fingerprint)
-    if before != fingerprint and "data" not in accepted:
-        raise UserError(
-            f"{folder.path}: its data has changed since it was trained (fingerprint {before}, now {fingerprint}). "
-            f"Start again with fresh=true, or continue all the same with allow_mismatch=[data]"
-        )
-
-
-def _copy_progress(
-    source: RunFolder, folder: RunFolder, config: Config, store: "TokenStore"
-) -> None:
-    """Let a new run folder start with the progress of the run that it continues.
-
-    Raises:
-        UserError: that run is being trained, has no complete checkpoint, or has another model, tokenizer, optimizer or
-            other data; there is no new folder then.
-    """
-    from gptexp.checkpoints.checkpointer import Checkpointer
-    from gptexp.checkpoints.fingerprint import check_fingerprint, compute_fingerprint
-    from gptexp.distributed.process_group import ProcessGroup
-
-    with source.lock() if os.access(source.path.parent, os.W_OK) else nullcontext():
-        checkpoint = Checkpointer(source.checkpoints, ProcessGroup()).find_complete()
-        if checkpoint is None:
-            raise UserError(
-                f"resume={source.path}: none of its checkpoints is complete, so there is nothing to continue from"
-            )
-        advice = f"init={source.path} instead of resume= starts a new training from its weights"
-        ours = compute_fingerprint(config, store)
-        check_fingerprint(checkpoint, ours, config.allow_mismatch, advice)
-        folder.copy_progress_from(source)
-
-
-def _hint_previous_run(config: Config) -> None:
-    """Print which run had the same settings under an earlier version of the code, or for fewer steps."""
-    max_steps = config.trainer.max_steps
-    pattern = f"{run_id.folder_prefix(config)}*/config.yaml"
-    others = [path for path in Path(config.outputs).glob(pattern) if "." not in path.parent.name]
-    for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
-        earlier, folder = _load_readable(other), RunFolder(other.parent)
-        if earlier is None or not (done := folder.steps_done()):
-            continue
-        trainer = replace(config.trainer, max_steps=earlier.trainer.max_steps)
-        if run_id.settings_id(replace(config, trainer=trainer)) != run_id.settings_id(earlier):
-            continue
-        advice = f"To continue that one: resume={folder.path}"
-        if earlier.trainer.max_steps == max_steps:
-            if done >= max_steps:
-                advice += f" and more steps than the {done} that it has done"
-            print(
-                f"the code has changed since {folder.path} was trained with these settings: "
-                f"this is a new run. {advice}",
-                file=sys.stderr,
-            )
-            return
-        if done < max_steps:
-            print(
-                f"{folder.path} was trained with these settings for {done} steps: this is a new run, "
-                f"from the start. {advice}",
-                file=sys.stderr,
-            )
-            return
-
-
-def _load_readable(path: Path) -> Config | None:
-    """Return the config of a run; None if this version of the code cannot read it."""
-    try:
-        return compose.load_config(path)
-    except UserError:
-        return None
 
 
 def main() -> None:
