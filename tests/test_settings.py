@@ -1,10 +1,29 @@
+import subprocess
+import sys
 from pathlib import Path
 
-from gptexp.config import compose
-from gptexp.settings import settings_page
+PLUGIN = """
+from dataclasses import dataclass
+from gptexp import TaskConfig, register
+@register
+@dataclass
+class LoudConfig(TaskConfig):
+    kind: str = "loud"
+    target = "loud:Loud"
+    volume: int = 8
+"""
+
+
+def settings_page(*words):
+    command = [sys.executable, "-m", "gptexp.settings", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_the_page_of_settings_is_that_of_the_schema():
     page = Path(__file__).parents[1] / "docs" / "settings.md"
-    compose.prepare_hydra([])
     assert page.read_text("utf8") == settings_page(), "python -m gptexp.settings > docs/settings.md"
+
+
+def test_a_plain_field_of_a_plugin_is_listed(own_folder):
+    (own_folder / "loud.py").write_text(PLUGIN)
+    assert "| `task.volume` | `8` | integer |  |" in settings_page("plugins=[loud]")

@@ -49,11 +49,11 @@ def main() -> None:
         find_weights(args.model)  # a wrong name is refused before the data are read
 
     from gptexp.auditing import report
-    from gptexp.auditing.page import page
-    from gptexp.auditing.probe import Sentences, probe_model
+    from gptexp.auditing.page import format_page
+    from gptexp.auditing.probe import SENTENCES_FILE, Sentences, probe_model
     from gptexp.auditing.terminal import sections_text  # these import torch
 
-    sentences = Sentences.load(*[args.sentences] if args.sentences else [])
+    sentences = Sentences.load(args.sentences or SENTENCES_FILE)
     sections: list[report.Section] = []
     values: dict[str, Any] = {}
     if config:
@@ -68,7 +68,9 @@ def main() -> None:
     if args.json:
         _write(args.json, json.dumps(values, ensure_ascii=False, indent=1, default=str) + "\n")
     if args.html:
-        _write(args.html, page("Audit", f"gptexp audit {shlex.join(sys.argv[1:])}", sections))
+        _write(
+            args.html, format_page("Audit", f"gptexp audit {shlex.join(sys.argv[1:])}", sections)
+        )
     if config and args.fix:
         _write_copy(audit, args)
 
@@ -114,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "--drop",
         choices=FAULTS,
         action="append",
-        help="fault for which --fix leaves an example out; may be repeated (default: duplicates, leaks, personal)",
+        help=f"fault for which --fix leaves an example out; may be repeated (default: {', '.join(DEFAULT_FAULTS)})",
     )
     return parser
 
@@ -139,10 +141,8 @@ def _check_paths(args: argparse.Namespace) -> None:
                 raise UserError(
                     f"--{option} {path}: the folder {parent} does not exist or cannot be written to"
                 )
-    for option in ("json", "html"):
-        path = getattr(args, option)
-        if path is not None and path.is_dir():
-            raise UserError(f"--{option} {path}: is a folder; give a file")
+            if option != "fix" and path.is_dir():
+                raise UserError(f"--{option} {path}: is a folder; give a file")
     if args.fix and (args.fix.is_file() or (args.fix.is_dir() and any(args.fix.iterdir()))):
         raise UserError(f"--fix {args.fix}: is not empty; give a new folder")
     for path in args.benchmark:
@@ -164,9 +164,9 @@ def _check_paths(args: argparse.Namespace) -> None:
 
 def _audit_data(config: "Config", args: argparse.Namespace) -> "DataAudit":
     from gptexp.auditing.audit_data import audit_data
-    from gptexp.auditing.word_lists import load_groups, load_terms
+    from gptexp.auditing.word_lists import GROUPS_FILE, load_groups, load_terms
 
-    groups = load_groups(*[args.groups] if args.groups else [])
+    groups = load_groups(args.groups or GROUPS_FILE)
     return audit_data(config, groups, load_terms(args.terms) if args.terms else {}, args.benchmark)
 
 

@@ -77,7 +77,7 @@ def _differs(item: Field, shared: Field | None) -> bool:
 
 def _table(prefix: str, items: list[Field]) -> str:
     rows = [
-        f"| `{prefix}{item.name}` | {_default(item)} | {_accepted(item)} | {item.metadata['doc']} |"
+        f"| `{prefix}{item.name}` | {_default(item)} | {_accepted(item)} | {item.metadata.get('doc', '')} |"
         for item in items
     ]
     return "\n".join(["| key | default | accepted | |", "|---|---|---|---|", *rows, ""])
@@ -94,14 +94,14 @@ def _default(item: Field) -> str:
 
 def _accepted(item: Field) -> str:
     metadata = item.metadata
-    if metadata["choices"]:
+    if metadata.get("choices"):
         return ", ".join(f"`{choice}`" for choice in metadata["choices"])
     kinds = [kind for kind in (get_args(item.type) or (item.type,)) if kind is not type(None)]
     text = TYPES.get(getattr(item.type, "__origin__", kinds[0]), "any")
     bounds = [
         f"{word} {metadata[name]}"
         for name, word in (("minimum", "from"), ("maximum", "to"))
-        if metadata[name] is not None
+        if metadata.get(name) is not None
     ]
     return " ".join([text, *bounds])
 

@@ -92,7 +92,7 @@ GROUPS = "groups: {a: [x], b: [y]}\nfillers: [f]\n"
         ("groups: {a: [x], b: [y, z]}\nfillers: [f]\ntemplates: [a]", "needs `groups` (two"),
         (GROUPS + "templates: ['{word} {filler}']", "an interval needs 3 or more"),
         (GROUPS + "templates: ['{word} {filler}', '{word}', '{filler} {word}']", "'{word}' lacks"),
-        ("groups: [", "cannot be read"),
+        ("groups: [", "not YAML"),
     ],
 )
 def test_a_wrong_file_of_sentences_is_refused(content, message, own_folder):

@@ -9,8 +9,9 @@ from collections import Counter, defaultdict
 from functools import cache
 from importlib.resources import files
 
-import yaml
 from babel import Locale
+
+from gptexp.auditing.word_lists import load_yaml
 
 UNDETERMINED = "undetermined"
 MAX_CHARACTERS = 2000  # of a text that are read
@@ -130,10 +131,7 @@ def language_name(code: str) -> str:
 @cache
 def stop_words() -> dict[str, list[str]]:
     """Return the function words of each language."""
-    # The base loader knows texts alone: to YAML, `no` and `on` are booleans.
-    lists = yaml.load(
-        files(__package__).joinpath("stop_words.yaml").read_text("utf8"), yaml.BaseLoader
-    )
+    lists = load_yaml(files(__package__).joinpath("stop_words.yaml"))
     return {code: words.split() for code, words in lists.items()}
 
 

@@ -21,8 +21,8 @@ li { overflow-wrap: anywhere; font-size: .9rem; }
 """
 
 
-def page(title: str, subtitle: str, sections: list[Section]) -> str:
-    """Return the page."""
+def format_page(title: str, subtitle: str, sections: list[Section]) -> str:
+    """Return the sections of a report as a page."""
     body = "\n".join(_section(section) for section in sections)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
+from gptexp.auditing.word_lists import load_yaml
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.checkpoints.load_model import load, load_task_config
 from gptexp.data.tokenizers import Tokenizer
@@ -63,16 +63,14 @@ class Sentences:
         Raises:
             UserError: it cannot be read, or has another form.
         """
-        try:  # the base loader knows texts alone: to YAML, the word `no` is a boolean
-            values = yaml.load(file.read_text("utf-8-sig"), yaml.BaseLoader)
+        values = load_yaml(file)
+        try:
             groups, fillers, templates = (values[key] for key in ("groups", "fillers", "templates"))
             first, second = groups.values()
             lists = [first, second, fillers, templates]
             is_complete = all(isinstance(texts, list) and texts for texts in lists) and all(
                 isinstance(text, str) for texts in lists for text in texts
             )
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"--sentences {file}: cannot be read ({error})") from None
         except (KeyError, TypeError, ValueError, AttributeError):
             is_complete = False
         if not is_complete or len(first) != len(second):

@@ -107,7 +107,7 @@ def load_terms(file: Path) -> dict[str, list[str]]:
         lines = (line.strip() for line in _read(file).splitlines())
         lists: Any = {file.stem: [line for line in lines if line and not line.startswith("#")]}
     else:
-        lists = _load_yaml(file)
+        lists = load_yaml(file)
         lists = {file.stem: lists} if isinstance(lists, list) else lists
     return {
         str(name): _words(terms, f"{file}, '{name}'")
@@ -122,7 +122,7 @@ def load_groups(file: Any = GROUPS_FILE) -> GroupSets:
         UserError: the file cannot be read, has another form, or names a word for two groups of one set.
     """
     sets: GroupSets = {}
-    for name, groups in _items(_load_yaml(file), file, GROUPS_FORM):
+    for name, groups in _items(load_yaml(file), file, GROUPS_FORM):
         where = f"{file}, '{name}'"
         if not isinstance(groups, dict) or len(groups) < 2:
             raise UserError(f"{where}: a set needs two groups or more, such as {GROUPS_FORM}")
@@ -163,8 +163,12 @@ def _words(value: Any, where: str) -> list[str]:
     return words
 
 
-def _load_yaml(file: Any) -> Any:
-    # The base loader knows texts alone: to YAML, the words `no` and `on` are booleans.
+def load_yaml(file: Any) -> Any:
+    """Load a YAML file, all values as texts: to YAML, the words `no` and `on` are booleans.
+
+    Raises:
+        UserError: the file cannot be read, or is not YAML.
+    """
     try:
         return yaml.load(_read(file), yaml.BaseLoader)
     except yaml.YAMLError as error:
