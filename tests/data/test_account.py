@@ -168,7 +168,7 @@ def test_a_split_of_one_label_is_named(by_name, train_targets, val_targets, rema
         for target in targets:
             add(account, split, "the mill", target, by_name["byte"])
     account.finish(("source", "target"))
-    assert account.one_sided == ([remark] if remark else [])
+    assert account.remarks == ([remark] if remark else [])
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_held_out_split_of_which_no_letter_is_known_is_named(by_name):
     add(account, "test", "мир 3", "day", by_name["char"])
     account.finish(("source", "target"))
     expected = "the tokenizer knows no letter of the field 'source' in the test split"
-    assert account.one_sided == [expected]
+    assert account.remarks == [expected]
 
 
 def test_prompts_that_a_cut_makes_equal_are_named(by_name):
@@ -216,7 +216,7 @@ def test_prompts_that_a_cut_makes_equal_are_named(by_name):
             encoded = TokenizedExample(**cut | {"tokens": tokens})
             account.add(example, encoded, split, ("source", "target"), by_name["byte"], {})
     account.finish(("source", "target"))
-    assert account.one_sided == ["all prompts of the train split are the same once they are cut"]
+    assert account.remarks == ["all prompts of the train split are the same once they are cut"]
 
 
 def test_preparing_prints_and_keeps_the_account(tiny, pairs_file, capsys):

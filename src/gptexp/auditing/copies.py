@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.auditing.words import hash_bigrams, split_words
-from gptexp.data.duplicates import normalized_hash
-from gptexp.data.permutation import splitmix64
+from gptexp.data.duplicates import bucket_keys, min_hashes, normalized_hash
 from gptexp.data.progress import track_progress
 
 NUM_BANDS = 40  # texts that share 54 % of all their bigrams (Dice 0.7) agree in a band with
@@ -58,7 +57,7 @@ class TextTable:
     def add(self, text: str) -> None:
         self._hashes += normalized_hash(text)
         if self.finds_near:
-            self._signatures += _signature(hash_bigrams(split_words(text))).tobytes()
+            self._signatures += min_hashes(hash_bigrams(split_words(text)), _HASH_SEEDS).tobytes()
 
     def classes(self) -> NDArray[np.int64]:
         """Return for each text the first row [N] of those that are equal to it."""
@@ -165,12 +164,6 @@ def find_copies_across(
     return copies
 
 
-def _signature(bigrams: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """Return the MinHashes [S] of a set of bigrams."""
-    minima = splitmix64(bigrams[:, None] ^ _HASH_SEEDS).min(axis=0)
-    return (minima >> np.uint64(32)).astype(np.uint32)
-
-
 def _similar_pairs(signatures: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Return pairs [P, 2] of rows that fall into one bucket of a band and agree in enough hashes.
 
@@ -178,7 +171,7 @@ def _similar_pairs(signatures: NDArray[np.uint32]) -> NDArray[np.int64]:
     enough candidates are not paired again: thousands of texts of one template need no comparison of all.
     """
     size = max(1, len(signatures))
-    keys = [_band_keys(signatures, band) for band in range(NUM_BANDS)]
+    keys = [bucket_keys(signatures, band, ROWS_PER_BAND) for band in range(NUM_BANDS)]
     pairs = np.empty(0, np.int64)  # low * size + high
     counts = np.zeros((2, size), np.int64)  # of candidates, and of likely ones among them
     for band in range(NUM_BANDS):
@@ -204,11 +197,3 @@ def _similar_pairs(signatures: NDArray[np.uint32]) -> NDArray[np.int64]:
             counts[number] += np.bincount(np.concatenate(np.divmod(rows, size)), minlength=size)
         pairs = np.concatenate((pairs, added))
     return np.stack(np.divmod(np.sort(pairs), size), axis=1)
-
-
-def _band_keys(signatures: NDArray[np.uint32], band: int) -> NDArray[np.uint64]:
-    keys = np.zeros(len(signatures), np.uint64)
-    for row in range(ROWS_PER_BAND):
-        column = signatures[:, band * ROWS_PER_BAND + row].astype(np.uint64)
-        keys = splitmix64(keys + column)
-    return keys

@@ -58,7 +58,7 @@ class DataAccount:
     text: LostText = field(default_factory=LostText)
     duplicate_groups: int = 0  # of near-duplicates that are kept in one split
     duplicates: int = 0  # examples in these groups
-    one_sided: list[str] = field(default_factory=list)  # remarks on splits
+    remarks: list[str] = field(default_factory=list)  # sentences about splits
     # (split, field) of which the tokenizer knows a letter, or a sign where a text has no letters.
     _readable: set[tuple[str, str]] = field(default_factory=set, init=False)
     # By split: prompts that are cut, as long as all are the same.
@@ -124,7 +124,7 @@ class DataAccount:
         for split in np.unique(splits).tolist():
             members = groups[splits == split]
             if len(members) > 1 and (members == members[0]).all():
-                self.one_sided.append(
+                self.remarks.append(
                     f"the {len(members):,} examples of the {names[split]} split are all alike"
                 )
 
@@ -148,10 +148,10 @@ class DataAccount:
                     f"{problem} ({example}): nothing could be learned from it. Use another tokenizer; with init=..., "
                     f"weights whose tokenizer was trained on such text"
                 )
-            self.one_sided.append(problem)
+            self.remarks.append(problem)
         for split, prompts in self._cut_prompts.items():
             if self.splits[split] > 1 and len(prompts) == 1 and () not in prompts:
-                self.one_sided.append(
+                self.remarks.append(
                     f"all prompts of the {split} split are the same once they are cut"
                 )
         if fields != ("text",):
@@ -174,9 +174,9 @@ class DataAccount:
         for split, labels in self._labels.items():
             if len(labels) == 1 and self.splits[split] > 1:
                 [label] = labels
-                self.one_sided.append(f"every target of the {split} split is '{label:.40}'")
+                self.remarks.append(f"every target of the {split} split is '{label:.40}'")
             elif is_closed and labels.isdisjoint(train):
-                self.one_sided.append(f"no target of the {split} split occurs in the train split")
+                self.remarks.append(f"no target of the {split} split occurs in the train split")
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self)
@@ -225,7 +225,7 @@ class DataAccount:
                     f"{format_count(self.duplicate_groups, 'group')}, each kept in one split",
                 )
             )
-        rows += [("splits", remark) for remark in self.one_sided]
+        rows += [("splits", remark) for remark in self.remarks]
         return rows
 
     def table(self) -> str:
@@ -240,7 +240,7 @@ class DataAccount:
         parts += [f"{part} of {cut.examples:,} cut" for part, cut in self.cuts.items()]
         if self.text.lossy:
             parts.append(f"{self.text.lossy:,} texts changed by the tokenizer")
-        parts += self.one_sided
+        parts += self.remarks
         details = f" ({'; '.join(parts)})" if parts else ""
         return f"data: {sum(self.splits.values()):,} of {format_count(self.examples, 'example')} used{details}"
 

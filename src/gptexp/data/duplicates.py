@@ -48,8 +48,21 @@ def minhash_signature(text: str) -> NDArray[np.uint32]:
             splitmix64(part) for part in (hashes[:-2], hashes[1:-1], hashes[2:])
         )
         trigrams = first + np.uint64(3) * second + np.uint64(7) * third
-    minima = splitmix64(np.unique(trigrams)[:, None] ^ _HASH_SEEDS).min(axis=0)
+    return min_hashes(np.unique(trigrams), _HASH_SEEDS)
+
+
+def min_hashes(items: NDArray[np.uint64], seeds: NDArray) -> NDArray[np.uint32]:
+    """Return the MinHashes [S] of a set of items by S hash functions, which `seeds` stand for."""
+    minima = splitmix64(items[:, None] ^ seeds).min(axis=0)
     return (minima >> np.uint64(32)).astype(np.uint32)
+
+
+def bucket_keys(signatures: NDArray[np.uint32], band: int, rows: int) -> NDArray[np.uint64]:
+    """Return the keys [N] of the buckets that the texts fall into by a band of `rows` hashes."""
+    keys = np.zeros(len(signatures), np.uint64)
+    for row in range(band * rows, (band + 1) * rows):
+        keys = splitmix64(keys + signatures[:, row].astype(np.uint64))
+    return keys
 
 
 def duplicate_pairs(hashes: NDArray[np.uint64]) -> Pairs:
@@ -65,9 +78,10 @@ def near_duplicate_pairs(signatures: NDArray[np.uint32]) -> Pairs:
     Within a bucket, each text is compared with the one before it and with the first, not with all.
     """
     left, right = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for bucket_keys in _bucket_keys(signatures):
-        order = np.argsort(bucket_keys, kind="stable")
-        sorted_keys = bucket_keys[order]
+    for band in range(NUM_BANDS if len(signatures) else 0):
+        keys = bucket_keys(signatures, band, ROWS_PER_BAND)
+        order = np.argsort(keys, kind="stable")
+        sorted_keys = keys[order]
         is_first = np.r_[True, sorted_keys[1:] != sorted_keys[:-1]]
         first_of_bucket = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
         candidates = np.flatnonzero(~is_first)
@@ -103,14 +117,3 @@ def first_near_duplicates(texts: Iterable[str]) -> NDArray[np.int64]:
 
 def _crc32(text: str) -> int:
     return zlib.crc32(text.encode("utf8", "surrogatepass"))
-
-
-def _bucket_keys(signatures: NDArray[np.uint32]) -> Iterable[NDArray[np.uint64]]:
-    """Yield for each band the keys [N] of the buckets that the texts fall into."""
-    if not len(signatures):
-        return
-    for band in range(NUM_BANDS):
-        keys = np.zeros(len(signatures), np.uint64)
-        for row in range(ROWS_PER_BAND):
-            keys = splitmix64(keys + signatures[:, band * ROWS_PER_BAND + row].astype(np.uint64))
-        yield keys

@@ -40,9 +40,9 @@ class Wandb(Tracker):
         self.config, self.folder = config, folder
         self.run: Any = None  # None: W&B has not started
         self.gave_up = False
-        options = config.logger
-        assert isinstance(options, WandbConfig)
-        mode, reason = _choose_mode(options.mode)
+        assert isinstance(config.logger, WandbConfig)
+        self.options = config.logger
+        mode, reason = _choose_mode(self.options.mode)
         if mode != "offline":
             try:
                 with stage("waiting for W&B"):
@@ -61,14 +61,12 @@ class Wandb(Tracker):
     def _init(self, mode: Any) -> Any:
         import wandb
 
-        options = self.config.logger
-        assert isinstance(options, WandbConfig)
         archived = self.folder.archived_count()
         timeouts = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
         run = wandb.init(
-            project=options.project,
-            entity=options.entity,
-            group=options.group,
+            project=self.options.project,
+            entity=self.options.entity,
+            group=self.options.group,
             id=_as_run_id(f"{self.folder.name}-{archived}" if archived else self.folder.name),
             resume="allow",
             name=(self.config.name or self.folder.name)[:MAX_NAME_CHARACTERS],

@@ -4,7 +4,6 @@ A name is that of a field, or a path through nested ones: `translation.en`, `mes
 A template such as "{instruction}\\n{input}" joins several; a line of it whose fields are all empty is left out.
 """
 
-import json
 import math
 import re
 from datetime import date, time, timedelta
@@ -14,12 +13,12 @@ from uuid import UUID
 
 import numpy as np
 
+from gptexp.data.corpora.chats import explain_chat
 from gptexp.data.corpora.corpus import Example
 from gptexp.errors import UserError, nearest
+from gptexp.wording import shorten
 
 PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-ANSWERING_ROLES = ("assistant", "gpt", "model", "bot", "chatbot")
-CHAT_KEYS = (("role", "content"), ("from", "value"))  # of a message: OpenAI's and ShareGPT's
 MAX_RECORDS_WITHOUT_FIELD = 1000  # a field that none of the first records has is refused
 MAX_EXACT_FLOAT = 2.0**53  # whole numbers below it are written without an exponent
 MAX_LISTED_NAMES = 30
@@ -97,7 +96,7 @@ class FieldReader:
         names = ", no field ".join(f"'{name}'" for name in missing)
         guess = next((hint for name in missing if (hint := nearest(name, known))), "")
         keys = " ".join(f"data.fields.{field}=..." for field in dict.fromkeys(missing.values()))
-        advice = self._explain_chat(record) or f". Name the right one with {keys}"
+        advice = explain_chat(record, tuple(self.names)) or f". Name the right one with {keys}"
         raise UserError(f"{where}: no field {names}.{guess} It has: {_list_names(known)}{advice}")
 
     def _text(self, value: Any, field: str, name: str, where: str) -> str | None:
@@ -122,8 +121,8 @@ class FieldReader:
         inner = [path for path in nested_names({name: value}) if path != name]
         hint = f". It has: {_list_names(inner)}" if inner else ""
         raise UserError(
-            f"{where}: field '{name}' holds {_shorten(value)}; text or a list of texts is needed{hint}"
-            f"{self._explain_chat({name: value})}"
+            f"{where}: field '{name}' holds {shorten(value)}; text or a list of texts is needed{hint}"
+            f"{explain_chat({name: value}, tuple(self.names))}"
         )
 
     def _fill_template(self, record: Record, field: str, template: str, where: str) -> str | None:
@@ -141,34 +140,6 @@ class FieldReader:
             if is_filled or not _is_template(line):
                 lines.append(_fill(line, texts))
         return "\n".join(lines) if has_text else None
-
-    def _explain_chat(self, record: Record) -> str:
-        """Say which settings name the messages of a chat, and which row can be written instead; "": it has no chat."""
-        for name, value in record.items():
-            for role, content in CHAT_KEYS:
-                if _is_chat(value, role, content):
-                    return self._suggest_messages(name, value, role, content)
-        return ""
-
-    def _suggest_messages(self, name: str, chat: list[Record], role: str, content: str) -> str:
-        answers = [
-            number
-            for number, message in enumerate(chat)
-            if number and message[role] in ANSWERING_ROLES
-        ]
-        answer = answers[0] if answers else len(chat) - 1
-        numbers = (max(0, answer - 1), answer)
-        question_path, answer_path = (f"{name}.{number}.{content}" for number in numbers)
-        texts = [_shorten(chat[number].get(content, "")).strip("'\"") for number in numbers]
-        if tuple(self.names) == ("source", "target"):
-            keys = f"data.fields.source={question_path} data.fields.target={answer_path}"
-            row = dict(zip(self.names, texts, strict=True))
-        else:
-            field = next(iter(self.names))
-            keys = f"'data.fields.{field}={{{question_path}}}\\n{{{answer_path}}}'"
-            row = {field: " ".join(texts), **dict.fromkeys(list(self.names)[1:], "...")}
-        keys = f"Name its messages, {keys}, or write" if answer else "Write"
-        return f". '{name}' is a chat. {keys} one row for each answer: {json.dumps(row, ensure_ascii=False)}"
 
 
 def check_field_names(names: dict[str, str], allowed: tuple[str, ...]) -> None:
@@ -264,20 +235,6 @@ def _fill(line: str, texts: dict[str, str]) -> str:
     return PLACEHOLDER.sub(lambda match: texts.get(match[1], ""), line)
 
 
-def _is_chat(value: Any, role: str, content: str) -> bool:
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(item, dict) and role in item for item in value)
-        and content in value[0]
-    )
-
-
 def _list_names(names: list[str]) -> str:
     more = [f"... ({len(names)} in all)"] if len(names) > MAX_LISTED_NAMES else []
     return ", ".join(names[:MAX_LISTED_NAMES] + more) or "nothing"
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
