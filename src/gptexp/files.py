@@ -78,6 +78,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def short_hash(text: str) -> str:
+    """Return the first 16 hexadecimal digits of a text's sha256, which name a folder or identify a content."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def cached_sha256(path: Path, cache: Path) -> str:
     """Return the sha256 of a file, computed once for each inode, size and modification time that it has had."""
     stat = path.stat()

@@ -1,6 +1,5 @@
 """Train on a data set in memory: write it to a file that data=files reads, and choose settings that suit its size."""
 
-import hashlib
 import json
 import math
 import sys
@@ -15,7 +14,7 @@ from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config, FilesConfig
 from gptexp.data.corpora.fields import FieldReader
 from gptexp.errors import UserError
-from gptexp.files import atomic_write
+from gptexp.files import atomic_write, short_hash
 from gptexp.tasks.prepare import prepare
 from gptexp.tasks.task import Task, make_task
 
@@ -131,7 +130,7 @@ def _with_rows(config: Config, rows: list[Row]) -> Config:
         words = sum(len(text.split()) for record in records for text in record.values() if text)
         records *= math.ceil(2 * (config.model.context + 1) / max(1, words))
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    name = short_hash(text)
     path = cache_folder(config) / "datasets" / f"{name}.jsonl"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

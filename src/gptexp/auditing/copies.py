@@ -66,7 +66,7 @@ class TextTable:
         return first[inverse]
 
     def find_candidates(self) -> None:
-        """Find pairs of rows whose texts may be near-duplicates; of equal texts, only the first takes part."""
+        """Find pairs of rows whose texts may be near-duplicates; only the first of equal texts takes part."""
         if not self.finds_near:
             return
         signatures = np.frombuffer(self._signatures, np.uint32).reshape(-1, len(_HASH_SEEDS))

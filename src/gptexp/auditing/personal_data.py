@@ -32,7 +32,7 @@ class PersonalDatum(NamedTuple):
 def find_personal_data(text: str) -> list[PersonalDatum]:
     """Return the personal data of a text in their order; where two kinds overlap, the one that is surer."""
     data: list[PersonalDatum] = []
-    plain = text if text.isascii() else text.translate(_PLAIN_SIGNS)
+    plain = text if text.isascii() else text.translate(_PLAIN_CHARACTERS)
     has_digits = any(digit in plain for digit in "0123456789")
     for kind, (needs_digits, find) in _DETECTORS.items():
         if needs_digits and not has_digits:
@@ -45,8 +45,8 @@ def find_personal_data(text: str) -> list[PersonalDatum]:
     return sorted(data, key=lambda datum: datum.start)
 
 
-# Full-width signs, dashes and spaces of print, each of which stands for one plain sign.
-_PLAIN_SIGNS: dict[int, int | str | None] = {
+# Full-width characters, dashes and spaces of print, each with the plain character that it stands for.
+_PLAIN_CHARACTERS: dict[int, int | str | None] = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},
     **dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2212), "-"),
     **dict.fromkeys((0xA0, 0x2007, 0x2009, 0x202F, 0x3000), " "),

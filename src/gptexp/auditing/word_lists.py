@@ -32,7 +32,7 @@ class Token(NamedTuple):
 
 
 class Tokens:
-    """The words and signs of a text."""
+    """The words and punctuation marks of a text."""
 
     def __init__(self, text: str) -> None:
         self.text = unicodedata.normalize("NFC", text)

@@ -3,7 +3,6 @@
 This module imports no torch.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from gptexp.config import base_weights, registry, schema
 from gptexp.config.compose import schema_of
 from gptexp.config.plugins import import_installed_plugins, import_plugins
 from gptexp.errors import UserError, nearest
-from gptexp.files import sha256
+from gptexp.files import sha256, short_hash
 from gptexp.network import hub_is_reachable
 from gptexp.runs.run_folder import RunFolder, find_run, find_run_around
 from gptexp.wording import first_line
@@ -102,7 +101,7 @@ class PretrainedFolder:
         """Return a hash of config.json and the safetensors files."""
         files = sorted(self.path.glob("model*.safetensors"))
         hashes = "".join(sha256(file) for file in (self.path / "config.json", *files))
-        return hashlib.sha256(hashes.encode()).hexdigest()[:16]
+        return short_hash(hashes)
 
 
 def find_weights(name: str, outputs: Path = Path("outputs")) -> RunFolder | PretrainedFolder:

@@ -1,6 +1,5 @@
 """Callbacks: check those of a config against the parameters of their classes, and hash objects for the run's id."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import fields, make_dataclass
@@ -14,6 +13,7 @@ from gptexp.config.signature import REQUIRED, TARGET, declare, read_parameters
 from gptexp.config.source import outside_fingerprint
 from gptexp.config.values import find_misfit, is_text, show
 from gptexp.errors import UserError, nearest
+from gptexp.files import short_hash
 
 
 def check_arguments(key: str, node: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def digest_objects(callbacks: Sequence[object]) -> str:
         code = [_describe_class(cls) for cls in classes if cls.__module__ == "__main__"]
         outside = outside_fingerprint(cls.__module__ for cls in classes)
         parts.append([str(type(callback)), code, outside, _describe(vars(callback))])
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(parts))
 
 
 def _describe_class(cls: type) -> dict[str, Any]:

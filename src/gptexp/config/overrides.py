@@ -357,5 +357,5 @@ def _typed(prefix: str, key: str, value: str) -> str:
 
 
 def _declared(key: str) -> list[Any]:
-    """Return the declared settings of a key, of an entry the one of its dictionary."""
+    """Return the declared settings of a key; for an entry of a dictionary, those of the dictionary."""
     return declarations(dictionary_of(key) or key)

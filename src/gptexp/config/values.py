@@ -107,7 +107,7 @@ def _find_misfit_of_one(value: Any, kind: type, limits: Mapping[str, Any]) -> st
     node, name = NODES[kind]
     if isinstance(value, list | dict):
         return f"must be {name}, not a {'list' if isinstance(value, list) else 'mapping'}"
-    if value == MISSING:  # OmegaConf's sign for a value that must be given
+    if value == MISSING:  # OmegaConf's mark for a value that must be given
         return f"must be {name}"
     try:
         converted = node(value)._value()

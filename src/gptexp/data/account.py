@@ -59,7 +59,7 @@ class DataAccount:
     duplicate_groups: int = 0  # of near-duplicates that are kept in one split
     duplicates: int = 0  # examples in these groups
     remarks: list[str] = field(default_factory=list)  # sentences about splits
-    # (split, field) of which the tokenizer knows a letter, or a sign where a text has no letters.
+    # (split, field) of which the tokenizer knows a letter, or any character where a text has no letters.
     _readable: set[tuple[str, str]] = field(default_factory=set, init=False)
     # By split: prompts that are cut, as long as all are the same.
     _cut_prompts: dict[str, set[tuple[int, ...]]] = field(default_factory=dict, init=False)

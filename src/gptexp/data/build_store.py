@@ -29,7 +29,14 @@ from gptexp.data.splits import TRAIN, assign_splits
 from gptexp.data.token_store import INDEX_DTYPE, ExampleEncoder, TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
-from gptexp.files import atomic_folder, cached_sha256, dumps_with_checksum, loads_checked, sha256
+from gptexp.files import (
+    atomic_folder,
+    cached_sha256,
+    dumps_with_checksum,
+    loads_checked,
+    sha256,
+    short_hash,
+)
 
 MAX_CHUNK_EXAMPLES = 256  # a chunk of examples is encoded at once
 MAX_CHUNK_CHARACTERS = 1_000_000
@@ -333,4 +340,4 @@ def _check_no_split_is_empty(
 
 
 def _digest(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return short_hash(json.dumps(values, sort_keys=True, default=str))

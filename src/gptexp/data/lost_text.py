@@ -112,7 +112,7 @@ class LostText:
         return self.unknown.total + self.in_context.total > 0
 
     def is_readable(self, text: str, lost: Counter[str]) -> bool:
-        """Return whether a letter of a text has a token, or a sign where it has no letters.
+        """Return whether any letter of a text has a token; where it has no letters, any character.
 
         Args:
             lost: characters of the text that `add` returned.

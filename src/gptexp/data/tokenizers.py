@@ -1,6 +1,5 @@
 """Tokenizers: text to token numbers and back. One class, four ways to build it, one file format."""
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -19,6 +18,7 @@ from gptexp.data.tokenizer_files import (
     read_eos_token,
 )
 from gptexp.errors import UserError
+from gptexp.files import short_hash
 
 EOS, PAD, SEP, MASK, UNK = "<|endoftext|>", "<|pad|>", "<|sep|>", "<|mask|>", "<|unk|>"
 SPECIAL_TOKENS = (EOS, PAD, SEP, MASK)
@@ -146,7 +146,7 @@ class Tokenizer:
         eos_token = self.eos_token if self.eos_token != EOS else ""
         others = sorted(self.eos_ids - {self.eos})
         text = f"{self.backend.to_str()}{eos_token}{others or ''}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return short_hash(text)
 
     def save(self, path: Path) -> None:
         """Write tokenizer.json, and beside it the tokenizer_config.json that names the special tokens.

@@ -14,7 +14,6 @@ trace.json.gz, profile.txt  of trainer.profile
 result.json       status, steps, tokens, speed, metrics
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -34,7 +33,7 @@ from omegaconf import OmegaConf
 from gptexp.config import compose
 from gptexp.config.schema import Config
 from gptexp.errors import UserError, describe_error, nearest
-from gptexp.files import atomic_folder, read_json_object, write_text
+from gptexp.files import atomic_folder, read_json_object, short_hash, write_text
 
 RecordName = Literal["crash", "data", "environment", "loggers", "micro_batch", "result"]
 LIBRARIES = (
@@ -212,7 +211,7 @@ class RunFolder:
             raise UserError(
                 f"{self.path}: has no checkpoint yet; repeat the run's command to train it"
             )
-        return f"{checkpoint.name} {hashlib.sha256(''.join(hashes).encode()).hexdigest()[:16]}"
+        return f"{checkpoint.name} {short_hash(''.join(hashes))}"
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -129,12 +129,12 @@ class TableConfig(RecordsConfig):
         "utf-8", "character encoding of text files; files with a byte order mark need none"
     )
     separator: str | None = setting(
-        None, "separator of a table of text: comma, semicolon, tab, pipe or another; null: found"
+        None, "separator of a table of text: comma, semicolon, tab, pipe or another; null: detected"
     )
     quoting: str | None = setting(
         None,
         'quotation marks of a table of text: double ("" is one inside), backslash (\\" is one inside), single, '
-        "or none: they are text; null: found",
+        "or none: they are text; null: detected",
         choices=("double", "backslash", "single", "none"),
     )
 

@@ -1,6 +1,6 @@
 """Read records from tables of text: CSV, TSV, and others with any separator and quoting.
 
-Both are found in the first lines, if data.separator and data.quoting do not say them. The first line names the columns.
+Both are detected in the first lines unless data.separator and data.quoting are set. The first line names the columns.
 """
 
 import csv
@@ -29,8 +29,8 @@ SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')  # Excel's first line
 QUOTED_SEPARATORS = (
     ",;"  # all programs that write tables with these put quotation marks around texts
 )
-NO_SEPARATOR = "\x1f"  # of a single column, whose texts may have any other sign
-NUM_SAMPLE_LINES = 200  # in which separator and quoting are found
+NO_SEPARATOR = "\x1f"  # of a single column, whose texts may have any other character
+NUM_SAMPLE_LINES = 200  # in which separator and quoting are detected
 
 csv.field_size_limit(2**31 - 1)
 
@@ -63,8 +63,8 @@ def read_delimited(
 
     Args:
         extension: the extension of the content.
-        separator: None: found.
-        quoting: one of QUOTINGS; None: found.
+        separator: None: detected.
+        quoting: one of QUOTINGS; None: detected.
 
     Raises:
         UserError: a row has another number of values than the first line has names; the message names the line.
@@ -109,7 +109,7 @@ def find_dialect(
     Where there is none, return one in which the header has several names, or that of a single column.
     """
     separators = [separator] if separator else list(SEPARATORS)
-    separators.sort(key=lambda sign: sign != FIRST_SEPARATOR.get(extension))
+    separators.sort(key=lambda character: character != FIRST_SEPARATOR.get(extension))
     usable = {
         "double": True,
         "backslash": any('\\"' in line for line in sample),
@@ -118,10 +118,10 @@ def find_dialect(
     }
     quotings = [name for name in QUOTINGS if usable[name]]
     dialects = [
-        Dialect(sign, name)
+        Dialect(character, name)
         for name in ([quoting] if quoting else quotings)
-        for sign in separators
-        if name != "none" or name == quoting or sign not in QUOTED_SEPARATORS
+        for character in separators
+        if name != "none" or name == quoting or character not in QUOTED_SEPARATORS
     ]
     single = [
         Dialect(separator or NO_SEPARATOR, name)

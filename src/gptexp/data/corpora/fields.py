@@ -173,7 +173,7 @@ def find_value(record: Any, path: str) -> Any:
 
 
 def nested_names(record: Record) -> list[str]:
-    """Return the paths of all values of a record that can be named; of a list of records, those of the first."""
+    """Return the paths of all values of a record that can be named; in a list of records, those in the first."""
     names = []
     for key, value in record.items():
         if isinstance(value, list | tuple) and value and isinstance(value[0], dict | list | tuple):

@@ -6,7 +6,6 @@ pretrained on. One of several near-duplicates is kept (generated, wrapped or ove
 `data.unseen` are only tested on.
 """
 
-import hashlib
 import json
 import re
 import sys
@@ -29,7 +28,14 @@ from gptexp.data.duplicates import first_near_duplicates
 from gptexp.data.progress import track_progress
 from gptexp.data.splits import assign_splits
 from gptexp.errors import UserError, nearest
-from gptexp.files import atomic_write, cached_sha256, dumps_with_checksum, loads_checked, sha256
+from gptexp.files import (
+    atomic_write,
+    cached_sha256,
+    dumps_with_checksum,
+    loads_checked,
+    sha256,
+    short_hash,
+)
 
 SOURCE = source_fingerprint(
     "data/corpora/pydocs.py", "data/corpora/docstrings.py", "data/splits.py", "data/duplicates.py"
@@ -77,7 +83,7 @@ class Pydocs(Corpus):
         config = self.config
         key = [SOURCE, config.val_fraction, config.test_fraction, config.split, sorted(self.unseen)]
         key += [(name, version, str(folder)) for name, version, _, folder in self.sources]
-        return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
+        return short_hash(json.dumps(key))
 
     def __iter__(self) -> Iterator[Example]:
         self.file.parent.mkdir(parents=True, exist_ok=True)

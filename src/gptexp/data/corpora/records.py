@@ -78,7 +78,7 @@ def select_files(
 
 
 def _extension_in_folder(file: Path) -> str:
-    """Return the extension of the content; of a zip file that has several files or is damaged, ".zip"."""
+    """Return the extension of the content; ".zip" for a zip file that has several files or is damaged."""
     try:
         return extension_by_name(file)
     except UserError:

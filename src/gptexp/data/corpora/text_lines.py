@@ -16,7 +16,7 @@ BYTE_ORDER_MARKS = {  # the longer ones first
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-C1_CONTROL = re.compile("[\x80-\x9f]")  # letters and signs in cp1252
+C1_CONTROL = re.compile("[\x80-\x9f]")  # letters and punctuation in cp1252
 MAX_EXCERPT = 60
 
 
