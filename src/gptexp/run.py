@@ -116,11 +116,8 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         if is_rank_zero and not prepared.store.is_new:
             print(prepared.store.account.summary(), file=sys.stderr)
         check_same_data(folder, prepared.store.fingerprint, config.allow_mismatch)
-        if (source := setup.resumed) is not None:
-
-            def copy() -> None:
-                copy_progress(source, folder, config, prepared.store)
-
+        if setup.resumed is not None:
+            copy = partial(copy_progress, setup.resumed, folder, config, prepared.store)
             if group:
                 group.broadcast_from_rank_zero(copy)
             else:

@@ -7,7 +7,12 @@ from typing import Any
 from gptexp.auditing.contamination import MIN_SHORT_WORDS, NGRAM_WORDS
 from gptexp.auditing.words import split_words
 from gptexp.config import schema
-from gptexp.data.corpora.records import TEXT_EXTENSIONS, find_records, known_extension, read_records
+from gptexp.data.corpora.records import (
+    TEXT_EXTENSIONS,
+    find_readable_files,
+    known_extension,
+    read_records,
+)
 from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
 
@@ -22,7 +27,7 @@ def read_items(path: Path) -> Iterator[tuple[str, str]]:
         UserError: a file is missing or unreadable, or there is no item.
     """
     is_empty = True
-    files, _ = find_records(str(path), "--benchmark")
+    files, _ = find_readable_files(str(path), "--benchmark")
     for file in files:
         for where, texts in _records(file):
             lengths = {text: len(split_words(text)) for text in texts}

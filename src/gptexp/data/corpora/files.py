@@ -19,7 +19,7 @@ from gptexp.data.corpora.records import (
     RECORD_EXTENSIONS,
     TEXT_EXTENSIONS,
     extension_by_content,
-    find_records,
+    find_readable_files,
     known_extension,
     read_records,
 )
@@ -78,7 +78,7 @@ class Files(Corpus):
     def _files(self, path: Any, split: str) -> list[Path]:
         if split in self.parallel:
             return self._parallel_files(path)
-        files, self.unread[split] = find_records(path, SPLIT_KEYS[split])
+        files, self.unread[split] = find_readable_files(path, SPLIT_KEYS[split])
         if Path(path).is_dir():
             _report_named_splits(files, SPLIT_KEYS[split])
         return files

@@ -44,7 +44,7 @@ def read_records(
     return arrow_tables.read_arrow(file, extension)
 
 
-def find_records(path: str, key: str) -> tuple[list[Path], list[Path]]:
+def find_readable_files(path: str, key: str) -> tuple[list[Path], list[Path]]:
     """Return the files to read that a path names, and the other files of a folder.
 
     Args:
