@@ -371,7 +371,7 @@ def run_case(case: Case, folder: Path, limit: float) -> tuple[int | None, float,
 def run_verb(case: Case, folder: Path) -> None:
     """Run the verb in this process, which is a fork, and end it."""
     os.chdir(folder)
-    create = os.O_WRONLY | os.O_CREAT
+    create = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for number, name, flags in (
         (0, ".stdin", os.O_RDONLY),
         (1, ".stdout", create),
