@@ -1,14 +1,21 @@
-"""Whether torch.compile works on this machine: it needs a compiler, headers and folders that may be missing.
+"""torch.compile: whether it works on this machine, and the blocks of a model.
+
+It needs a compiler, headers and folders that may be missing.
 
 python -m gptexp.distributed.compiler [auto | cpu | gpu]       compiles a few lines; exit code 1 if that fails
 """
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from gptexp.errors import UserError
 from gptexp.stages import stage
 from gptexp.wording import first_line
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MAX_SECONDS = 300
 
@@ -35,6 +42,18 @@ def check_compiler(accelerator: str) -> None:
         f"trainer.compile=true: torch.compile does not work on this machine ({reason}). "
         f"Install a C++ compiler, such as g++, and Python's headers, or set trainer.compile=false"
     )
+
+
+def compile_blocks(
+    blocks: "Iterable[nn.Module]", backend: str | Callable[..., Any] = "inductor"
+) -> None:
+    """Compile each block in place: checkpoints keep the plain names."""
+    import torch
+
+    # DDP overlaps its exchange with the backward pass of other blocks: no need to cut the graph of one at its buckets.
+    torch._dynamo.config.optimize_ddp = False
+    for block in blocks:
+        block.compile(backend=backend)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from gptexp.machine import available_cpus
 
 PARENT = "GPTEXP_PARENT"  # environment variable with the launcher's process id
 KILLED = -signal.SIGKILL  # exit code of a rank that the system ends when memory is short
+RESTART = "out of memory: starting again from the last checkpoint with smaller micro-batches"
 GRACE_SECONDS = 5.0  # in which the other ranks may end by themselves after the first failure
 
 
@@ -31,7 +32,7 @@ def launch(folder: Path, devices: int) -> None:
         Preempted: all ranks saved and ended after a signal.
     """
     while (code := _run_ranks(folder, devices)) == OutOfMemoryError.code:
-        print("starting again from the last checkpoint with smaller micro-batches", file=sys.stderr)
+        print(RESTART, file=sys.stderr)
     if code == Preempted.code:
         raise Preempted("a signal")
     if code:

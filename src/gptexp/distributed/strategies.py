@@ -1,11 +1,14 @@
 """Data-parallel strategies: DDP (each rank has a full copy) and FSDP2 (each holds a part of every matrix)."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
+from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -13,6 +16,10 @@ from gptexp.config import schema
 from gptexp.distributed.devices import lightning_precision
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.process_group import ProcessGroup
+
+MAX_FULL_GRADIENTS = (
+    0.1  # share of a GPU's memory that gradients may take while they are not sharded
+)
 
 
 def lightning_strategy(config: schema.TrainerConfig, process_group: ProcessGroup) -> Any:
@@ -68,6 +75,27 @@ class LaunchedProcesses(ClusterEnvironment):
 
     def node_rank(self) -> int:
         return self.process_group.rank // self.process_group.local_size
+
+
+def can_hold_full_gradients(model: nn.Module, device: torch.device) -> bool:
+    """Return whether fp32 gradients that are not sharded take a small part of the device's memory.
+
+    Ranks then exchange them once a step, and not once a micro-batch.
+    """
+    if device.type != "cuda":
+        return True
+    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    return size <= MAX_FULL_GRADIENTS * torch.cuda.get_device_properties(device).total_memory
+
+
+@contextmanager
+def keep_full_gradients(model: Any) -> Iterator[None]:
+    """Let a sharded model add up gradients inside the block without an exchange; the next pass after it has one."""
+    model.set_requires_gradient_sync(False)
+    try:
+        yield
+    finally:
+        model.set_requires_gradient_sync(True)
 
 
 def shard_model(model: Any, mesh: DeviceMesh, config: schema.TrainerConfig) -> None:

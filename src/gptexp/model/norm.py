@@ -1,5 +1,6 @@
 """RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467) and LayerNorm (Ba et al. 2016, arXiv 1607.06450)."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -7,9 +8,19 @@ from gptexp.model.config import TransformerConfig
 
 
 class RMSNorm(nn.RMSNorm):
-    """nn.RMSNorm with its weight cast to the input's precision, which the fused kernel needs under autocast."""
+    """nn.RMSNorm in the precision of its input, also under autocast.
+
+    The fused kernel needs a weight of that precision. From torch 2.12 on, autocast on CUDA would compute it, and
+    attention after it, in fp32 (pytorch issue 188955).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._normalize(x)
+        return self._normalize(x)
+
+    def _normalize(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 

@@ -4,8 +4,6 @@ import math
 import time
 from typing import Any
 
-import torch
-
 from gptexp.data.batch import Batch
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.errors import RunError
@@ -18,11 +16,6 @@ class NotFiniteError(Exception):
     def __init__(self, loss: float, grad_norm: float, batch: Batch) -> None:
         super().__init__(f"loss {loss}, gradient norm {grad_norm}")
         self.loss, self.grad_norm, self.batch = loss, grad_norm, batch
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether torch raised the error for lack of memory; on a CPU only its text says so."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def record_crash(

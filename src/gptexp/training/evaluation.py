@@ -10,17 +10,21 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
+from gptexp.data.batch import Batch
 from gptexp.data.loader import HeldOutDataset
 from gptexp.data.progress import track_progress
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import autocast
 from gptexp.distributed.process_group import ProcessGroup
+from gptexp.errors import OutOfMemoryError
 from gptexp.loss import LossCounts, LossSums
 from gptexp.model import Transformer
 from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.task import Task, drop_undefined, means
+from gptexp.training.out_of_memory import is_out_of_memory
 
 BATCH_SIZE, BATCH_TOKENS = 32, 1 << 14  # largest batch of a held-out pass
 SINGLE_PROCESS = ProcessGroup()
@@ -145,10 +149,8 @@ def evaluate_loss(
         rounds = track_progress(rounds, description, "batches", math.ceil(len(batches) / ranks))
     for number in rounds:
         index = number * ranks + process_group.rank
-        batch = batches[index if index < len(batches) else 0].to(device)
-        with autocast(precision, device):
-            losses = model.loss(**batch.inputs())
-        values = torch.cat([part.double().flatten() for part in losses])  # [3 + statistics]
+        batch = batches[index if index < len(batches) else 0]
+        values = _sum_losses(model, batch, precision)
         if index < len(batches):
             sums[index] = values
             counts[index] = torch.tensor(batch.counts, device=device)
@@ -161,6 +163,24 @@ def evaluate_loss(
     targets, labels, auxiliary, *statistics = reduce(torch.add, table.cpu())  # in a fixed order
     total = LossSums(targets, labels, auxiliary, torch.tensor(statistics))
     return total, LossCounts(*counts.sum(dim=0).tolist())
+
+
+def _sum_losses(model: Transformer, batch: Batch, precision: str) -> Tensor:
+    """Return [3 + statistics]: the losses of a batch in float64. If memory is short, compute it in two parts."""
+    device = model.embedding.weight.device
+    try:
+        with autocast(precision, device):
+            losses = model.loss(**batch.to(device).inputs())
+        return torch.cat([part.double().flatten() for part in losses])
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or len(batch) == 1:
+            raise
+    half = len(batch) // 2
+    if isinstance(model, FSDPModule):  # all ranks have to make equally many passes
+        raise OutOfMemoryError(half)
+    torch.cuda.empty_cache()
+    parts = batch.split(len(batch) - half)
+    return reduce(torch.add, [_sum_losses(model, part, precision) for part in parts])
 
 
 def compute_outputs(
@@ -176,13 +196,29 @@ def compute_outputs(
     groups = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
 
     def answer(number: int) -> list[Any]:
-        return task.answerer.answer(model, tokenizer, [inputs[i] for i in groups[number]])
+        return _answer(model, task, tokenizer, [inputs[i] for i in groups[number]])
 
     outputs: dict[int, Any] = {}
     answered = _map_over_ranks(answer, len(groups), "answering", process_group)
     for group, values in zip(groups, answered, strict=True):
         outputs |= dict(zip(group, values, strict=True))
     return [outputs[i] for i in range(len(inputs))]
+
+
+def _answer(model: Transformer, task: Task, tokenizer: Tokenizer, inputs: list[Any]) -> list[Any]:
+    """Return the model's output for each input. If memory is short, compute them in two parts."""
+    try:
+        return task.answerer.answer(model, tokenizer, inputs)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error) or len(inputs) == 1:
+            raise
+    torch.cuda.empty_cache()
+    half = len(inputs) // 2
+    return [
+        output
+        for part in (inputs[:half], inputs[half:])
+        for output in _answer(model, task, tokenizer, part)
+    ]
 
 
 def bootstrap_intervals(scores: dict[str, list[float]]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """One run, from a run folder to a trained and evaluated model; every rank executes it."""
 
+import gc
 import logging
 import signal
 import sys
@@ -21,6 +22,7 @@ from gptexp.config.schema import Config, TrainerConfig
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
+from gptexp.distributed.compiler import compile_blocks
 from gptexp.distributed.devices import lightning_devices, lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.hardware import describe_device
@@ -37,6 +39,7 @@ from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import evaluate, held_out_batch_size
 from gptexp.training.module import TrainModule
+from gptexp.training.out_of_memory import explain_out_of_memory
 from gptexp.training.profiler import Profiler
 from gptexp.training.progress_bar import ProgressBar
 from gptexp.training.recorder import Recorder
@@ -56,11 +59,26 @@ def start(
             f"trainer.nodes={config.trainer.nodes}: start this command on every machine, with torchrun or srun "
             f"(docs/clusters.md has the commands)"
         )
-    if config.trainer.devices == 1 or is_launched():
+    if is_launched():
         fit(folder, config, data, callbacks)
+    elif config.trainer.devices == 1:
+        fit_alone(folder, config, data, callbacks)
     else:
         with stage("training", is_quiet=True):  # rank zero reports its stages
             launcher.launch(folder.path, config.trainer.devices)
+
+
+def fit_alone(
+    folder: RunFolder, config: Config, data: TaskData, callbacks: Sequence[L.Callback]
+) -> None:
+    """Execute a run in this process; start again from the last checkpoint where it cannot retry a step in place."""
+    while True:
+        try:
+            fit(folder, config, data, callbacks)
+            return
+        except OutOfMemoryError:
+            print(launcher.RESTART, file=sys.stderr)
+        gc.collect()  # the model of the failed attempt is in reference cycles
 
 
 def fit(
@@ -121,7 +139,7 @@ class Run:
             self.folder.update_environment(
                 device=describe_device(self.device), processes=self.process_group.size
             )
-        with self.record_outcome() as tracker:
+        with self.record_outcome() as tracker, explain_out_of_memory():
             totals = self.train(checkpoint, tracker)  # its model and optimizers are freed here
             self.report(totals, tracker)
 
@@ -181,8 +199,7 @@ class Run:
     def fit(self, module: TrainModule, recorder: Recorder, data: DataModule) -> None:
         if self.config.trainer.compile:
             encoder = module.model.encoder
-            for block in [*module.model.blocks, *(encoder.blocks if encoder else [])]:
-                block.compile()  # in place: checkpoints keep the plain names
+            compile_blocks([*module.model.blocks, *(encoder.blocks if encoder else [])])
         try:
             with self.signals.delay_stop():
                 self.lightning_trainer(recorder).fit(module, data)

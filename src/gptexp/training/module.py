@@ -22,11 +22,12 @@ from gptexp.distributed.devices import micro_batch_tokens
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.sharding import full_tensor
 from gptexp.distributed.signals import StopSignals
-from gptexp.distributed.strategies import shard_model
+from gptexp.distributed.strategies import can_hold_full_gradients, keep_full_gradients, shard_model
 from gptexp.errors import OutOfMemoryError, RunError
 from gptexp.model import Transformer
-from gptexp.training.crash import NotFiniteError, is_out_of_memory
+from gptexp.training.crash import NotFiniteError
 from gptexp.training.optimizers import build_optimizers
+from gptexp.training.out_of_memory import is_out_of_memory
 from gptexp.training.schedule import Plan
 from gptexp.training.stragglers import ExchangeTimer
 
@@ -124,7 +125,7 @@ class TrainModule(L.LightningModule):
         while True:
             try:
                 return self._accumulate_gradients(batch)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             sequences = min(self.micro_batch_size or len(batch), len(batch))
@@ -134,8 +135,9 @@ class TrainModule(L.LightningModule):
                     "use a smaller model or a shorter model.context"
                 )
             self.micro_batch_size = sequences // 2
-            if self.process_group.size > 1:
-                # The other ranks wait for gradients that will not come: all start again from the checkpoint.
+            if self.process_group.size > 1 or self.is_sharded:
+                # Other ranks wait for gradients that will not come, and FSDP for the end of the pass: the run starts
+                # again from the checkpoint.
                 raise OutOfMemoryError(self.micro_batch_size)
             print(
                 f"out of memory with {sequences} sequences at once; now {self.micro_batch_size}, "
@@ -164,11 +166,13 @@ class TrainModule(L.LightningModule):
         return reduce(torch.add, parts)
 
     def _no_sync(self) -> AbstractContextManager[Any]:
-        """Keep DDP from reducing gradients: it does so once a step, after the last micro-batch."""
+        """Keep ranks from reducing gradients: they do so once a step, after the last micro-batch."""
         strategy = self.trainer.strategy
-        return (
-            strategy.block_backward_sync() if isinstance(strategy, DDPStrategy) else nullcontext()
-        )
+        if isinstance(strategy, DDPStrategy):
+            return strategy.block_backward_sync()
+        if self.is_sharded and can_hold_full_gradients(self.model, self.device):
+            return keep_full_gradients(self.model)
+        return nullcontext()
 
     def _clip_grad_norm(self) -> Tensor:
         max_norm = self.config.optim.grad_clip or torch.inf
