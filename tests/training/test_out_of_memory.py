@@ -104,3 +104,4 @@ def test_a_sharded_run_of_one_process_starts_again_with_less(
     assert folder.read_record("micro_batch") == {"micro_batch_size": size}
     (rows, _, tensors), (plain_rows, _, plain_tensors) = likeness(folder), likeness(plain)
     assert (rows, tensors) == (plain_rows, plain_tensors)
+    assert not torch.distributed.is_initialized()

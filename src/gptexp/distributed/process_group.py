@@ -62,6 +62,16 @@ class ProcessGroup(ProcessInfo):
             )
 
     @contextmanager
+    def destroy_on_exit(self) -> Iterator[None]:
+        """Destroy the process group that FSDP makes for a single process, so that another run can follow."""
+        is_outer = dist.is_initialized()
+        try:
+            yield
+        finally:
+            if self.size == 1 and dist.is_initialized() and not is_outer:
+                dist.destroy_process_group()
+
+    @contextmanager
     def _report_waiting(self, address: str) -> Iterator[None]:
         """Print for whom this process waits, unless all meet within seconds."""
         line = (

@@ -91,7 +91,7 @@ def fit(
     silence_lightning()
     process_group, signals = ProcessGroup.from_env(), StopSignals()
     check_batch_size(config.trainer, process_group)
-    with signals.handle():
+    with signals.handle(), process_group.destroy_on_exit():
         process_group.init(pick_device(config.trainer.accelerator))
         data = data or prepare(config, folder.tokenizer)
         Run(folder, config, data, process_group, signals, callbacks).execute()
