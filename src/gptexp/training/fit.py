@@ -42,7 +42,7 @@ from gptexp.training.module import TrainModule
 from gptexp.training.out_of_memory import explain_out_of_memory
 from gptexp.training.profiler import Profiler
 from gptexp.training.progress_bar import ProgressBar
-from gptexp.training.recorder import Recorder
+from gptexp.training.recorder import Recorder, StepStart
 
 
 def start(
@@ -281,7 +281,7 @@ class Run:
 
     def lightning_trainer(self, recorder: Recorder) -> L.Trainer:
         config = self.config.trainer
-        callbacks = [*self.callbacks, recorder]
+        callbacks = [StepStart(recorder), *self.callbacks, recorder]
         if config.profile:
             profiler = Profiler(recorder, config.profile, self.process_group.is_rank_zero)
             callbacks.insert(0, profiler)

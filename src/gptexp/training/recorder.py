@@ -78,17 +78,13 @@ class Recorder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: TrainModule) -> None:
         module.signals.install()  # Lightning has installed its own handlers
         self.meter = _build_meter(module)
-        self.stragglers = StragglerWatch(module.process_group, module.exchange, module.device)
+        self.stragglers = StragglerWatch(module.process_group, module.device)
         self.meter.wait_for_batch()
-
-    def on_train_batch_start(self, trainer: L.Trainer, module: TrainModule, *_: Any) -> None:
-        self.meter.start_step()
-        module.exchange.start_step()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: TrainModule, outputs: Any, batch: Batch, index: int
     ) -> None:
-        module.seconds += self.meter.end_step(batch.counts)
+        module.seconds += self.meter.end_step(batch.counts, module.exchange.read())
         config, step = self.config.trainer, module.step
         is_last = step == config.max_steps
         is_logged = is_last or module.stop_requested or step % config.log_every == 0
@@ -148,11 +144,8 @@ class Recorder(L.Callback):
 
     def _read_speed(self, module: TrainModule) -> dict[str, Any]:
         """Return the speed of the steps since the last line. All ranks call it."""
-        meter = self.meter
-        together = self.stragglers.compare(
-            meter.steps, meter.train_seconds, meter.lost[timings.DATA]
-        )
-        return meter.read() | together
+        together = self.stragglers.compare(self.meter)
+        return self.meter.read() | together
 
     def _update_best(self, validation: dict[str, float]) -> bool:
         """Return whether the validation loss is the lowest so far, and remember it then."""
@@ -199,6 +192,17 @@ class Recorder(L.Callback):
             {key: values for key, values in callbacks.items() if values},
             is_best,
         )
+
+
+class StepStart(L.Callback):
+    """Tells the meter of a recorder that a batch has arrived, before any user callback takes time."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: TrainModule, *_: Any) -> None:
+        self.recorder.meter.start_step()
+        module.exchange.start_step()
 
 
 def _build_meter(module: TrainModule) -> ThroughputMeter:

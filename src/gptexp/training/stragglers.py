@@ -17,6 +17,7 @@ import torch
 from gptexp.distributed.hardware import peak_memory_gib
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.runs import timings
+from gptexp.training.throughput import ThroughputMeter
 
 SLOW_RATIO = 1.2  # of a rank's own work to the median of the others
 MIN_SHARE = 0.05  # of the step, which the others lose by it
@@ -55,10 +56,11 @@ class ExchangeTimer:
 
     def read(self) -> float:
         """Return the seconds of the exchange since the last call, without those of the device's own forward passes."""
-        on_device = sum(start.elapsed_time(end) for start, end in self.events if end.query()) / 1000
+        done = [pair for pair in self.events if pair[1].query()]  # waits for nothing
+        self.events = [pair for pair in self.events if pair not in done]
+        on_device = sum(start.elapsed_time(end) for start, end in done) / 1000
         own = max(0.0, on_device - self.forward_seconds)
         seconds = max(0.0, self.exchange_seconds - own)
-        self.events.clear()
         self.forward_seconds = self.exchange_seconds = 0.0
         return seconds
 
@@ -72,28 +74,22 @@ def _record_event() -> torch.cuda.Event:
 class StragglerWatch:
     """Compares the ranks where a line is written, and names each slow one once, on stderr."""
 
-    def __init__(
-        self, process_group: ProcessGroup, timer: ExchangeTimer, device: torch.device
-    ) -> None:
-        self.process_group, self.timer, self.device = process_group, timer, device
+    def __init__(self, process_group: ProcessGroup, device: torch.device) -> None:
+        self.process_group, self.device = process_group, device
         self.named: set[int] = set()
         self.restart()
 
     def restart(self) -> None:
         self.steps, self.train_seconds, self.own_seconds, self.data_seconds = 0, 0.0, 0.0, 0.0
 
-    def compare(self, steps: int, train_seconds: float, data_seconds: float) -> dict[str, Any]:
-        """Return the entries of metrics.jsonl that all ranks know together. All ranks call it.
-
-        Args:
-            steps, train_seconds: of this rank since the last line; data_seconds: the part in which it waited for data.
-        """
-        if self.process_group.size == 1 or not steps:
+    def compare(self, meter: ThroughputMeter) -> dict[str, Any]:
+        """Return the entries of metrics.jsonl that need all ranks. All of them call it where a line is written."""
+        if self.process_group.size == 1 or not meter.steps:
             return {}
-        self.steps += steps
-        self.train_seconds += train_seconds
-        self.data_seconds += data_seconds
-        self.own_seconds += train_seconds - self.timer.read()
+        self.steps += meter.steps
+        self.train_seconds += meter.train_seconds
+        self.own_seconds += meter.own_seconds
+        self.data_seconds += meter.lost[timings.DATA]
         table = torch.zeros(self.process_group.size, 3, dtype=torch.float64, device=self.device)
         table[self.process_group.rank] = torch.tensor(
             [self.own_seconds, self.data_seconds, peak_memory_gib(self.device)]

@@ -43,7 +43,7 @@ class ThroughputMeter:
     def restart(self) -> None:
         """Begin to measure anew."""
         self.started = time.perf_counter()
-        self.steps, self.train_seconds = 0, 0.0
+        self.steps, self.train_seconds, self.own_seconds = 0, 0.0, 0.0
         self.counts = LossCounts()
         self.lost: defaultdict[str, float] = defaultdict(float)  # seconds by the name of the share
 
@@ -59,11 +59,16 @@ class ThroughputMeter:
         self.step_started = time.perf_counter()
         self.lost[timings.DATA] += self.step_started - self.wait_started
 
-    def end_step(self, counts: LossCounts) -> float:
-        """Count a step and its global batch; return its seconds, the wait for its batch included."""
+    def end_step(self, counts: LossCounts, exchange_seconds: float = 0.0) -> float:
+        """Count a step and its global batch; return its seconds, the wait for its batch included.
+
+        Args:
+            exchange_seconds: the part of the step in which the ranks wait for each other.
+        """
         seconds = time.perf_counter() - self.wait_started
         self.steps += 1
         self.train_seconds += seconds
+        self.own_seconds += seconds - exchange_seconds
         self.counts = self.counts.plus(counts)
         return seconds
 
