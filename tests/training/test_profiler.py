@@ -1,9 +1,10 @@
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
-from gptexp.errors import UserError
+from gptexp.errors import RunError, UserError
 from gptexp.run import run
 
 
@@ -22,6 +23,11 @@ def test_a_profile_leaves_a_trace_and_a_table(translation, capsys):
     ]
 
 
-def test_a_profile_that_needs_more_steps_is_refused(translation):
+def test_a_run_that_ends_before_its_profile_writes_none(translation, capsys):
+    """It is refused before the run; a run that ends early keeps nothing, for a signal leaves no time to write."""
     with pytest.raises(UserError, match=r"trainer.profile=9: .* it needs trainer.max_steps=13 or"):
         translation("trainer.profile=9")
+    with pytest.raises(RunError, match="not finite"):
+        run(translation("trainer.profile=5", "optim=adamw", "optim.lr=1e30", "optim.grad_clip=0"))
+    assert "nothing was written, for the run ended before step 9" in capsys.readouterr().err
+    assert not list(Path("outputs").glob("*/profile.txt"))

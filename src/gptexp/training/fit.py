@@ -283,8 +283,7 @@ class Run:
         config = self.config.trainer
         callbacks = [StepStart(recorder), *self.callbacks, recorder]
         if config.profile:
-            profiler = Profiler(recorder, config.profile, self.process_group.is_rank_zero)
-            callbacks.insert(0, profiler)
+            callbacks.insert(0, Profiler(recorder, config.profile))
         if config.progress and self.process_group.is_rank_zero:
             callbacks.append(ProgressBar(recorder, config.max_steps))
         return L.Trainer(

@@ -91,6 +91,7 @@ class TrainerConfig(GroupConfig):
         None,
         "steps to profile, after the first ones, into trace.json.gz and profile.txt; null: none",
         minimum=1,
+        maximum=100,
         affects_result=False,
     )
 
