@@ -44,8 +44,9 @@ def read_all(records, names):
         (np.int64(7), "7"),
         (True, "true"),
         (np.bool_(False), "false"),
-        (decimal.Decimal("3.10"), "3.1"),
+        (decimal.Decimal("3.10"), "3.10"),
         (decimal.Decimal("300"), "300"),
+        (decimal.Decimal("3E+2"), "300"),
         (datetime.date(2024, 3, 1), "2024-03-01"),
         (b"caf\xc3\xa9", "café"),
         (None, None),
@@ -92,10 +93,19 @@ def test_nested_values_have_dotted_names(path, value):
 
 def test_lists_are_joined_and_the_first_target_is_taken():
     lists = {"source": ["one.", "two."], "target": ["short", "long"]}
-    assert example(lists).fields == {"source": "one. two.", "target": "short"}
+    pair = example(lists)
+    assert pair.fields == {"source": "one. two.", "target": "short"}
+    assert pair.notes == ("of the list in 'target', only the first text is used",)
+    assert example({"source": ["a", "b"], "target": ["short"]}).notes == ()
     assert (
         example({"text": "t", "terms": ["a", None, 3]}, ("text", "terms")).fields["terms"] == "a; 3"
     )
+
+
+def test_half_of_a_surrogate_pair_is_noted():
+    pair = example({"source": "half \ud83d", "target": "whole \U0001f600"})
+    assert pair.fields == {"source": "half ?", "target": "whole \U0001f600"}
+    assert pair.notes == ("half of a surrogate pair in the field 'source' is read as '?'",)
 
 
 def test_a_template_joins_fields_and_leaves_out_lines_without_any():
@@ -132,8 +142,8 @@ def test_a_field_that_no_record_has_is_refused_with_the_names_that_there_are():
     with pytest.raises(UserError) as error:
         reader.check_names()
     assert str(error.value) == (
-        "t.csv, line 2: no field 'image', no field 'caption'. Did you mean 'captions.en'? It has: file, captions.en. "
-        "Name the right one with data.fields.image=... data.fields.caption=..."
+        "t.csv, line 2: no field 'image', no field 'caption'. It has: file, captions.en. "
+        "Name the right one with data.fields.image=file data.fields.caption=captions.en"
     )
     reader = FieldReader(PAIR, {"source": "{titlee}\n{body}"})
     for _ in range(999):
@@ -144,11 +154,53 @@ def test_a_field_that_no_record_has_is_refused_with_the_names_that_there_are():
 
 
 @pytest.mark.parametrize(
+    ("names", "fields", "settings"),
+    [
+        (
+            "instruction input output",
+            PAIR,
+            "'data.fields.source={instruction}\\n{input}' data.fields.target=output",
+        ),
+        ("text label", PAIR, "data.fields.source=text data.fields.target=label"),
+        ("id prompt chosen rejected", PAIR, "data.fields.source=prompt data.fields.target=chosen"),
+        ("Article Summary", PAIR, "data.fields.source=Article data.fields.target=Summary"),
+        ("id question answer", PAIR, "data.fields.source=question data.fields.target=answer"),
+        ("source summary", PAIR, "data.fields.target=summary"),
+        ("x y", PAIR, "data.fields.source=... data.fields.target=..."),
+        ("id body", ("text",), "data.fields.text=body"),
+        ("prompt completion", ("text",), "'data.fields.text={prompt}\\n{completion}'"),
+        ("text keywords", ("text", "terms"), "data.fields.terms=keywords"),
+    ],
+)
+def test_the_settings_that_common_names_need_are_complete(names, fields, settings):
+    reader = FieldReader(fields, {})
+    reader.example(dict.fromkeys(names.split(), "a"), "a.csv, line 2")
+    with pytest.raises(UserError) as error:
+        reader.check_names()
+    assert str(error.value).endswith(f"Name the right one with {settings}")
+
+
+def test_texts_alone_are_no_pairs():
+    with pytest.raises(UserError, match="A text alone is no example: this task needs source and t"):
+        read_all([{"text": "a"}], {})
+
+
+@pytest.mark.parametrize(
     ("record", "names", "question"),
     [
         ({"messages": CHAT}, {}, "messages.1.content"),
         ({"messages": CHAT}, {"source": "messages", "target": "messages"}, "messages.1.content"),
         ({"chat": [*CHAT, {"role": "tool", "calls": []}]}, {}, "chat.1.content"),
+        (
+            {
+                "messages": [
+                    {**message, "content": [{"type": "image"}, {"type": "text", "text": "Hi"}]}
+                    for message in CHAT
+                ]
+            },
+            {},
+            "messages.1.content.1.text",
+        ),
         (
             {
                 "id": 7,
@@ -192,5 +244,7 @@ def test_data_template_is_for_the_source_or_the_text(tmp_path):
     assert pair.fields == {"source": "Add.\n1 + 1", "target": "2"}
     [text] = open_corpus(replace(settings, fields={}), ("text",), tmp_path)
     assert text.fields == {"text": "Add.\n1 + 1"}
+    with pytest.raises(UserError, match=r"no field 'heading'\..* data\.template=\.\.\.$"):
+        list(open_corpus(replace(settings, fields={}, template="{heading}"), ("text",), tmp_path))
     with pytest.raises(UserError, match="both name the source: give one"):
         open_corpus(replace(settings, fields={"source": "input"}), PAIR, tmp_path)

@@ -53,6 +53,7 @@ class DataAccount:
     splits: dict[str, int] = field(default_factory=dict)  # examples that are used
     left_out: dict[str, Tally] = field(default_factory=dict)  # by reason
     cuts: dict[str, CutTally] = field(default_factory=dict)  # by part, "source" for example
+    reader_notes: dict[str, Tally] = field(default_factory=dict)  # of the corpus, by text
     notes: dict[str, Tally] = field(default_factory=dict)  # of the layout, by text
     special_tokens: dict[str, Tally] = field(default_factory=dict)  # in a text, by token
     text: LostText = field(default_factory=LostText)
@@ -89,6 +90,8 @@ class DataAccount:
             tally.examples += 1
             tally.tokens += cut.tokens
             tally.longest = max(tally.longest, cut.tokens)
+        for note in example.notes:
+            self.reader_notes.setdefault(note, Tally()).add(example.where)
         for note, instance in encoded.notes:
             self.notes.setdefault(note, Tally()).add(instance)
         lost: Counter[str] = Counter()
@@ -188,7 +191,7 @@ class DataAccount:
     def from_json(cls, values: dict[str, Any]) -> Self:
         tallies = {
             name: {key: Tally(**tally) for key, tally in values[name].items()}
-            for name in ("left_out", "notes", "special_tokens")
+            for name in ("left_out", "reader_notes", "notes", "special_tokens")
         }
         cuts = {part: CutTally(**tally) for part, tally in values["cuts"].items()}
         return cls(
@@ -202,6 +205,10 @@ class DataAccount:
         rows = [("read", f"{format_count(self.examples, 'example')}; used: {used or 'none'}")]
         for reason, tally in self.left_out.items():
             rows.append(("left out", f"{tally.count:,}: {reason} (first: {tally.first})"))
+        for note, tally in self.reader_notes.items():
+            rows.append(
+                ("read", f"{format_count(tally.count, 'example')}: {note} (first: {tally.first})")
+            )
         for part, cut in self.cuts.items():
             mean = cut.tokens / cut.examples
             rows.append(

@@ -118,7 +118,7 @@ class RecordsConfig(DataConfig):
                 f"data.template and data.fields.{field}={self.fields[field]} both name the {field}: "
                 f"give one of them"
             )
-        return replace(self, fields={**self.fields, field: self.template}, template=None)
+        return replace(self, fields={**self.fields, field: self.template})
 
 
 @dataclass

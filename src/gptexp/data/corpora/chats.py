@@ -34,8 +34,12 @@ def _suggest_settings(
     answers = (number for number in range(1, len(chat)) if chat[number][role] in ANSWERING_ROLES)
     answer = next(answers, len(chat) - 1)
     numbers = (max(0, answer - 1), answer)
-    question_path, answer_path = (f"{name}.{number}.{content}" for number in numbers)
-    texts = [shorten(chat[number].get(content, "")).strip("'\"") for number in numbers]
+    paths, texts = [], []
+    for number in numbers:
+        path, text = _text_of_message(chat[number].get(content, ""))
+        paths.append(f"{name}.{number}.{content}{path}")
+        texts.append(shorten(text).strip("'\""))
+    question_path, answer_path = paths
     if fields == ("source", "target"):
         keys = f"data.fields.source={question_path} data.fields.target={answer_path}"
         row = dict(zip(fields, texts, strict=True))
@@ -44,3 +48,12 @@ def _suggest_settings(
         row = {fields[0]: " ".join(texts), **dict.fromkeys(fields[1:], "...")}
     keys = f"Name its messages, {keys}, or write" if answer else "Write"
     return f". '{name}' is a chat. {keys} one row for each answer: {json.dumps(row, ensure_ascii=False)}"
+
+
+def _text_of_message(content: Any) -> tuple[str, Any]:
+    """Return the path of the first text in a message's content, which may be a list of parts, and that text."""
+    parts = content if isinstance(content, list) else []
+    for number, part in enumerate(parts):
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            return f".{number}.text", part["text"]
+    return "", content

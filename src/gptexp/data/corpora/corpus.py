@@ -28,6 +28,7 @@ class Example:
     group: str | None = None  # examples of one group stay in one split; None: see `group_key`
     left_out: str = ""  # why it is not used, "the field 'target' is empty" for example; "": it is
     where: str = ""  # its place in the source, for messages: "pairs.jsonl, line 3"
+    notes: tuple[str, ...] = ()  # what its reader changed or ignored, for the data account
 
     def leave_out(self, reason: str, instance: str = "") -> None:
         """Mark the example as one that cannot be used.

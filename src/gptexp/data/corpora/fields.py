@@ -15,6 +15,7 @@ import numpy as np
 
 from gptexp.data.corpora.chats import explain_chat
 from gptexp.data.corpora.corpus import Example
+from gptexp.data.corpora.field_names import MissingField, suggest_settings
 from gptexp.errors import UserError, nearest
 from gptexp.wording import shorten
 
@@ -36,9 +37,13 @@ class FieldReader:
     Args:
         fields: the fields of the task.
         names: the name or the template of a field in the source, where it is another.
+        template: data.template, which is among the names; None: it is not set.
     """
 
-    def __init__(self, fields: tuple[str, ...], names: dict[str, str]) -> None:
+    def __init__(
+        self, fields: tuple[str, ...], names: dict[str, str], template: str | None = None
+    ) -> None:
+        self.template = template
         self.names = {field: names.get(field, field) for field in fields}
         self.source_names = [
             name for template in self.names.values() for name in _names_in(template)
@@ -46,6 +51,7 @@ class FieldReader:
         self.unseen = set(self.source_names)  # names that no record has had
         self.num_records = 0
         self.first: tuple[str, Record] | None = None
+        self._notes: list[str] = []  # of the record that is read
 
     def example(self, record: Record, where: str, split: str | None = None) -> Example:
         """Return the example of a record.
@@ -56,6 +62,7 @@ class FieldReader:
         if self.first is None:
             self.first = where, record
         self.num_records += 1
+        self._notes = []
         texts, left_out = {}, ""
         for field, name in self.names.items():
             value = find_value(record, name)
@@ -71,11 +78,16 @@ class FieldReader:
                 is_blank = text is None and field == "text"
             if is_blank and not left_out:
                 left_out = f"the field '{field if _is_template(name) else name}' is empty"
-            # Half of a surrogate pair cannot be written as UTF-8.
             texts[field] = (text or "").encode("utf8", "replace").decode()
+            if texts[field] != (text or ""):
+                self._notes.append(
+                    f"half of a surrogate pair in the field '{field}' is read as '?'"
+                )
         if self.unseen and self.num_records == MAX_RECORDS_WITHOUT_FIELD:
             self.check_names()
-        return Example(texts, split, left_out=left_out, where=where)
+        return Example(
+            texts, split, left_out=left_out, where=where, notes=tuple(dict.fromkeys(self._notes))
+        )
 
     def check_names(self) -> None:
         """Check after the last record that the names of all fields were found.
@@ -87,17 +99,27 @@ class FieldReader:
             return
         where, record = self.first
         known = nested_names(record)
-        missing = {
-            name: field
-            for field, template in self.names.items()
-            for name in _names_in(template)
-            if name in self.unseen
-        }
-        names = ", no field ".join(f"'{name}'" for name in missing)
-        guess = next((hint for name in missing if (hint := nearest(name, known))), "")
-        keys = " ".join(f"data.fields.{field}=..." for field in dict.fromkeys(missing.values()))
-        advice = explain_chat(record, tuple(self.names)) or f". Name the right one with {keys}"
+        missing = [
+            MissingField(field, self._setting_of(field), name)
+            for field, name in self.names.items()
+            if self.unseen.intersection(_names_in(name))
+        ]
+        unseen = [name for name in dict.fromkeys(self.source_names) if name in self.unseen]
+        names = ", no field ".join(f"'{name}'" for name in unseen)
+        hints = (nearest(name, known) for name in unseen if name not in self.names)
+        guess = next(filter(None, hints), "")
+        if advice := explain_chat(record, tuple(self.names)):
+            pass
+        elif known == ["text"]:
+            needed = " and ".join(self.names)
+            advice = f". A text alone is no example: this task needs {needed}"
+        else:
+            advice = f". Name the right one with {suggest_settings(missing, known)}"
         raise UserError(f"{where}: no field {names}.{guess} It has: {_list_names(known)}{advice}")
+
+    def _setting_of(self, field: str) -> str:
+        """Return the key of the setting that names a field."""
+        return "data.template" if self.names[field] == self.template else f"data.fields.{field}"
 
     def _text(self, value: Any, field: str, name: str, where: str) -> str | None:
         """Return the text of a value; None where it is blank.
@@ -112,8 +134,11 @@ class FieldReader:
             texts = [text for item in value if (text := text_of_scalar(item)) is not None]
             is_token_numbers = field == "text" and all(isinstance(item, int) for item in value)
             if texts and not is_token_numbers:
-                separator = "; " if field == "terms" else " "
-                return texts[0] if field in ("target", "caption") else separator.join(texts)
+                if field not in ("target", "caption"):
+                    return ("; " if field == "terms" else " ").join(texts)
+                if len(texts) > 1:
+                    self._notes.append(f"of the list in '{name}', only the first text is used")
+                return texts[0]
             if not texts:
                 return None
         except TypeError:
@@ -188,7 +213,7 @@ def nested_names(record: Record) -> list[str]:
 def text_of_scalar(value: Any) -> str | None:
     """Return a text, a number, a truth value or a time as text; None where it is blank: null, NaN or no time.
 
-    A number has its shortest spelling in its own width: 3 for 3.0, and 0.1 for a 32-bit 0.1.
+    A number has its shortest spelling in its own width: 3 for 3.0, and 0.1 for a 32-bit 0.1. A decimal keeps its scale.
 
     Raises:
         TypeError: it is something else.
@@ -210,7 +235,7 @@ def text_of_scalar(value: Any) -> str | None:
             is_whole = value.is_integer() and abs(value) < MAX_EXACT_FLOAT
             return str(int(value)) if is_whole else repr(value)
         case Decimal():
-            return None if value.is_nan() else f"{value.normalize():f}"
+            return None if value.is_nan() else f"{value:f}"  # with the digits of its column: 10.00
         case date() | time() | timedelta() | UUID():
             return None if value != value else str(value)  # NaT is not equal to itself
         case bytes():
@@ -236,5 +261,6 @@ def _fill(line: str, texts: dict[str, str]) -> str:
 
 
 def _list_names(names: list[str]) -> str:
+    names = [name for name in names if name.strip()]
     more = [f"... ({len(names)} in all)"] if len(names) > MAX_LISTED_NAMES else []
     return ", ".join(names[:MAX_LISTED_NAMES] + more) or "nothing"

@@ -106,7 +106,7 @@ class Files(Corpus):
                 f"{files[0]}: a text file gives text; this task needs {' and '.join(self.fields)}: use JSON lines, "
                 f"CSV or Parquet, or data.path=[source.txt,target.txt]"
             )
-        reader = FieldReader(self.fields, self.config.fields)
+        reader = FieldReader(self.fields, self.config.fields, self.config.template)
         for file, extension in zip(files, extensions, strict=True):
             is_empty = True
             for example in self._examples(file, extension, reader, len(files) == 1):

@@ -42,7 +42,7 @@ class Hub(Corpus):
             limit = (
                 self.config.limit if self.config.streaming and split in (None, "train") else None
             )
-            reader = FieldReader(self.fields, self.config.fields)
+            reader = FieldReader(self.fields, self.config.fields, self.config.template)
             num_usable = 0
             names = [*reader.source_names, *self.media_names.values()]
             for number, record in enumerate(self.records(part, names), 1):

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from gptexp.data.corpora.fields import MISSING, Record, find_value
+from gptexp.data.corpora.json_decoder import DECODER, explain_json_error
 from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
 
 LINE_EXTENSIONS = (".jsonl", ".ndjson", ".jl", ".jsonlines")
 EXTENSIONS = (".json", *LINE_EXTENSIONS)
 CHUNK_CHARACTERS = 1 << 20
+MAX_SHOWN_CHARACTERS = 40  # of a value that is no record
 
 Numbered = Iterator[tuple[int, str]]  # lines with their numbers
 
@@ -41,12 +43,14 @@ def read_json(
     lines = chain([(number, line)], lines)
     is_array = line.lstrip().startswith("[")
     try:
-        first = None if is_array and len(line) > CHUNK_CHARACTERS else json.loads(line)
+        first = None if is_array and len(line) > CHUNK_CHARACTERS else DECODER.decode(line)
     except (ValueError, RecursionError):  # also for 5,000 digits or nested brackets
         first = None
     if first is None:
         yield from (
-            _read_array(file, lines) if is_array else _read_objects(file, extension, lines, names)
+            _read_array(file, lines, names)
+            if is_array
+            else _read_objects(file, extension, lines, names)
         )
         return
     next(lines)
@@ -55,25 +59,28 @@ def read_json(
     if second is None and isinstance(first, dict):
         yield from _records_of_object(file, extension, first, names)
     elif second is None and is_array:
-        yield from _read_array(file, iter([(number, line)]))
+        yield from _read_array(file, iter([(number, line)]), names)
     else:
-        yield f"{file}, line {number}", _require_object(first, f"{file}, line {number}")
-        yield from _read_lines_of_objects(file, chain([second] if second else [], rest))
+        yield f"{file}, line {number}", _require_object(first, f"{file}, line {number}", names)
+        yield from _read_lines_of_objects(file, chain([second] if second else [], rest), names)
 
 
-def _read_lines_of_objects(file: Path, lines: Numbered) -> Iterator[tuple[str, Record]]:
+def _read_lines_of_objects(
+    file: Path, lines: Numbered, names: Collection[str]
+) -> Iterator[tuple[str, Record]]:
     for number, line in lines:
         where = f"{file}, line {number}"
         try:
-            record = json.loads(line)
+            record = DECODER.decode(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON ({error})") from None
-        yield where, _require_object(record, where)
+            raise _explain_error(file, number, line, 0, error) from None
+        yield where, _require_object(record, where, names)
 
 
-def _read_array(file: Path, lines: Numbered) -> Iterator[tuple[str, Record]]:
+def _read_array(
+    file: Path, lines: Numbered, names: Collection[str]
+) -> Iterator[tuple[str, Record]]:
     """Yield the items of an array, keeping about CHUNK_CHARACTERS of the text in memory."""
-    decoder = json.JSONDecoder()
     first_line, text = next(lines)
     position, number = text.index("[") + 1, 0
     while True:
@@ -86,7 +93,7 @@ def _read_array(file: Path, lines: Numbered) -> Iterator[tuple[str, Record]]:
         try:
             if not is_separated and position < len(text):
                 raise json.JSONDecodeError("Expecting ',' delimiter", text, position)
-            record, position = decoder.raw_decode(text, start)
+            record, position = DECODER.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
             more = _next_chunk(lines, len(text) - position)
             if not more or isinstance(error, RecursionError):
@@ -95,7 +102,7 @@ def _read_array(file: Path, lines: Numbered) -> Iterator[tuple[str, Record]]:
             text, position = text[position:] + more, 0
             continue
         number += 1
-        yield where, _require_object(record, where)
+        yield where, _require_object(record, where, names)
     rest = text[position + 1 :] + _next_chunk(lines, 0)
     if rest.strip():
         line = first_line + text.count("\n", 0, position)
@@ -123,7 +130,6 @@ def _read_objects(
     file: Path, extension: str, lines: Numbered, names: Collection[str]
 ) -> Iterator[tuple[str, Record]]:
     """Yield the objects of a file in which an object takes several lines."""
-    decoder = json.JSONDecoder()
     first_line, text = next(lines)
     text += "".join(line for _, line in lines)
     position, records = _skip_blanks(text, 0), []
@@ -131,10 +137,10 @@ def _read_objects(
         line = first_line + text.count("\n", 0, position)
         where = f"{file}, line {line}"
         try:
-            record, position = decoder.raw_decode(text, position)
+            record, position = DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise _explain_error(file, first_line, text, position, error) from None
-        records.append((where, _require_object(record, where)))
+        records.append((where, _require_object(record, where, names)))
         position = _skip_blanks(text, position)
     if len(records) == 1:
         yield from _records_of_object(file, extension, records[0][1], names)
@@ -146,8 +152,9 @@ def _explain_error(
     file: Path, first_line: int, text: str, position: int, error: Exception
 ) -> UserError:
     """Return the error for a text that begins at `first_line` and is no JSON from a position on."""
-    line = first_line + text.count("\n", 0, getattr(error, "pos", position))
-    return UserError(f"{file}, line {line}: not JSON ({getattr(error, 'msg', error)})")
+    reason, place = explain_json_error(error, text)
+    line = first_line + text.count("\n", 0, position if place is None else place)
+    return UserError(f"{file}, line {line}: not JSON ({reason})")
 
 
 def _records_of_object(
@@ -156,10 +163,10 @@ def _records_of_object(
     """Yield the records of a file that holds one object: its array, its columns, or the object itself.
 
     Raises:
-        UserError: it has several arrays.
+        UserError: it has several arrays, or columns of different lengths.
     """
     where = f"{file}, line 1"
-    if rows := _rows_of_table(value, extension):
+    if rows := _rows_of_table(value, extension, where):
         yield from ((f"{file}, item {number}", row) for number, row in enumerate(rows, 1))
         return
     arrays = [
@@ -180,8 +187,12 @@ def _records_of_object(
         yield f"{file}, {arrays[0]}, item {number}", record
 
 
-def _rows_of_table(value: Record, extension: str) -> list[Record]:
-    """Return the rows of a table as pandas writes it: by column, by row number, or as columns and data; else []."""
+def _rows_of_table(value: Record, extension: str, where: str) -> list[Record]:
+    """Return the rows of a table as pandas writes it: by column, by row number, or as columns and data; else [].
+
+    Raises:
+        UserError: its columns have different numbers of values.
+    """
     if isinstance(columns := value.get("columns"), list) and isinstance(value.get("data"), list):
         rows = value["data"]
         if all(isinstance(row, list) and len(row) == len(columns) for row in rows):
@@ -191,10 +202,12 @@ def _rows_of_table(value: Record, extension: str) -> list[Record]:
         if all(column.keys() == inner[0].keys() for column in inner) and _are_numbers(inner[0]):
             return [{name: value[name][row] for name in value} for row in inner[0]]
         return inner if _are_numbers(value) else []
-    are_columns = extension not in LINE_EXTENSIONS and all(map(_is_column, inner))
-    if are_columns and len({len(column) for column in inner}) == 1:
-        return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
-    return []
+    if extension in LINE_EXTENSIONS or not all(map(_is_column, inner)):
+        return []
+    if len({len(column) for column in inner}) > 1:
+        lengths = ", ".join(f"{name} {len(column)}" for name, column in value.items())
+        raise UserError(f"{where}: columns need equally many values, not {lengths}")
+    return [dict(zip(value, row, strict=True)) for row in zip(*inner, strict=True)]
 
 
 def _is_column(value: Any) -> bool:
@@ -214,7 +227,7 @@ def _is_chat_record(value: Record, arrays: list[str]) -> bool:
     return len(arrays) == 1 and value[arrays[0]][0].keys() & {"role", "from"} != set()
 
 
-def _require_object(value: Any, where: str) -> Record:
+def _require_object(value: Any, where: str, names: Collection[str]) -> Record:
     """Return a record; a text and a pair of texts are records, too."""
     match value:
         case dict():
@@ -223,4 +236,7 @@ def _require_object(value: Any, where: str) -> Record:
             return {"text": value}
         case [str() as source, str() as target]:
             return {"source": source, "target": target}
-    raise UserError(f"{where}: a JSON object is needed, not {type(value).__name__}")
+    row = json.dumps(dict.fromkeys(names or ["text"], "..."))
+    text = json.dumps(value)
+    shortened = text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."
+    raise UserError(f"{where}: a JSON object is needed, not {shortened}. Write {row}")

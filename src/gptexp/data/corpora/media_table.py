@@ -80,7 +80,7 @@ class MediaTable(Corpus):
         defaults = {}
         if "voice" in self.fields and "voice" not in self.config.fields:
             defaults["voice"] = ""
-        reader = FieldReader((self.medium, *self.fields), self.config.fields)
+        reader = FieldReader((self.medium, *self.fields), self.config.fields, self.config.template)
         for where, record in read_records(
             self.file, self.extension, self.config, reader.source_names
         ):

@@ -18,6 +18,7 @@ BYTE_ORDER_MARKS = {  # the longer ones first
 }
 C1_CONTROL = re.compile("[\x80-\x9f]")  # letters and punctuation in cp1252
 MAX_EXCERPT = 60
+HEAD_BYTES = 4096  # in which UTF-16 is recognised
 
 
 def read_lines(file: Path, encoding: str, max_characters: int = -1) -> Iterator[str]:
@@ -37,7 +38,7 @@ def read_lines(file: Path, encoding: str, max_characters: int = -1) -> Iterator[
                 if number == 1:
                     line = line.removeprefix("\ufeff")
                 if "\0" in line:
-                    raise UserError(_explain_nul(file, number, line))
+                    raise UserError(_explain_nul(file, number))
                 if codec == "iso8859-1" and (control := C1_CONTROL.search(line)):
                     raise UserError(_explain_control(file, number, encoding, control[0], line))
                 yield line
@@ -64,9 +65,9 @@ def _codec(file: Path, encoding: str) -> str:
     return next(marks, "utf-8-sig")
 
 
-def _explain_nul(file: Path, number: int, line: str) -> str:
+def _explain_nul(file: Path, number: int) -> str:
     advice = (
-        _suggest_utf16(line) or f"Delete them, with tr -d '\\000' < {file.name} > NEW for example"
+        _suggest_utf16(file) or f"Delete them, with tr -d '\\000' < {file.name} > NEW for example"
     )
     return f"{file}, line {number}: has NUL bytes, which are not text. {advice}"
 
@@ -74,7 +75,7 @@ def _explain_nul(file: Path, number: int, line: str) -> str:
 def _explain_control(file: Path, number: int, encoding: str, control: str, line: str) -> str:
     return (
         f"{file}, line {number}: byte 0x{ord(control):02x} is no character of {encoding}. "
-        f"{_suggest_encoding(line.encode('latin-1'))}"
+        f"{_suggest_encoding(file, line.encode('latin-1'))}"
     )
 
 
@@ -89,12 +90,12 @@ def _explain_decoding(
     line = re.split(b"[\r\n]", error.object[start:], maxsplit=1)[0]
     return (
         f"{file}, line {number}: not {encoding} text (byte 0x{error.object[error.start]:02x}: {error.reason}). "
-        f"{_suggest_encoding(line)}"
+        f"{_suggest_encoding(file, line)}"
     )
 
 
-def _suggest_encoding(line: bytes) -> str:
-    if advice := _suggest_utf16(line.decode("latin-1")):
+def _suggest_encoding(file: Path, line: bytes) -> str:
+    if advice := _suggest_utf16(file):
         return advice
     others = "utf-16, cp1251, shift_jis or gb18030"
     try:
@@ -109,10 +110,12 @@ def _suggest_encoding(line: bytes) -> str:
     )
 
 
-def _suggest_utf16(line: str) -> str:
-    """Return advice where every other byte is NUL, in most of a line; else ""."""
+def _suggest_utf16(file: Path) -> str:
+    """Return advice where most of every other byte at the beginning of a file is NUL; else ""."""
+    with open_bytes(file) as stream:
+        head = stream.read(HEAD_BYTES)
     for first, order in ((1, "le"), (0, "be")):
-        others = line[1 - first :: 2]
-        if line[first::2].count("\0") > len(line) / 4 and others.count("\0") < len(others) / 4:
+        others = head[1 - first :: 2]
+        if head[first::2].count(0) > len(head) / 4 and others.count(0) < len(others) / 4:
             return f"Every other byte is NUL, as in UTF-16: try data.encoding=utf-16-{order}"
     return ""
