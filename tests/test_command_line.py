@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gptexp.command_line import CommandParser, quote_for_shell
+from gptexp.command_line import CommandParser, as_option, quote_for_shell
 from gptexp.errors import UserError
 
 
@@ -107,6 +107,22 @@ def test_a_mistake_is_answered_with_the_word_to_type(parser, words, message):
 def test_a_word_too_many_that_an_option_takes_is_answered_with_the_option(parser):
     with pytest.raises(UserError, match="bfloat16: type --weights bfloat16"):
         parser.parse_args(["latest", "a", "bfloat16"])
+    with pytest.raises(UserError, match=r"temperature=0\.8: type --temperature 0\.8"):
+        parser.parse_args(["latest", "a", "temperature=0.8"])
+
+
+@pytest.mark.parametrize(
+    ("word", "option"),
+    [
+        ("max_new_tokens=4", "--max-new-tokens 4"),
+        ("-temperature = 0.8", "--temperature 0.8"),
+        ("json=true", "--json"),
+        ("x=3", ""),
+        ("temperature", ""),
+    ],
+)
+def test_a_word_that_reads_like_an_option_is_recognised(parser, word, option):
+    assert as_option(word, parser._option_string_actions) == option
 
 
 def test_a_word_is_quoted_as_a_person_types_it():

@@ -88,8 +88,8 @@ def test_options_change_the_answer(run_generate):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--top-p", "1.5"], "top_p=1.5: must be above 0 and at most 1"),
-        (["--num-beams", "0"], "num_beams=0: must be at least 1"),
+        (["--top-p", "1.5"], "--top-p 1.5: must be above 0 and at most 1"),
+        (["--num-beams", "0"], "--num-beams 0: must be at least 1"),
         (
             ["--num-beams", "2", "--num-return-sequences", "3"],
             "3 answers to one prompt: num_beams=2",

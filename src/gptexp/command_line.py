@@ -74,6 +74,8 @@ class CommandParser(argparse.ArgumentParser):
             if not actions:
                 raise UserError(f"{texts[0]}: gptexp {self.verb} takes no words but options")
             extra = texts[len(actions)]
+            if option := as_option(extra, self._option_string_actions):
+                raise UserError(f"{extra}: type {option}")
             for action in self._actions:
                 if action.option_strings and extra in (action.choices or ()):
                     raise UserError(f"{extra}: type {action.option_strings[-1]} {extra}")
@@ -134,6 +136,15 @@ def sort_words(
         # argparse takes `-c=job` for the value `=job`
         flags += [f"{name}={value}"] if name.startswith("--") else [name, value]
     return flags, texts
+
+
+def as_option(word: str, options: Options) -> str:
+    """Return a word such as temperature=0.8 as the option that it names, --temperature 0.8, or ""."""
+    name, equals, value = word.partition("=")
+    option = f"--{name.strip().strip('-').replace('_', '-')}"
+    if not equals or option not in options:
+        return ""
+    return option if options[option].nargs == 0 else f"{option} {quote_for_shell(value.strip())}"
 
 
 def quote_for_shell(word: str) -> str:

@@ -67,10 +67,14 @@ class Preempted(BaseException):
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" with the allowed name that is closest, or "" if none is close."""
     options = list(allowed)
-    matches = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    by_lower = {option.lower(): option for option in reversed(options)}
+    matches = [
+        by_lower[x] for x in difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
+    ]
     if not matches:  # `max_stepz` against `trainer.max_steps`: compare the last parts, too
-        by_leaf = {option.rsplit(".", 1)[-1]: option for option in reversed(options)}
-        leaves = difflib.get_close_matches(name.rsplit(".", 1)[-1], by_leaf, n=1, cutoff=0.75)
+        by_leaf = {key.rsplit(".", 1)[-1]: option for key, option in by_lower.items()}
+        leaf = name.lower().rsplit(".", 1)[-1]
+        leaves = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.75)
         matches = [by_leaf[leaf] for leaf in leaves]
     return f" Did you mean '{matches[0]}'?" if matches else ""
 

@@ -4,6 +4,10 @@ python -m gptexp.evaluate latest
 python -m gptexp.evaluate outputs/summarize-small-1a2b3c4d --split val --json
 """
 
+import re
+from pathlib import Path
+
+from gptexp.checkpoints.find_weights import SUGGESTED_MODELS
 from gptexp.cli import print_json
 from gptexp.command_line import CommandParser
 from gptexp.errors import UserError, exits_cleanly
@@ -26,7 +30,7 @@ def main() -> None:
     try:
         folder = find_run(args.run)
     except UserError as error:
-        if args.run == "latest" or "Did you mean" in str(error):
+        if not _may_be_model(args.run):
             raise
         raise UserError(
             f"{error}. A model that is no run has no data to score it on. To score it without training, type: "
@@ -65,6 +69,13 @@ def main() -> None:
         print(tables.metrics_table(evaluation.metrics))
         for remark in evaluation.remarks:
             print(f"  {remark}")
+
+
+def _may_be_model(name: str) -> bool:
+    """Return whether a name is a folder with a model, or has the form of a name on the hub."""
+    path = Path(name).expanduser()
+    is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not path.parent.exists()
+    return bool(is_hub_name) or name in SUGGESTED_MODELS or (path / "config.json").is_file()
 
 
 if __name__ == "__main__":

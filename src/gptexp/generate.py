@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.cli import print_json
-from gptexp.command_line import CommandParser
+from gptexp.command_line import CommandParser, as_option
 from gptexp.errors import UserError, exits_cleanly
-from gptexp.sampling import Sampling
+from gptexp.sampling import RANGES, Sampling
 
 if TYPE_CHECKING:
     from gptexp.data.tokenizers import Tokenizer
@@ -90,6 +90,8 @@ def _parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     args = parser.parse_args()
+    if option := as_option(args.prompt, parser._option_string_actions):
+        print(f"{args.prompt}: is read as the prompt; the option is {option}", file=sys.stderr)
     args.explicit = [name for name in vars(args) if getattr(args, name) != parser.get_default(name)]
     return args
 
@@ -97,7 +99,7 @@ def _parse_arguments() -> argparse.Namespace:
 @exits_cleanly
 def main() -> None:
     args = _parse_arguments()
-    _check_combinations(args)
+    _check_options(args)
     source = find_weights(args.run)
     texts = _read_prompts(args)
 
@@ -141,7 +143,18 @@ def main() -> None:
         _print_answers(args, source.path, text, answers, echo)
 
 
-def _check_combinations(args: argparse.Namespace) -> None:
+def _check_options(args: argparse.Namespace) -> None:
+    for name, (is_valid, accepted) in RANGES.items():
+        value = getattr(args, name)
+        if value is not None and not is_valid(value):
+            raise UserError(f"--{name.replace('_', '-')} {value:g}: must be {accepted}")
+    count = args.num_return_sequences
+    if count < 1:
+        raise UserError(f"--num-return-sequences {count}: must be at least 1")
+    if count > 1 and args.temperature == 0 and (args.num_beams or 1) == 1:
+        raise UserError(
+            "--temperature 0 gives the same answer each time: raise it, ask for one sequence, or use --num-beams"
+        )
     if args.stream and (args.json or max(args.num_beams or 1, args.mbr_samples or 1) > 1):
         raise UserError(
             "--stream: prints tokens as they are chosen, which --json, --num-beams and --mbr-samples "
@@ -201,16 +214,9 @@ def _refuse_token_options(args: argparse.Namespace, kind: str, predicts_features
 
 
 def _check_token_options(args: argparse.Namespace) -> None:
-    count = args.num_return_sequences
     if args.out:
         raise UserError(
             f"--out {args.out}: is for audio; to write a text to a file, add > {args.out}"
-        )
-    if count < 1:
-        raise UserError(f"--num-return-sequences {count}: must be at least 1")
-    if count > 1 and args.temperature == 0 and (args.num_beams or 1) == 1:
-        raise UserError(
-            "--temperature 0 gives the same answer each time: raise it, ask for one sequence, or use --num-beams"
         )
 
 

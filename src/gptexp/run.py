@@ -80,7 +80,7 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         )
     with ExitStack() as stack:
         stack.enter_context(unfailing_output("stdout", "stderr"))
-        stack.enter_context(StopSignals().handle())
+        signals = stack.enter_context(StopSignals().handle())
         if remark := explain_single_process():
             print(remark, file=sys.stderr)
         group: ProcessGroup | None = None
@@ -113,6 +113,7 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         if group is None and not setup.is_finished:
             check_devices(config.trainer)
         prepared = prepare(config, setup.tokenizer)
+        signals.raise_if_received()
         if is_rank_zero and not prepared.store.is_new:
             print(prepared.store.account.summary(), file=sys.stderr)
         check_same_data(folder, prepared.store.fingerprint, config.allow_mismatch)
@@ -130,7 +131,7 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
             with stage("loading Lightning"):
                 from gptexp.training import fit
 
-            fit.start(folder, config, prepared, callbacks)
+            fit.start(folder, config, prepared, callbacks, signals)
         if is_rank_zero:
             if setup.is_finished:
                 print("finished earlier; fresh=true trains it again")

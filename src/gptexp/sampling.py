@@ -4,10 +4,22 @@ This module imports no torch; generation/next_token.py computes what the options
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any, Self
 
 SAMPLING_TEMPERATURE = 0.8  # of several answers, where no other is chosen
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "temperature": (lambda value: value >= 0, "at least 0"),
+    "top_k": (lambda value: value >= 0, "at least 0"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "min_p": (lambda value: 0 <= value <= 1, "between 0 and 1"),
+    "repetition_penalty": (lambda value: 0 < value < math.inf, "above 0"),
+    "no_repeat_ngram": (lambda value: value >= 0, "at least 0"),
+    "num_beams": (lambda value: value >= 1, "at least 1"),
+    "mbr_samples": (lambda value: value >= 1, "at least 1"),
+    "length_penalty": (math.isfinite, "a finite number"),
+}
 
 
 def _option(default: float, text: str) -> Any:
@@ -55,21 +67,10 @@ class Sampling:
     seed: int = _option(0, "seed of sampling")
 
     def __post_init__(self) -> None:
-        ranges = {
-            "temperature": (self.temperature >= 0, "at least 0"),
-            "top_k": (self.top_k >= 0, "at least 0"),
-            "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
-            "min_p": (0 <= self.min_p <= 1, "between 0 and 1"),
-            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0"),
-            "no_repeat_ngram": (self.no_repeat_ngram >= 0, "at least 0"),
-            "num_beams": (self.num_beams >= 1, "at least 1"),
-            "mbr_samples": (self.mbr_samples >= 1, "at least 1"),
-            "length_penalty": (math.isfinite(self.length_penalty), "a finite number"),
-        }
         errors = [
             f"{name}={getattr(self, name)}: must be {accepted}"
-            for name, (is_valid, accepted) in ranges.items()
-            if not is_valid
+            for name, (is_valid, accepted) in RANGES.items()
+            if not is_valid(getattr(self, name))
         ]
         if self.num_beams > 1 and self.mbr_samples > 1:
             errors.append(

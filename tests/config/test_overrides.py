@@ -6,7 +6,10 @@ import pytest
 
 from gptexp.config import compose
 from gptexp.config.grammar import find_override, quote
+from gptexp.config.keys import known_keys
 from gptexp.config.overrides import explain_option, read_overrides
+from gptexp.config.package_data import GROUPS
+from gptexp.config.renames import SYNONYMS
 from gptexp.errors import UserError
 
 FILES = ["task=summarize", "data=files"]
@@ -58,6 +61,8 @@ def test_a_template_is_a_text(template):
         (["optim.lr", "=0.01"], "type optim.lr=0.01"),
         (["seed =1"], "type seed=1"),
         (["seed==1"], "seed==1: has one = too many; type seed=1"),
+        (["trainer.max_steps:", "3"], "type trainer.max_steps=3"),
+        (["trainer.max_steps:", "seed=1"], "type trainer.max_steps=VALUE"),
         (["seed:1"], "seed:1: has : in place of =; type seed=1"),
         (["seed"], "seed: has no value; type seed=VALUE"),
         (["model"], "model: has no value; type model=NAME. Names: gpt2"),
@@ -73,6 +78,15 @@ def test_a_template_is_a_text(template):
         (["trainer.max_steps=1e3"], "must be a whole number, without a point or an exponent: 1000"),
         (["optim.lr=0,01"], "which needs -m; as a number: optim.lr=0.01"),
         (["name=a, b"], "which needs -m; as one text: 'name=\"a, b\"'"),
+        (["trainer.max_steps=1,000"], "which needs -m; as a number: trainer.max_steps=1000"),
+        (["trainer.max_steps=10k"], "must be a whole number; type trainer.max_steps=10000"),
+        (["data.val_fraction=10%"], "must be a number; type data.val_fraction=0.1"),
+        ([*FILES, "data.path=26=a,b.txt"], "as one text: 'data.path=\"26=a,b.txt\"'"),
+        (["outputs="], "outputs=: is empty; give a folder"),
+        (["TRAINER.MAX_STEPS=4"], "Did you mean 'trainer.max_steps'?"),
+        (["optim.learning_rate=0.1"], "there is no key 'optim.learning_rate'; it is called 'optim.lr' here"),
+        (["n_layer=3"], "it is called 'model.layers' here"),
+        (["num_train_epochs=3"], "trainer.max_steps=N sets the length of a run"),
         (["fresh=ja"], "fresh=ja: must be true or false"),
         (["init="], "init=: is empty; give a text, or null for none"),
         (["callbacks=x"], "callbacks=x: there is no such choice"),
@@ -98,6 +112,21 @@ def test_a_mistake_is_answered_with_the_word_to_type(words, message):
         compose.compose_config(words)
     assert message in str(error.value)
     assert error.value.__cause__ is None
+
+
+def test_a_file_in_the_place_of_a_choice_of_data_is_explained(tmp_path):
+    file = tmp_path / "corpus.txt"
+    file.touch()
+    with pytest.raises(UserError) as error:
+        compose.compose_config([f"data={file}"])
+    assert str(error.value).endswith(f"type data=files data.path={file}")
+    assert f"type data=files data.path={file}" in str(explain_option("--data", str(file)))
+
+
+def test_each_synonym_names_a_setting_and_is_none():
+    known = {*known_keys(), *GROUPS}
+    assert set(SYNONYMS.values()) <= known
+    assert not set(SYNONYMS) & known
 
 
 @pytest.mark.parametrize(

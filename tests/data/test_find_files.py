@@ -58,6 +58,8 @@ def test_signs_of_patterns_may_be_in_names(name, tmp_path):
     ("path", "message"),
     [
         ("*.md", "no file matches this pattern"),
+        ("$HOME/a.txt", r"A shell replaces \$HOME in double quotes, not in single ones"),
+        ("nothing.txt", r"no such file or folder\.$"),
         ("a.tx", "no such file or folder. Did you mean '.*a.txt'"),
         ("saved", "written by save_to_disk. Read it with data=hub data.name="),
     ],

@@ -45,3 +45,18 @@ def test_handlers_that_a_library_replaced_are_installed_again():
 
     with pytest.raises(Preempted, match="SIGTERM"):
         train()
+
+
+class Deleted:
+    def __del__(self):
+        send(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_python_drops_stops_the_run_before_the_next_stage():
+    signals = StopSignals()
+    with signals.handle():
+        signals.raise_if_received()
+        Deleted()
+        with pytest.raises(Preempted, match="SIGINT"):
+            signals.raise_if_received()

@@ -313,7 +313,9 @@ def test_the_commands_work_from_a_shell(pairs_file):
     assert "max_new_tokens=99" in verb(
         "generate", folders[0], "x", "--max-new-tokens", "99", code=2
     )
-    assert "not a run folder" in verb("evaluate", "nothing", code=2)
+    answer = verb("evaluate", "nothing", code=2)
+    assert "not a run folder" in answer
+    assert "init=" not in answer
     assert "none.jsonl: no such file" in verb(
         "run", "task=translate", "data=files", "data.path=none.jsonl", code=2
     )

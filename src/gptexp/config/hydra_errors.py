@@ -1,12 +1,13 @@
 """Explain Hydra's errors to the person who typed the command."""
 
 import re
+from pathlib import Path
 
 from gptexp.config.grammar import as_typed, parse_overrides
 from gptexp.config.keys import dictionary_of, group_names, known_fields, known_keys, schemas
-from gptexp.config.overrides import find_missing_source
+from gptexp.config.overrides import find_missing_source, type_data
 from gptexp.config.package_data import GROUPS, sweep_names
-from gptexp.config.renames import RENAMED
+from gptexp.config.renames import RENAMED, find_synonym, is_epochs
 from gptexp.config.signature import TARGET
 from gptexp.errors import UserError, nearest, unknown_value
 
@@ -40,6 +41,12 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
         if extra := LAUNCHER_EXTRAS.get((group, name)):
             return UserError(f"this launcher needs its package: pip install 'gptexp[{extra}]'")
         options = re.findall(r"^\t(\S+)$", text, re.M)
+        top, slash, rest = group.partition("/")
+        if slash and top in group_names():  # data=folder/file.jsonl
+            group, name = top, f"{rest}/{name}"
+        if group == "data" and Path(name).exists():
+            typed = type_data(name)
+            return UserError(f"data={name}: is a file or folder, no choice; type {typed}")
         if not options:
             return UserError(
                 f"{group}={name}: there is no such choice. A plugin adds it as conf/{group}/{name}.yaml"
@@ -82,6 +89,13 @@ def unknown_key(key: str, prefix: str = "") -> UserError:
         return UserError(f"{prefix}'{key}' is called '{RENAMED[key]}' now")
     if key in keys:
         return UserError(f"{prefix}{_explain_missing_key(key)}")
+    if synonym := find_synonym(key):
+        return UserError(f"{prefix}there is no key '{key}'; it is called '{synonym}' here")
+    if is_epochs(key):
+        return UserError(
+            f"{prefix}there is no key '{key}': trainer.max_steps=N sets the length of a run, "
+            f"in steps of trainer.global_batch_size examples"
+        )
     group, _, name = key.partition(".")
     if name == TARGET and group in group_names():
         return UserError(

@@ -18,6 +18,7 @@ from gptexp.config.grammar import WORD, parse_override, quote_text
 from gptexp.config.items import Item, find_items, is_balanced, replace_items
 from gptexp.config.keys import declarations, dictionary_keys, dictionary_of, group_names, known_keys
 from gptexp.config.package_data import GROUPS, choices
+from gptexp.config.renames import find_synonym
 from gptexp.config.values import find_misfit, is_optional, is_text, show, takes_items
 from gptexp.errors import UserError, nearest, unknown_value
 
@@ -83,17 +84,24 @@ def explain_option(word: str, following: str) -> UserError:
     name, equals, value = plain.partition("=")
     name = name.replace("-", "_")
     known = [*known_keys(), *GROUPS]
-    leaves = [key for key in known if key.rpartition(".")[2] == name]
+    leaves = [key for key in known if key.rpartition(".")[2] == name] or [find_synonym(name)]
     if not equals and following and "=" not in following:
         value = following
     if key := next(iter([name] if name in known else leaves), None):
-        right = _typed("", key, value or "...")
+        right = type_data(value) if key == "data" else _typed("", key, value or "...")
         return UserError(f"{word}: settings have no dashes; type {right}")
     odd = describe_odd_characters(word)
     return UserError(
         f"{word}: there is no such option{f' ({odd})' if odd else ''}.{nearest(name, known)} "
         f"Settings are KEY=VALUE, without dashes"
     )
+
+
+def type_data(value: str) -> str:
+    """Return the words that choose data: a choice by its name, or a file."""
+    if value not in choices("data") and Path(value).exists():
+        return f"data=files {_typed('', 'data.path', value)}"
+    return _typed("", "data", value or "NAME")
 
 
 def find_missing_source(value: str) -> str:
@@ -125,7 +133,8 @@ def _explain_word_without_value(words: list[str], index: int) -> UserError:
         return UserError(f"{word}: {odd}; type {quote_for_shell(plain)}")
     key, colon, value = word.partition(":")
     if colon and key in (*known_keys(), *GROUPS):
-        return UserError(f"{word}: has : in place of =; type {_typed('', key, value.strip())}")
+        value = value.strip() or (after if after and "=" not in after else "VALUE")
+        return UserError(f"{word}: has : in place of =; type {_typed('', key, value)}")
     if word in group_names():
         return UserError(
             f"{word}: has no value; type {word}=NAME. Names: {', '.join(choices(word))}"
@@ -142,9 +151,7 @@ def _explain_word_without_value(words: list[str], index: int) -> UserError:
             f"{word}: is no KEY=VALUE. If it belongs to the word before it, type {quote_for_shell(f'{before} {word}')}"
         )
     if Path(word).exists():
-        return UserError(
-            f"{word}: is no KEY=VALUE. To train on this file, type data=files {_typed('', 'data.path', word)}"
-        )
+        return UserError(f"{word}: is no KEY=VALUE. To train on this file, type {type_data(word)}")
     known = (*known_keys(), *GROUPS)
     return UserError(f"{word}: is no KEY=VALUE, such as seed=1.{nearest(word, known)}")
 
@@ -277,7 +284,8 @@ def _check_value(word: str, key: str, value: str, override: Override, is_sweep: 
         raise UserError(f"{word}: is empty; give a text, or null for none")
     if override.is_sweep_override() and not is_sweep:
         raise UserError(
-            f"{word}: several values make a sweep, which needs -m{_hint_comma(key, value)}"
+            f"{word}: several values make a sweep, which needs -m"
+            f"{_hint_comma(key, word.partition('=')[2])}"
         )
     is_values = override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP
     if override.is_sweep_override() and not is_values:
@@ -324,6 +332,8 @@ def _hint_comma(key: str, value: str) -> str:
     hints = []
     if any("float" in kind for kind in kinds) and re.fullmatch(r"[+-]?\d+,\d+", value):
         hints.append(f"as a number: {key}={value.replace(',', '.')}")
+    if any("int" in kind for kind in kinds) and re.fullmatch(r"\d{1,3}(,\d{3})+", value):
+        hints.append(f"as a number: {key}={value.replace(',', '')}")
     if any(map(takes_items, declared)):
         hints.append(f"as a list: {quote_for_shell(f'{key}=[{value}]')}")
     if any(map(is_text, declared)) and not any("list" in kind or "dict" in kind for kind in kinds):
@@ -332,9 +342,19 @@ def _hint_comma(key: str, value: str) -> str:
 
 
 def _hint_number(key: str, value: str) -> str:
-    """Return how to type a number that has a comma or an odd character in it."""
+    """Return how to type a number with a comma, a percent sign, or a k for thousand or an M for million."""
     if re.fullmatch(r"[+-]?\d+,\d+", value):
         return f"; type {key}={value.replace(',', '.')}"
+    is_whole = not any("float" in str(item.type) for item in _declared(key))
+    if number := re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKM%])", value):
+        factor = {"k": 1e3, "K": 1e3, "M": 1e6, "%": 0.01}[number[2]]
+        product = round(float(number[1]) * factor, 9)
+        if product.is_integer() or not is_whole:
+            return (
+                f"; type {key}={product:.0f}"
+                if product.is_integer()
+                else f"; type {key}={product:g}"
+            )
     return ""
 
 

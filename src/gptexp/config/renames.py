@@ -1,4 +1,4 @@
-"""Earlier names of settings, which are refused with their present names."""
+"""Names that settings had earlier, or have in other programs; they are refused with the present names."""
 
 RENAMED = {
     "model.flavour": "model.preset",
@@ -26,3 +26,85 @@ RENAMED = {
     "origin": "init_digest",
     "accept": "allow_mismatch",
 }
+
+# The last part of a key in other programs -> the setting here.
+SYNONYMS = {
+    "learning_rate": "optim.lr",
+    "max_lr": "optim.lr",
+    "wd": "optim.weight_decay",
+    "clip": "optim.grad_clip",
+    "clip_grad": "optim.grad_clip",
+    "gradient_clip_val": "optim.grad_clip",
+    "max_grad_norm": "optim.grad_clip",
+    "optimizer": "optim",
+    "scheduler": "schedule",
+    "lr_scheduler": "schedule",
+    "lr_scheduler_type": "schedule",
+    "warmup": "schedule.warmup_steps",
+    "warmup_iters": "schedule.warmup_steps",
+    "steps": "trainer.max_steps",
+    "iters": "trainer.max_steps",
+    "max_iters": "trainer.max_steps",
+    "num_steps": "trainer.max_steps",
+    "train_steps": "trainer.max_steps",
+    "batch": "trainer.global_batch_size",
+    "batch_size": "trainer.global_batch_size",
+    "train_batch_size": "trainer.global_batch_size",
+    "per_device_train_batch_size": "trainer.micro_batch_size",
+    "gpus": "trainer.devices",
+    "num_gpus": "trainer.devices",
+    "num_nodes": "trainer.nodes",
+    "device": "trainer.accelerator",
+    "dtype": "trainer.precision",
+    "fp16": "trainer.precision",
+    "bf16": "trainer.precision",
+    "gradient_checkpointing": "trainer.activation_checkpointing",
+    "eval_interval": "trainer.val_every",
+    "eval_steps": "trainer.val_every",
+    "log_interval": "trainer.log_every",
+    "logging_steps": "trainer.log_every",
+    "save_steps": "trainer.checkpoint_every",
+    "save_total_limit": "trainer.keep_checkpoints",
+    "workers": "trainer.num_workers",
+    "num_proc": "trainer.num_workers",
+    "n_layer": "model.layers",
+    "n_layers": "model.layers",
+    "num_layers": "model.layers",
+    "num_hidden_layers": "model.layers",
+    "n_head": "model.heads",
+    "n_heads": "model.heads",
+    "num_heads": "model.heads",
+    "num_attention_heads": "model.heads",
+    "num_key_value_heads": "model.kv_heads",
+    "n_embd": "model.d_model",
+    "hidden_size": "model.d_model",
+    "embed_dim": "model.d_model",
+    "intermediate_size": "model.d_ff",
+    "block_size": "model.context",
+    "context_length": "model.context",
+    "n_ctx": "model.context",
+    "n_positions": "model.context",
+    "seq_len": "model.context",
+    "max_length": "model.context",
+    "max_seq_length": "model.context",
+    "max_position_embeddings": "model.context",
+    "dataset": "data",
+    "output_dir": "outputs",
+    "out_dir": "outputs",
+    "run_name": "name",
+    "random_seed": "seed",
+    "checkpoint": "resume",
+    "pretrained": "init",
+    "lora_r": "optim.lora_rank",
+}
+EPOCHS = ("epoch", "epochs", "n_epochs", "max_epochs", "num_epochs", "num_train_epochs")
+
+
+def find_synonym(key: str) -> str:
+    """Return the setting that a key of another program means, such as optim.lr for train.learning_rate, or ""."""
+    return SYNONYMS.get(key.rpartition(".")[2].lower().replace("-", "_"), "")
+
+
+def is_epochs(key: str) -> bool:
+    """Return whether a key asks for a number of epochs, which no setting here counts."""
+    return key.rpartition(".")[2].lower().replace("-", "_") in EPOCHS

@@ -20,19 +20,22 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopSignals:
-    """Raises Preempted as soon as a signal arrives, or, inside `delay_stop`, at the end of it."""
+    """Raises Preempted as soon as a signal arrives, or, inside `delay_stop`, at the end of it.
+
+    Python drops an exception that a handler raises inside of a `__del__`: call `raise_if_received` between two stages.
+    """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._is_delayed = False
 
     @contextmanager
-    def handle(self) -> Iterator[None]:
+    def handle(self) -> Iterator["StopSignals"]:
         """Handle signals inside the context, and restore the earlier handlers after it."""
         before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         self.install()
         try:
-            yield
+            yield self
         finally:
             if _is_main_thread():
                 for number, handler in before.items():
@@ -52,6 +55,10 @@ class StopSignals:
             yield
         finally:
             self._is_delayed = False
+        self.raise_if_received()
+
+    def raise_if_received(self) -> None:
+        """Raise Preempted if a signal has arrived."""
         if self.received is not None:
             raise Preempted(self.received.name)
 
@@ -60,7 +67,7 @@ class StopSignals:
             os._exit(130)
         self.received = signal.Signals(number)
         if not self._is_delayed:
-            raise Preempted(self.received.name)
+            self.raise_if_received()
         if number == signal.SIGINT:
             print_first_interrupt()
 

@@ -46,7 +46,11 @@ from gptexp.training.recorder import Recorder, StepStart
 
 
 def start(
-    folder: RunFolder, config: Config, data: TaskData, callbacks: Sequence[L.Callback] = ()
+    folder: RunFolder,
+    config: Config,
+    data: TaskData,
+    callbacks: Sequence[L.Callback],
+    signals: StopSignals,
 ) -> None:
     """Train the run in this process, or start one process a device.
 
@@ -59,22 +63,27 @@ def start(
             f"trainer.nodes={config.trainer.nodes}: start this command on every machine, with torchrun or srun "
             f"(docs/clusters.md has the commands)"
         )
+    signals.raise_if_received()
     if is_launched():
-        fit(folder, config, data, callbacks)
+        fit(folder, config, data, callbacks, signals)
     elif config.trainer.devices == 1:
-        fit_alone(folder, config, data, callbacks)
+        fit_alone(folder, config, data, callbacks, signals)
     else:
         with stage("training", is_quiet=True):  # rank zero reports its stages
             launcher.launch(folder.path, config.trainer.devices)
 
 
 def fit_alone(
-    folder: RunFolder, config: Config, data: TaskData, callbacks: Sequence[L.Callback]
+    folder: RunFolder,
+    config: Config,
+    data: TaskData,
+    callbacks: Sequence[L.Callback],
+    signals: StopSignals,
 ) -> None:
     """Execute a run in this process; start again from the last checkpoint where it cannot retry a step in place."""
     while True:
         try:
-            fit(folder, config, data, callbacks)
+            fit(folder, config, data, callbacks, signals)
             return
         except OutOfMemoryError:
             print(launcher.RESTART, file=sys.stderr)
@@ -86,10 +95,11 @@ def fit(
     config: Config,
     data: TaskData | None = None,
     callbacks: Sequence[L.Callback] = (),
+    signals: StopSignals | None = None,
 ) -> None:
-    """Execute a run as the rank that the environment names."""
+    """Execute a run as the rank that the environment names; `signals` may have received one before."""
     silence_lightning()
-    process_group, signals = ProcessGroup.from_env(), StopSignals()
+    process_group, signals = ProcessGroup.from_env(), signals or StopSignals()
     check_batch_size(config.trainer, process_group)
     with signals.handle(), process_group.destroy_on_exit():
         process_group.init(pick_device(config.trainer.accelerator))

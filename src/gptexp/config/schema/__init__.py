@@ -192,6 +192,8 @@ class Config:
         Raises:
             UserError: two settings contradict each other.
         """
+        if not self.outputs.strip():
+            raise UserError("outputs=: is empty; give a folder, such as outputs=outputs")
         for group in self.groups():
             group.check(self)
         for target in outside_targets(self):

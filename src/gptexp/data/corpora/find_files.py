@@ -1,11 +1,13 @@
 """Find the files that a path names: a file, a folder or a pattern. Hidden files and folders are skipped."""
 
+import difflib
 import glob
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from gptexp.errors import UserError, nearest
+from gptexp.errors import UserError
 
 # Folders and files that systems and programs add, beside those whose names begin with a dot.
 SYSTEM_NAMES = {
@@ -71,13 +73,19 @@ def require_file(file: Path) -> Path:
         raise UserError(
             f"{file}: is not a regular file. It is read several times: write it to a file first"
         )
+    if variable := re.search(r"\$\{?\w+\}?", str(file)):
+        raise UserError(
+            f"{file}: no such file or folder. A shell replaces {variable[0]} in double quotes, not in single ones"
+        )
     raise UserError(f"{file}: no such file or folder.{nearest_neighbour(file)}")
 
 
 def nearest_neighbour(file: Path) -> str:
     """Return " Did you mean 'x'?" with the file of the same folder whose name is nearest, or ""."""
-    neighbours = [str(other) for other in file.parent.glob("*")] if file.parent.is_dir() else []
-    return nearest(str(file), neighbours)
+    others = sorted(file.parent.glob("*"), key=lambda other: other.suffix == file.suffix)
+    by_stem = {other.stem.lower(): other for other in others}
+    stems = difflib.get_close_matches(file.stem.lower(), by_stem, n=1, cutoff=0.75)
+    return f" Did you mean '{by_stem[stems[0]]}'?" if stems else ""
 
 
 def is_saved_dataset(folder: Path) -> bool:
