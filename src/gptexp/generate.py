@@ -90,8 +90,8 @@ def _parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     args = parser.parse_args()
-    if option := as_option(args.prompt, parser._option_string_actions):
-        print(f"{args.prompt}: is read as the prompt; the option is {option}", file=sys.stderr)
+    if typed := as_option(args.prompt, parser._option_string_actions):
+        print(f"{args.prompt}: is read as the prompt; the option is {typed}", file=sys.stderr)
     args.explicit = [name for name in vars(args) if getattr(args, name) != parser.get_default(name)]
     return args
 
