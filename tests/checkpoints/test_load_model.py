@@ -16,6 +16,7 @@ from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.model import TransformerConfig
 from gptexp.run import run
+from gptexp.tasks.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("quiet_transformers")
 
@@ -45,7 +46,7 @@ def test_more_rows_than_tokens_can_be_trained_but_not_fewer(translation):
         == 512
     )
     with pytest.raises(UserError, match=r"model\.vocab_size=16: the tokenizer has \d+ tokens"):
-        run(translation("model.vocab_size=16"))
+        prepare(translation("model.vocab_size=16"), report=False)  # before training is loaded
 
 
 def test_a_folder_without_a_tokenizer_takes_token_numbers(own_folder, verb):

@@ -6,7 +6,7 @@ import pytest
 from conftest import TINY
 
 from gptexp.config import compose
-from gptexp.config.resume_rules import check_init, check_resume
+from gptexp.config.resume_rules import check_init, check_resume, with_tokenizer_of
 from gptexp.errors import UserError
 
 WORDS = [
@@ -99,6 +99,20 @@ def test_a_tokenizer_that_init_replaces_is_named(tiny, earlier):
     assert check_init(config, config) == []
     [line] = check_init(tiny(*WORDS, "tokenizer=byte", "init=outputs/x"), config)
     assert line == "init=outputs/x brings its own tokenizer: tokenizer=byte has no effect"
+    [line] = check_init(tiny(*WORDS, "tokenizer=char", "init=outputs/x"), config)
+    assert line == "init=outputs/x brings its own tokenizer: tokenizer=char has no effect"
+
+
+def test_the_tokenizer_that_a_run_takes_over_is_recorded(tiny):
+    byte = tiny(*WORDS, "tokenizer=byte")
+    from_weights = with_tokenizer_of(tiny(*WORDS, "tokenizer=char", "init=outputs/x"), byte)
+    assert from_weights.tokenizer == byte.tokenizer
+    again = with_tokenizer_of(tiny(*WORDS, "tokenizer=bpe", "resume=outputs/y"), from_weights)
+    assert again.tokenizer == byte.tokenizer
+    assert (
+        with_tokenizer_of(tiny(*WORDS, "tokenizer=char", "resume=outputs/y"), byte).tokenizer.kind
+        == "char"
+    )
 
 
 @pytest.mark.parametrize(

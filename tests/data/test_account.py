@@ -110,8 +110,18 @@ def test_a_special_token_in_a_text_is_encoded_as_text(by_name, name):
         assert all(0 <= start <= end <= len(text) for start, end in offsets)
 
 
-def add(account: DataAccount, split: str, source: str, target: str, tokenizer, **encoded) -> int:
-    example = Example({"source": source, "target": target}, where="x.csv, line 2")
+def add(
+    account: DataAccount,
+    split: str,
+    source: str,
+    target: str,
+    tokenizer,
+    corpus_notes=(),
+    **encoded,
+) -> int:
+    example = Example(
+        {"source": source, "target": target}, where="x.csv, line 2", notes=corpus_notes
+    )
     account.examples += 1
     sequence = TokenizedExample([1], **encoded)
     return account.add(example, sequence, split, ("source", "target"), tokenizer, {})
@@ -128,6 +138,7 @@ def test_an_account_survives_its_file(by_name):
         "mill",
         by_name["char"],
         notes=(("terms are absent", "x"),),
+        corpus_notes=("only the first text is used",),
     )
     add(account, "val", "a", "ж", by_name["char"])
     account.examples += 1
@@ -142,6 +153,7 @@ def test_an_account_survives_its_file(by_name):
         "1: the field 'target' is empty (first: x.csv, line 9)",
         "target of 1 example, by 3 tokens on average and 3 at most: task.max_target_tokens=5",
         "1 terms are absent, for example 'x'",
+        "1 example: only the first text is used (first: x.csv, line 2)",
         "without a token: '|' 2, '<' 1, '>' 1, 'D' 1, 'д' 1 and 4 others",
         "1 text: <|sep|> is read as text",
         "2 examples share their text, source or image, or nearly so: 1 group",

@@ -180,6 +180,23 @@ def test_the_settings_that_common_names_need_are_complete(names, fields, setting
     assert str(error.value).endswith(f"Name the right one with {settings}")
 
 
+@pytest.mark.parametrize(
+    ("record", "advice"),
+    [
+        ({"Report of March": "source", "": "note"}, "The names stand below the first line: delete"),
+        ({"Report of March": "source;target"}, "The names stand below the first line: delete"),
+        (
+            {"The well is nine metres deep.": "a", "Nine": "b"},
+            "add a line with the names of the columns above it, source and target",
+        ),
+        ({"0": "a", "1": "b"}, "add a line with the names of the columns above it, source and ta"),
+    ],
+)
+def test_a_first_line_without_names_is_explained(record, advice):
+    with pytest.raises(UserError, match=advice):
+        read_all([record], {})
+
+
 def test_texts_alone_are_no_pairs():
     with pytest.raises(UserError, match="A text alone is no example: this task needs source and t"):
         read_all([{"text": "a"}], {})

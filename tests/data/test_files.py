@@ -220,8 +220,14 @@ def test_a_folder_with_files_of_several_splits_is_reported(tmp_path, capsys):
 
 def test_record_files_are_not_read_as_parallel_lines(tmp_path):
     files = [str(write(tmp_path / f"{name}.jsonl", "jsonl")) for name in "ab"]
-    with pytest.raises(UserError, match=r"two parallel files are texts.*data\.path=.*\*\.jsonl"):
+    with pytest.raises(UserError, match=r"two parallel files are texts.*a\.jsonl .*b\.jsonl both/"):
         read(files)
+
+
+def test_white_space_alone_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_text("\n\n  \n")
+    with pytest.raises(UserError, match="only white space"):
+        read(tmp_path / "a.txt", TEXT)
 
 
 def test_json_lines_under_another_name_are_read_for_a_task_of_pairs(tmp_path):

@@ -158,8 +158,12 @@ def test_a_column_of_texts_needs_no_separator(tmp_path):
             "line 3: the first line names 2 columns, this row has 1 (read with data.sep",
         ),
         ("sep=;\na;b\n1;2;3\n", "line 3: the first line names 2 columns"),
-        ("a,a\n1,2\n", "line 1: names the column 'a' more than once"),
-        ('a,b\n"1,2\n3,4\n', "not CSV"),
+        ("a,a\n1,2\n", "line 1: names the column 'a' more than once. Rename one"),
+        (
+            'a,b\n0,0\n"1,2\n3,4\n',
+            "line 3: not CSV (a text begins with a quotation mark that is not",
+        ),
+        ('sep=,\na,b\n"0\n",0\n1,"2\n3,4\n', "line 5: not CSV (a text begins with"),
         ("a,b\n" + "1,2\n" * 300 + '"1" x,2\n', "line 302: not CSV"),
     ],
 )
@@ -210,7 +214,13 @@ def test_a_damaged_arrow_table_is_named(name, content, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "advice"),
-    [("a.xlsx", "Save the sheet as CSV"), ("a.tar.gz", "Unpack it"), ("a.pkl", "JSON lines")],
+    [
+        ("a.log", r"If it is plain text, .*: cp .*a\.log .*a\.txt$"),
+        ("a.tmx", "JSON lines"),
+        ("a.xlsx", "Save the sheet as CSV"),
+        ("a.tar.gz", "Unpack it"),
+        ("a.pkl", "JSON lines"),
+    ],
 )
 def test_other_layouts_are_named_with_the_way_out(name, advice, tmp_path):
     (tmp_path / name).write_bytes(b"x")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import sentence
 
+from gptexp.data.account import DataAccount
 from gptexp.data.splits import assign_splits
 from gptexp.errors import UserError
 
@@ -120,6 +121,10 @@ def test_texts_that_are_all_near_duplicates_are_divided_and_reported(capsys):
 def test_fewer_examples_than_splits_are_refused(rule):
     with pytest.raises(UserError, match=r"2 example.* cannot fill the splits train, val, test: "):
         assign(["one", "two"], rule)
+    account = DataAccount(examples=3)
+    account.leave_out("it is beyond data.limit=2", "a.jsonl, line 3")
+    with pytest.raises(UserError, match=r"1 because it is beyond data\.limit=2"):
+        assign_splits([("one", "one", None), ("two", "two", None)], rule, FRACTIONS, account)
     assert set(assign(["one", "two"], rule, {"val": 0.05, "test": 0.0})) == {0, 1}
     assert list(assign(["one"], rule, {"val": 0.0, "test": 0.0})) == [0]
 

@@ -39,10 +39,7 @@ def build_model(config: schema.Config, num_tokens: int) -> Transformer:
         UserError: model.vocab_size is smaller than the tokenizer.
     """
     model, task = config.model, config.task
-    if model.vocab_size is not None and model.vocab_size < num_tokens:
-        raise UserError(
-            f"model.vocab_size={model.vocab_size}: the tokenizer has {num_tokens} tokens; give at least that many rows"
-        )
+    model.check_vocab_size(num_tokens)
     values = {name: getattr(model, name) for name in SHARED_FIELDS}
     values |= {
         "vocab_size": model.vocab_size or num_tokens,

@@ -1,5 +1,6 @@
 """Compare the settings of a command with those of the run that `resume` or `init` names."""
 
+from dataclasses import replace
 from typing import Any
 
 from gptexp.config.base_weights import FREE_SETTINGS
@@ -73,10 +74,11 @@ def check_init(config: Config, earlier: Config | None) -> list[str]:
         _check_model(config, earlier)
     ours, default = config.tokenizer, BpeConfig()
     if ours not in (default, earlier.tokenizer if earlier else None):
+        usual = replace(type(ours)(), kind=default.kind)
         words = [
             override(f"tokenizer.{key}", value)
             for key, _, value in iter_settings(ours)
-            if value != getattr(default, key, None)
+            if value != getattr(usual, key)
         ]
         lines.append(
             f"init={config.init} brings its own tokenizer: {' '.join(words)} has no effect"
@@ -87,6 +89,15 @@ def check_init(config: Config, earlier: Config | None) -> list[str]:
             f"It may have seen texts that this run holds out"
         )
     return lines
+
+
+def with_tokenizer_of(config: Config, earlier: Config) -> Config:
+    """Return a config that records the tokenizer settings of the run whose weights and tokenizer it takes.
+
+    A run that itself started from another has the tokenizer of that one, so resuming it needs no setting for it.
+    """
+    inherits = config.init or ((earlier.init or earlier.resume) and config.tokenizer == BpeConfig())
+    return replace(config, tokenizer=earlier.tokenizer) if inherits else config
 
 
 def _check_model(config: Config, earlier: Config) -> None:

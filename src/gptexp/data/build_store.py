@@ -217,7 +217,7 @@ def usable_examples(
         if not reason and example.split in (None, "train"):
             num_train += 1
             if limit is not None and num_train > limit:
-                reason = f"beyond data.limit={limit}"
+                reason = f"it is beyond data.limit={limit}"
         if account is not None:
             account.examples += 1
             if reason:

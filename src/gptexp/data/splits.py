@@ -65,8 +65,9 @@ def assign_splits(
     count = int(is_open.sum())
     if not count:
         return assigned
+    left_out = account.left_out_text() if account else ""
     if rule == "tail":
-        _refuse_too_few(count, count, fractions, "")
+        _refuse_too_few(count, count, fractions, "", left_out)
         assigned[is_open] = _split_by_position(table.lengths[is_open], fractions)
         return assigned
     equal = duplicate_pairs(table.group_hashes[is_open])
@@ -76,7 +77,7 @@ def assign_splits(
     if are_too_few:
         groups = connected_components(count, equal)
     num_groups = len(np.unique(groups))
-    _refuse_too_few(count, num_groups, fractions, " with the same source, text or image")
+    _refuse_too_few(count, num_groups, fractions, " with the same source, text or image", left_out)
     if are_too_few:
         _warn_of_near_duplicates(count)
     assigned[is_open] = _split_by_group(groups, table.text_hashes[is_open], fractions)
@@ -180,8 +181,14 @@ def _required_splits(fractions: dict[str, float]) -> list[int]:
     return [*(SPLITS.index(name) for name in ("test", "val") if fractions.get(name)), TRAIN]
 
 
-def _refuse_too_few(count: int, num_groups: int, fractions: dict[str, float], reason: str) -> None:
+def _refuse_too_few(
+    count: int, num_groups: int, fractions: dict[str, float], reason: str, left_out: str
+) -> None:
     """Check that each split that is asked for can have an example.
+
+    Args:
+        reason: why there are fewer groups than examples.
+        left_out: a sentence about other examples, which are not used.
 
     Raises:
         UserError: there are fewer groups than splits.
@@ -192,7 +199,7 @@ def _refuse_too_few(count: int, num_groups: int, fractions: dict[str, float], re
         raise UserError(
             f"{format_count(count, 'example')}{groups} cannot fill the splits {', '.join(names)}: add text, set "
             f"data.val_fraction=0 or data.test_fraction=0, or name held-out files with data.val_path=... and "
-            f"data.test_path=..."
+            f"data.test_path=...{left_out}"
         )
 
 

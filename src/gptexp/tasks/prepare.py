@@ -39,6 +39,8 @@ def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = T
     store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, tokenizer)
     if report and store.is_new:
         print(f"data account:\n{store.account.table()}", file=sys.stderr)
+    if not config.init_digest:
+        config.model.check_vocab_size(store.tokenizer.vocab_size)
     for split in SPLITS:  # a split that is too short is refused here, before training
         if store.has(split):
             task.layout.dataset(store, split, config.seed if split == "train" else None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.config import compose, run_id
-from gptexp.config.resume_rules import check_init, check_resume
+from gptexp.config.resume_rules import check_init, check_resume, with_tokenizer_of
 from gptexp.config.schema import Config
 from gptexp.distributed.compiler import check_compiler
 from gptexp.distributed.environment import is_requeued
@@ -80,7 +80,9 @@ def _find_source(config: Config) -> tuple[Config, RunFolder | PretrainedFolder |
                 "starting from base, the weights that gptexp ships (init=scratch starts from random weights)",
                 file=sys.stderr,
             )
-        notes = check_init(config, source.config() if isinstance(source, RunFolder) else None)
+        trained = source.config() if isinstance(source, RunFolder) else None
+        notes = check_init(config, trained)
+        config = with_tokenizer_of(config, trained) if trained else config
         digest, path = source.weights_digest(), str(source.path.resolve())
         return replace(config, init_digest=digest, init=path), source, notes
     if config.resume:
@@ -93,6 +95,7 @@ def _find_source(config: Config) -> tuple[Config, RunFolder | PretrainedFolder |
         digest, path = run.weights_digest("last"), str(run.path.resolve())
         config, earlier = replace(config, init_digest=digest, resume=path), run.config()
         config.optim.fill_rates(config, earlier.optim)
+        config = with_tokenizer_of(config, earlier)
         notes = check_resume(config, earlier, str(run.path), run.steps_done())
         if notes:
             steps = f"step {run.steps_done()} of {run.path}"

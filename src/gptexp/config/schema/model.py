@@ -93,6 +93,18 @@ class ModelConfig(Switches, GroupConfig):
                 )
             self.head_dim = self.d_model // self.heads
 
+    def check_vocab_size(self, num_tokens: int) -> None:
+        """Check that the embedding has a row for each token of the tokenizer.
+
+        Raises:
+            UserError: it has fewer.
+        """
+        if self.vocab_size is not None and self.vocab_size < num_tokens:
+            raise UserError(
+                f"model.vocab_size={self.vocab_size}: the tokenizer has {num_tokens} tokens; "
+                f"give at least that many rows"
+            )
+
     def check(self, config: "Config") -> None:
         assert self.kv_heads is not None
         if self.heads % self.kv_heads:

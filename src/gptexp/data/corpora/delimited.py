@@ -78,13 +78,17 @@ def read_delimited(
     sample = list(islice(lines, NUM_SAMPLE_LINES))
     dialect = find_dialect(sample, extension, separator, quoting)
     reader = dialect.reader(chain(sample, lines))
+    num_read = num_skipped  # lines of the complete rows
     try:
         names = [name.strip() for name in next(filter(None, reader), [])]
         if repeated := [name for name in names if name and names.count(name) > 1]:
             raise UserError(
-                f"{file}, line {reader.line_num + num_skipped}: names the column '{repeated[0]}' more than once"
+                f"{file}, line {reader.line_num + num_skipped}: names the column '{repeated[0]}' more than once. "
+                f"Rename one of them"
             )
+        num_read = reader.line_num + num_skipped
         for row in reader:
+            num_read = reader.line_num + num_skipped
             where = f"{file}, line {reader.line_num + num_skipped}"
             if not row or (len(names) > 1 and not "".join(row).strip(" ")):
                 continue  # a blank line
@@ -95,8 +99,10 @@ def read_delimited(
                 )
             yield where, dict(zip(names, row, strict=True))
     except csv.Error as error:
+        is_open = "unexpected end" in str(error)
+        problem = "a text begins with a quotation mark that is not closed" if is_open else error
         raise UserError(
-            f"{file}, line {reader.line_num + num_skipped}: not CSV ({error}), read with {dialect}. Set "
+            f"{file}, line {num_read + 1}: not CSV ({problem}), read with {dialect}. Set "
             f"data.quoting=none where quotation marks are part of the text; choices: {', '.join(QUOTINGS)}"
         ) from None
 

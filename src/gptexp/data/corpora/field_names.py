@@ -1,9 +1,14 @@
 """Suggest which fields of a data set are those of a task, by the names that data sets commonly have."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
+MAX_NAME_WORDS = 4  # with more, it reads like a text
+NUMBER = re.compile(r"-?\d+(\.\d*)?")
+SEPARATOR = re.compile(r"\s*[,;\t|]\s*")
 INSTRUCTION = ("instruction", "instructions")
 CONTEXT = ("input", "context")  # may belong to an instruction or a question
 COMMON_NAMES = {  # of a field of a task, the likelier ones first
@@ -32,6 +37,19 @@ class MissingField:
     field: str
     key: str  # the setting that names it
     name: str  # the name or the template that was looked for
+
+
+def explain_header(record: dict[str, Any], fields: Iterable[str]) -> str:
+    """Return what is odd about the names of a table whose first row this is, and what to do; "": nothing."""
+    cells = [cell for value in record.values() for cell in SEPARATOR.split(str(value).strip())]
+    if set(fields) & set(cells):
+        return "The names stand below the first line: delete the lines above them"
+    if any(len(name.split()) > MAX_NAME_WORDS or NUMBER.fullmatch(name) for name in record):
+        return (
+            f"If the first line is an example, add a line with the names of the columns above it, "
+            f"{' and '.join(fields)}"
+        )
+    return ""
 
 
 def suggest_settings(missing: Iterable[MissingField], names: list[str]) -> str:

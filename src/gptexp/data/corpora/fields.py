@@ -15,7 +15,7 @@ import numpy as np
 
 from gptexp.data.corpora.chats import explain_chat
 from gptexp.data.corpora.corpus import Example
-from gptexp.data.corpora.field_names import MissingField, suggest_settings
+from gptexp.data.corpora.field_names import MissingField, explain_header, suggest_settings
 from gptexp.errors import UserError, nearest
 from gptexp.wording import shorten
 
@@ -113,6 +113,8 @@ class FieldReader:
         elif known == ["text"]:
             needed = " and ".join(self.names)
             advice = f". A text alone is no example: this task needs {needed}"
+        elif advice := explain_header(record, tuple(self.names)):
+            advice = f". {advice}"
         else:
             advice = f". Name the right one with {suggest_settings(missing, known)}"
         raise UserError(f"{where}: no field {names}.{guess} It has: {_list_names(known)}{advice}")

@@ -4,6 +4,7 @@ A text file is cut at line ends into pieces, so that neither memory nor the spli
 """
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -64,16 +65,20 @@ class Files(Corpus):
 
     def __iter__(self) -> Iterator[Example]:
         for split, files in self.parts.items():
-            is_empty = True
+            is_empty, is_blank = True, None
             is_parallel = split in self.parallel
             for example in self._parallel(*files) if is_parallel else self._read(split):
                 is_empty &= example.left_out == EMPTY
+                if not example.left_out and is_blank is not False:
+                    is_blank = all(text.isspace() for text in example.fields.values())
                 example.split = None if self.only_train else split
                 yield example
             if is_empty:
                 raise UserError(
                     f"{', '.join(map(str, files))}: nothing to read, the file is empty or has no rows"
                 )
+            if is_blank:
+                raise UserError(f"{', '.join(map(str, files))}: nothing to read, only white space")
 
     def _files(self, path: Any, split: str) -> list[Path]:
         if split in self.parallel:
@@ -93,8 +98,8 @@ class Files(Corpus):
         for file in files:
             if extension_by_name(file) in RECORD_EXTENSIONS:
                 raise UserError(
-                    f"{file}: two parallel files are texts with one example a line. Give records as one file, a folder "
-                    f"or a pattern: data.path={file.parent}/*{file.suffix}"
+                    f"{file}: two parallel files are texts with one example a line. Records are one file, a folder or "
+                    f"a pattern. For these: mkdir both && cp {shlex.join(map(str, files))} both/ , then data.path=both"
                 )
         return files
 

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import re
+import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -103,6 +104,8 @@ def _member(file: Path, archive: zipfile.ZipFile) -> str:
         listing = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise UserError(
             f"{file}: one file is needed in a zip file, this one has {len(names)}"
-            f"{f' ({listing})' if names else ''}. Unpack it, and give the folder or a file of it"
+            f"{f' ({listing})' if names else ''}. Unpack it with "
+            f"unzip -d {shlex.quote(str(file.with_suffix('')))} {shlex.quote(str(file))}, and give "
+            f"that folder or a file of it"
         )
     return names[0]

@@ -1,5 +1,6 @@
 """Read records from files of any layout: JSON, tables of text, Parquet and Arrow, compressed or not."""
 
+import shlex
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ ADVICE = {  # for files that are not read -> their extensions
     "Unpack it, and give the folder or a file of it": ".tar .tgz .7z .rar",
     "Save it as plain text (.txt)": ".docx .doc .odt .rtf .pdf .html .htm .epub",
     "Write its records as JSON lines (.jsonl), CSV or Parquet": (
-        ".pkl .pickle .npy .npz .h5 .hdf5 .db .sqlite .xml .yaml .yml"
+        ".pkl .pickle .npy .npz .h5 .hdf5 .db .sqlite .xml .tmx .yaml .yml"
     ),
 }
 
@@ -101,8 +102,8 @@ def known_extension(file: Path) -> str:
         return by_content
     raise UserError(
         f"{file}: '{extension}' is not a known extension.{nearest(extension, KNOWN_EXTENSIONS)} Known: "
-        f"{', '.join(KNOWN_EXTENSIONS)}, also compressed (.gz, .bz2, .xz, .zst, .zip). Plain text needs a name that "
-        f"ends in .txt"
+        f"{', '.join(KNOWN_EXTENSIONS)}, also compressed (.gz, .bz2, .xz, .zst, .zip). If it is plain text, copy it "
+        f"under another name: cp {shlex.quote(str(file))} {shlex.quote(str(file.with_suffix('.txt')))}"
     )
 
 
