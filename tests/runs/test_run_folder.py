@@ -40,6 +40,16 @@ def test_a_damaged_record_is_named(folder, content):
         folder.result()
 
 
+def test_samples_of_any_text_are_read_up_to_a_damaged_line(folder):
+    rows = [{"input": "two\u2028lines", "output": "é"}, {"input": "b", "output": "c"}]
+    folder.write_samples(rows)
+    assert folder.samples() == rows
+    folder.samples_file.write_bytes(folder.samples_file.read_bytes() + b"1\n")
+    assert folder.samples() == rows
+    folder.samples_file.write_bytes(b'{"input": "\x8d"}\n')
+    assert folder.samples() == [{"input": "\ufffd"}]
+
+
 def test_metrics_after_the_checkpoint_and_half_a_line_are_dropped(folder):
     for step in range(5):
         folder.append_metrics({"step": step})

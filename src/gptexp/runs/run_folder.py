@@ -341,11 +341,14 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON object of each line, up to a line that was cut short when the process was killed."""
+    """Return the JSON object of each line, up to a line that was cut short or damaged."""
     rows = []
-    for line in path.read_text("utf8").splitlines() if path.is_file() else []:
+    for line in path.read_text("utf8", "replace").split("\n") if path.is_file() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
     return rows
