@@ -184,6 +184,7 @@ def test_the_settings_that_common_names_need_are_complete(names, fields, setting
     ("record", "advice"),
     [
         ({"Report of March": "source", "": "note"}, "The names stand below the first line: delete"),
+        ({"Report of March": "question,answer"}, "The names stand below the first line: delete"),
         ({"Report of March": "source;target"}, "The names stand below the first line: delete"),
         (
             {"The well is nine metres deep.": "a", "Nine": "b"},

@@ -97,6 +97,7 @@ def test_an_object_with_the_fields_of_the_task_is_a_record(tmp_path):
         ('{"a": 1}\n{"a": "open\n{"a": 2}', "line 2: not JSON (a text is not closed"),
         ('[{"a": 1},\n{"a": "open\n}]', "line 2: not JSON (a text is not closed"),
         ("{\"a\": 1}\n{'a': 2}", "line 2: not JSON (names and texts need double"),
+        ('{"a": 1}\n{"a": "b\tc"}', "a character such as a tab is written \\t)"),
         ('{"a": 1}\n{"a": None}', "line 2: not JSON (JSON writes true, false and null"),
         (
             '{"a": 1}\n{"a": 2, "a": 3}',

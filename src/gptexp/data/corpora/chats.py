@@ -50,10 +50,13 @@ def _suggest_settings(
     return f". '{name}' is a chat. {keys} one row for each answer: {json.dumps(row, ensure_ascii=False)}"
 
 
-def _text_of_message(content: Any) -> tuple[str, Any]:
-    """Return the path of the first text in a message's content, which may be a list of parts, and that text."""
+def _text_of_message(content: Any) -> tuple[str, str]:
+    """Return the path of the first text in a message's content, which may be a list of parts, and that text.
+
+    Where there is none, the path is that of the content.
+    """
     parts = content if isinstance(content, list) else []
     for number, part in enumerate(parts):
         if isinstance(part, dict) and isinstance(part.get("text"), str):
             return f".{number}.text", part["text"]
-    return "", content
+    return "", content if isinstance(content, str) else "..."

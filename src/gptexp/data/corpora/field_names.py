@@ -42,7 +42,8 @@ class MissingField:
 def explain_header(record: dict[str, Any], fields: Iterable[str]) -> str:
     """Return what is odd about the names of a table whose first row this is, and what to do; "": nothing."""
     cells = [cell for value in record.values() for cell in SEPARATOR.split(str(value).strip())]
-    if set(fields) & set(cells):
+    usual = {name for names in COMMON_NAMES.values() for name in names}
+    if set(fields) & set(cells) or sum(cell.lower() in usual for cell in cells) > 1:
         return "The names stand below the first line: delete the lines above them"
     if any(len(name.split()) > MAX_NAME_WORDS or NUMBER.fullmatch(name) for name in record):
         return (

@@ -39,6 +39,11 @@ def explain_json_error(error: Exception, text: str) -> tuple[str, int | None]:
         error.msg.startswith("Invalid control character") and rest[:1] in ("\n", "")
     ):
         return "a text is not closed: its quotation mark at the end is missing", position
+    if error.msg.startswith("Invalid control character"):
+        return (
+            f"inside a text, a character such as a tab is written {json.dumps(rest[0])[1:-1]}",
+            position,
+        )
     if error.msg.startswith("Illegal trailing comma") or (
         before.endswith(",") and rest[:1] in ("]", "}")
     ):
