@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import command
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from gptexp.config.compose import prepare_hydra
 from gptexp.config.package_data import conf_folder
+from gptexp.distributed import claim_gpus
 
 
 def folders() -> list[Path]:
@@ -101,3 +103,31 @@ def test_the_slurm_preset_asks_for_what_the_run_needs():
         launcher = compose("config", words, return_hydra_config=True).hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
     assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node) == (2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "address", "gpus", "reserved"),
+    [
+        (["trainer.devices=2"], None, "0,1", 2),
+        ([], None, "", 0),
+        (["trainer.accelerator=cpu"], "auto", "0,1", 0),
+        ([], "auto", "", 1),
+    ],
+)
+def test_the_ray_preset_reserves_the_gpus_of_a_job(words, address, gpus, reserved, monkeypatch):
+    """Ray hides all GPUs from a job that reserves none, and waits for ever for one that is not there."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    prepare_hydra([])
+    with initialize_config_dir(conf_folder(), version_base="1.3"):
+        config = compose("config", words, return_hydra_config=True)
+    preset = OmegaConf.load(Path(conf_folder(), "hydra", "launcher", "on_ray.yaml")).hydra.launcher
+    OmegaConf.set_struct(config, False)
+    config.hydra.launcher = preset
+    config.hydra.launcher.ray.init = {"address": address}
+    assert config.hydra.launcher.ray.remote.num_gpus == reserved
+
+
+@pytest.mark.parametrize("preset", ["parallel", "submitit"])
+def test_jobs_on_one_machine_claim_their_gpus(preset):
+    file = Path(conf_folder(), "hydra", "launcher", f"{preset}.yaml")
+    assert OmegaConf.load(file).hydra.job.env_set[claim_gpus.CLAIM]

@@ -27,6 +27,7 @@ from gptexp.config.grammar import as_typed
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.schema import Config
+from gptexp.distributed.claim_gpus import claim_gpus
 from gptexp.distributed.environment import explain_single_process, is_launched
 from gptexp.distributed.signals import StopSignals
 from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, explain_environment_error
@@ -228,6 +229,7 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
     }
     try:
         config = compose.validate(cfg, overrides)
+        claim_gpus(config.trainer)
         neutral = swept & compose.keys_without_effect(config)
         suffix = "".join(
             f"-{word.replace('trainer.', '').replace('=', '')}"

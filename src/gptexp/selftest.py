@@ -2,7 +2,8 @@
 
 python -m gptexp.selftest          a few minutes on two cores
 
-Each line is an invariant with the measured difference and its limit. The exit code is 1 if one is broken.
+It takes two GPUs, one, or the CPU, and says which. Each line is an invariant with the measured difference and its
+limit. The exit code is 1 if one is broken.
 """
 
 import contextlib
@@ -39,6 +40,7 @@ TINY = [
     "trainer.log_every=1",
     "trainer.checkpoint_every=5",
     "trainer.precision=32",
+    "trainer.deterministic=true",
     "trainer.progress=false",
     "logger=none",
 ]
@@ -55,6 +57,7 @@ class Measurement:
 @exits_cleanly
 def main() -> None:
     CommandParser("selftest", __doc__).parse_args()
+    print(describe_devices(), flush=True)
     started, broken = time.monotonic(), 0
     with tempfile.TemporaryDirectory(prefix="gptexp-selftest-") as folder, contextlib.chdir(folder):
         for name, measure in INVARIANTS.items():
@@ -65,6 +68,19 @@ def main() -> None:
     print(f"{len(INVARIANTS) - broken} of {len(INVARIANTS)} hold, {seconds:.0f} s")
     if broken:
         sys.exit(1)
+
+
+def describe_devices() -> str:
+    """Return on which devices the runs of this machine compute."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if count == 0:
+        return "devices: the CPU; torch finds no GPU"
+    name = torch.cuda.get_device_name(0)
+    if count == 1:
+        return f"devices: 1 GPU ({name}); runs of two processes, which need two, compare on the CPU"
+    return f"devices: 2 of {count} GPUs ({name})"
 
 
 def _check(name: str, measure: Callable[[], Measurement]) -> tuple[str, bool]:
@@ -91,9 +107,9 @@ def measure_accumulation() -> Measurement:
 
 
 def measure_two_processes(strategy: str) -> Measurement:
-    one = _run("one_batch")
-    two = _run(strategy, "trainer.devices=2", f"trainer.strategy={strategy}")
-    return Measurement(_loss_difference(one, two), 1e-5)
+    words = _words_of_two_processes()
+    two = _run(strategy, "trainer.devices=2", f"trainer.strategy={strategy}", *words)
+    return Measurement(_loss_difference(_run_one_process(words), two), 1e-5)
 
 
 def measure_kill_and_resume(outputs: str, *overrides: str) -> Measurement:
@@ -104,9 +120,10 @@ def measure_kill_and_resume(outputs: str, *overrides: str) -> Measurement:
 
 def measure_change_of_strategy() -> Measurement:
     """Train half of the run on two sharded processes, and the rest on one."""
+    words = _words_of_two_processes()
     two = ["trainer.devices=2", "trainer.strategy=fsdp", "trainer.sharded_checkpoints=true"]
-    _run_until(["outputs=moved", *two], STEPS // 2, signal.SIGTERM)
-    return Measurement(_loss_difference(_run("one_batch"), _run("moved")), 1e-5)
+    _run_until(["outputs=moved", *two, *words], STEPS // 2, signal.SIGTERM)
+    return Measurement(_loss_difference(_run_one_process(words), _run("moved", *words)), 1e-5)
 
 
 def measure_damaged_checkpoint() -> Measurement:
@@ -152,10 +169,12 @@ def measure_generation() -> Measurement:
     import torch
 
     from gptexp.checkpoints.load_model import load_run
+    from gptexp.distributed.devices import pick_device
     from gptexp.generation.generator import Generator
     from gptexp.generation.prompt import Prompt
 
     model, tokenizer = load_run(_run("one_batch"))
+    model.to(device := pick_device())
     texts = ("12 euros", "March 3", "in 5 hours and a half")
     prompts = [Prompt(tuple(tokenizer.encode(text))) for text in texts]
     generator = Generator(model, eos=-1)
@@ -164,7 +183,8 @@ def measure_generation() -> Measurement:
         [alone] = generator.generate([prompt], 16)
         tokens = list(prompt.tokens)
         for _ in range(16):
-            tokens.append(int(model.head(model(torch.tensor([tokens])))[0, -1].argmax()))
+            states = model(torch.tensor([tokens], device=device))
+            tokens.append(int(model.head(states)[0, -1].argmax()))
         recomputed = tokens[len(prompt.tokens) :]
         differences += sum(
             not a == b == c for a, b, c in zip(batched, alone, recomputed, strict=True)
@@ -194,6 +214,17 @@ def _run(outputs: str, *overrides: str) -> RunFolder:
     from gptexp.run import run
 
     return run(compose.compose_config([*TINY, f"outputs={outputs}", *overrides]))
+
+
+def _words_of_two_processes() -> list[str]:
+    """Return the words that move a comparison with two processes to the CPU, where there is a single GPU."""
+    import torch
+
+    return ["trainer.accelerator=cpu"] if torch.cuda.device_count() == 1 else []
+
+
+def _run_one_process(words: list[str]) -> RunFolder:
+    return _run("one_batch_on_cpu" if words else "one_batch", *words)
 
 
 def _run_until(overrides: list[str], step: int, number: signal.Signals) -> RunFolder:

@@ -21,6 +21,7 @@ from gptexp.config.conf_source import install
 from gptexp.config.grammar import find_override, parse_overrides
 from gptexp.config.group import GroupConfig
 from gptexp.config.hydra_errors import explain_hydra_error, unknown_key
+from gptexp.config.job_gpus import gpus_per_job
 from gptexp.config.keys import group_names, iter_settings, result_settings
 from gptexp.config.overrides import read_overrides
 from gptexp.config.package_data import conf_folder
@@ -56,6 +57,7 @@ def prepare_hydra(overrides: list[str]) -> None:
     named = [override.value() for override in parse_overrides(words)]
     import_plugins([str(name) for names in named if isinstance(names, list) for name in names])
     install()
+    OmegaConf.register_new_resolver("gpus_per_job", gpus_per_job, replace=True)
 
 
 def compose_config(overrides: list[str], sweep: Path | None = None) -> Config:
