@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-os.environ["CUDA_VISIBLE_DEVICES"] = (
-    ""  # before torch looks: a machine with a GPU runs the same tests
-)
+from gptexp.machine import list_gpus
+
+# Before torch looks: a machine with GPUs runs the same tests. Only tests/gpu/ uses them.
+os.environ["GPTEXP_TEST_GPUS"] = os.environ.get("GPTEXP_TEST_GPUS", ",".join(list_gpus()))
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import torch
 
@@ -25,6 +27,7 @@ from gptexp.config.schema import Config
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.timings import drop_timings
 
+GPUS = [name for name in os.environ["GPTEXP_TEST_GPUS"].split(",") if name]
 TINY = [
     "model=nano",
     "model.layers=2",
