@@ -53,6 +53,7 @@ def test_it_shows_the_tokens_that_a_run_is_trained_on(run_inspect, pairs_file):
     ("words", "message"),
     [
         (["data.path=nothing.csv"], "nothing.csv: no such file"),
+        (["latest"], "latest: is a run. inspect shows data"),
         (["--examples", "-1"], "--examples -1: must be at least 0"),
         (["--split", "unseen"], "the data has no unseen split; it has train, val, test"),
         (["--spilt=val"], "Did you mean --split?"),

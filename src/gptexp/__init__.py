@@ -3,7 +3,9 @@
 On the command line: `python -m gptexp.run --help`. In Python: `from gptexp import GPT, load, train`.
 """
 
+import sys
 from importlib import import_module
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +43,20 @@ _MODULES = {  # imported on first use, so that the command line does not wait fo
     "TokenizerConfig": "gptexp.config.schema",
 }
 __all__ = list(_MODULES)
+
+
+def _print_exception(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Print one line for Ctrl-C, which may come before a verb handles it, and the traceback of any other exception."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("gptexp: interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+if sys.argv[:1] == ["-m"]:  # `python -m gptexp.VERB` imports this package before it reads the verb
+    sys.excepthook = _print_exception
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from gptexp.command_line import CommandParser
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.runs import tables
 from gptexp.runs.run_folder import find_run
+from gptexp.stages import stage
 
 
 @exits_cleanly
@@ -37,10 +38,11 @@ def main() -> None:
             f"python -m gptexp.run init={args.run} task=... data=... optim=adamw optim.lr=0 trainer.max_steps=1"
         ) from None
 
-    from gptexp.checkpoints.load_model import load_run
-    from gptexp.distributed.devices import pick_device
-    from gptexp.tasks.prepare import prepare
-    from gptexp.training.evaluation import evaluate  # imports torch
+    with stage("loading PyTorch"):
+        from gptexp.checkpoints.load_model import load_run
+        from gptexp.distributed.devices import pick_device
+        from gptexp.tasks.prepare import prepare
+        from gptexp.training.evaluation import evaluate
 
     config = folder.config()
     prepared = prepare(config, folder.tokenizer)

@@ -20,6 +20,7 @@ from gptexp.cli import print_json
 from gptexp.command_line import CommandParser, as_option
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.sampling import RANGES, Sampling
+from gptexp.stages import stage
 
 if TYPE_CHECKING:
     from gptexp.data.tokenizers import Tokenizer
@@ -103,14 +104,16 @@ def main() -> None:
     source = find_weights(args.run)
     texts = _read_prompts(args)
 
-    from gptexp.checkpoints.load_model import load, load_task_config
-    from gptexp.distributed.devices import pick_device
-    from gptexp.generation.generator import Generator
-    from gptexp.tasks.answerer import GenerateText
-    from gptexp.tasks.task import make_task  # imports torch
-    from gptexp.tasks.unread_input import describe_unread_input
+    with stage("loading PyTorch"):
+        from gptexp.checkpoints.load_model import load, load_task_config
+        from gptexp.distributed.devices import pick_device
+        from gptexp.generation.generator import Generator
+        from gptexp.tasks.answerer import GenerateText
+        from gptexp.tasks.task import make_task
+        from gptexp.tasks.unread_input import describe_unread_input
 
-    model, tokenizer = load(source)
+    with stage("loading the model"):
+        model, tokenizer = load(source)
     # Formats other than float32 exist on CPUs only.
     model.to(pick_device("auto" if args.weights == "float32" else "cpu"))
     task = make_task(*load_task_config(source, model))
@@ -171,6 +174,8 @@ def _check_options(args: argparse.Namespace) -> None:
 def _read_prompts(args: argparse.Namespace) -> Iterable[str]:
     """Return the prompt, or with --lines each line of stdin, which is read as it comes."""
     if args.prompt != "-":
+        if not args.prompt.strip():
+            raise UserError("the prompt is empty: give one after the run, or on stdin")
         return [_decode_prompt(args.prompt)]
     if sys.stdin is None:
         raise UserError("there is no prompt: give one after the run, or on stdin")

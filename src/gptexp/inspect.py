@@ -45,7 +45,18 @@ def main() -> None:
     args = parser.parse_args()
     if args.examples < 0:
         raise UserError(f"--examples {args.examples}: must be at least 0")
+    for word in args.overrides:
+        if word == "latest" or (Path(word) / "config.yaml").is_file():
+            raise UserError(
+                f"{word}: is a run. inspect shows data, and takes the settings that choose them: "
+                f"task=summarize data=files data.path=FILE"
+            )
     config = compose_config(args.overrides)
+    if not any(word.startswith(("data", "experiment=")) for word in args.overrides):
+        print(
+            f"data={config.data.kind} is the default; your own: data=files data.path=FILE",
+            file=sys.stderr,
+        )
     data = _prepare(config)
 
     from gptexp.tasks.token_view import view_sequences

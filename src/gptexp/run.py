@@ -29,7 +29,7 @@ from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.schema import Config
 from gptexp.distributed.claim_gpus import claim_gpus
 from gptexp.distributed.environment import explain_single_process, is_launched
-from gptexp.distributed.signals import StopSignals
+from gptexp.distributed.signals import StopSignals, ignore_interrupts
 from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, explain_environment_error
 from gptexp.output import unfailing_output
 from gptexp.runs import tables
@@ -186,6 +186,12 @@ def _main() -> None:
     may_sweep = {"-m", "--multirun", "-cn"} & set(options) or any(
         word.startswith(("--config-name=", "hydra.mode=")) for word in [*options, *words]
     )
+    if {"-m", "--multirun"} & set(options) and any(
+        option == "-c" or option.startswith("--cfg") for option in options
+    ):
+        raise UserError(
+            "-m: cannot stand beside --cfg, which prints the config of one run; leave out -m, and give one value a key"
+        )
     overrides = read_overrides(words, is_sweep=bool(may_sweep))
     sys.argv[1:] = [*package_data.with_shipped_sweeps(options), *overrides]
     log = JobLog(Path.cwd() if os.access(".", os.W_OK) else Path(tempfile.gettempdir()))
@@ -201,6 +207,7 @@ def _main() -> None:
     try:
         with stage(waiting or "sweep", is_quiet=waiting is None):
             job()
+        ignore_interrupts()  # all is written, and the interpreter takes a second to end
     except compose.COMPOSE_ERRORS as error:
         raise explain_hydra_error(error, overrides) from None
     except RuntimeError as error:  # a launcher without its cluster

@@ -2,7 +2,8 @@ from pathlib import PurePath
 
 import pytest
 
-from gptexp.data.corpora.find_files import find_files, is_hidden
+from gptexp.config.schema import FilesConfig
+from gptexp.data.corpora.find_files import check_paths, find_files, is_hidden
 from gptexp.errors import UserError
 
 
@@ -68,3 +69,13 @@ def test_what_is_not_there_is_named(path, message, tmp_path):
     touch(tmp_path, "a.txt", "saved/state.json", "saved/data.arrow")
     with pytest.raises(UserError, match=message):
         find_files(str(tmp_path / path), "data.path")
+
+
+def test_paths_of_settings_are_checked_before_they_are_read(tmp_path):
+    touch(tmp_path, "a.txt", "b.en", "b.de")
+    check_paths(FilesConfig(path=str(tmp_path / "*.txt"), val_path=str(tmp_path / "a.txt")))
+    check_paths(FilesConfig(path=[str(tmp_path / "b.en"), str(tmp_path / "b.de")]))
+    with pytest.raises(UserError, match=r"c\.de: no such file"):
+        check_paths(FilesConfig(path=[str(tmp_path / "b.en"), str(tmp_path / "c.de")]))
+    with pytest.raises(UserError, match=r"data\.val_path=.*no file matches"):
+        check_paths(FilesConfig(path=str(tmp_path), val_path=str(tmp_path / "*.md")))

@@ -84,6 +84,12 @@ def stop_at_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C from now on."""
+    if _is_main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def print_first_interrupt() -> None:
     print(
         "finishing and saving the current step; press Ctrl-C again to stop at once",

@@ -11,6 +11,7 @@ from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
 from gptexp.config import compose, run_id
 from gptexp.config.resume_rules import check_init, check_resume, with_tokenizer_of
 from gptexp.config.schema import Config
+from gptexp.data.corpora.find_files import check_paths
 from gptexp.distributed.compiler import check_compiler
 from gptexp.distributed.environment import is_requeued
 from gptexp.errors import UserError
@@ -39,14 +40,13 @@ def open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
     try:
         folder.path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"outputs={config.outputs}: no folder to write to ({error.strerror})"
-        ) from None
+        raise _explain_outputs(config.outputs, error) from None
     stack.enter_context(folder.lock())
     if config.fresh and folder.path.exists() and not is_requeued():  # then the run continues
         print(f"the earlier run is now {folder.archive()}", file=sys.stderr)
     is_finished = folder.result().get("status") == "finished"
     if not is_finished:
+        check_paths(config.data)
         check_tracker(config)
         if config.trainer.compile:
             check_compiler(config.trainer.accelerator)
@@ -61,6 +61,16 @@ def open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
         folder.tokenizer if folder.tokenizer.is_file() or source is None else source.tokenizer
     )
     return RunSetup(config, folder, tokenizer, is_finished, resumed)
+
+
+def _explain_outputs(outputs: str, error: OSError) -> UserError:
+    """Return the error for a folder of runs that cannot be made."""
+    place = Path(outputs)
+    if file := next((path for path in (place, *place.parents) if os.path.isfile(path)), None):
+        return UserError(f"outputs={outputs}: {file} is a file, and a folder is needed")
+    return UserError(
+        f"outputs={outputs}: no folder can be made there ({error.strerror}); choose another one"
+    )
 
 
 def _find_source(config: Config) -> tuple[Config, RunFolder | PretrainedFolder | None, list[str]]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from gptexp.config import schema
 from gptexp.errors import UserError
 
 # Folders and files that systems and programs add, beside those whose names begin with a dot.
@@ -57,6 +58,21 @@ def find_files(path: str, key: str) -> list[Path]:
             raise UserError(f"{key}={path}: no file matches this pattern")
         return files
     return [require_file(root)]
+
+
+def check_paths(config: schema.DataConfig) -> None:
+    """Check that the files exist that the settings of data name, before anything slow begins.
+
+    Raises:
+        UserError: one does not.
+    """
+    if not isinstance(config, schema.FilesConfig | schema.MediaTableConfig):
+        return
+    for name in ("path", "val_path", "test_path"):
+        value = getattr(config, name, None) or []
+        for path in value if isinstance(value, list) else [value]:
+            if not os.path.lexists(path):
+                find_files(path, f"data.{name}")
 
 
 def require_file(file: Path) -> Path:
