@@ -43,10 +43,6 @@ from gptexp.errors import UserError
         ),
         ("model.window=8 model.window_pattern=SX", "S (sliding window) and L"),
         ("trainer.devices=3", "multiple of trainer.devices"),
-        (
-            "task=summarize task.max_target_tokens=255",
-            "leaves no room for a source in model.context=256",
-        ),
         ("data=files", "data.path must be given"),
         ("model.context=a b", "model.context"),
         ("[", "[: is no KEY=VALUE"),

@@ -94,11 +94,6 @@ class TextToTextConfig(TaskConfig):
                 f"task.loss_on_prompt=true needs model.arch=decoder: {config.model.arch} sees the "
                 f"whole prompt at once"
             )
-        if config.model.arch != "encoder" and self.max_target_tokens > config.model.context - 2:
-            raise UserError(
-                f"task.max_target_tokens={self.max_target_tokens} leaves no room for a source in "
-                f"model.context={config.model.context}"
-            )
 
 
 @register
