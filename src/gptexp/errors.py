@@ -18,6 +18,7 @@ REMEDIES = {
     errno.EROFS: "Choose another folder: outputs=FOLDER, cache=FOLDER",
     errno.ENOTDIR: "A file is where a folder is needed: choose another name",
     errno.EEXIST: "A file is where a folder is needed: choose another name",
+    errno.EISDIR: "A folder is where a file is needed: rename it",
     errno.ENAMETOOLONG: "Choose a shorter name",
     errno.EMFILE: "Raise the limit of open files: ulimit -n 4096",
     errno.EIO: "Check the disk",

@@ -40,6 +40,17 @@ def test_a_damaged_record_is_named(folder, content):
         folder.result()
 
 
+@pytest.mark.parametrize("content", ["", "..", "x", "step-000009"])
+def test_a_damaged_pointer_names_no_checkpoint(content, folder):
+    (folder.checkpoints / "step-000002").mkdir(parents=True)
+    (folder.checkpoints / "last").write_text("step-000002\n")
+    assert folder.steps_done() == 2
+    (folder.checkpoints / "last").write_text(content)
+    assert folder.checkpoint() is None
+    (folder.checkpoints / "best").mkdir()
+    assert folder.best_checkpoint() is None
+
+
 def test_samples_of_any_text_are_read_up_to_a_damaged_line(folder):
     rows = [{"input": "two\u2028lines", "output": "é"}, {"input": "b", "output": "c"}]
     folder.write_samples(rows)

@@ -17,6 +17,7 @@ result.json       status, steps, tokens, speed, metrics
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,7 @@ LIBRARIES = (
     "wandb",
     "babel",
 )
+CHECKPOINT_NAME = re.compile(r"step-\d+")
 MAX_DIFF_CHARACTERS = 200_000
 
 
@@ -187,7 +189,8 @@ class RunFolder:
         path = self.checkpoints / name
         if path.is_file():  # a pointer: a file that holds the name of a folder
             path = self.checkpoints / path.read_text(errors="replace").strip()
-        return path if path.is_dir() else None
+        is_checkpoint = CHECKPOINT_NAME.fullmatch(path.name) is not None and path.is_dir()
+        return path if is_checkpoint else None
 
     def best_checkpoint(self) -> Path | None:
         """Return the best checkpoint, or the last one of a run without validation data."""
