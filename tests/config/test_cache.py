@@ -35,3 +35,8 @@ def test_a_named_cache_that_is_a_file_is_refused_by_its_name(name, tiny, home, m
     monkeypatch.setenv("GPTEXP_CACHE", str(home))
     with pytest.raises(UserError, match=f"^{name}=.*no folder for prepared data"):
         cache_folder(tiny(*[f"cache={home}"] * (name == "cache")))
+
+
+def test_a_named_cache_without_room_for_folders_is_refused(tiny):
+    with pytest.raises(UserError, match=r"^cache=/proc: no folder for prepared data"):
+        cache_folder(tiny("cache=/proc"))

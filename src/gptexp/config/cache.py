@@ -40,7 +40,8 @@ def cache_folder(config: Config) -> Path:
 def _create_named(key: str, value: str) -> Path:
     try:
         folder = Path(value).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
+        # In /proc and the like a folder exists, and none can be created inside.
+        (folder / "store").mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UserError(
