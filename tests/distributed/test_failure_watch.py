@@ -20,6 +20,7 @@ def run_rank(rank, port, folder, event):
     group.init(torch.device("cpu"))
     try:
         with failure_watch.watch_failures(group, "first", output.write):
+            group.barrier()  # all ranks watch
             if rank == 1 and event != "nothing":
                 time.sleep(60)
             if event == "error":
