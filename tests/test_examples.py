@@ -37,16 +37,26 @@ def project(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def gptexp(verb: str, *words: str, fails: bool = False) -> str:
-    """Run a verb in a process of its own; return its output, or its message where it refuses."""
+    """Run a verb in a process of its own; return its output with all messages, or its message where it refuses."""
+    done = run_verb(verb, *words, code=2 if fails else 0)
+    return (done.stderr if fails else done.stdout + done.stderr).strip()
+
+
+def answer_of(verb: str, *words: str) -> str:
+    """Run a verb; return its output without messages, such as those about a slow start."""
+    return run_verb(verb, *words).stdout.strip()
+
+
+def run_verb(verb: str, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", f"gptexp.{verb}", *words],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == (2 if fails else 0), done.stderr
+    assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
-    return (done.stderr if fails else done.stdout + done.stderr).strip()
+    return done
 
 
 def folder_of(output: str) -> RunFolder:
@@ -65,9 +75,8 @@ def test_every_verb_knows_it(project):
     assert "gradient norm" in output  # of the callback
     assert "finished earlier" in gptexp("run", *SORT, "schedule.warmup_steps=5", "optim.lr=0.004")
 
-    answer = gptexp("generate", "latest", "fbedca")
-    assert set(answer) <= set("abcdefgh")
-    evaluated = json.loads(gptexp("evaluate", "latest", "--json"))["metrics"]
+    assert set(answer_of("generate", "latest", "fbedca")) <= set("abcdefgh")
+    evaluated = json.loads(answer_of("evaluate", "latest", "--json"))["metrics"]
     assert evaluated == {name: metrics[name] for name in evaluated}
     refusal = gptexp("export", "latest", "exported", fails=True)
     assert "transformers has no GluFeedForward, GluTransformer" in refusal
