@@ -212,7 +212,8 @@ def test_a_script_that_registers_a_class_can_be_loaded_by_other_processes(projec
 def test_a_target_in_the_folder_of_the_command_line_is_enough(project):
     (project / "other/schedule").mkdir(parents=True)
     (project / "other/schedule/mine.yaml").write_text("_target_: toy_code.Triangle\n")
-    seconds_without_torch("schedule=mine", "schedule.period=3", "-cd", "other", "--cfg", "job")
+    words = ["schedule=mine", "schedule.period=3", "-cd", "other", "--cfg", "job"]
+    assert seconds_without_torch(*words) < 2  # 0.5 on an idle machine
 
 
 def test_pyproject_of_the_working_folder_or_above_names_plugins(project, monkeypatch):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from costed_models import SHAPE
 
 from gptexp.loss import LossCounts
 from gptexp.model import TransformerConfig
@@ -7,16 +8,6 @@ from gptexp.model.cost import count_flops
 from gptexp.runs import timings
 from gptexp.training import throughput
 from gptexp.training.throughput import WARM_UP_STEPS, ThroughputMeter, count_training_flops
-
-SHAPE = {
-    "vocab_size": 96,
-    "layers": 2,
-    "d_model": 32,
-    "heads": 4,
-    "kv_heads": 2,
-    "d_ff": 80,
-    "context": 64,
-}
 
 
 class Clock:

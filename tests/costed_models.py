@@ -1,6 +1,7 @@
 """Models of which parameters, operations and bytes are counted."""
 
 import torch
+from models import GPT2
 
 from gptexp.model import Transformer, TransformerConfig
 
@@ -13,14 +14,6 @@ SHAPE = {
     "kv_heads": 2,
     "d_ff": 80,
     "context": 64,
-}
-GPT2 = {
-    "position": "learned",
-    "norm": "layer",
-    "feed_forward": "gelu",
-    "qk_norm": False,
-    "bias": True,
-    "kv_heads": 4,
 }
 PAIR = {"arch": "encoder_decoder"}
 MODELS = {
