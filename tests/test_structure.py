@@ -11,7 +11,7 @@ from gptexp.config import run_id
 PACKAGE = Path(gptexp.__file__).parent
 MAY_IMPORT = {
     "model": {"model"},
-    "config": {"config", "model"},  # the model's own switches
+    "config": {"config"},
     "data": {"data", "config"},
     "generation": {"generation", "model"},
     "tasks": {"tasks", "data", "model", "generation", "config"},

@@ -20,6 +20,7 @@ RESULT_SOURCES = (
     "training",
     "loss.py",
     "sampling.py",
+    "switches.py",
 )
 
 MAX_NAME_BYTES = 80  # of a part of a folder's name; file systems allow 255 in all

@@ -9,8 +9,8 @@ from gptexp.config.group import GroupConfig
 from gptexp.config.presets import ARCH_OVERRIDES, PRESETS
 from gptexp.config.registry import register
 from gptexp.errors import UserError
-from gptexp.model.config import Switches
 from gptexp.setting_field import setting
+from gptexp.switches import Switches
 
 if TYPE_CHECKING:
     from gptexp.config.schema import Config
