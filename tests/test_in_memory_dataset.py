@@ -1,8 +1,11 @@
 """Data sets in memory: how items are read, and which settings are chosen for them."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from gptexp.data.corpora import open_corpus
 from gptexp.errors import UserError
 from gptexp.in_memory_dataset import compose_for_dataset
 
@@ -91,3 +94,10 @@ def test_data_that_fits_no_task_is_refused(data, message):
 def test_a_data_set_takes_the_place_of_a_data_source(override):
     with pytest.raises(UserError, match=f"{override}: the data set takes its place"):
         compose_for_dataset(PAIRS, [*SMALL, override])
+
+
+def test_a_template_makes_the_source_of_items():
+    rows = [{"a": f"one {number}", "b": "two", "target": "three"} for number in range(24)]
+    config = compose_for_dataset(rows, ["task=summarize", "data.template='{a}, {b}'", *SMALL])
+    data = open_corpus(config.data, ("source", "target"), Path("cache"))
+    assert next(iter(data)).fields == {"source": "one 0, two", "target": "three"}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gptexp.checkpoints.find_weights import find_weights
+from gptexp.checkpoints.find_weights import with_initial_tokenizer
 from gptexp.config import compose
 from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config, FilesConfig
@@ -116,10 +116,11 @@ def _suitable_task_of_row(row: Row) -> str:
 def _with_rows(config: Config, rows: list[Row]) -> Config:
     """Write the fields that the task reads to a file, named by its content, and return a config that reads it."""
     assert isinstance(config.data, FilesConfig)
-    layout, names = make_task(config.task, config.model).layout, config.data.fields
+    layout = make_task(config.task, config.model).layout
+    names = config.data.with_template(layout.fields).fields
     records = []
     for number, row in enumerate(rows):
-        reader = FieldReader(layout.fields, names)
+        reader = FieldReader(layout.fields, names, config.data.template)
         example = reader.example(row, f"item {number} of the data set")
         reader.check_names()
         blank = None if example.left_out else ""
@@ -163,9 +164,5 @@ def _choose_steps(config: Config, num_examples: int, user_keys: Collection[str])
 
 def _count_sequences(config: Config) -> int:
     """Count the training sequences. This prepares the data, and the run then finds it in the cache."""
-    tokenizer = None
-    if config.init:
-        source = find_weights(config.init, Path(config.outputs))
-        config, tokenizer = replace(config, init_digest=source.weights_digest()), source.tokenizer
-    data = prepare(config, tokenizer)
+    data = prepare(*with_initial_tokenizer(config))
     return len(data.task.layout.dataset(data.store, "train", config.seed))

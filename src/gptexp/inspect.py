@@ -9,18 +9,17 @@ cut, and text that the tokenizer does not know. In an example, tokens that carry
 
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptexp.checkpoints.find_weights import find_weights
+from gptexp.checkpoints.find_weights import with_initial_tokenizer
 from gptexp.cli import print_json
 from gptexp.command_line import CommandParser
 from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
 from gptexp.data.corpora.corpus import SPLITS
 from gptexp.errors import UserError, exits_cleanly
-from gptexp.runs.run_folder import find_run
 
 if TYPE_CHECKING:
     from gptexp.config.schema import Config
@@ -86,18 +85,10 @@ def main() -> None:
 
 def _prepare(config: "Config") -> "TaskData":
     """Prepare the data as a run does, with the tokenizer of the weights that it starts from."""
-    tokenizer = None
-    if config.init or config.resume:
-        outputs = Path(config.outputs)
-        source = (
-            find_weights(config.init, outputs)
-            if config.init
-            else find_run(str(config.resume), outputs)
-        )
-        config, tokenizer = replace(config, init_digest=source.weights_digest()), source.tokenizer
+    initial = with_initial_tokenizer(config)
     from gptexp.tasks.prepare import prepare  # imports torch
 
-    return prepare(config, tokenizer, report=False)
+    return prepare(*initial, report=False)
 
 
 if __name__ == "__main__":

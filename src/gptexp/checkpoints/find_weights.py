@@ -5,7 +5,7 @@ This module imports no torch.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -169,3 +169,18 @@ def _download(name: str, no_run: str) -> Path:
     raise UserError(
         f"{no_run}. Nor is it a model on the Hugging Face hub ({reason}).{nearest(name, SUGGESTED_MODELS)}"
     )
+
+
+def with_initial_tokenizer(config: schema.Config) -> tuple[schema.Config, Path | None]:
+    """Fill in `init_digest`, and return the tokenizer of the weights that a run starts from; None: random weights.
+
+    Raises:
+        UserError: there are no such weights.
+    """
+    if not (config.init or config.resume):
+        return config, None
+    outputs = Path(config.outputs)
+    source = (
+        find_weights(config.init, outputs) if config.init else find_run(str(config.resume), outputs)
+    )
+    return replace(config, init_digest=source.weights_digest()), source.tokenizer

@@ -73,10 +73,10 @@ def assign_splits(
     equal = duplicate_pairs(table.group_hashes[is_open])
     edges = [equal, near_duplicate_pairs(table.signatures[is_open])] if rule == "near" else [equal]
     groups = connected_components(count, *edges)
-    are_too_few = rule == "near" and len(np.unique(groups)) < len(_required_splits(fractions))
+    are_too_few = rule == "near" and _count_groups(groups) < len(_required_splits(fractions))
     if are_too_few:
         groups = connected_components(count, equal)
-    num_groups = len(np.unique(groups))
+    num_groups = _count_groups(groups)
     _refuse_too_few(count, num_groups, fractions, " with the same source, text or image", left_out)
     if are_too_few:
         _warn_of_near_duplicates(count)
@@ -181,6 +181,11 @@ def _required_splits(fractions: dict[str, float]) -> list[int]:
     return [*(SPLITS.index(name) for name in ("test", "val") if fractions.get(name)), TRAIN]
 
 
+def _count_groups(groups: NDArray[np.int64]) -> int:
+    """Return the number of groups, each of which is labelled with its first member."""
+    return int((groups == np.arange(len(groups))).sum())
+
+
 def _refuse_too_few(
     count: int, num_groups: int, fractions: dict[str, float], reason: str, left_out: str
 ) -> None:
@@ -194,7 +199,7 @@ def _refuse_too_few(
         UserError: there are fewer groups than splits.
     """
     names = [SPLITS[split] for split in reversed(_required_splits(fractions))]
-    if 0 < num_groups < len(names):
+    if num_groups < len(names):
         groups = f" in {format_count(num_groups, 'group')}{reason}" if num_groups < count else ""
         raise UserError(
             f"{format_count(count, 'example')}{groups} cannot fill the splits {', '.join(names)}: add text, set "

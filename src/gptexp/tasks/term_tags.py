@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -25,6 +26,15 @@ BEHIND_CUT = "occurrences of terms are behind the cut of their texts"
 # Thai, Japanese, Chinese and Korean: a term is no whole word there.
 UNSPACED = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 LETTER = rf"[^\W{UNSPACED}]"  # with which a word can go on
+
+SPELLINGS: dict[str, Callable[[str], str]] = {  # of a term in its text, which hide it
+    "in other capitals": str.casefold,
+    "in another Unicode normal form (NFC, NFD)": lambda text: unicodedata.normalize("NFC", text),
+    "with other white space": lambda text: " ".join(text.split()),
+    "in another spelling of the same letters": lambda text: " ".join(
+        unicodedata.normalize("NFKC", text).casefold().split()
+    ),
+}
 
 
 class TermTags(Layout):
@@ -148,23 +158,19 @@ def split_terms(text: str) -> list[str]:
 
 def _explain_missing(term: str, source: str) -> str:
     """Return why a term does not occur in a text, as far as its spelling shows."""
-    changes: dict[str, Callable[[str], str]] = {
-        "in other capitals": str.casefold,
-        "in another Unicode normal form (NFC, NFD)": lambda text: unicodedata.normalize(
-            "NFC", text
-        ),
-        "with other white space": lambda text: " ".join(text.split()),
-        "in another spelling of the same letters": lambda text: " ".join(
-            unicodedata.normalize("NFKC", text).casefold().split()
-        ),
-    }
-    for change, normalize in changes.items():
-        if _occurs(normalize(term), normalize(source)):
+    for change, normalize in SPELLINGS.items():
+        if _occurs(normalize(term), _respell(source, change)):
             return f"written {change} there"
     parts = [part for part in re.split(r"[,|/\t\n]", term.casefold()) if part.strip()]
-    if len(parts) > 1 and any(_occurs(part.strip(), source.casefold()) for part in parts):
+    lower = _respell(source, "in other capitals")
+    if len(parts) > 1 and any(_occurs(part.strip(), lower) for part in parts):
         return "terms must be separated by ';'"
     return WITHIN_WORD if term in source else "absent"
+
+
+@lru_cache(maxsize=8)  # a text has several terms
+def _respell(source: str, change: str) -> str:
+    return SPELLINGS[change](source)
 
 
 def _occurs(term: str, source: str) -> bool:

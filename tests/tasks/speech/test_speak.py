@@ -182,6 +182,9 @@ def test_a_data_set_with_a_column_of_recordings(voices, streaming, own_folder):
     assert [example.fields["text"] for example in examples] == ["one", "two"]
     assert (examples[1].media() == Audio.read(own_folder / "a.wav").samples).all()
     assert last.left_out == "the field 'recording' is empty"
+    wrong = replace(config, fields={**names, "voice": "speaker"})
+    with pytest.raises(UserError, match="no field 'speaker'"):
+        HubRecordings(wrong, ("voice", "text"), own_folder).describe()
     with pytest.raises(UserError, match="no audio in field 'sentence'"):
         HubRecordings(replace(config, fields={"audio": "sentence"}), ("voice", "text"), own_folder)
 

@@ -110,6 +110,10 @@ def test_the_users_own_pictures(own_folder):
     (own_folder / "titles.jsonl").write_text(json.dumps({"file": "7.jpg", "title": "x"}) + "\n")
     with pytest.raises(UserError, match=r"7\.jpg: is not an image, or damaged"):
         run(compose.compose_config([*words, *source, *TRAIN]))
+    split = {"file": "no.png", "title": "x", "split": ["train"]}
+    (own_folder / "titles.jsonl").write_text(json.dumps(split) + "\n")
+    with pytest.raises(UserError, match=r"line 1: split '\['train'\]' is not known"):
+        run(compose.compose_config([*words, *source, *TRAIN]))
     (own_folder / "titles.jsonl").write_text(json.dumps({"file": "no.png", "title": "x"}) + "\n")
     with pytest.raises(UserError, match="line 1: there is no file"):
         run(compose.compose_config([*words, *source, *TRAIN]))

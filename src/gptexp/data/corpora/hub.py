@@ -39,21 +39,24 @@ class Hub(Corpus):
     def __iter__(self) -> Iterator[Example]:
         for name, part in self.parts.items():
             split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
-            limit = (
-                self.config.limit if self.config.streaming and split in (None, "train") else None
-            )
+            limit = self.limit(name)
             reader = FieldReader(self.fields, self.config.fields, self.config.template)
             num_usable = 0
             names = [*reader.source_names, *self.media_names.values()]
             for number, record in enumerate(self.records(part, names), 1):
                 if num_usable == limit:
-                    break  # a stream can be endless
+                    break
                 example = self.example(
                     reader, record, split, f"{self.config.name}, {name}, row {number}"
                 )
                 num_usable += not example.left_out
                 yield example
             reader.check_names()
+
+    def limit(self, name: str) -> int | None:
+        """Return the number of examples after which a part ends; None: at its own end. A stream can be endless."""
+        is_limited = self.config.streaming and SPLIT_NAMES[name] == "train"
+        return self.config.limit if is_limited else None
 
     def example(
         self, reader: FieldReader, record: Record, split: str | None, where: str

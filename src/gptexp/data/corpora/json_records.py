@@ -133,8 +133,9 @@ def _read_objects(
     first_line, text = next(lines)
     text += "".join(line for _, line in lines)
     position, records = _skip_blanks(text, 0), []
+    line, counted = first_line, 0  # number of the line at the character `counted`
     while position < len(text):
-        line = first_line + text.count("\n", 0, position)
+        line, counted = line + text.count("\n", counted, position), position
         where = f"{file}, line {line}"
         try:
             record, position = DECODER.raw_decode(text, position)

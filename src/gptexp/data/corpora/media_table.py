@@ -33,6 +33,7 @@ from gptexp.data.corpora.records import (
 )
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256
+from gptexp.wording import shorten
 
 
 class MediaTable(Corpus):
@@ -93,7 +94,13 @@ class MediaTable(Corpus):
 
     def _split(self, record: Record, where: str) -> str | None:
         value = find_value(record, self.config.fields.get("split", "split"))
-        if value is MISSING or not (name := (text_of_scalar(value) or "").strip()):
+        if value is MISSING:
+            return None
+        try:
+            name = (text_of_scalar(value) or "").strip()
+        except TypeError:  # no text
+            name = shorten(value)
+        if not name:
             return None
         if name.lower() not in SPLIT_NAMES:
             raise UserError(

@@ -2,12 +2,13 @@
 
 import io
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gptexp.data.corpora.fields import Record, find_value, text_of_scalar
+from gptexp.data.corpora.fields import FieldReader, Record
 from gptexp.data.corpora.hub_media import HubMedia
 from gptexp.tasks.speech.audio import Audio
 
@@ -20,13 +21,16 @@ class HubRecordings(HubMedia):
         return Audio.read(source).samples
 
     def describe(self) -> dict[str, Any]:
-        name = self.config.fields.get("voice", "voice")
-        voices = {
-            text_of_scalar(find_value(record, name)) or ""
-            for part in self.parts.values()
-            if self._has_voices(part)
-            for record in self.records(part, [name])
-        }
+        voices = set()
+        for name, part in self.parts.items():
+            if not self._has_voices(part):
+                continue
+            reader = FieldReader(("voice",), self.config.fields)
+            records = islice(self.records(part, reader.source_names), self.limit(name))
+            for number, record in enumerate(records, 1):
+                example = reader.example(record, f"{self.config.name}, {name}, row {number}")
+                voices.add(example.fields["voice"].strip())
+            reader.check_names()
         return {**super().describe(), "voices": sorted(voices - {""})}
 
     def records(self, part: Any, names: list[str]) -> Iterator[Record]:
