@@ -45,7 +45,7 @@ def _lock(folder: Path, gpu: str, number: int) -> bool:
     file = os.open(folder / f"{gpu.replace('/', '_')}.{number}", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(file)
         return False
     return True  # the open file holds the lock

@@ -124,19 +124,28 @@ class RunFolder:
 
         A mistake of the user that is found before the run has a folder leaves none behind.
         """
-        had_config, before = self._has_config(), self.result()
+        had_config, before = self._has_config(), self._result_version()
         try:
             yield
         except Exception as error:
             # On a full disk, the first error is the one to report.
             with suppress(OSError, UserError):
-                is_recorded = self.result() != before and self.result().get("status") != "running"
-                is_unchanged = had_config == self._has_config() and self.result() == before
+                is_unwritten = self._result_version() == before
+                is_recorded = not is_unwritten and self.result().get("status") != "running"
+                is_unchanged = is_unwritten and had_config == self._has_config()
                 was_not_begun = is_unchanged and (had_config or not self.path.exists())
                 if not is_recorded and not (was_not_begun and isinstance(error, UserError)):
                     self.create(config)
                     self.update_result(status="failed", error=describe_error(error))
             raise
+
+    def _result_version(self) -> tuple[int, int] | None:
+        """Return what changes whenever result.json is written, also with equal content; None: there is none."""
+        try:
+            stat = (self.path / "result.json").stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns
 
     def _has_config(self) -> bool:
         return (self.path / "config.yaml").is_file()

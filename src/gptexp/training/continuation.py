@@ -5,15 +5,15 @@ from typing import Any
 from gptexp.config.schema import Config
 from gptexp.data.loader import DataModule
 from gptexp.data.permutation import OrderPosition
+from gptexp.runs.run_folder import RunFolder
 from gptexp.training.schedule import Plan
 
 
-def complete_state(state: dict[str, Any], earlier: Config) -> dict[str, Any]:
-    """Return a checkpoint's state with the entries that earlier versions did not write.
-
-    Args:
-        earlier: the config of the run that wrote the checkpoint.
-    """
+def complete_state(state: dict[str, Any], folder: RunFolder, config: Config) -> dict[str, Any]:
+    """Return the state of a run's checkpoint with the entries that earlier versions did not write."""
+    if {"order", "schedule"} <= state.keys():
+        return state
+    earlier = folder.resumed_config() or config  # of the run that wrote the checkpoint
     step, trainer = state["step"], earlier.trainer
     defaults = {
         "order": {"epoch": 0, "offset": step * trainer.global_batch_size},

@@ -190,7 +190,7 @@ class Run:
             check_fingerprint(checkpoint, self.fingerprint, config.allow_mismatch)
             add_lora(model, config.optim)
             checkpoint.load_weights(model)
-            state = complete_state(checkpoint.state, self.folder.resumed_config() or config)
+            state = complete_state(checkpoint.state, self.folder, config)
             is_same_data = checkpoint.fingerprint["data"] == self.fingerprint["data"]
             module.load_progress(state)
             restore_order(data, state, is_same_data)

@@ -57,6 +57,7 @@ class TrainModule(L.LightningModule):
         self.process_group, self.signals = process_group, signals
         self.micro_batch_size = micro_batch_size
         self.is_sharded = False
+        self.keeps_full_gradients = False  # between the micro-batches of a step
         self.plan = Plan(config.schedule, config.trainer.max_steps)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.loss: float | None = None
@@ -90,6 +91,9 @@ class TrainModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         self.exchange = ExchangeTimer(self.device, is_active=self.process_group.size > 1)
+        self.keeps_full_gradients = self.is_sharded and can_hold_full_gradients(
+            self.model, self.device
+        )
 
     def configure_optimizers(self) -> Any:
         return build_optimizers(self.model, self.config.optim)
@@ -170,7 +174,7 @@ class TrainModule(L.LightningModule):
         strategy = self.trainer.strategy
         if isinstance(strategy, DDPStrategy):
             return strategy.block_backward_sync()
-        if self.is_sharded and can_hold_full_gradients(self.model, self.device):
+        if self.keeps_full_gradients:
             return keep_full_gradients(self.model)
         return nullcontext()
 

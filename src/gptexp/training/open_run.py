@@ -106,9 +106,10 @@ def _find_source(config: Config) -> tuple[Config, RunFolder | PretrainedFolder |
         config, earlier = replace(config, init_digest=digest, resume=path), run.config()
         config.optim.fill_rates(config, earlier.optim)
         config = with_tokenizer_of(config, earlier)
-        notes = check_resume(config, earlier, str(run.path), run.steps_done())
+        done = run.steps_done()
+        notes = check_resume(config, earlier, str(run.path), done)
         if notes:
-            steps = f"step {run.steps_done()} of {run.path}"
+            steps = f"step {done} of {run.path}"
             notes = [f"continuing from {steps} with other settings:", *(f"  {x}" for x in notes)]
         return config, run, notes
     return config, None, []
@@ -159,8 +160,8 @@ def _hint_previous_run(config: Config) -> None:
     pattern = f"{run_id.folder_prefix(config)}*/config.yaml"
     others = [path for path in Path(config.outputs).glob(pattern) if "." not in path.parent.name]
     for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
-        earlier, folder = _load_readable(other), RunFolder(other.parent)
-        if earlier is None or not (done := folder.steps_done()):
+        folder = RunFolder(other.parent)
+        if not (done := folder.steps_done()) or (earlier := _load_readable(other)) is None:
             continue
         trainer = replace(config.trainer, max_steps=earlier.trainer.max_steps)
         if run_id.settings_id(replace(config, trainer=trainer)) != run_id.settings_id(earlier):

@@ -50,7 +50,7 @@ class ProgressBar(L.Callback):
         self.shown_row = row
         has_validation = "val/loss" in row
         if self.bar is not None:
-            self.bar.set_postfix_str(self._figures(module), refresh=has_validation)
+            self.bar.set_postfix_str(self._figures(), refresh=has_validation)
         elif has_validation or module.step == self.steps:
             print(self._line(module), file=sys.stderr, flush=True)
 
@@ -65,7 +65,7 @@ class ProgressBar(L.Callback):
         line = f"step {module.step}/{self.steps}"
         if module.step == self.start_step:
             return f"{line}: computing the first step"
-        if figures := self._figures(module):
+        if figures := self._figures():
             line += f": {figures}"
         if self.warm and module.step > self.warm[0]:
             step, seconds = self.warm
@@ -73,7 +73,7 @@ class ProgressBar(L.Callback):
             line += f", {left:.0f} s left"
         return line
 
-    def _figures(self, module: TrainModule) -> str:
+    def _figures(self) -> str:
         """Return the losses and the speed of the last row."""
         row, figures = self.shown_row, []
         if row:

@@ -96,7 +96,7 @@ class Recorder(L.Callback):
         if validation or is_logged:
             if module.loss is not None:
                 self.row |= _prefixed("train", module.model.report(module.statistics))
-            self._log(self.row | validation | self._read_speed(module))
+            self._log(self.row | validation | self._read_speed())
         if validation:
             _call_on_validation_end(trainer, module, validation)
         is_best = self._update_best(validation)
@@ -142,7 +142,7 @@ class Recorder(L.Callback):
             )
         return {"val/loss": loss, **_prefixed("val", module.model.report(sums.statistics))}
 
-    def _read_speed(self, module: TrainModule) -> dict[str, Any]:
+    def _read_speed(self) -> dict[str, Any]:
         """Return the speed of the steps since the last line. All ranks call it."""
         together = self.stragglers.compare(self.meter)
         return self.meter.read() | together

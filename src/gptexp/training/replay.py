@@ -51,7 +51,7 @@ def replay(folder: RunFolder) -> Replay:
     model.to(device).train()
     batches = DataModule(data.task.layout, data.store, config.trainer, config.seed)
     state = Checkpoint(folder.checkpoints / Checkpoint.folder_name(step)).state
-    state = complete_state(state, folder.resumed_config() or config)
+    state = complete_state(state, folder, config)
     restore_order(batches, state, is_same_data=True)
     batch = batches.batches()[step].to(device)
     assert batch.examples is not None
