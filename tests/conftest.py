@@ -130,6 +130,11 @@ def sentence(rng: random.Random, words: int = 12) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(words)) + "."
 
 
+def text_of(rng: random.Random, size: int) -> str:
+    """A text of made-up words, which no other text shares."""
+    return " ".join("".join(rng.choices("abcdefghij", k=4)) for _ in range(size))
+
+
 @pytest.fixture
 def text_file(own_folder: Path) -> Path:
     """60 kB of sentences that no two runs of the tests see differently."""

@@ -17,7 +17,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gptexp.auditing import FAULTS
 from gptexp.checkpoints.find_weights import find_weights
@@ -55,17 +55,17 @@ def main() -> None:
 
     sentences = Sentences.load(args.sentences or SENTENCES_FILE)
     sections: list[report.Section] = []
-    values: dict[str, Any] = {}
     if config:
         audit = _audit_data(config, args)
         sections += report.data_sections(audit)
-        values |= report.data_json(audit)
     if args.model:
         probe = probe_model(args.model, sentences)
         sections.append(report.probe_section(probe))
-        values["probe"] = report.probe_json(probe)
     print(sections_text(sections))
     if args.json:
+        values = report.data_json(audit) if config else {}
+        if args.model:
+            values["probe"] = report.probe_json(probe)
         _write(args.json, json.dumps(values, ensure_ascii=False, indent=1, default=str) + "\n")
     if args.html:
         _write(

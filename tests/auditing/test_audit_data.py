@@ -1,10 +1,12 @@
 """The audit of a corpus with planted faults names all of them and nothing else."""
 
 import json
+import os
 import random
 from pathlib import Path
 
 import pytest
+from conftest import text_of
 
 from gptexp import audit
 from gptexp.auditing.audit_data import audit_data
@@ -13,7 +15,6 @@ from gptexp.auditing.report import data_json
 from gptexp.auditing.word_lists import load_groups
 from gptexp.config.compose import compose_config
 from gptexp.errors import UserError
-from tests.auditing.test_copies import text_of
 
 RNG = random.Random(0)
 
@@ -192,6 +193,16 @@ def test_a_mistake_is_answered_before_anything_is_read(words, message, verb, own
     assert code == 2
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_copy_can_name_a_file_whose_name_is_no_utf8(own_folder):
+    rng = random.Random(7)
+    lines = [json.dumps({"text": text_of(rng, 30)}) for _ in range(20)]
+    (own_folder / os.fsdecode(b"p\xff.jsonl")).write_text("\n".join([*lines, *lines[:2]]))
+    words = ["task=pretrain", "model=nano", "data=files", "data.path=."]
+    result = audit_data(compose_config(words), load_groups())
+    assert write_filtered_copy(result, Path("clean"), ("duplicates",))["duplicates"] == 2
+    assert "p?.jsonl" in Path("clean/left_out.jsonl").read_text()
 
 
 def test_pictures_are_compared_by_content(own_folder):

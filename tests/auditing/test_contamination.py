@@ -1,9 +1,9 @@
 import random
 
 import pytest
+from conftest import text_of
 
 from gptexp.auditing.contamination import MIN_SHORT_WORDS, NgramIndex
-from tests.auditing.test_copies import text_of
 
 RNG = random.Random(0)
 HELD_OUT = [text_of(RNG, size) for size in (8, 20, 100, 400)]

@@ -4,13 +4,9 @@ import random
 
 import numpy as np
 import pytest
+from conftest import WORDS, text_of
 
 from gptexp.auditing.copies import TextTable, find_copies, find_copies_across
-from tests.conftest import WORDS
-
-
-def text_of(rng: random.Random, size: int) -> str:
-    return " ".join("".join(rng.choices("abcdefghij", k=4)) for _ in range(size))
 
 
 def near(texts: list[str]) -> tuple[np.ndarray, dict[int, dict[int, float]]]:

@@ -1,9 +1,9 @@
 import random
 
 import pytest
+from conftest import text_of
 
 from gptexp.auditing.passages import MIN_PASSAGE, Passage, PassageIndex
-from tests.auditing.test_copies import text_of
 
 RNG = random.Random(0)
 

@@ -120,6 +120,8 @@ def test_a_report_masks_what_was_found():
 
 def test_a_long_text_without_spaces_takes_no_time():
     start = time.process_time()
+    many = " ".join(f"n{number}@example.org" for number in range(20_000))
+    assert len(find_personal_data(many)) == 20_000
     for text in ("a" * 200_000, "1" * 200_000, "a.b@" * 50_000, "1 2 3 4 5 6 7 8 9 0 " * 10_000):
         assert not find_personal_data(text)
-    assert time.process_time() - start < 10  # 0.2 on an idle machine
+    assert time.process_time() - start < 10  # 0.5 on an idle machine

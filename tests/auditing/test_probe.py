@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from models import a_model
 
 from gptexp import audit
 from gptexp.auditing import probe
@@ -12,7 +13,6 @@ from gptexp.config.schema import ByteConfig
 from gptexp.data.tokenizers import build
 from gptexp.errors import UserError
 from gptexp.model.hf import convert
-from tests.models import a_model
 
 TOKENIZER = build(ByteConfig(), [])
 SIZE = {"vocab_size": TOKENIZER.vocab_size, "context": 96}

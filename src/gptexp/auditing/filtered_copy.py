@@ -38,7 +38,9 @@ def write_filtered_copy(audit: DataAudit, folder: Path, faults: Collection[str])
     counts, kept = audit.examples.counts(), Counter[str]()
     with atomic_folder(folder) as temporary, ExitStack() as stack:
         files = {
-            name: stack.enter_context((temporary / name).open("w", encoding="utf8"))
+            name: stack.enter_context(
+                (temporary / name).open("w", encoding="utf8", errors="replace")
+            )
             for name in (LOG, *map("{}.jsonl".format, counts))
         }
         examples = track_progress(audit.examples, "copying", total=len(audit.examples))

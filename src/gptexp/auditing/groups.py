@@ -63,7 +63,7 @@ class GroupCounter:
         mentions = matcher.find(tokens)
         if not mentions:
             return
-        words = [token.text for token in tokens.tokens]
+        words = tokens.words
         ignored = self._ignored.get(language, set())
         own = {index for mention in mentions for index in range(mention.first, mention.last + 1)}
         for mention in mentions:

@@ -103,9 +103,11 @@ def detect_language(text: str) -> str:
         return UNDETERMINED
     votes: Counter[str] = Counter()
     languages_of_word = _languages_of_words()
-    for word in words:  # a word of many languages says little about each
-        languages = languages_of_word.get(word, ())
-        votes.update(dict.fromkeys(languages, int(WORD_VOTES / max(1, len(languages)) ** 0.5)))
+    for word, times in Counter(words).items():
+        if languages := languages_of_word.get(word):  # a word of many says little about each
+            vote = times * int(WORD_VOTES / len(languages) ** 0.5)
+            for language in languages:
+                votes[language] += vote
     for letter in set(text) & _LANGUAGES_OF_LETTER.keys():
         languages = _LANGUAGES_OF_LETTER[letter]
         votes.update(dict.fromkeys(languages, WORD_VOTES // 2 // len(languages)))

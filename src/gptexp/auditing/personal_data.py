@@ -32,15 +32,15 @@ class PersonalDatum(NamedTuple):
 def find_personal_data(text: str) -> list[PersonalDatum]:
     """Return the personal data of a text in their order; where two kinds overlap, the one that is surer."""
     data: list[PersonalDatum] = []
+    is_taken = bytearray(len(text))  # 1 for each character of a datum
     plain = text if text.isascii() else text.translate(_PLAIN_CHARACTERS)
     has_digits = any(digit in plain for digit in "0123456789")
     for kind, (needs_digits, find) in _DETECTORS.items():
         if needs_digits and not has_digits:
             continue
         for start, end in find(plain):
-            if not any(
-                other.start < end and start < other.start + len(other.text) for other in data
-            ):
+            if not any(is_taken[start:end]):
+                is_taken[start:end] = b"\1" * (end - start)
                 data.append(PersonalDatum(kind, start, text[start:end]))
     return sorted(data, key=lambda datum: datum.start)
 
@@ -278,4 +278,3 @@ _DETECTORS: dict[str, tuple[bool, Callable[[str], Spans]]] = {
     "phone": (True, _phones),
     "street address": (True, _streets),
 }
-KINDS = tuple(_DETECTORS)

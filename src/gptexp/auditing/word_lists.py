@@ -41,6 +41,11 @@ class Tokens:
     def tokens(self) -> list[Token]:
         return [Token(m[0].casefold(), *m.span()) for m in _TOKEN.finditer(self.text)]
 
+    @cached_property
+    def words(self) -> list[str]:
+        """The texts of the tokens."""
+        return [token.text for token in self.tokens]
+
     def context(self, first: int, last: int, width: int = 40) -> str:
         """Return the text around the tokens `first` to `last`, which stand in brackets."""
         start, end = self.tokens[first].start, self.tokens[last].end
@@ -64,7 +69,7 @@ class WordMatcher:
         self._prefixes: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for name, terms in lists.items():
             for term in terms:
-                tokens = [token.text for token in Tokens(term).tokens]
+                tokens = Tokens(term).words
                 is_prefix = len(tokens) > 1 and term.endswith("*")
                 tokens = tokens[:-1] if is_prefix else tokens
                 if len(tokens) == 1 and is_prefix:
@@ -75,7 +80,9 @@ class WordMatcher:
 
     def find(self, tokens: Tokens) -> list[Occurrence]:
         """Return where the terms stand; at one place, the longest of a list."""
-        words = [token.text for token in tokens.tokens]
+        if not self._exact and not self._prefixes:
+            return []
+        words = tokens.words
         occurrences: list[Occurrence] = []
         for first, word in enumerate(words):
             longest: dict[str, Occurrence] = {}

@@ -2,12 +2,11 @@
 
 import re
 import unicodedata
-import zlib
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gptexp.data.duplicates import WORD
+from gptexp.data.duplicates import WORD, crc32
 from gptexp.data.permutation import splitmix64
 
 _EDGE = np.array([0x9E3779B97F4A7C15], np.uint64)  # stands for both ends of a text
@@ -26,8 +25,7 @@ def split_words(text: str) -> list[str]:
 
 def hash_words(words: list[str]) -> NDArray[np.uint64]:
     """Return a hash [T] of each word."""
-    hashes = (zlib.crc32(word.encode("utf8", "surrogatepass")) for word in words)
-    return splitmix64(np.fromiter(hashes, np.uint64, len(words)))
+    return splitmix64(np.fromiter(map(crc32, words), np.uint64, len(words)))
 
 
 def hash_ngrams(word_hashes: NDArray[np.uint64], n: int) -> NDArray[np.uint64]:

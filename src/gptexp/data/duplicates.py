@@ -41,9 +41,9 @@ def minhash_signature(text: str) -> NDArray[np.uint32]:
     """Return the MinHashes [S] of a text's word trigrams."""
     words = WORD.findall(text.lower())[:MAX_WORDS] or [text]
     if len(words) < 3:
-        trigrams = np.array([_crc32(" ".join(words))], np.uint64)
+        trigrams = np.array([crc32(" ".join(words))], np.uint64)
     else:
-        hashes = np.fromiter(map(_crc32, words), np.uint64, len(words))
+        hashes = np.fromiter(map(crc32, words), np.uint64, len(words))
         first, second, third = (
             splitmix64(part) for part in (hashes[:-2], hashes[1:-1], hashes[2:])
         )
@@ -115,5 +115,5 @@ def first_near_duplicates(texts: Iterable[str]) -> NDArray[np.int64]:
     return connected_components(len(signatures), near_duplicate_pairs(signatures))
 
 
-def _crc32(text: str) -> int:
+def crc32(text: str) -> int:
     return zlib.crc32(text.encode("utf8", "surrogatepass"))
