@@ -11,10 +11,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from gptexp.characters import LOOKALIKES, describe_odd_characters, replace_odd_characters
+from gptexp.characters import DASHES, describe_odd_characters, replace_odd_characters
 from gptexp.errors import UserError, nearest
 
-DASHES = "".join(character for character, plain in LOOKALIKES.items() if plain == "-")
 LONE_DASHES = "\0--"  # stands for the text `--`, which argparse takes for its separator
 TYPES: dict[Any, str] = {int: "a whole number", float: "a number, such as 0.5"}
 

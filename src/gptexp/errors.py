@@ -109,11 +109,16 @@ def explain_environment_error(error: Exception) -> RunError | None:
     return None
 
 
+def explain_error(error: BaseException) -> UserError | RunError | None:
+    """Return the error whose one message explains a failure; None: nobody but a programmer can."""
+    if isinstance(error, UserError | RunError):
+        return error
+    return explain_environment_error(error) if isinstance(error, Exception) else None
+
+
 def describe_error(error: BaseException) -> str:
     """Return the reason of a failure for result.json: the message for the user, or else the exception."""
-    if isinstance(error, UserError | RunError):
-        return str(error)
-    explained = explain_environment_error(error) if isinstance(error, Exception) else None
+    explained = explain_error(error)
     return str(explained) if explained else repr(error)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
+from gptexp.cli import print_json
 from gptexp.command_line import CommandParser
 from gptexp.config import schema
 from gptexp.config.plugins import settings_modules
@@ -100,7 +101,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     args = parser.parse_args()
     report = export(args.run, Path(args.to), args.dtype)
-    print(json.dumps(asdict(report)) if args.json else f"{report}\n{report.folder}")
+    if args.json:
+        print_json(asdict(report))
+    else:
+        print(f"{report}\n{report.folder}")
 
 
 def export(run: str, to: Path, dtype: str = "float32") -> Report:

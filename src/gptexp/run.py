@@ -30,7 +30,7 @@ from gptexp.config.schema import Config
 from gptexp.distributed.claim_gpus import claim_gpus
 from gptexp.distributed.environment import explain_single_process, is_launched
 from gptexp.distributed.signals import StopSignals, ignore_interrupts
-from gptexp.errors import Preempted, RunError, UserError, exits_cleanly, explain_environment_error
+from gptexp.errors import Preempted, UserError, exits_cleanly, explain_error
 from gptexp.output import unfailing_output
 from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder
@@ -245,15 +245,13 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
         )
         folder = run(config, suffix)
         return tables.finished_job(words, folder.name, folder.result())
-    except (UserError, RunError) as error:
-        print(f"gptexp: {error}", file=sys.stderr)
-        return Job(words, None, str(error), error.code)
     except Exception as error:
-        if explained := explain_environment_error(error):
-            print(f"gptexp: {explained}", file=sys.stderr)
-            return Job(words, None, str(explained), explained.code)
-        traceback.print_exc()
-        return Job(words, None, f"{type(error).__name__}: {error}", code=1)
+        explained = explain_error(error)
+        if explained is None:
+            traceback.print_exc()
+            return Job(words, None, f"{type(error).__name__}: {error}", code=1)
+        print(f"gptexp: {explained}", file=sys.stderr)
+        return Job(words, None, str(explained), explained.code)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ def test_a_template_is_a_text(template):
         (["seed"], "seed: has no value; type seed=VALUE"),
         (["model"], "model: has no value; type model=NAME. Names: gpt2"),
         (["nano"], "nano: is no KEY=VALUE; type model=nano"),
+        (["data.fields.source=my", "field"], "If it belongs to the word before it, type"),
         (["data.path=my", "file.txt"], "If it belongs to the word before it, type 'data.path=my file.txt'"),
         (["sead"], "sead: is no KEY=VALUE, such as seed=1. Did you mean 'seed'?"),
         (["=3"], "=3: is no KEY=VALUE"),

@@ -6,6 +6,7 @@ from typing import Any, get_origin
 
 from gptexp.config import registry
 from gptexp.config.schema import Config, GroupConfig, TrainerConfig
+from gptexp.config.values import find_misfit
 
 
 def base_classes() -> dict[str, type[GroupConfig]]:
@@ -59,12 +60,20 @@ def dictionary_keys() -> list[str]:
 
 
 def declarations(key: str) -> list[Field]:
-    """Return the settings that have this dotted key in any choice of its group."""
+    """Return the settings that have this dotted key in any choice of its group; of an entry, its dictionary."""
+    key = dictionary_of(key) or key
     group, _, name = key.partition(".")
     classes: list[type] = [*schemas(group).values()]
     if not name and group not in group_names():
         classes, name = [Config], key
     return [item for schema in classes for item in fields(schema) if item.name == name]
+
+
+def find_misfit_of_key(key: str, value: Any) -> str:
+    """Return why no choice of the group takes a value for this dotted key; "": one does, or the key is unknown."""
+    is_entry = bool(dictionary_of(key))
+    reasons = [find_misfit(value, item, is_entry) for item in declarations(key)]
+    return reasons[0] if reasons and all(reasons) else ""
 
 
 def dictionary_of(key: str) -> str:

@@ -16,7 +16,14 @@ from gptexp.characters import describe_odd_characters, is_invisible, replace_odd
 from gptexp.command_line import quote_for_shell
 from gptexp.config.grammar import WORD, parse_override, quote_text
 from gptexp.config.items import Item, find_items, is_balanced, replace_items
-from gptexp.config.keys import declarations, dictionary_keys, dictionary_of, group_names, known_keys
+from gptexp.config.keys import (
+    declarations,
+    dictionary_keys,
+    dictionary_of,
+    find_misfit_of_key,
+    group_names,
+    known_keys,
+)
 from gptexp.config.package_data import GROUPS, choices
 from gptexp.config.renames import find_synonym
 from gptexp.config.values import find_misfit, is_optional, is_text, show, takes_items
@@ -63,7 +70,7 @@ def read_override(word: str, is_sweep: bool = False) -> str:
         value = value.rstrip()
     value = re.sub(r"^~(?=/)", lambda _: str(Path.home()), value)
     _check_characters(word, key, value)
-    if any(item.metadata.get("texts") for item in _declared(key)):
+    if any(item.metadata.get("texts") for item in declarations(key)):
         value = _quote_numbers(value)
     if reason := find_missing_source(value):
         raise UserError(f"{word}: {reason}")
@@ -205,7 +212,7 @@ def _quote_unreadable(word: str, key: str, value: str, is_sweep: bool) -> str:
     Raises:
         UserError: the value has a quote or a bracket that is not closed, or is no text.
     """
-    declared = _declared(key)
+    declared = declarations(key)
     texts = not declared or any(map(is_text, declared)) or any(map(takes_items, declared))
     with_brackets = not declared or any(map(takes_items, declared))
     if not texts:
@@ -253,7 +260,7 @@ def _check_characters(word: str, key: str, value: str) -> None:
         )
     if value[:1] in ("'", '"'):
         return
-    declared = _declared(key)
+    declared = declarations(key)
     is_curly = any(value[:1] in quotes and value[-1:] in quotes for quotes in CURLY_QUOTES if value)
     plain = replace_odd_characters(value)
     if declared and not any(map(is_text, declared)) and not any(map(takes_items, declared)):
@@ -279,7 +286,7 @@ def _check_value(word: str, key: str, value: str, override: Override, is_sweep: 
     Raises:
         UserError: it is of another type, Hydra would change a text, or a sweep is not asked for.
     """
-    declared = _declared(key)
+    declared = declarations(key)
     if not value and declared and all(map(is_text, declared)) and all(map(is_optional, declared)):
         raise UserError(f"{word}: is empty; give a text, or null for none")
     if override.is_sweep_override() and not is_sweep:
@@ -293,13 +300,11 @@ def _check_value(word: str, key: str, value: str, override: Override, is_sweep: 
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     if declared and all(map(is_text, declared)):
         _refuse_changed_texts(word, key, value, any(map(takes_items, declared)))
-    is_entry = bool(dictionary_of(key))
-    for item in values if declared else []:
-        reasons = [find_misfit(item, setting, is_entry) for setting in declared]
-        if all(reasons):
+    for item in values:
+        if reason := find_misfit_of_key(key, item):
             text = f"{key}={show(item)}" if override.is_sweep_override() else word
             hint = _hint_number(key, str(item))
-            raise UserError(f"{text}: {reasons[0]}{hint}")
+            raise UserError(f"{text}: {reason}{hint}")
 
 
 def _refuse_changed_texts(word: str, key: str, value: str, with_brackets: bool) -> None:
@@ -327,7 +332,7 @@ def _refuse_changed_texts(word: str, key: str, value: str, with_brackets: bool) 
 
 def _hint_comma(key: str, value: str) -> str:
     """Return how to type a value with a comma: as a decimal point, a text or a list."""
-    declared = _declared(key)
+    declared = declarations(key)
     kinds = {str(item.type) for item in declared}
     hints = []
     if any("float" in kind for kind in kinds) and re.fullmatch(r"[+-]?\d+,\d+", value):
@@ -345,7 +350,7 @@ def _hint_number(key: str, value: str) -> str:
     """Return how to type a number with a comma, a percent sign, or a k for thousand or an M for million."""
     if re.fullmatch(r"[+-]?\d+,\d+", value):
         return f"; type {key}={value.replace(',', '.')}"
-    is_whole = not any("float" in str(item.type) for item in _declared(key))
+    is_whole = not any("float" in str(item.type) for item in declarations(key))
     if number := re.fullmatch(r"(\d+(?:\.\d+)?) ?([kKM%])", value):
         factor = {"k": 1e3, "K": 1e3, "M": 1e6, "%": 0.01}[number[2]]
         product = round(float(number[1]) * factor, 9)
@@ -359,7 +364,7 @@ def _hint_number(key: str, value: str) -> str:
 
 
 def _how_to_type(key: str, value: str) -> str:
-    declared = _declared(key)
+    declared = declarations(key)
     if value[:1] in ("[", "{") and any(map(takes_items, declared)):
         example = "{name: value}" if value[0] == "{" else "[a,b]"
         return f"a value with several parts is {quote_for_shell(f'{key}={example}')}"
@@ -374,8 +379,3 @@ def _typed_text(key: str, text: str) -> str:
 
 def _typed(prefix: str, key: str, value: str) -> str:
     return quote_for_shell(f"{prefix}{key}={value}")
-
-
-def _declared(key: str) -> list[Any]:
-    """Return the declared settings of a key; for an entry of a dictionary, those of the dictionary."""
-    return declarations(dictionary_of(key) or key)

@@ -1,6 +1,5 @@
 """A run is named by what it computes: the id is a hash of every setting that can change the result."""
 
-import hashlib
 import json
 import re
 
@@ -8,6 +7,7 @@ from gptexp.config.keys import result_settings
 from gptexp.config.plugins import modules_of
 from gptexp.config.schema import Config
 from gptexp.config.source import outside_fingerprint, source_fingerprint
+from gptexp.files import short_hash
 
 # Files and folders of the package whose source has a part in a run's id.
 RESULT_SOURCES = (
@@ -34,12 +34,12 @@ def run_id(config: Config) -> str:
     so that a nicer message renames no run.
     """
     outside = outside_fingerprint(modules_of(config))
-    return _digest(f"{settings_id(config)} {source_fingerprint(*RESULT_SOURCES)} {outside}")[:8]
+    return short_hash(f"{settings_id(config)} {source_fingerprint(*RESULT_SOURCES)} {outside}")[:8]
 
 
 def settings_id(config: Config) -> str:
     """Return eight hex digits over the settings alone: equal for one config under different versions of the code."""
-    return _digest(json.dumps(result_settings(config), sort_keys=True, default=str))[:8]
+    return short_hash(json.dumps(result_settings(config), sort_keys=True, default=str))[:8]
 
 
 def folder_name(config: Config, suffix: str = "") -> str:
@@ -58,8 +58,4 @@ def as_file_name(text: str) -> str:
     legal = re.sub(r"[^\w.,+-]", "_", name).encode()
     if legal.decode() == name and len(legal) <= MAX_NAME_BYTES:
         return name
-    return f"{legal[:MAX_NAME_BYTES].decode(errors='ignore')}-{_digest(text)[:8]}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return f"{legal[:MAX_NAME_BYTES].decode(errors='ignore')}-{short_hash(text)[:8]}"

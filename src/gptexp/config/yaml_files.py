@@ -11,9 +11,9 @@ import yaml
 from omegaconf import MISSING, DictConfig
 from omegaconf._utils import get_yaml_loader
 
-from gptexp.config.keys import declarations, dictionary_of, group_names
+from gptexp.config.keys import declarations, dictionary_of, find_misfit_of_key, group_names
 from gptexp.config.overrides import find_missing_source, read_override
-from gptexp.config.values import find_misfit, is_text, show
+from gptexp.config.values import is_text, show
 from gptexp.errors import UserError
 from gptexp.wording import first_line
 
@@ -127,7 +127,7 @@ class _Checker:
             raise self._error(node, f"{key}: {reason}")
         if node.style is not None:
             return
-        declared = declarations(dictionary_of(key) or key)
+        declared = declarations(key)
         name = "" if is_item else f"{key.rpartition('.')[2]}: "
         reading = _reading(node)
         if key.startswith("defaults.") or (declared and all(map(is_text, declared))):
@@ -160,13 +160,9 @@ class _Checker:
                 node,
                 f"{key}: must hold lines KEY: VALUE. The defaults list chooses: - override {key}: NAME",
             )
-        declared = declarations(dictionary_of(key) or key)
-        value = _construct(node) if declared else MISSING
-        if value == MISSING:
-            return
-        reasons = [find_misfit(value, item, bool(dictionary_of(key))) for item in declared]
-        if all(reasons):
-            raise self._error(node, f"{key}: {show(value)}: {reasons[0]}")
+        value = _construct(node) if declarations(key) else MISSING
+        if value != MISSING and (reason := find_misfit_of_key(key, value)):
+            raise self._error(node, f"{key}: {show(value)}: {reason}")
 
     def _error(self, node: yaml.Node, message: str) -> UserError:
         return UserError(f"{self.file}:{node.start_mark.line + 1}: {message}")

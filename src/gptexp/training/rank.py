@@ -11,13 +11,7 @@ import traceback
 from pathlib import Path
 
 from gptexp.distributed import launcher
-from gptexp.errors import (
-    OutOfMemoryError,
-    Preempted,
-    RunError,
-    UserError,
-    explain_environment_error,
-)
+from gptexp.errors import OutOfMemoryError, Preempted, explain_error
 from gptexp.output import open_missing_streams, unfailing_output
 from gptexp.runs.run_folder import RunFolder
 from gptexp.stages import stage
@@ -40,12 +34,8 @@ def main(path: Path) -> None:
         os._exit(Preempted.code)  # before the process group was initialised
     except OutOfMemoryError:
         os._exit(OutOfMemoryError.code)
-    except (RunError, UserError) as error:
-        launcher.write_failure(path, rank, str(error))
-        os._exit(1)
     except Exception as error:
-        explained = explain_environment_error(error)
-        launcher.write_failure(path, rank, str(explained or traceback.format_exc()))
+        launcher.write_failure(path, rank, str(explain_error(error) or traceback.format_exc()))
         os._exit(1)
 
 

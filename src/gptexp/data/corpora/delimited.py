@@ -11,13 +11,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from gptexp.config.schema.data import SEPARATORS as NAMED_SEPARATORS
 from gptexp.data.corpora.fields import Record
 from gptexp.data.corpora.text_lines import read_lines
 from gptexp.errors import UserError
 from gptexp.wording import format_count
 
 EXTENSIONS = (".csv", ".tsv", ".tab", ".psv")
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}  # those that are tried
+# Those that are tried, and their names.
+SEPARATORS = {sign: name for name, sign in NAMED_SEPARATORS.items() if name != "\\t"}
 FIRST_SEPARATOR = {".tsv": "\t", ".tab": "\t", ".psv": "|"}  # tried before the others
 QUOTINGS: dict[str, dict[str, Any]] = {
     "double": {"quotechar": '"'},  # "" stands for a quotation mark inside
