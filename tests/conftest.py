@@ -5,8 +5,10 @@ import logging
 import os
 import random
 import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -201,6 +203,23 @@ def command(*words: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_until(process: subprocess.Popen[str], is_reached: Callable[[], Any]) -> None:
+    """Wait for what a process does; it must not end before."""
+    while not is_reached():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def end_when(
+    process: subprocess.Popen[str], is_reached: Callable[[], Any], number: int = signal.SIGKILL
+) -> int:
+    """Send a signal to a process once it has done something, and return its exit code."""
+    wait_until(process, is_reached)
+    process.send_signal(number)
+    process.communicate()
+    return process.returncode
 
 
 def seconds_without_torch(*words: str) -> float:

@@ -4,14 +4,12 @@ import json
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import command, likeness, seconds_without_torch
+from conftest import command, end_when, likeness, seconds_without_torch
 
 from gptexp.runs.run_folder import RunFolder
 
@@ -95,12 +93,8 @@ def test_every_verb_knows_it(project):
 @pytest.mark.usefixtures("project")
 def test_killed_under_two_processes_it_ends_as_if_never_interrupted():
     words = [*SORT, "trainer.devices=2", "model.dropout=0.1"]
-    process = command(*words)
-    while not list(Path("outputs").glob("sort-*/checkpoints/step-000015")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    fifteenth = "sort-*/checkpoints/step-000015"
+    end_when(command(*words), lambda: list(Path("outputs").glob(fifteenth)))
     output = gptexp("run", *words)
     assert re.search(r"resuming at step \d", output)
     resumed, whole = folder_of(output), folder_of(gptexp("run", *words, "outputs=outputs2"))

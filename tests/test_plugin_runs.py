@@ -2,14 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY, TRAIN, command, likeness
+from conftest import TINY, TRAIN, command, end_when, likeness
 from plugin import write_plugin
 
 from gptexp.runs.run_folder import RunFolder
@@ -48,13 +46,7 @@ def verb(name: str, *words: str, folder: Path) -> str:
 def test_two_processes_train_as_one_and_a_killed_run_goes_on():
     words = [*SQUARE, "trainer.devices=2", "trainer.max_steps=40"]
     once = finish(*words, "outputs=once")
-    process = command(*words)
-    last = Path("outputs", once.name, "checkpoints/last")
-    while not last.is_file():
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    end_when(command(*words), Path("outputs", once.name, "checkpoints/last").is_file)
     resumed = finish(*words)
     assert likeness(resumed) == likeness(once)
     assert resumed.name == once.name

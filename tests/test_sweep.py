@@ -2,12 +2,10 @@
 
 import json
 import re
-import signal
-import time
 from pathlib import Path
 
 import pytest
-from conftest import command
+from conftest import command, end_when
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -62,19 +60,15 @@ def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
 
 def test_a_killed_sweep_goes_on_where_it_was(pairs_words):
     words = ["-m", *pairs_words, "trainer.max_steps=40", "seed=1,2"]
-    process = command(*words)
-    while not (
-        len(folders()) == 2
-        and any(
+
+    def second_job_has_saved() -> bool:
+        return len(folders()) == 2 and any(
             path.name == "metrics.jsonl"
             for path in folders()[0].parent.rglob("*")
             if status(path.parent) == "running" and (path.parent / "checkpoints" / "last").is_file()
         )
-    ):
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+
+    end_when(command(*words), second_job_has_saved)
     assert sorted(map(status, folders())) == ["finished", "running"]
     said, errors = command(*words).communicate()
     assert list(map(status, folders())) == ["finished", "finished"]

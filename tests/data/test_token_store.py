@@ -80,7 +80,9 @@ def test_two_builders_and_a_killed_one_leave_one_whole_store(text_file, own_fold
     killed.start()
     folder = own_folder / "cache" / "store"
     deadline = time.monotonic() + 60
-    while not list(folder.glob("*.tmp")) and time.monotonic() < deadline:
+    while not list(folder.glob("*.tmp")):
+        assert killed.is_alive()
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
     killed.join()

@@ -1,14 +1,12 @@
 """Whole runs on a GPU, each in a process of its own; skipped on a machine without one."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from conftest import GPUS, command, likeness
+from conftest import GPUS, command, end_when, likeness
 
 from gptexp.runs.run_folder import RunFolder, find_run
 
@@ -64,10 +62,7 @@ def test_a_killed_run_resumes_to_the_bit_with_deterministic_kernels(gpu_words):
     uninterrupted, _ = run_on_gpus(*words, outputs="uninterrupted")
     process = command(*words, "outputs=killed", CUDA_VISIBLE_DEVICES=GPUS[0])
     folder = RunFolder(Path("killed") / uninterrupted.name)
-    while process.poll() is None and not any(row["step"] >= 5 for row in folder.metrics()):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    end_when(process, lambda: any(row["step"] >= 5 for row in folder.metrics()))
     resumed, _ = run_on_gpus(*words, outputs="killed")
     assert likeness(resumed) == likeness(uninterrupted)
 

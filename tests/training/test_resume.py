@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import pytest
-from conftest import BROKEN, command, likeness
+from conftest import BROKEN, command, end_when, likeness, wait_until
 
 from gptexp.config import compose
 from gptexp.errors import UserError
@@ -29,11 +29,7 @@ def the_folder(outputs: str) -> RunFolder:
 
 
 def end_after(process, folder: RunFolder, step: int, number: int = signal.SIGKILL) -> int:
-    while process.poll() is None and not any(row["step"] >= step for row in folder.metrics()):
-        time.sleep(0.005)
-    process.send_signal(number)
-    process.communicate()
-    return process.returncode
+    return end_when(process, lambda: any(row["step"] >= step for row in folder.metrics()), number)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +98,8 @@ def test_the_second_ctrl_c_stops_at_once(pairs_words, tmp_path):
     (tmp_path / "site" / "sitecustomize.py").write_text(slow.replace('float("nan")', "1.0"))
     process = command(*pairs_words, "trainer.log_every=1", PYTHONPATH=str(tmp_path / "site"))
     folder = the_folder("outputs")
-    while not any(row["step"] == 4 for row in folder.metrics()):  # the next one takes a minute
-        time.sleep(0.01)
+    # The next step takes a minute.
+    wait_until(process, lambda: any(row["step"] == 4 for row in folder.metrics()))
     for _ in range(2):
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
