@@ -7,6 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from gptexp.model import TransformerConfig
+from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.model.cost import count_active_parameters, count_flops, count_parameters
 
 EXPERTS = {"experts": 5, "experts_per_token": 2, "d_ff": 48}
@@ -47,20 +48,15 @@ def test_active_parameters_are_those_that_one_token_uses(switches):
     assert count_active_parameters(model.config) == used
 
 
-def assert_counted_as_planned(model):
+def assert_counted_as_planned(model, recomputes="none"):
+    checkpoint_activations(model, recomputes)
     # The counter does not know a CPU's fused attention, and would count it as nothing.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         loss, source = losses(model)
         forward = counter.get_total_flops()
         attended = counter.get_flop_counts()["Global"][torch.ops.aten.bmm]
         loss.backward()
-    ours = count_flops(
-        model.config,
-        BATCH,
-        TOKENS,
-        activation_checkpointing=model.activation_checkpointing,
-        **source,
-    )
+    ours = count_flops(model.config, BATCH, TOKENS, activation_checkpointing=recomputes, **source)
     assert (ours.forward, ours.training) == (forward, counter.get_total_flops())
     if not source:
         assert (
@@ -77,9 +73,11 @@ def test_operations_are_those_that_torch_counts(switches):
     "name", ["modern", "gpt2 dropout", "modern pair", "experts", "shared experts"]
 )
 def test_operations_with_activations_computed_again(name):
-    model = a_model(**{**MODELS, **WITH_EXPERTS}[name])
-    model.activation_checkpointing = True
-    assert_counted_as_planned(model)
+    assert_counted_as_planned(a_model(**{**MODELS, **WITH_EXPERTS}[name]), "full")
+
+
+def test_operations_with_products_kept():
+    assert_counted_as_planned(a_model(**MODELS["pair dropout"]), "selective")
 
 
 def test_the_head_costs_for_its_targets_alone():

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gptexp.config import schema
 from gptexp.model import TransformerConfig, attention
+from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.model.cost import count_parameters
 from gptexp.model.memory import MUON_STACK, count_cache_bytes, estimate_memory
 from gptexp.training import muon, optimizers
@@ -65,7 +66,8 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "square", lambda x: square(x.float()))
 
 
-def assert_kept_as_planned(model, bf16, on_gpu):
+def assert_kept_as_planned(model, bf16, on_gpu, recomputes="none"):
+    checkpoint_activations(model, recomputes)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         measured, source = kept(model)
     ours = estimate_memory(
@@ -74,7 +76,7 @@ def assert_kept_as_planned(model, bf16, on_gpu):
         TOKENS,
         bf16=bf16,
         on_gpu=on_gpu,
-        activation_checkpointing=model.activation_checkpointing,
+        activation_checkpointing=recomputes,
         **source,
     )
     log_softmax = ours.logits // 3
@@ -96,9 +98,7 @@ def test_activations_with_fused_operations(switches, bf16):
 
 @pytest.mark.parametrize("name", ["modern", "gpt2 dropout"])
 def test_activations_that_stay_where_blocks_are_computed_again(name):
-    model = a_model(**MODELS[name])
-    model.activation_checkpointing = True
-    assert_kept_as_planned(model, bf16=False, on_gpu=False)
+    assert_kept_as_planned(a_model(**MODELS[name]), bf16=False, on_gpu=False, recomputes="full")
 
 
 @in_precisions
@@ -129,25 +129,27 @@ def peak(make, steps):
 
 
 STEPS = {  # of: a batch, precision, micro-batches, and what the peak is due to
-    "activations": ({}, 4, False, 1, "adamw", False),
-    "activations, accumulated": (GPT2, 4, True, 2, "muon", False),
-    "logits": ({"vocab_size": 5000}, 4, True, 1, "muon", False),
-    "a block that is computed again": ({}, 4, False, 2, "adamw", True),
-    "a shared embedding": ({"vocab_size": 20000}, 1, True, 2, "adamw", False),
-    "muon": (GPT2, 1, True, 1, "muon", False),
-    "muon in fp32": (PAIR, 1, False, 1, "muon", True),
+    "activations": ({}, 4, False, 1, "adamw", "none"),
+    "activations, accumulated": (GPT2, 4, True, 2, "muon", "none"),
+    "logits": ({"vocab_size": 5000}, 4, True, 1, "muon", "none"),
+    "a block that is computed again": ({}, 4, False, 2, "adamw", "full"),
+    "a block whose products are kept": ({}, 4, False, 2, "adamw", "selective"),
+    "a block with dropout": ({"dropout": 0.1}, 4, False, 2, "adamw", "selective"),
+    "a shared embedding": ({"vocab_size": 20000}, 1, True, 2, "adamw", "none"),
+    "muon": (GPT2, 1, True, 1, "muon", "none"),
+    "muon in fp32": (PAIR, 1, False, 1, "muon", "full"),
 }
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
 def test_the_total_is_the_measured_peak(step, monkeypatch):
-    switches, batch, bf16, micro_batches, kind, activation_checkpointing = step
+    switches, batch, bf16, micro_batches, kind, recomputes = step
     monkeypatch.setattr(optimizers, "has_fast_bf16", lambda _: bf16)  # whatever this machine is
     sizes = {"layers": 3, "d_model": 96, "d_ff": 256, "vocab_size": 300}
 
     def make():
         model = a_model(**{**SHAPE, **sizes, **switches})
-        model.activation_checkpointing = activation_checkpointing
+        checkpoint_activations(model, recomputes)
         settings = {
             "adamw": schema.AdamWConfig(lr=0.001),
             "muon": schema.MuonConfig(lr=0.02, adamw_lr=0.005),
@@ -173,7 +175,7 @@ def test_the_total_is_the_measured_peak(step, monkeypatch):
         source=16 if switches == PAIR else 0,
         optimizer=kind,
         bf16=bf16,
-        activation_checkpointing=activation_checkpointing,
+        activation_checkpointing=recomputes,
         on_gpu=False,
         accumulates=micro_batches > 1,
     )

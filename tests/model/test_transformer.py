@@ -70,21 +70,6 @@ def test_the_loss_sums_over_targets_and_ignores_padding():
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("switches", [{}, EXPERTS])
-def test_recomputed_activations_give_the_same_gradients(switches):
-    tokens, targets = torch.randint(50, (2, 12)), torch.randint(50, (2, 12))
-    gradients = []
-    for activation_checkpointing in (False, True):
-        model = a_model(dropout=0.1, **switches).train()
-        model.activation_checkpointing = activation_checkpointing
-        torch.manual_seed(1)
-        loss = model.loss(tokens, targets)
-        (loss.targets + loss.auxiliary).backward()
-        gradients.append([p.grad for p in model.parameters()])
-    for plain, again in zip(*gradients, strict=True):
-        assert torch.equal(plain, again)
-
-
 def test_more_tokens_than_the_context_are_refused():
     with pytest.raises(ValueError, match="25 tokens do not fit into a context of 24"):
         a_model()(torch.zeros(1, 25, dtype=torch.long))

@@ -61,14 +61,15 @@ def count_flops(
     *,
     source: int = 0,
     targets: int | None = None,
-    activation_checkpointing: bool = False,
+    activation_checkpointing: str = "none",
 ) -> Flops:
     """Count the operations for a batch [B, T], and sources [B, S] of an encoder with decoder.
 
     Args:
         targets: tokens of the batch that the head is applied to; None: all.
-        activation_checkpointing: the backward pass computes the blocks' activations again. It stops before the last
-            product of a block, whose result is not needed, unless it has dropout or the weights of experts.
+        activation_checkpointing: with full, the backward pass computes the blocks' activations again. It stops before
+            the last product of a block, whose result is not needed, unless it has dropout or the weights of experts.
+            With selective it computes no product again, but attention where that has dropout.
 
     Raises:
         ValueError: the model cannot have such a batch.
@@ -84,7 +85,12 @@ def count_flops(
         + batch * 4 * config.num_sequence_classes
     )
     forward = 2 * (batch * blocks + head)
-    recomputed = 2 * batch * (blocks - spared) if activation_checkpointing else 0
+    recomputed = 0
+    if activation_checkpointing == "full":
+        recomputed = 2 * batch * (blocks - spared)
+    elif activation_checkpointing == "selective" and config.dropout:
+        pairs = config.layers * tokens * (tokens + source) + config.encoder_layers * source**2
+        recomputed = 2 * batch * 2 * pairs * projection_widths(config)[1]
     return Flops(forward, 3 * forward + recomputed, batch * (tokens + source))
 
 

@@ -30,9 +30,10 @@ class Memory:
     weights, gradients: in fp32.
     autocast_cache: copies in bf16 of the linear layers' weights, which autocast makes once a step.
     optimizer: state of the optimizer.
-    activations: kept for the backward pass; with activation checkpointing, the inputs of the blocks.
+    activations: kept for the backward pass (see activation_checkpointing.py).
     logits: with their gradients.
     block: activations of one block with their gradients, or the gradients of an embedding that the head shares.
+    recomputed: the part of `block` that activation checkpointing has not kept.
     workspace: of the optimizer's step.
     accumulates: gradients of earlier micro-batches exist already.
     """
@@ -44,8 +45,8 @@ class Memory:
     activations: int
     logits: int
     block: int
+    recomputed: int
     workspace: int
-    activation_checkpointing: bool
     accumulates: bool
 
     @property
@@ -56,9 +57,7 @@ class Memory:
         pass in all micro-batches but the first, which made the cache.
         """
         start = (
-            self.activations
-            + max(self.logits, self.block * self.activation_checkpointing)
-            + self.gradients * self.accumulates
+            self.activations + max(self.logits, self.recomputed) + self.gradients * self.accumulates
         )
         end = self.gradients + self.autocast_cache * self.accumulates + self.block
         peak = max(start, end, self.gradients + self.workspace)
@@ -74,7 +73,7 @@ def estimate_memory(
     targets: int | None = None,
     optimizer: str = "muon",
     bf16: bool = False,
-    activation_checkpointing: bool = False,
+    activation_checkpointing: str = "none",
     on_gpu: bool = True,
     masked: bool | None = None,
     accumulates: bool = False,
@@ -85,7 +84,7 @@ def estimate_memory(
         targets: tokens of the batch that the head is applied to; None: all.
         optimizer: muon (one moment of the blocks' matrices, two of the rest), or adamw (two of all).
         bf16: under autocast.
-        activation_checkpointing: the backward pass computes the blocks' activations again.
+        activation_checkpointing: none, full or selective.
         on_gpu: attention, RMSNorm and dropout are fused.
         masked: attention has a mask [B, 1, T, T]; None: as `arch` needs it.
         accumulates: the step has several micro-batches, or gradients have buffers that stay (DDP).
@@ -109,7 +108,7 @@ def estimate_memory(
     elif optimizer != "adamw":
         raise ValueError(f"optimizer={optimizer}: not known. Allowed: muon, adamw")
     masked = config.arch == "prefix" if masked is None else masked
-    activations = ActivationMemory(config, batch, bf16, on_gpu)
+    activations = ActivationMemory(config, batch, bf16, on_gpu, activation_checkpointing)
     outputs = config.num_token_classes or config.vocab_size
     block = activations.largest_block(tokens, source, masked)
     # The gradient of a tied head waits for that of the embedding, to be added.
@@ -120,11 +119,11 @@ def estimate_memory(
         autocast_cache=2 * count_linear_parameters(config) if bf16 else 0,
         gradients=4 * count,
         optimizer=state,
-        activations=activations.total(tokens, source, targets, masked, activation_checkpointing),
+        activations=activations.total(tokens, source, targets, masked),
         logits=12 * targets * outputs,  # log-softmax, its gradient, that of the logits
         block=block,
+        recomputed=activations.recomputed(block, tokens, source),
         workspace=workspace,
-        activation_checkpointing=activation_checkpointing,
         accumulates=accumulates,
     )
 
@@ -147,21 +146,23 @@ class ActivationMemory:
     batch: int
     bf16: bool
     on_gpu: bool
+    activation_checkpointing: str = "none"
 
-    def total(
-        self, tokens: int, source: int, targets: int, masked: bool, activation_checkpointing: bool
-    ) -> int:
+    def total(self, tokens: int, source: int, targets: int, masked: bool) -> int:
         """Count the bytes of the whole model, from the embedding to the head."""
         config, width = self.config, self.config.d_model
         rows, source_rows = self.batch * tokens, self.batch * source
-        if activation_checkpointing:
+        recomputes = self.activation_checkpointing != "none"
+        if recomputes:
             blocks = 4 * width * (config.layers * rows + config.encoder_layers * source_rows)
+            blocks += config.layers * self.kept(tokens, source)
+            blocks += config.encoder_layers * self.kept(source)
         else:
             blocks = config.layers * self.block(
                 tokens, source, masked
             ) + config.encoder_layers * self.block(source)
         # Under autocast each layer keeps a copy of its own of the encoder's states.
-        encoded = 4 * width * source_rows if activation_checkpointing or not self.bf16 else 0
+        encoded = 4 * width * source_rows if recomputes or not self.bf16 else 0
         embedded = self.dropout_mask(rows + source_rows, 4)
         last_norms = self.norm(rows + source_rows, width, config.norm)
         heads = self.bytes_per_number * width * targets
@@ -179,6 +180,32 @@ class ActivationMemory:
         )
         of_decoder = self.block(tokens, source, masked) + gradients * tokens
         return max(of_decoder, self.block(source) + gradients * source if source else 0)
+
+    def recomputed(self, block: int, tokens: int, source: int) -> int:
+        """Count the part of a block's activations that are not kept: all without its input, with `full`."""
+        if self.activation_checkpointing == "none":
+            return 0
+        return block - self.kept(tokens, source)
+
+    def kept(self, tokens: int, source: int = 0) -> int:
+        """Count the results of products and of attention that `selective` keeps of a block, besides its input."""
+        if self.activation_checkpointing != "selective":
+            return 0
+        config, (width, queries, keys) = self.config, projection_widths(self.config)
+        rows, key_rows = self.batch * tokens, [self.batch * tokens]
+        key_rows += [self.batch * source] if source else []
+        products = sum(rows * (queries + width) + 2 * keys * of_keys for of_keys in key_rows)
+        products += rows * ((2 if config.feed_forward == "swiglu" else 1) * config.d_ff + width)
+        attentions = len(key_rows) * rows
+        size = self.bytes_per_number
+        if not self._keeps_attention(tokens):
+            return size * products
+        return size * (products + attentions * queries) + 4 * attentions * config.heads
+
+    def _keeps_attention(self, tokens: int) -> bool:
+        """Return whether attention is one operation, and draws no random numbers."""
+        is_eager = not self.on_gpu and self.bf16 and tokens * tokens <= EAGER_ATTENTION_MAX_SCORES
+        return not (is_eager or self.config.dropout)
 
     @property
     def bytes_per_number(self) -> int:

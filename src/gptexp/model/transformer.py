@@ -13,7 +13,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from gptexp.loss import LossSums
 from gptexp.model.attention import Attention, AttentionContext, EncoderMemory, KVCache
@@ -89,7 +88,6 @@ class Transformer(nn.Module):
                 f"{type(self).__name__}"
             )
         self.config = config
-        self.activation_checkpointing = False  # recompute activations in the backward pass
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = self.rotary = None
         if config.position == "learned":
@@ -296,10 +294,7 @@ class Transformer(nn.Module):
         self, blocks: nn.ModuleList, x: Tensor, contexts: list[AttentionContext]
     ) -> Tensor:
         for block, context in zip(blocks, contexts, strict=True):
-            if self.activation_checkpointing and self.training:  # Chen et al. 2016, 1604.06174
-                x = checkpoint(block, x, context, use_reentrant=False)
-            else:
-                x = block(x, context)
+            x = block(x, context)
         return x
 
     @torch.no_grad()

@@ -30,6 +30,7 @@ from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
 from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
+from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import open_complete_tracker
 from gptexp.runs.trackers import Tracker
@@ -170,7 +171,8 @@ class Run:
     def build_module(self) -> TrainModule:
         torch.manual_seed(self.config.seed)
         model = build_model(self.config, self.store.tokenizer.vocab_size)
-        model.activation_checkpointing = self.config.trainer.activation_checkpointing
+        recomputes = self.config.trainer.activation_checkpointing
+        checkpoint_activations(model, "full" if recomputes else "none")
         fitting = self.folder.read_record("micro_batch").get("micro_batch_size")
         sizes = [size for size in (fitting, self.config.trainer.micro_batch_size) if size]
         return TrainModule(
