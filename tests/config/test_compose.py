@@ -22,6 +22,7 @@ from gptexp.errors import UserError
         ("trainer.max_steps=1,2", "several values make a sweep, which needs -m"),
         ("tags=3", "a list is needed"),
         ("trainer.precision=fp8", "Allowed: 32, auto, bf16"),
+        ("trainer.compile=yes", "Allowed: auto, false, true"),
         ("trainer.max_steps=0", "at least 1"),
         ("model.dropout=2", "at most 0.99"),
         ("optim.lr=nan", "optim.lr=nan: must be a finite number"),
@@ -101,8 +102,11 @@ def test_a_flavour_sets_the_switches_that_are_not_given():
 
 def test_a_saved_config_loads_as_it_was(tmp_path: Path):
     config = compose.compose_config(["task=translate", "data.tgt=fr", "tags=[a,b]", "optim=adamw"])
-    compose.save_config(config, tmp_path / "config.yaml")
-    assert compose.load_config(tmp_path / "config.yaml") == config
+    path = tmp_path / "config.yaml"
+    compose.save_config(config, path)
+    assert compose.load_config(path) == config
+    path.write_text(path.read_text().replace("compile: auto", "compile: true"))  # earlier versions
+    assert compose.load_config(path).trainer.compile == "true"
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,9 @@ def test_a_file_that_is_none_is_named(content, message):
 def test_values_are_read_as_they_are_written():
     config = compose_file(
         'name: "yes"\ntags: ["no", \'12:30\', 2024-01-01, run # a comment\n]\nseed: 1_000\n'
-        "data: {tgt: de} # German\nfresh: yes\ninit: ~\n"
+        "data: {tgt: de} # German\nfresh: yes\ninit: ~\ntrainer: {compile: false}\n"
     )
+    assert config.trainer.compile == "false"
     assert (config.name, config.seed, config.fresh, config.init) == ("yes", 1000, True, None)
     assert config.tags == ["no", "12:30", "2024-01-01", "run"]
 

@@ -83,6 +83,26 @@ def test_lines_of_a_few_steps_have_all_of_them(clock):
         assert meter.read()[timings.STEP_MS] == 2000
 
 
+def test_time_in_torch_compile_is_told_apart(clock, monkeypatch):
+    compiling = [0.0]
+    monkeypatch.setattr(throughput, "compile_seconds", lambda: compiling[0])
+    monkeypatch.setattr(throughput, "count_compiled_graphs", lambda: 2)
+    meter = ThroughputMeter(2, None, torch.device("cpu"), ranks=1)
+    compiling[0] = 8.0
+    assert take_step(meter, clock, wait=0, compute=9) == 9
+    with meter.measure(timings.VALIDATION):
+        clock.pass_by(7)
+        compiling[0] = 12.0
+    row = meter.read()
+    assert row[timings.STEP_MS] == 1000
+    assert row[timings.COMPILATION] == 12 / 16
+    assert row[timings.VALIDATION] == 3 / 16
+    assert row[timings.COMPILE_SECONDS] == 12
+    texts = timings.describe_speed(row)
+    assert "2 compiled graphs" in texts
+    assert "75% compilation" in texts
+
+
 def test_excluded_time_is_in_no_figure(clock):
     meter = ThroughputMeter(2, None, torch.device("cpu"), ranks=1)
     meter.wait_for_batch()

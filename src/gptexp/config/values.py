@@ -45,7 +45,9 @@ def show(value: Any) -> str:
 
 
 def is_text(item: Field) -> bool:
-    """Return whether a setting, or each item of it, is a text."""
+    """Return whether a setting, or each item of it, is a text; one that is `true` or `false` needs no quotes."""
+    if "true" in item.metadata.get("choices", ()):
+        return False
     parts = get_args(_without_none(item.type)) or (_without_none(item.type),)
     return bool(item.metadata.get("texts")) or _without_none(parts[-1]) is str
 
@@ -116,7 +118,10 @@ def _find_misfit_of_one(value: Any, kind: type, limits: Mapping[str, Any]) -> st
         return f"must be {name}" + (
             f", without a point or an exponent: {value:.0f}" if is_whole else ""
         )
-    if (choices := limits.get("choices")) and converted not in choices:
+    choices = limits.get("choices")
+    if isinstance(value, bool) and choices and "true" in choices:
+        converted = show(value)
+    if choices and converted not in choices:
         return f"not known.{nearest(str(converted), choices)} Allowed: {', '.join(sorted(choices))}"
     if isinstance(converted, float) and not math.isfinite(converted):
         return "must be a finite number"

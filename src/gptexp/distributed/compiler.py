@@ -1,31 +1,147 @@
-"""torch.compile: whether it works on this machine, and the blocks of a model.
+"""torch.compile: whether a run uses it, whether it works on this machine, and the blocks and the loss of a model.
 
 It needs a compiler, headers and folders that may be missing.
 
 python -m gptexp.distributed.compiler [auto | cpu | gpu]       compiles a few lines; exit code 1 if that fails
 """
 
+import importlib.util
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gptexp.config.schema import Config
 from gptexp.errors import UserError
+from gptexp.machine import list_gpus
 from gptexp.stages import stage
 from gptexp.wording import first_line
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 MAX_SECONDS = 300
+# An estimate of a training without torch.compile on a large GPU: it computes, or it waits for kernels to be launched.
+FLOPS_PER_SECOND, LAUNCH_SECONDS_PER_LAYER = 2e14, 0.0025
+WORTHWHILE_SECONDS = 60.0  # compiling takes 20 to 60 s
+MAX_GRAPHS = 64  # of one function, before torch runs it uncompiled; torch's own limit is 8
 
 
-def check_compiler(accelerator: str) -> None:
-    """Compile a few lines in a process of their own, before a run prepares its data.
+def check_compiler(config: Config) -> None:
+    """Try torch.compile in a process of its own where trainer.compile demands it, before a run prepares its data.
+
+    With trainer.compile=auto, print a line if this machine has GPUs and no compiler.
 
     Raises:
-        UserError: torch.compile fails; the message has its reason.
+        UserError: trainer.compile=true, and torch.compile fails; the message has its reason.
     """
+    if config.trainer.compile == "true":
+        if reason := _try_compiler(config.trainer.accelerator):
+            raise UserError(
+                f"trainer.compile=true: torch.compile does not work on this machine ({reason}). "
+                f"Install a C++ compiler, such as g++, and Python's headers, or set trainer.compile=false"
+            )
+        return
+    may_compile = is_worth_compiling(config) and config.trainer.accelerator != "cpu"
+    if may_compile and (missing := find_missing_part()) and list_gpus():
+        _print_uncompiled(f"this machine has no {missing}")
+
+
+def is_worth_compiling(config: Config) -> bool:
+    """Return whether trainer.compile=auto compiles on a GPU: a long training gains more than compiling takes.
+
+    The answer follows from the settings alone, so that a run computes the same when it is resumed.
+    """
+    model, trainer = config.model, config.trainer
+    tokens = trainer.global_batch_size * model.context / (trainer.devices * trainer.nodes)
+    flops = 6 * 12 * model.layers * model.d_model**2 * tokens  # of the matrices of blocks
+    seconds = max(flops / FLOPS_PER_SECOND, LAUNCH_SECONDS_PER_LAYER * model.layers)
+    return trainer.compile == "auto" and trainer.max_steps * seconds >= WORTHWHILE_SECONDS
+
+
+def find_missing_part() -> str:
+    """Return what torch.compile for GPUs needs and this machine lacks, or ""."""
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "C compiler, such as gcc"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        return f"headers of Python (python{sysconfig.get_python_version()}-dev)"
+    return "" if importlib.util.find_spec("triton") else "package triton"
+
+
+def should_compile(config: Config, device: "torch.device") -> bool:
+    """Return whether this process compiles its model; print a line where trainer.compile=auto would and cannot."""
+    if config.trainer.compile != "auto":
+        return config.trainer.compile == "true"
+    if device.type != "cuda" or not is_worth_compiling(config) or find_missing_part():
+        return False
+    try:
+        compile_example(device)
+    except Exception as error:
+        _print_uncompiled(first_line(error))
+        return False
+    return True
+
+
+def compile_modules(
+    modules: "Iterable[nn.Module]",
+    *,
+    has_varying_lengths: bool,
+    deterministic: bool = False,
+    backend: str | Callable[..., Any] = "inductor",
+) -> None:
+    """Compile each module in place: checkpoints keep the plain names.
+
+    Modules of one class share their graphs: one for training and one for validation.
+
+    Args:
+        has_varying_lengths: a graph serves batches of any shape. Else it serves one shape, and a second one any.
+        deterministic: no kernel is chosen by measuring, so that another process computes the same to the bit.
+    """
+    import torch
+    import torch._inductor.config
+
+    # DDP overlaps its exchange with the backward pass of other blocks: no need to cut the graph of one at its buckets.
+    torch._dynamo.config.optimize_ddp = False
+    torch._dynamo.config.recompile_limit = MAX_GRAPHS
+    if hasattr(torch._inductor.config, "deterministic"):  # from torch 2.10 on
+        torch._inductor.config.deterministic = deterministic
+    for module in modules:
+        module.compile(backend=backend, dynamic=True if has_varying_lengths else None)
+
+
+def compile_seconds() -> float:
+    """Return the seconds that this process has spent in torch.compile."""
+    if "torch._dynamo.utils" not in sys.modules:
+        return 0.0
+    from torch._dynamo.utils import calculate_time_spent
+
+    return calculate_time_spent()["total_wall_time"]
+
+
+def count_compiled_graphs() -> int:
+    """Return the number of graphs that this process has compiled: one that grows with the steps slows a run down."""
+    if "torch._dynamo.utils" not in sys.modules:
+        return 0
+    from torch._dynamo.utils import counters
+
+    return counters["stats"]["unique_graphs"]
+
+
+def compile_example(device: "torch.device") -> None:
+    """Compile a few lines, and run them."""
+    import torch
+
+    square = torch.ones(8, 8, device=device, requires_grad=True)
+    torch.compile(lambda x: (x @ x).relu() + 1)(square).sum().backward()
+
+
+def _try_compiler(accelerator: str) -> str:
+    """Return why torch.compile fails in a process of its own, or ""."""
     command = [sys.executable, "-m", __name__, accelerator]
     try:
         with stage("trying torch.compile"):
@@ -33,37 +149,24 @@ def check_compiler(accelerator: str) -> None:
                 command, capture_output=True, text=True, errors="replace", timeout=MAX_SECONDS
             )
     except subprocess.TimeoutExpired:
-        reason = f"no end after {MAX_SECONDS} s"
-    else:
-        if done.returncode == 0:
-            return
-        reason = next(iter(done.stdout.splitlines()[-1:]), f"exit code {done.returncode}")
-    raise UserError(
-        f"trainer.compile=true: torch.compile does not work on this machine ({reason}). "
-        f"Install a C++ compiler, such as g++, and Python's headers, or set trainer.compile=false"
+        return f"no end after {MAX_SECONDS} s"
+    if done.returncode == 0:
+        return ""
+    return next(iter(done.stdout.splitlines()[-1:]), f"exit code {done.returncode}")
+
+
+def _print_uncompiled(reason: str) -> None:
+    print(
+        f"trainer.compile=auto: training is not compiled, and slower for it ({reason})",
+        file=sys.stderr,
     )
 
 
-def compile_blocks(
-    blocks: "Iterable[nn.Module]", backend: str | Callable[..., Any] = "inductor"
-) -> None:
-    """Compile each block in place: checkpoints keep the plain names."""
-    import torch
-
-    # DDP overlaps its exchange with the backward pass of other blocks: no need to cut the graph of one at its buckets.
-    torch._dynamo.config.optimize_ddp = False
-    for block in blocks:
-        block.compile(backend=backend)
-
-
 def main() -> None:
-    import torch
-
     from gptexp.distributed.devices import pick_device
 
-    square = torch.ones(8, 8, device=pick_device(sys.argv[1]), requires_grad=True)
     try:
-        torch.compile(lambda x: (x @ x).relu() + 1)(square).sum().backward()
+        compile_example(pick_device(sys.argv[1]))
     except Exception as error:
         print(first_line(error))
         sys.exit(1)

@@ -131,7 +131,7 @@ def attend(
     """Compute softmax(Q K^T / sqrt(D)) V: query [B, H, T, D], key and value [B, G, S, D] -> [B, H, T, D]."""
     B, H, T, D = query.shape  # noqa: N806
     G, S = key.shape[1:3]  # noqa: N806
-    allowed, is_causal = mask.allowed, mask.allowed is None and mask.is_causal and T > 1
+    allowed, is_causal = mask.allowed, mask.allowed is None and mask.is_causal
     trains_in_bf16_on_cpu = (
         query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad
     )

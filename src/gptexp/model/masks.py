@@ -67,7 +67,7 @@ class AttentionMask:
     """Which keys the queries of one layer may attend to.
 
     allowed: [B or 1, 1, T or 1, S], True where attention is allowed. None: everywhere, or with `is_causal` at keys up
-    to the query's position.
+    to the query's position. A single query is after all keys, and its mask is not causal.
     """
 
     allowed: Tensor | None = None
@@ -129,7 +129,7 @@ class SequenceLayout:
             padding.append(first_keys(self.lengths))
 
         if not padding and (not order or (order == [causal] and past == 0)):
-            return AttentionMask(is_causal=is_causal)
+            return AttentionMask(is_causal=is_causal and queries > 1)
         allowed = and_masks(*order, *padding)
         if order and padding:  # a query of the padding attends to itself: its softmax needs a key
             allowed = or_masks(allowed, same_position)

@@ -14,12 +14,20 @@ PEAK_MEMORY = "speed/peak_memory_gib"  # of the rank that needs most, since the 
 DATA = "speed/data_share"  # of all time since the line before: waiting for batches
 VALIDATION = "speed/validation_share"
 CHECKPOINTS = "speed/checkpoint_share"
+COMPILATION = "speed/compile_share"  # torch.compile, which the speed of the steps leaves out
+COMPILE_SECONDS = "speed/compile_seconds"  # since the process started; only with trainer.compile
+COMPILED_GRAPHS = "speed/compiled_graphs"  # since the process started; ever more are a fault
 SLOWEST_RANK = (
     "speed/slowest_rank"  # with several ranks: by its own work, without waiting for others
 )
 SLOWEST_RATIO = "speed/slowest_rank_ratio"  # of its own work to the median of the others
 
-SHARES = {DATA: "data", VALIDATION: "validation", CHECKPOINTS: "checkpoints"}
+SHARES = {
+    DATA: "data",
+    VALIDATION: "validation",
+    CHECKPOINTS: "checkpoints",
+    COMPILATION: "compilation",
+}
 SHOWN_SHARE = 0.01
 
 
@@ -51,6 +59,8 @@ def describe_speed(row: dict[str, Any]) -> list[str]:
         texts.append(f"{row[TFLOPS]:.3g} TFLOP/s")
     if PEAK_MEMORY in row:
         texts.append(f"{row[PEAK_MEMORY]:.2f} GiB")
+    if COMPILED_GRAPHS in row:
+        texts.append(f"{row[COMPILED_GRAPHS]} compiled graphs")
     texts += [
         f"{row[name]:.0%} {loss}"
         for name, loss in SHARES.items()

@@ -22,7 +22,7 @@ from gptexp.config.schema import Config, TrainerConfig
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
-from gptexp.distributed.compiler import compile_blocks
+from gptexp.distributed.compiler import compile_modules, should_compile
 from gptexp.distributed.devices import lightning_devices, lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.hardware import describe_device
@@ -30,6 +30,7 @@ from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
 from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
+from gptexp.model import Transformer
 from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import open_complete_tracker
@@ -209,14 +210,26 @@ class Run:
                 print("; ".join([f"resuming at {steps}", *changes]), file=sys.stderr)
 
     def fit(self, module: TrainModule, recorder: Recorder, data: DataModule) -> None:
-        if self.config.trainer.compile:
-            encoder = module.model.encoder
-            compile_blocks([*module.model.blocks, *(encoder.blocks if encoder else [])])
+        if should_compile(self.config, self.device):
+            self.compile(module.model)
         try:
             with self.signals.delay_stop():
                 self.lightning_trainer(recorder).fit(module, data)
         except NotFiniteError as error:
             raise record_crash(self.folder, module, self.process_group, error) from None
+
+    def compile(self, model: Transformer) -> None:
+        if self.process_group.is_rank_zero:
+            print(
+                "compiling the model: the first steps take longer (trainer.compile=false avoids it)",
+                file=sys.stderr,
+            )
+        encoder = model.encoder
+        compile_modules(
+            [*model.blocks, *(encoder.blocks if encoder else [])],
+            has_varying_lengths=not self.task.layout.stream,
+            deterministic=self.config.trainer.deterministic,
+        )
 
     def report(self, totals: TrainingTotals, tracker: Tracker) -> None:
         """Evaluate the best checkpoint on the test split (validation if there is no test) and write the result."""

@@ -48,8 +48,7 @@ def open_run(config: Config, suffix: str, stack: ExitStack) -> RunSetup:
     if not is_finished:
         check_paths(config.data)
         check_tracker(config)
-        if config.trainer.compile:
-            check_compiler(config.trainer.accelerator)
+        check_compiler(config)
     resumed = source if not config.init and isinstance(source, RunFolder) else None
     if folder.checkpoint():  # of its own: this is not its first start
         resumed, notes = None, []

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from gptexp.distributed.compiler import compile_seconds, count_compiled_graphs
 from gptexp.distributed.hardware import peak_bf16_flops, peak_memory_gib
 from gptexp.loss import LossCounts
 from gptexp.model.config import TransformerConfig
@@ -38,6 +39,7 @@ class ThroughputMeter:
         self.is_warm = False
         self.wait_started = 0.0
         self.step_started = 0.0
+        self.compile_seconds = compile_seconds()  # until the last step or block that was measured
         self.restart()
 
     def restart(self) -> None:
@@ -62,13 +64,16 @@ class ThroughputMeter:
     def end_step(self, counts: LossCounts, exchange_seconds: float = 0.0) -> float:
         """Count a step and its global batch; return its seconds, the wait for its batch included.
 
+        The speed leaves out the time in torch.compile, but the seconds that are returned do not.
+
         Args:
             exchange_seconds: the part of the step in which the ranks wait for each other.
         """
         seconds = time.perf_counter() - self.wait_started
+        computing = seconds - self._take_compile_seconds()
         self.steps += 1
-        self.train_seconds += seconds
-        self.own_seconds += seconds - exchange_seconds
+        self.train_seconds += computing
+        self.own_seconds += computing - exchange_seconds
         self.counts = self.counts.plus(counts)
         return seconds
 
@@ -79,7 +84,7 @@ class ThroughputMeter:
         try:
             yield
         finally:
-            self.lost[share] += time.perf_counter() - started
+            self.lost[share] += time.perf_counter() - started - self._take_compile_seconds()
 
     @contextmanager
     def exclude(self) -> Iterator[None]:
@@ -106,9 +111,19 @@ class ThroughputMeter:
         row[timings.PEAK_MEMORY] = _round(peak_memory_gib(self.device))
         total = time.perf_counter() - self.started
         row |= {name: _round(self.lost[name] / total) for name in timings.SHARES}
+        if graphs := count_compiled_graphs():
+            row[timings.COMPILE_SECONDS] = _round(self.compile_seconds)
+            row[timings.COMPILED_GRAPHS] = graphs
         self.is_warm = True
         self.restart()
         return row
+
+    def _take_compile_seconds(self) -> float:
+        """Return the time in torch.compile since the call before, and count it as lost."""
+        before, self.compile_seconds = self.compile_seconds, compile_seconds()
+        seconds = self.compile_seconds - before
+        self.lost[timings.COMPILATION] += seconds
+        return seconds
 
     def _count_flops(self) -> int:
         """Count the model's operations for the tokens, padding aside, as if all sequences had the mean length."""

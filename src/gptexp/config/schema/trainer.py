@@ -47,7 +47,13 @@ class TrainerConfig(GroupConfig):
     precision: str = setting(
         "auto", "auto: bf16 where the hardware computes it natively", choices=("auto", "32", "bf16")
     )
-    compile: bool = setting(False, "compile the blocks with torch.compile", affects_result=False)
+    compile: str = setting(
+        "auto",
+        "compile blocks and loss with torch.compile; auto: on a GPU, where a compiler is and the training is long "
+        "enough to pay for it",
+        choices=("auto", "true", "false"),
+        affects_result=False,
+    )
     activation_checkpointing: bool = setting(
         False,
         "recompute activations in the backward pass: slower, less memory",
@@ -94,6 +100,9 @@ class TrainerConfig(GroupConfig):
         maximum=100,
         affects_result=False,
     )
+
+    def __post_init__(self) -> None:
+        self.compile = str(self.compile).lower()  # YAML reads true and false as booleans
 
     def check(self, config: "Config") -> None:
         if self.profile and self.profile + PROFILE_WARM_UP_STEPS > self.max_steps:
