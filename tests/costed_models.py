@@ -1,5 +1,8 @@
 """Models of which parameters, operations and bytes are counted."""
 
+import gc
+from itertools import accumulate
+
 import torch
 from models import GPT2
 
@@ -65,3 +68,20 @@ def losses(model, batch=BATCH, tokens=TOKENS, source=SOURCE):
     ids = torch.randint(5, (batch, tokens + (source - 1 if model.encoder else 0)))
     loss = model.loss(ids, ids, **given)
     return loss.targets + loss.labels + loss.auxiliary, {"source": source} if model.encoder else {}
+
+
+def peak(make, steps):
+    """Most bytes that torch has allocated at once on the CPU in `steps` of the model that is made."""
+    gc.collect()
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        step = make()
+        for _ in range(steps):
+            step()
+    events = [
+        event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
+    return max(
+        accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    )

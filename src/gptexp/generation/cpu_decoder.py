@@ -28,6 +28,7 @@ from gptexp.model.feed_forward import FeedForward
 from gptexp.model.masks import AttentionMask, SequenceLayout, layer_masks
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import Rotary, sinusoidal
+from gptexp.model.token_loss import Head
 from gptexp.model.transformer import Block, Encoder, Transformer
 
 ANY = object()
@@ -67,7 +68,7 @@ SUPPORTED_SETTINGS: dict[str, Any] = {
 }
 SUPPORTED_CLASSES = {
     *(Transformer, Encoder, Block, Attention, FeedForward, FeatureEmbedding, Rotary, RMSNorm),
-    *(nn.LayerNorm, nn.Linear, nn.Embedding, nn.Dropout, nn.ModuleList),
+    *(nn.LayerNorm, nn.Linear, Head, nn.Embedding, nn.Dropout, nn.ModuleList),
 }
 # x [B, I], residual or bias y [B, O] or [O] or None -> x W^T + y [B, O], all in fp32
 LinearFn = Callable[[Tensor, Tensor | None], Tensor]

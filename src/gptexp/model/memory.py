@@ -17,6 +17,7 @@ from gptexp.model.cost import (
     count_parameters,
     projection_widths,
 )
+from gptexp.model.token_loss import count_chunk_rows
 
 MUON_STACK = (
     1 << 26
@@ -31,7 +32,8 @@ class Memory:
     autocast_cache: copies in bf16 of the linear layers' weights, which autocast makes once a step.
     optimizer: state of the optimizer.
     activations: kept for the backward pass (see activation_checkpointing.py).
-    logits: with their gradients.
+    logits: of the tokens that are computed at once, with their gradients; of several chunks, with the head's gradient.
+    head_gradient: which waits for the backward pass where the head computes several chunks.
     block: activations of one block with their gradients, or the gradients of an embedding that the head shares.
     recomputed: the part of `block` that activation checkpointing has not kept.
     workspace: of the optimizer's step.
@@ -44,6 +46,7 @@ class Memory:
     optimizer: int
     activations: int
     logits: int
+    head_gradient: int
     block: int
     recomputed: int
     workspace: int
@@ -57,7 +60,9 @@ class Memory:
         pass in all micro-batches but the first, which made the cache.
         """
         start = (
-            self.activations + max(self.logits, self.recomputed) + self.gradients * self.accumulates
+            self.activations
+            + max(self.logits, self.head_gradient + self.recomputed)
+            + self.gradients * self.accumulates
         )
         end = self.gradients + self.autocast_cache * self.accumulates + self.block
         peak = max(start, end, self.gradients + self.workspace)
@@ -110,6 +115,9 @@ def estimate_memory(
     masked = config.arch == "prefix" if masked is None else masked
     activations = ActivationMemory(config, batch, bf16, on_gpu, activation_checkpointing)
     outputs = config.num_token_classes or config.vocab_size
+    head_rows = count_chunk_rows(targets, outputs, on_gpu)
+    in_chunks = head_rows < targets
+    head_gradient = 4 * config.d_model * outputs * in_chunks
     block = activations.largest_block(tokens, source, masked)
     # The gradient of a tied head waits for that of the embedding, to be added.
     if config.tie_embeddings and not config.num_token_classes:
@@ -119,8 +127,10 @@ def estimate_memory(
         autocast_cache=2 * count_linear_parameters(config) if bf16 else 0,
         gradients=4 * count,
         optimizer=state,
-        activations=activations.total(tokens, source, targets, masked),
-        logits=12 * targets * outputs,  # log-softmax, its gradient, that of the logits
+        activations=activations.total(tokens, source, targets, masked, in_chunks),
+        # Log-softmax, its gradient, that of the logits; the head's gradient of a chunk, and their sum.
+        logits=12 * head_rows * outputs + head_gradient * (6 if bf16 else 8) // 4,
+        head_gradient=head_gradient,
         block=block,
         recomputed=activations.recomputed(block, tokens, source),
         workspace=workspace,
@@ -148,7 +158,7 @@ class ActivationMemory:
     on_gpu: bool
     activation_checkpointing: str = "none"
 
-    def total(self, tokens: int, source: int, targets: int, masked: bool) -> int:
+    def total(self, tokens: int, source: int, targets: int, masked: bool, in_chunks: bool) -> int:
         """Count the bytes of the whole model, from the embedding to the head."""
         config, width = self.config, self.config.d_model
         rows, source_rows = self.batch * tokens, self.batch * source
@@ -165,7 +175,8 @@ class ActivationMemory:
         encoded = 4 * width * source_rows if recomputes or not self.bf16 else 0
         embedded = self.dropout_mask(rows + source_rows, 4)
         last_norms = self.norm(rows + source_rows, width, config.norm)
-        heads = self.bytes_per_number * width * targets
+        # The states of the targets, or of several chunks their gradient too.
+        heads = (8 if in_chunks else self.bytes_per_number) * width * targets
         if config.num_sequence_classes:
             heads += 2 * rows  # masks of the two texts
         return embedded + blocks + encoded + last_norms + heads

@@ -29,6 +29,7 @@ from gptexp.model.mixture_of_experts import (
 )
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
+from gptexp.model.token_loss import Head, count_chunk_rows, sum_over_chunks
 
 
 class Block(nn.Module):
@@ -100,9 +101,7 @@ class Transformer(nn.Module):
             self.encoder = Encoder(config, self._new_blocks(config.encoder_layers))
         self.blocks = self._new_blocks(config.layers, self.encoder is not None)
         self.norm = norm(config)
-        self.head = nn.Linear(
-            config.d_model, config.num_token_classes or config.vocab_size, bias=False
-        )
+        self.head = Head(config.d_model, config.num_token_classes or config.vocab_size)
         ties = config.tie_embeddings and not config.num_token_classes
         if ties or config.predicts_features:  # Press and Wolf 2017, arXiv 1608.05859
             self.head.weight = self.embedding.weight
@@ -194,7 +193,7 @@ class Transformer(nn.Module):
             rows = unpad(features, (targets == CONTINUE).sum(dim=1))
             target_loss = self.feature_head.loss(states[is_target], targets[is_target], rows)
         else:
-            target_loss = self.token_loss(self.head(states[is_target]), targets[is_target])
+            target_loss = self._sum_token_losses(states[is_target], targets[is_target])
         if self.class_head is not None and labels is not None:
             assert prefix is not None
             assert lengths is not None
@@ -210,8 +209,19 @@ class Transformer(nn.Module):
         return LossSums(target_loss, label_loss, auxiliary, statistics)
 
     def token_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Sum the cross-entropy in nats of logits [N, V] over targets [N]. A subclass may compute another loss."""
+        """Sum the cross-entropy in nats of logits [N, V] over targets [N].
+
+        A subclass may compute another sum over targets: many of them come in several calls.
+        """
         return F.cross_entropy(logits.float(), targets, reduction="sum")
+
+    def chunk_loss(self, states: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Sum the losses of states [N, C] whose logits are computed at once; `weight` as in Head.
+
+        A function of tensors alone, which torch.compile fuses.
+        """
+        logits = self.head(states) if weight is None else self.head(states, weight)
+        return self.token_loss(logits, targets)
 
     def report(self, statistics: Tensor) -> dict[str, float]:
         """Name the statistics that `loss` sums: expert_load is that of the busiest expert, 1 if all are equal."""
@@ -244,6 +254,14 @@ class Transformer(nn.Module):
     def new_cache(self, batch: int, longest: int) -> KVCache:
         """Allocate a cache for `batch` sequences of at most `longest` tokens."""
         return KVCache.empty(self.config, batch, longest, self.embedding.weight)
+
+    def _sum_token_losses(self, states: Tensor, targets: Tensor) -> Tensor:
+        """Sum the losses of states [N, C] with targets [N]."""
+        outputs = self.config.num_token_classes or self.config.vocab_size
+        rows = count_chunk_rows(len(states), outputs, states.device.type == "cuda")
+        if rows == len(states):
+            return self.chunk_loss(states, targets)
+        return sum_over_chunks(self.chunk_loss, self.head, states, targets, rows)
 
     def _new_blocks(self, count: int, has_cross_attention: bool = False) -> nn.ModuleList:
         return nn.ModuleList(

@@ -14,11 +14,12 @@ from gptexp.model.feed_forward import FeedForward
 from gptexp.model.mixture_of_experts import ExpertLinear, MixtureOfExperts
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import Rotary
+from gptexp.model.token_loss import Head
 from gptexp.model.transformer import Block, Encoder, Transformer
 
 CLASSES = {
     *(Transformer, Encoder, Block, Attention, FeedForward, MixtureOfExperts, ExpertLinear),
-    *(RMSNorm, Rotary, nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList),
+    *(RMSNorm, Rotary, Head, nn.Linear, nn.Embedding, nn.LayerNorm, nn.Dropout, nn.ModuleList),
 }
 # Settings that do not change what a trained model computes, alone or unless another listed setting is on.
 WITHOUT_INFLUENCE = {
