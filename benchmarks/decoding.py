@@ -140,12 +140,12 @@ def random_model(size: str, preset: str) -> Transformer:
     layers, d_model, heads, d_ff, vocab_size, _ = SIZES[size]
     torch.manual_seed(0)
     config = TransformerConfig(
-        vocab_size,
-        layers,
-        d_model,
-        heads,
-        heads,
-        d_ff[preset == "modern"],
+        vocab_size=vocab_size,
+        layers=layers,
+        d_model=d_model,
+        heads=heads,
+        kv_heads=heads,
+        d_ff=d_ff[preset == "modern"],
         context=1024,
         **(GPT2 if preset == "gpt2" else {}),
     )  # type: ignore[arg-type]

@@ -1,0 +1,218 @@
+"""Single parts of a training step and of generation, in the order in which they are likely to be slow.
+
+    python benchmarks/gpu.py --only probe
+
+Each probe calls the package's own code. One that fails leaves the others.
+"""
+
+import collections
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from decoding import GPT2
+from measuring import SEED, Part, milliseconds, synchronize
+
+from gptexp.config import schema
+from gptexp.data.batch import Batch
+from gptexp.distributed.hardware import GIB
+from gptexp.generation.next_token import sample_next_token
+from gptexp.loss import LossCounts
+from gptexp.model import Transformer, TransformerConfig
+from gptexp.sampling import Sampling
+from gptexp.training.optimizers import build_optimizers
+
+
+class Probe:
+    """The shapes and the device of all probes."""
+
+    def __init__(self, part: Part) -> None:
+        self.part, self.device = part, part.options.device
+        is_toy = part.options.toy
+        self.layers, self.width, self.vocabulary = (2, 64, 512) if is_toy else (12, 768, 50_257)
+        self.batch, self.context = (2, 64) if is_toy else (32, 1024)
+        self.repeats = 1 if is_toy else 10
+
+    def model(self, preset: str = "gpt2", **changes: Any) -> Transformer:
+        width, heads = self.width, max(1, self.width // 64)
+        settings = {
+            "vocab_size": self.vocabulary,
+            "layers": self.layers,
+            "d_model": width,
+            "heads": heads,
+            "kv_heads": heads,
+            "d_ff": 4 * width if preset == "gpt2" else 8 * width // 3,
+            "context": self.context,
+            **(GPT2 if preset == "gpt2" else {}),
+            **changes,
+        }
+        torch.manual_seed(SEED)
+        with torch.device(self.device):
+            return Transformer(TransformerConfig(**settings)).train()
+
+    def tokens(self, batch: int, length: int) -> torch.Tensor:
+        return torch.randint(self.vocabulary, (batch, length), device=self.device)
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device, torch.bfloat16, cache_enabled=False)  # as Lightning's
+
+    def time(self, function: Callable[[], Any], repeats: int | None = None) -> float:
+        return milliseconds(function, self.device, repeats or self.repeats)
+
+
+def main() -> None:
+    part = Part(__doc__)
+    probe = Probe(part)
+    for measure in (
+        probe_head_and_loss,
+        probe_optimizers,
+        probe_new_lengths,
+        probe_synchronisations,
+        probe_sampling,
+        probe_matrix_product,
+    ):
+        started = time.monotonic()
+        try:
+            for name, value, unit in measure(probe):
+                part.report(name, value, unit)
+        except Exception as error:
+            traceback.print_exc()
+            part.report(f"{measure.__name__} failed", repr(error)[:200])
+        print(f"{measure.__name__}: {time.monotonic() - started:.1f} s", flush=True)
+        if probe.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+Figures = Iterator[tuple[str, Any, str]]
+
+
+def run_backward(
+    probe: Probe, model: Transformer, tokens: torch.Tensor, prefix: torch.Tensor | None = None
+) -> None:
+    with probe.autocast():
+        loss = model.loss(tokens, tokens, prefix=prefix).targets
+    loss.backward()
+    model.zero_grad()
+
+
+def probe_head_and_loss(probe: Probe) -> Figures:
+    """One block, the head and the loss, forward and backward: nearly all of it is the head and the loss."""
+    model = probe.model(layers=1)
+    tokens = probe.tokens(probe.batch, probe.context)
+
+    step = partial(run_backward, probe, model, tokens)
+    name = f"head and loss with one block, {tokens.numel():,} tokens"
+    yield name, probe.time(step), "ms"
+    if probe.device == "cuda":
+        yield f"{name}: peak memory", torch.cuda.max_memory_allocated() / GIB, "GiB"
+
+
+def probe_optimizers(probe: Probe) -> Figures:
+    """A step of each optimizer over all parameters, inside autocast as Lightning calls it."""
+    steps = {}
+    for name, config in (
+        ("AdamW", schema.AdamWConfig(kind="adamw", lr=1e-4)),
+        ("Muon", schema.MuonConfig(kind="muon", lr=0.02, adamw_lr=1e-4)),
+    ):
+        model = probe.model("modern")
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        optimizers = build_optimizers(model, config)
+
+        def step(optimizers: list[torch.optim.Optimizer] = optimizers) -> None:
+            with probe.autocast():
+                for optimizer in optimizers:
+                    optimizer.step()
+
+        steps[name] = probe.time(step)
+        yield f"step of {name}", steps[name], "ms"
+        synchronize(probe.device)
+        started = time.perf_counter()
+        step()
+        launch = 1000 * (time.perf_counter() - started)
+        yield f"step of {name}: the host launches for", launch, "ms"
+
+
+def probe_new_lengths(probe: Probe) -> Figures:
+    """Forward and backward of a block at lengths that were not seen before, and at the same again."""
+    for arch, preset in (("decoder", "modern"), ("prefix", "modern")):
+        model = probe.model(preset, layers=1, vocab_size=512, arch=arch)
+        first, again = [], []
+        for length in range(probe.context // 2 + 1, probe.context // 2 + 6):
+            tokens = torch.randint(512, (16, length), device=probe.device)
+            prefix = torch.full((16,), 5, device=probe.device) if arch == "prefix" else None
+
+            step = partial(run_backward, probe, model, tokens, prefix)
+
+            for times in (first, again):
+                times.append(milliseconds(step, probe.device, repeats=1, warm_up=0))
+        first, again = sorted(first[1:]), sorted(again[1:])
+        middle = len(first) // 2
+        yield f"{arch}: a length not seen before", first[middle], "ms"
+        yield f"{arch}: the same length again", again[middle], "ms"
+
+
+def probe_synchronisations(probe: Probe) -> Figures:
+    """Places where forward and backward of a micro-batch wait for the device."""
+    if probe.device != "cuda":
+        return
+    model = probe.model("modern", layers=2)
+    tokens = probe.tokens(4, probe.context)
+    batch = Batch(tokens, tokens, LossCounts(tokens.numel(), 0, tokens.numel()))
+
+    def step() -> None:
+        for micro_batch in batch.split():
+            with probe.autocast():
+                loss = model.loss(**micro_batch.inputs()).mean(batch.counts)
+            loss.backward()
+
+    step()
+    places: collections.Counter[str] = collections.Counter()
+
+    def note(_message: Any, _category: Any, file: str, line: int, *_: Any) -> None:
+        places[f"{Path(file).parent.name}/{Path(file).name}:{line}"] += 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = note
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    yield "host-device synchronisations in a micro-batch", sum(places.values()), ""
+    for place, count in places.items():
+        yield f"synchronisation at {place}", count, ""
+
+
+def probe_sampling(probe: Probe) -> Figures:
+    """Drawing a token for many rows."""
+    rows = 4 if probe.part.options.toy else 128
+    logits = torch.randn(rows, probe.vocabulary, device=probe.device)
+    uniform, sampling = torch.rand(rows), Sampling(temperature=0.8)
+    yield (
+        f"drawing a token for {rows} rows of {probe.vocabulary:,}",
+        probe.time(lambda: sample_next_token(logits, sampling, uniform)),
+        "ms",
+    )
+
+
+def probe_matrix_product(probe: Probe) -> Figures:
+    """The speed of a large product in bf16, to compare cards by."""
+    size = 256 if probe.part.options.toy else 8192
+    one, other = (torch.randn(size, size, device=probe.device, dtype=torch.bfloat16) for _ in "ab")
+    yield (
+        f"product of {size} x {size} in bf16",
+        2 * size**3 / probe.time(lambda: one @ other) / 1e9,
+        "TFLOP/s",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The figures of a run that trains to its end."""
+
+import statistics
+import time
+from pathlib import Path
+
+from measuring import Part
+
+from gptexp.runs import timings
+
+
+def report_run(part: Part, words: list[str], outputs: Path) -> None:
+    """Run `gptexp run WORDS` to its end, and report its losses, its speed and the shares of its time."""
+    started = time.monotonic()
+    run = part.finish_run(*words, outputs=outputs)
+    part.report("from the command to its end", time.monotonic() - started, "s")
+    result, rows = run.result(), run.metrics()
+    part.report("training", result["train_seconds"], "s")
+    part.report("tokens", result["tokens"])
+    losses = [row["val/loss"] for row in rows if "val/loss" in row]
+    part.report("lowest validation loss", min(losses))
+    fast = [row for row in rows if timings.STEP_MS in row]
+    step_ms = statistics.median(row[timings.STEP_MS] for row in fast)
+    part.report("step", step_ms, "ms")
+    part.report("steps alone", result["steps"] * step_ms / 1000, "s")
+    part.report(
+        "speed", statistics.median(row[timings.TOKENS_PER_SECOND] for row in fast), "tokens/s"
+    )
+    part.report("peak memory", rows[-1][timings.PEAK_MEMORY], "GiB")
+    for name, cause in timings.SHARES.items():
+        share = statistics.mean(row[name] for row in rows if name in row)
+        part.report(f"mean share of time lost to {cause}", share)
