@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 NO_GPU = ("", "-1", "NoDevFiles")  # entries of CUDA_VISIBLE_DEVICES that hide all GPUs
 
@@ -23,3 +25,43 @@ def list_gpus() -> list[str]:
         visible = ",".join(done.stdout.split()) if done.returncode == 0 else ""
     names = [name.strip() for name in visible.split(",")]
     return [name for name in names if name not in NO_GPU]
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes of memory that processes can still take; None where Linux does not tell.
+
+    The limits of control groups count, as SLURM and containers set them. Files that are only cached count as available.
+    """
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return min([*sizes, *_available_in_groups(root)], default=None)
+
+
+def _available_in_groups(root: Path) -> Iterator[int]:
+    """Yield the bytes that each limited control group of this process, of version 1 or 2, has left."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        limit_name, usage_name, cached_name = (
+            names if controllers else ("memory.max", "memory.current", "inactive_file")
+        )
+        group = top / path.lstrip("/")
+        for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(top))):
+            try:
+                limit = int((folder / limit_name).read_text())  # "max" is no number
+                usage = int((folder / usage_name).read_text())
+                stat = dict(
+                    line.split() for line in (folder / "memory.stat").read_text().splitlines()
+                )
+            except (OSError, ValueError):
+                continue
+            yield max(0, limit - usage + int(stat.get(cached_name, 0)))

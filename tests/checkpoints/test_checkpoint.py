@@ -42,9 +42,10 @@ def saved(model, tmp_path):
 
 def save(folder, model, step, optimizers=None, callbacks=None, is_best=False):
     state = {"step": step, "tokens": 10 * step, "seconds": 0.5, "metrics": {"val/loss": 1.0}}
-    Checkpointer(folder, ProcessGroup(), keep=2).save(
-        model, optimizers or OptimizerState(model, []), state, {"data": "x"}, callbacks, is_best
-    )
+    checkpointer = Checkpointer(folder, ProcessGroup(), keep=2)
+    optimizers = optimizers or OptimizerState(model, [])
+    checkpointer.save(model, optimizers, state, {"data": "x"}, callbacks, is_best)
+    checkpointer.finish()
 
 
 def latest_valid(folder):

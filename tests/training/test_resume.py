@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import pytest
-from conftest import BROKEN, command, end_when, likeness, wait_until
+from conftest import BROKEN, ON_IMPORT, command, end_when, likeness, wait_until
 
 from gptexp.config import compose
 from gptexp.errors import UserError
@@ -53,6 +53,36 @@ def test_killed_twice_it_ends_as_if_never_interrupted(more, pairs_words):
     assert likeness(resumed) == likeness(uninterrupted)
     table = (resumed.path / "metrics.csv").read_text().splitlines()[1:]
     assert [int(line.split(",")[0]) for line in table] == [row["step"] for row in resumed.metrics()]
+
+
+# The thread that writes the checkpoint of step 6 never ends.
+NEVER_WRITTEN = f"""
+MODULE = "gptexp.checkpoints.checkpointer"
+{ON_IMPORT}
+def patch(module):
+    import time
+    plain = module.save_file
+    def save_file(tensors, path, metadata):
+        time.sleep(600 if "step-000006" in str(path) else 0)
+        plain(tensors, path, metadata)
+    module.save_file = save_file
+"""
+
+
+def test_killed_while_a_thread_writes_it_goes_on_from_the_checkpoint_before(pairs_words, tmp_path):
+    words = [*pairs_words, *LONGER, "trainer.max_steps=12", "trainer.val_every=100"]
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(NEVER_WRITTEN)
+    process = command(*words, PYTHONPATH=f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
+    folder = the_folder("outputs")
+    # Step 8 does not wait for the checkpoint of step 6.
+    assert end_after(process, folder, 8) == -signal.SIGKILL
+    assert (folder.checkpoints / ".step-000006.tmp").is_dir()
+    assert folder.checkpoint().name == "step-000003"
+    resumed = run(compose.compose_config(words))
+    assert not (folder.checkpoints / ".step-000006.tmp").exists()
+    uninterrupted = run(compose.compose_config([*words, "outputs=uninterrupted"]))
+    assert likeness(resumed) == likeness(uninterrupted)
 
 
 @pytest.mark.parametrize("more", [[], ["trainer.devices=2"]], ids=["alone", "two"])

@@ -5,10 +5,15 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -18,17 +23,46 @@ from gptexp.checkpoints.optimizer_state import Encoded, OptimizerState
 from gptexp.distributed import sharding
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.errors import RunError, is_disk_full
-from gptexp.files import commit_folder, dumps_with_checksum, sha256, write_text
+from gptexp.files import commit_folder, dumps_with_checksum, fsync, sha256, write_text
+from gptexp.machine import available_memory
+
+Part = tuple[str, dict[str, Tensor], dict[str, str] | None]  # file, its tensors and metadata
+FileEntries = dict[str, dict[str, Any]]  # bytes and sha256 of files, by name, as in the manifest
+# Memory that has to be available for a copy, by its size: blocks of pinned memory are powers of two.
+MEMORY_MARGIN = 2
+
+
+@dataclass
+class Writing:
+    """A checkpoint that a thread writes; `files` are those of this rank."""
+
+    step: int
+    fingerprint: dict[str, Any]
+    is_best: bool
+    files: Future[FileEntries] = field(default_factory=Future)
 
 
 class Checkpointer:
-    """Checkpoints in `folder`: each is complete or absent, and the newest `keep` and the best are kept."""
+    """Checkpoints in `folder`: each is complete or absent, and the newest `keep` and the best are kept.
+
+    `save` copies a checkpoint, and a thread writes the copy while training goes on. The thread works on files alone:
+    collectives are left to `save` and `finish`, which all ranks call together.
+    """
 
     def __init__(
         self, folder: Path, process_group: ProcessGroup, keep: int = 1, sharded: bool = False
     ) -> None:
         self.folder, self.process_group = folder, process_group
         self.keep, self.sharded = keep, sharded
+        self.commits_in_thread = not sharded or process_group.size == 1
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.writing: Writing | None = None
+        self.has_memory: bool | None = None  # for copies; known from the first one on
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the thread of this rank has work."""
+        return self.writing is not None and not self.writing.files.done()
 
     def save(
         self,
@@ -39,49 +73,79 @@ class Checkpointer:
         callbacks: dict[str, Any] | None = None,
         is_best: bool = False,
     ) -> None:
-        """Write step-NNNNNN. All ranks call it; rank zero writes, or each rank its shards.
+        """Copy a checkpoint, which the thread writes as step-NNNNNN; without memory for a copy, write it here.
+
+        Rank zero writes all of it, or each rank its shards.
 
         Raises:
-            RunError: the disk is full (earlier checkpoints are complete), or a state cannot be saved.
+            RunError: this checkpoint or the one before it cannot be saved; earlier ones are complete.
         """
-        name = Checkpoint.folder_name(state["step"])
-        temporary = self.folder / f".{name}.tmp"
-        writes = self.process_group.is_rank_zero
+        self.finish()
+        writing = Writing(state["step"], fingerprint, is_best)
         encoded = optimizers.encode()
-        with self._write_together(temporary):
-            if writes:
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir(parents=True)
+        callback_tensors: dict[str, Tensor] | None = None
+        with self._write_together(writing):
+            if self.process_group.is_rank_zero:
+                callback_tensors = self._write_texts(writing, encoded.values, state, callbacks)
         sharding.reshard(model)
         # Parameters have the names of the plain Transformer; a shared one, such as a tied head, comes once.
-        for kind, tensors in (
-            ("model", model.named_parameters()),
-            ("optimizer", encoded.tensors.items()),
-        ):
-            with self._write_together(temporary):
-                self._save_tensors(temporary, kind, tensors)
-        with self._write_together(temporary):  # after it, other ranks may read the pointers
-            if writes:
-                (temporary / "optimizer.json").write_text(json.dumps(encoded.values))
-                if callbacks:
-                    _save_callbacks(temporary, callbacks)
-                (temporary / "state.json").write_text(json.dumps(state, indent=1))
-                _write_manifest(temporary, state["step"], fingerprint)
-                commit_folder(temporary, self.folder / name)
-                write_text(self.folder / "last", f"{name}\n")
-                if is_best:
-                    write_text(self.folder / "best", f"{name}\n")
-                self._remove_old()
+        tensors: dict[str, dict[str, Tensor]] = {
+            "model": dict(model.named_parameters()),
+            "optimizer": encoded.tensors,
+        }
+        if self.has_memory is None:
+            self.has_memory = self._has_memory_for(tensors)
+        parts = self._collect(tensors, callback_tensors, is_copy=self.has_memory)
+        self.writing = writing
+        if self.has_memory:
+            copies, copied = [*parts], _record_event()
+            writing.files = self.thread.submit(self._write, writing, copies, copied)
+            return
+        try:
+            writing.files.set_result(self._write(writing, parts))
+        except Exception as error:
+            writing.files.set_exception(error)
+            for _ in parts:  # the other ranks gather the remaining tensors
+                pass
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait until the checkpoint of the last `save` is complete.
+
+        Raises:
+            RunError: it could not be written; earlier ones are complete.
+        """
+        if self.writing is None:
+            return
+        writing, self.writing = self.writing, None
+        with self._write_together(writing):
+            files = writing.files.result()
+        if self.commits_in_thread:
+            return
+        files_by_rank = self.process_group.all_gather(files)
+        with self._write_together(writing):
+            if self.process_group.is_rank_zero:
+                self._commit(writing, reduce(or_, files_by_rank))
+
+    def wait(self) -> None:
+        """Wait for the thread of this rank alone, after an error that the other ranks may not have."""
+        if self.writing and (error := self.writing.files.exception()):
+            print(
+                f"the checkpoint of step {self.writing.step} is not saved: {error}", file=sys.stderr
+            )
+
+    def _temporary(self, writing: Writing) -> Path:
+        return self.folder / f".{Checkpoint.folder_name(writing.step)}.tmp"
 
     @contextmanager
-    def _write_together(self, temporary: Path) -> Iterator[None]:
+    def _write_together(self, writing: Writing) -> Iterator[None]:
         """Write a part of a checkpoint on every rank; if one cannot, no rank waits for it."""
         try:
             with self.process_group.fail_together(), self._explain_full_disk():
                 yield
         except Exception:
             if self.process_group.is_rank_zero:  # no rank writes any more
-                shutil.rmtree(temporary, ignore_errors=True)
+                shutil.rmtree(self._temporary(writing), ignore_errors=True)
             raise
 
     @contextmanager
@@ -96,6 +160,102 @@ class Checkpointer:
                 f"{self.folder}: no room for a checkpoint ({error}). "
                 f"{complete}Free some space and run the same command"
             ) from None
+
+    def _write_texts(
+        self,
+        writing: Writing,
+        optimizers: Any,
+        state: dict[str, Any],
+        callbacks: dict[str, Any] | None,
+    ) -> dict[str, Tensor] | None:
+        """Write the JSON files into a new temporary folder; return the tensors of the callbacks' state."""
+        for leftover in self.folder.glob(".step-*.tmp"):  # of a process that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary = self._temporary(writing)
+        temporary.mkdir(parents=True)
+        (temporary / "optimizer.json").write_text(json.dumps(optimizers))
+        (temporary / "state.json").write_text(json.dumps(state, indent=1))
+        if not callbacks:
+            return None
+        encoded = _encode_callbacks(callbacks)
+        (temporary / "callbacks.json").write_text(json.dumps(encoded.values))
+        return encoded.tensors
+
+    def _collect(
+        self,
+        tensors: dict[str, dict[str, Tensor]],
+        callback_tensors: dict[str, Tensor] | None,
+        is_copy: bool,
+    ) -> Iterator[Part]:
+        """Yield the files with tensors that this rank writes. All ranks take part in gathering each."""
+        rank, ranks = self.process_group.rank, self.process_group.size
+        for kind, named in tensors.items():
+            if self.sharded:
+                name = f"{kind}-{rank + 1:05d}-of-{ranks:05d}.safetensors"
+                yield name, *sharding.collect_shard(named.items(), rank == 0, is_copy)
+            else:  # rank zero has them, and the others nothing
+                yield (
+                    f"{kind}.safetensors",
+                    sharding.collect_full(named.items(), rank == 0, is_copy),
+                    None,
+                )
+        if callback_tensors is not None:
+            copies = {k: sharding.to_host(v, is_copy) for k, v in callback_tensors.items()}
+            yield "callbacks.safetensors", copies, None
+
+    def _has_memory_for(self, tensors: dict[str, dict[str, Tensor]]) -> bool:
+        """Return whether every rank has memory for copies of the tensors that it writes; say so if this one has not."""
+        values = [tensor for named in tensors.values() for tensor in named.values()]
+        size, writers = 0, 1
+        if self.sharded:
+            size = sum(sharding.local_tensor(tensor).nbytes for tensor in values)
+            writers = self.process_group.local_size
+        elif self.process_group.is_rank_zero:
+            size = sum(tensor.nbytes for tensor in values)
+        available = available_memory()
+        has_memory = True
+        if available is not None and MEMORY_MARGIN * size * writers > available:
+            has_memory = False
+            print(
+                f"a copy of a checkpoint takes {size * writers / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB "
+                f"are available: training waits while checkpoints are written",
+                file=sys.stderr,
+            )
+        return all(self.process_group.all_gather(has_memory))
+
+    def _write(
+        self, writing: Writing, parts: Iterable[Part], copied: torch.cuda.Event | None = None
+    ) -> FileEntries:
+        """Write the files of this rank; a checkpoint that one rank writes is complete then."""
+        if copied:
+            copied.synchronize()
+        temporary, files = self._temporary(writing), FileEntries()
+        for name, tensors, metadata in parts:
+            if self.sharded or self.process_group.is_rank_zero:
+                _require_space(temporary, sum(tensor.nbytes for tensor in tensors.values()))
+                save_file(tensors, temporary / name, metadata)
+                del tensors  # before the next ones are gathered
+                fsync(temporary / name)
+                files[name] = _describe_file(temporary / name)
+        if self.commits_in_thread and self.process_group.is_rank_zero:
+            self._commit(writing, files)
+        return files
+
+    def _commit(self, writing: Writing, files: FileEntries) -> None:
+        """Add the manifest, rename the folder, point to it, and delete checkpoints that are too old."""
+        temporary, name = self._temporary(writing), Checkpoint.folder_name(writing.step)
+        texts = {file.name: _describe_file(file) for file in temporary.glob("*.json")}
+        manifest = {
+            "step": writing.step,
+            "fingerprint": writing.fingerprint,
+            "files": dict(sorted((files | texts).items())),
+        }
+        (temporary / "manifest.json").write_text(dumps_with_checksum(manifest))
+        commit_folder(temporary, self.folder / name)
+        write_text(self.folder / "last", f"{name}\n")
+        if writing.is_best:
+            write_text(self.folder / "best", f"{name}\n")
+        self._remove_old()
 
     def latest_valid(self) -> Checkpoint | None:
         """Return the newest checkpoint whose files match its manifest; rename and report damaged ones."""
@@ -131,20 +291,6 @@ class Checkpointer:
         if self.process_group.is_rank_zero:
             (self.folder / "best").unlink(missing_ok=True)
 
-    def _save_tensors(self, folder: Path, kind: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        rank, ranks = self.process_group.rank, self.process_group.size
-        if self.sharded:
-            sharding.save_shard(tensors, folder, kind, rank, ranks)
-            return
-        gathered: dict[str, Tensor] = {}
-        for name, tensor in tensors:
-            full = sharding.full_tensor(tensor.detach())  # all ranks take part, rank zero keeps it
-            if rank == 0:
-                gathered[name] = full.cpu().contiguous()
-        if rank == 0:
-            _require_space(folder, sum(tensor.nbytes for tensor in gathered.values()))
-            save_file(gathered, folder / f"{kind}.safetensors")
-
     def _steps(self) -> list[Path]:
         """Return the folders of all checkpoints, oldest first."""
         paths = (path for path in self.folder.glob("step-*") if path.is_dir())
@@ -159,24 +305,26 @@ class Checkpointer:
                 shutil.rmtree(path)
 
 
-def _save_callbacks(folder: Path, callbacks: dict[str, Any]) -> None:
+def _encode_callbacks(callbacks: dict[str, Any]) -> Encoded:
     encoded = Encoded()
     try:
         encoded.values = encoded.encode(callbacks, "callbacks")
     except TypeError as error:
         raise RunError(f"the state of a callback cannot be saved: {error}") from error
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in encoded.tensors.items()}
-    save_file(tensors, folder / "callbacks.safetensors")
-    (folder / "callbacks.json").write_text(json.dumps(encoded.values))
+    return encoded
 
 
-def _write_manifest(folder: Path, step: int, fingerprint: dict[str, Any]) -> None:
-    files = {
-        file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}
-        for file in sorted(folder.iterdir())
-    }
-    manifest = {"step": step, "fingerprint": fingerprint, "files": files}
-    (folder / "manifest.json").write_text(dumps_with_checksum(manifest))
+def _describe_file(file: Path) -> dict[str, Any]:
+    return {"bytes": file.stat().st_size, "sha256": sha256(file)}
+
+
+def _record_event() -> torch.cuda.Event | None:
+    """Return an event that follows all work of the GPU so far; None where none is in use."""
+    if not torch.cuda.is_initialized():
+        return None
+    event = torch.cuda.Event()
+    event.record()
+    return event
 
 
 def _require_space(folder: Path, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Sharded tensors (FSDP2's DTensors): gather, shard, and save one file a rank.
+"""Sharded tensors (FSDP2's DTensors): gather and shard them, and collect what a checkpoint stores.
 
 A shard file is safetensors. Its metadata holds, as JSON, where each piece lies in the full tensor. Reading puts the
 pieces together, so that any number of ranks can read a checkpoint that any other number of ranks wrote.
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -20,6 +19,11 @@ from torch.distributed.tensor._utils import compute_local_shape_and_global_offse
 def full_tensor(tensor: Tensor) -> Tensor:
     """Gather a tensor if it is sharded; then all ranks have to call this together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local_tensor(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor: all of it, if it is not sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def reshard(model: nn.Module) -> None:
@@ -37,10 +41,25 @@ def shard_like(full: Tensor, like: Tensor) -> Tensor:
     return full.to(like.device)
 
 
-def save_shard(
-    tensors: Iterable[tuple[str, Tensor]], folder: Path, kind: str, rank: int, ranks: int
-) -> None:
-    """Write this rank's pieces to KIND-00001-of-00002.safetensors; rank zero adds the tensors that are not sharded."""
+def collect_full(
+    tensors: Iterable[tuple[str, Tensor]], is_kept: bool, copy: bool
+) -> dict[str, Tensor]:
+    """Gather all tensors in memory of the host. All ranks take part; those that keep nothing return nothing."""
+    collected: dict[str, Tensor] = {}
+    for name, tensor in tensors:
+        full = full_tensor(tensor.detach())
+        if is_kept:
+            collected[name] = to_host(full, copy)
+    return collected
+
+
+def collect_shard(
+    tensors: Iterable[tuple[str, Tensor]], is_rank_zero: bool, copy: bool
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return this rank's pieces in memory of the host, and the metadata of its file.
+
+    Rank zero adds the tensors that are not sharded.
+    """
     pieces: dict[str, Tensor] = {}
     positions: dict[str, dict[str, list[int]]] = {}
     for name, tensor in tensors:
@@ -49,11 +68,21 @@ def save_shard(
                 tensor.shape, tensor.device_mesh, tensor.placements
             )
             positions[name] = {"shape": list(tensor.shape), "offset": list(offset)}
-            pieces[name] = tensor.to_local().detach().cpu().contiguous()
-        elif rank == 0:
-            pieces[name] = tensor.detach().cpu().contiguous()
-    file = folder / f"{kind}-{rank + 1:05d}-of-{ranks:05d}.safetensors"
-    save_file(pieces, file, metadata={"positions": json.dumps(positions)})
+            pieces[name] = to_host(tensor.to_local().detach(), copy)
+        elif is_rank_zero:
+            pieces[name] = to_host(tensor.detach(), copy)
+    return pieces, {"positions": json.dumps(positions)}
+
+
+def to_host(tensor: Tensor, copy: bool) -> Tensor:
+    """Return a contiguous tensor in memory of the host; with `copy`, one that later steps do not change.
+
+    A copy from a GPU goes to pinned memory and is not waited for: synchronize before reading it.
+    """
+    if not copy:
+        return tensor.cpu().contiguous()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return host.copy_(tensor, non_blocking=True)
 
 
 def load_tensors(folder: Path, kind: str) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from gptexp.training.crash import NotFiniteError
 from gptexp.training.optimizers import build_optimizers
 from gptexp.training.out_of_memory import is_out_of_memory
 from gptexp.training.schedule import Plan
+from gptexp.training.step_flags import StepFlags
 from gptexp.training.stragglers import ExchangeTimer
 
 
@@ -40,7 +41,7 @@ class TrainModule(L.LightningModule):
         loss: of the last step, in nats a target over the global batch; None if the step was skipped.
         grad_norm: of the last step, before clipping.
         statistics: of the last step, summed over the global batch (see Transformer.report).
-        stop_requested: a signal arrived on some rank; all ranks know it after the same step.
+        flags: of this rank; any_flags: those that held on some rank at the end of the last step, the same on all.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class TrainModule(L.LightningModule):
         self.statistics = torch.zeros(0)
         self.exchange: ExchangeTimer  # from on_fit_start on
         self.learning_rate = 0.0
-        self.stop_requested = False
+        self.flags, self.any_flags = StepFlags(), StepFlags()
 
     def progress(self) -> dict[str, Any]:
         """Return the counters of this module that a checkpoint keeps."""
@@ -184,15 +185,23 @@ class TrainModule(L.LightningModule):
         return full_tensor(norm).detach()
 
     def _all_reduce_metrics(self, loss_and_statistics: Tensor, grad_norm: Tensor) -> float:
-        """Sum loss, statistics and stop signals over all ranks, in one all_reduce; return the loss."""
+        """Sum loss, statistics and flags over all ranks, in one all_reduce; return the loss."""
         device = loss_and_statistics.device
-        received = torch.tensor(float(self.signals.received is not None), device=device)
-        metrics = torch.cat([torch.stack([grad_norm.to(device), received]), loss_and_statistics])
-        norms, stops, total_loss, *_ = self.process_group.all_reduce(metrics).tolist()
+        flags = self.flags._replace(stop=self.signals.received is not None)
+        metrics = torch.cat(
+            [
+                grad_norm.to(device)[None],
+                torch.tensor(flags, dtype=torch.float32, device=device),
+                loss_and_statistics,
+            ]
+        )
+        first = 1 + len(flags)
+        norms, *rest = self.process_group.all_reduce(metrics).tolist()
         self.exchange.end_exchange()
-        self.loss, self.statistics = total_loss, metrics[3:]
+        self.any_flags = StepFlags(*(count > 0 for count in rest[: len(flags)]))
+        total_loss = rest[len(flags)]
+        self.loss, self.statistics = total_loss, metrics[first + 1 :]
         self.grad_norm = norms / self.process_group.size
-        self.stop_requested = stops > 0
         return total_loss
 
     def _optimizers(self) -> list[Any]:

@@ -20,6 +20,7 @@ from gptexp.runs.trackers import Tracker
 from gptexp.training.crash import NotFiniteError
 from gptexp.training.evaluation import evaluate_loss
 from gptexp.training.module import TrainModule
+from gptexp.training.step_flags import StepFlags
 from gptexp.training.stragglers import StragglerWatch
 from gptexp.training.throughput import ThroughputMeter
 
@@ -29,7 +30,8 @@ class Recorder(L.Callback):
 
     A step has one line, written after the step's validation and before its checkpoint: a run that is killed in
     between repeats the step, and never misses a line. The last step before an end of any kind has a line, too. User
-    callbacks come before this one, so that a checkpoint has their state after the step.
+    callbacks come before this one, so that a checkpoint has their state after the step. A thread writes it while
+    training goes on; the next checkpoint, a signal and the end of training wait for the thread.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Recorder(L.Callback):
         module.seconds += self.meter.end_step(batch.counts, module.exchange.read())
         config, step = self.config.trainer, module.step
         is_last = step == config.max_steps
-        is_logged = is_last or module.stop_requested or step % config.log_every == 0
+        is_logged = is_last or module.any_flags.stop or step % config.log_every == 0
         self.row = _describe_step(module)
         validation: dict[str, float] = {}
         if self.held_out and (step % config.val_every == 0 or is_last):
@@ -100,10 +102,14 @@ class Recorder(L.Callback):
         if validation:
             _call_on_validation_end(trainer, module, validation)
         is_best = self._update_best(validation)
-        if is_best or is_last or module.stop_requested or step % config.checkpoint_every == 0:
+        if is_best or is_last or module.any_flags.stop or step % config.checkpoint_every == 0:
             with self.meter.measure(timings.CHECKPOINTS):
                 self._save(trainer, module, validation, is_best)
-        if module.stop_requested:  # all ranks know it, and stop after the same step
+        elif not module.any_flags.is_writing:
+            with self.meter.measure(timings.CHECKPOINTS):
+                self.checkpointer.finish()
+        if module.any_flags.stop:  # all ranks know it, and stop after the same step
+            self.checkpointer.finish()
             name = module.signals.received.name if module.signals.received else "a signal"
             raise Preempted(f"{name} after step {step}, which is saved")
         self.meter.wait_for_batch()
@@ -112,13 +118,22 @@ class Recorder(L.Callback):
         self._log_last_step(module)
         if self.saved_step != module.step:  # a user callback has ended the training early
             self._save(trainer, module, {}, is_best=False)
+        self.checkpointer.finish()
 
     def on_exception(self, trainer: L.Trainer, module: TrainModule, error: BaseException) -> None:
         self._log_last_step(module)
+        if not isinstance(error, NotFiniteError):
+            self.checkpointer.wait()
+            return
         # The step has changed nothing: save the weights that replay starts from.
-        if isinstance(error, NotFiniteError) and self.saved_step != module.step:
+        if self.saved_step != module.step:
             module.zero_grad()
             self._save(trainer, module, {}, is_best=False)
+        self.checkpointer.finish()
+
+    def read_flags(self) -> StepFlags:
+        """Return what this rank tells the others with the loss of the step that begins."""
+        return StepFlags(is_writing=self.checkpointer.is_writing)
 
     def _validate(self, held_out: HeldOutDataset, module: TrainModule) -> dict[str, float]:
         """Return the loss and the model's statistics over the validation split.
@@ -202,6 +217,7 @@ class StepStart(L.Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, module: TrainModule, *_: Any) -> None:
         self.recorder.meter.start_step()
+        module.flags = self.recorder.read_flags()
         module.exchange.start_step()
 
 

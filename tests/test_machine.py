@@ -1,0 +1,46 @@
+import pytest
+
+from gptexp.machine import available_memory
+
+MIB = 2**20
+MEMINFO = "MemTotal: 16384 kB\nMemAvailable: 8192 kB\n"
+
+
+def write(root, files):
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8 * MIB),
+        (  # version 2: SLURM limits the job, a parent of the task's group
+            {
+                "proc/self/cgroup": "0::/job_1/step_0\n",
+                "sys/fs/cgroup/job_1/step_0/memory.max": "max\n",
+                "sys/fs/cgroup/job_1/memory.max": f"{4 * MIB}\n",
+                "sys/fs/cgroup/job_1/memory.current": f"{3 * MIB}\n",
+                "sys/fs/cgroup/job_1/memory.stat": f"anon 5\ninactive_file {MIB}\n",
+            },
+            2 * MIB,
+        ),
+        (  # version 1
+            {
+                "proc/self/cgroup": "3:cpu:/a\n2:memory:/a\n",
+                "sys/fs/cgroup/memory/a/memory.limit_in_bytes": f"{4 * MIB}",
+                "sys/fs/cgroup/memory/a/memory.usage_in_bytes": f"{3 * MIB}",
+                "sys/fs/cgroup/memory/a/memory.stat": "cache 1",
+            },
+            MIB,
+        ),
+    ],
+)
+def test_the_memory_that_is_left_is_the_smallest_of_all_limits(files, expected, tmp_path):
+    write(tmp_path, {"proc/meminfo": MEMINFO, **files})
+    assert available_memory(tmp_path) == expected
+
+
+def test_memory_is_unknown_where_linux_does_not_tell(tmp_path):
+    assert available_memory(tmp_path) is None
