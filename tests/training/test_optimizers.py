@@ -44,6 +44,25 @@ def test_a_step_of_muon_does_not_depend_on_autocast_or_on_what_is_stacked(monkey
     torch.testing.assert_close(*made, atol=1e-6, rtol=0)
 
 
+def test_the_iteration_of_muon_is_in_its_own_type_under_cudas_autocast(monkeypatch):
+    vector_norm, made = torch.linalg.vector_norm, []
+
+    def vector_norm_of_cuda(x, *arguments, **options):  # its autocast computes norms in fp32
+        norm = vector_norm(x, *arguments, **options)
+        return norm.float() if torch.is_autocast_enabled("cpu") else norm
+
+    def baddbmm(x, *arguments, **options):
+        made.append(x.dtype)
+        return plain(x, *arguments, **options)
+
+    plain = torch.baddbmm
+    monkeypatch.setattr(torch.linalg, "vector_norm", vector_norm_of_cuda)
+    monkeypatch.setattr(torch, "baddbmm", baddbmm)
+    with torch.autocast("cpu", torch.bfloat16):
+        newton_schulz(torch.randn(2, 8, 4), torch.bfloat16)
+    assert set(made) == {torch.bfloat16}
+
+
 def test_muon_takes_stacked_experts_one_by_one(monkeypatch):
     monkeypatch.setattr(muon, "MAX_STACKED_ELEMENTS", 200)  # two experts at once
     torch.manual_seed(0)

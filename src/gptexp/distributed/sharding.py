@@ -22,7 +22,7 @@ def full_tensor(tensor: Tensor) -> Tensor:
 
 
 def local_tensor(tensor: Tensor) -> Tensor:
-    """Return this rank's part of a tensor: all of it, if it is not sharded."""
+    """Return this rank's part of a tensor if it is sharded; outside of autograd, changes to it reach the tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 

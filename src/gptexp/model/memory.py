@@ -105,9 +105,9 @@ def estimate_memory(
     if optimizer == "muon":
         size = 2 if on_gpu or bf16 else 4  # bytes of a number in an iterate
         state -= 4 * sum(matrices * rows * columns for (rows, columns), matrices in shapes.items())
-        workspace = max(  # directions, their stack, two iterates and two products of them (training/muon.py)
+        workspace = max(  # directions and their stack, or three iterates and two products (training/muon.py)
             min(matrices, max(1, MUON_STACK // (rows * columns)))
-            * ((8 + 2 * size) * rows * columns + 2 * size * min(rows, columns) ** 2)
+            * max(8 * rows * columns, size * (3 * rows * columns + 2 * min(rows, columns) ** 2))
             for (rows, columns), matrices in shapes.items()
         )
     elif optimizer != "adamw":
