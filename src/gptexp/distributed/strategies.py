@@ -9,7 +9,7 @@ import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from gptexp.config import schema
@@ -20,6 +20,7 @@ from gptexp.distributed.process_group import ProcessGroup
 MAX_FULL_GRADIENTS = (
     0.1  # share of a GPU's memory that gradients may take while they are not sharded
 )
+MAX_FULL_MODEL = 0.3  # share of a rank's memory that a whole model may take for its evaluation
 
 
 def lightning_strategy(config: schema.TrainerConfig, process_group: ProcessGroup) -> Any:
@@ -86,6 +87,23 @@ def can_hold_full_gradients(model: nn.Module, device: torch.device) -> bool:
         return True
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     return size <= MAX_FULL_GRADIENTS * torch.cuda.get_device_properties(device).total_memory
+
+
+def can_hold_model(model: nn.Module, device: torch.device, process_group: ProcessGroup) -> bool:
+    """Return whether the fp32 weights of a whole model fit well into the memory of each rank."""
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    else:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory //= process_group.local_size
+    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    return size <= MAX_FULL_MODEL * memory
+
+
+def build_mesh(device: torch.device, process_group: ProcessGroup) -> DeviceMesh:
+    """Return the mesh of all ranks that Lightning's strategy makes, for a model outside of it."""
+    names = ("data_parallel", "tensor_parallel")
+    return init_device_mesh(device.type, (process_group.size, 1), mesh_dim_names=names)
 
 
 @contextmanager

@@ -190,7 +190,13 @@ def compute_outputs(
     inputs: list[Any],
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> list[Any]:
-    """Return the model's output for each input. Inputs of similar length are computed together."""
+    """Return the model's output for each input. Inputs of similar length are computed together.
+
+    Ranks share the inputs. Those with a sharded model compute all of them, since they gather its weights together.
+    """
+    if isinstance(model, FSDPModule):
+        model.unshard()  # the embedding and the head; each block gathers its own weights
+        process_group = SINGLE_PROCESS
     lengths = [len(item) if isinstance(item, Sized) else 0 for item in inputs]
     order = sorted(range(len(inputs)), key=lengths.__getitem__)
     groups = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
@@ -210,7 +216,7 @@ def _answer(model: Transformer, task: Task, tokenizer: Tokenizer, inputs: list[A
     try:
         return task.answerer.answer(model, tokenizer, inputs)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error) or len(inputs) == 1:
+        if not is_out_of_memory(error) or len(inputs) == 1 or isinstance(model, FSDPModule):
             raise
     torch.cuda.empty_cache()
     half = len(inputs) // 2

@@ -6,7 +6,7 @@ step follow from (seed, step, rank), and the loss is divided by the valid target
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import lightning as L
@@ -18,6 +18,7 @@ from torch import Tensor
 from gptexp.config.schema import Config
 from gptexp.data.batch import Batch
 from gptexp.data.permutation import splitmix64
+from gptexp.distributed.deferred_init import DeferredWeights
 from gptexp.distributed.devices import micro_batch_tokens
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.sharding import full_tensor
@@ -51,12 +52,15 @@ class TrainModule(L.LightningModule):
         process_group: ProcessGroup,
         signals: StopSignals,
         micro_batch_size: int | None = None,
+        deferred: DeferredWeights | None = None,
     ) -> None:
+        """Take a model with its weights, or one on the meta device with weights that are deferred."""
         super().__init__()
         self.automatic_optimization = False
         self.model, self.config = model, config
         self.process_group, self.signals = process_group, signals
         self.micro_batch_size = micro_batch_size
+        self.deferred = deferred
         self.is_sharded = False
         self.keeps_full_gradients = False  # between the micro-batches of a step
         self.plan = Plan(config.schedule, config.trainer.max_steps)
@@ -87,7 +91,11 @@ class TrainModule(L.LightningModule):
     def configure_model(self) -> None:
         # Lightning may call this twice.
         if self.config.trainer.strategy == "fsdp" and not self.is_sharded:
-            shard_model(self.model, self.device_mesh, self.config.trainer)
+            shard = partial(shard_model, self.model, self.device_mesh, self.config.trainer)
+            if self.deferred is None:
+                shard()
+            else:
+                self.deferred.materialize(self.model, self.trainer.strategy.root_device, shard)
             self.is_sharded = True
 
     def on_fit_start(self) -> None:
