@@ -20,7 +20,6 @@ RESULT_SOURCES = (
     "training",
     "loss.py",
     "sampling.py",
-    "stored_tensors.py",
     "switches.py",
 )
 

@@ -59,8 +59,9 @@ class DataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
+        count = self.config.processes_per_sequence
         return DataLoader(
-            self.batches(self.trainer.global_rank, self.trainer.world_size),
+            self.batches(self.trainer.global_rank // count, self.trainer.world_size // count),
             sampler=range(self.trainer.lightning_module.step, self.config.max_steps),
             batch_size=None,  # an item is a batch already
             num_workers=self.config.num_workers,

@@ -7,9 +7,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -31,6 +31,47 @@ EXIT_SECONDS = 20.0  # for which a rank that stops waits for the others
 
 @dataclass(frozen=True)
 class ProcessGroup(ProcessInfo):
+    """The processes of a run.
+
+    tensor_parallel ranks in a row hold parts of the same matrices, and context_parallel such groups in a row hold parts
+    of the same sequences. Each set of both is one data-parallel rank.
+    """
+
+    tensor_parallel: int = 1
+    context_parallel: int = 1
+
+    @property
+    def data_rank(self) -> int:
+        """Index of the sequences that this rank computes or shares, below `data_size`."""
+        return self.rank // (self.tensor_parallel * self.context_parallel)
+
+    @property
+    def data_size(self) -> int:
+        return self.size // (self.tensor_parallel * self.context_parallel)
+
+    @property
+    def token_rank(self) -> int:
+        """Index of the tokens that this rank computes, below `token_size`: ranks with the same have equal gradients."""
+        return self.rank // self.tensor_parallel
+
+    @property
+    def token_size(self) -> int:
+        return self.size // self.tensor_parallel
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether this is the rank whose losses count, among those that compute the same tokens."""
+        return self.rank % self.tensor_parallel == 0
+
+    @property
+    def counts_sequences(self) -> bool:
+        """Whether this is the first of the ranks that compute or share the same sequences."""
+        return self.rank % (self.tensor_parallel * self.context_parallel) == 0
+
+    def as_data_parallel(self) -> Self:
+        """Return the same processes, of which each computes sequences of its own."""
+        return replace(self, tensor_parallel=1, context_parallel=1)
+
     def init(self, device: torch.device) -> None:
         """Initialise torch.distributed; a single process, or one that is initialised, does nothing."""
         if self.size == 1 or dist.is_initialized():

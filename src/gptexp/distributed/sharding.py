@@ -1,30 +1,20 @@
 """Sharded tensors (FSDP2's DTensors): gather and shard them, and collect what a checkpoint stores.
 
 A shard file is safetensors. Its metadata holds, as JSON, where each piece lies in the full tensor. Reading puts the
-pieces together, so that any number of ranks can read a checkpoint that any other number of ranks wrote; each rank reads
-only the pieces that overlap with its own.
+pieces together, so that any number of ranks can read a checkpoint that any other number of ranks wrote.
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
-
-from gptexp.stored_tensors import (
-    Region,
-    StoredTensor,
-    full_region,
-    intersect,
-    join_stored,
-    open_safetensors,
-    relative_to,
-)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
@@ -35,6 +25,31 @@ def full_tensor(tensor: Tensor) -> Tensor:
 def local_tensor(tensor: Tensor) -> Tensor:
     """Return this rank's part of a tensor if it is sharded; outside of autograd, changes to it reach the tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Clip the gradients by their common norm, in place, and return the norm before."""
+    parameters = list(parameters)
+    groups = group_by_mesh(parameters)
+    if len(groups) == 1:
+        return full_tensor(nn.utils.clip_grad_norm_(parameters, max_norm)).detach()
+    norms = [
+        full_tensor(nn.utils.get_total_norm([p.grad for p in group if p.grad is not None]))
+        for group in groups
+    ]
+    norm = torch.stack(norms).norm()
+    for group in groups:
+        nn.utils.clip_grads_with_norm_(group, max_norm, norm)
+    return norm.detach()
+
+
+def group_by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Divide parameters by the mesh that they are sharded over: torch's fused operations take tensors of one mesh."""
+    groups: dict[DeviceMesh | None, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+        groups.setdefault(mesh, []).append(parameter)
+    return list(groups.values())
 
 
 def reshard(model: nn.Module) -> None:
@@ -50,54 +65,6 @@ def shard_like(full: Tensor, like: Tensor) -> Tensor:
         full = full.to(like.device).contiguous()  # every rank has all of it and keeps its own part
         return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
     return full.to(like.device)
-
-
-def read_like(stored: StoredTensor, like: Tensor) -> Tensor:
-    """Read a tensor to the device of `like`; this rank's part alone, if it has to be sharded in the same way."""
-    if tuple(like.shape) != stored.shape or not isinstance(like, DTensor):
-        return stored.read_all().to(like.device, copy=True)
-    local = torch.empty_like(like.to_local(), dtype=stored.dtype)
-    return DTensor.from_local(
-        local.copy_(stored.read(local_region(like))),
-        like.device_mesh,
-        like.placements,
-        run_check=False,
-        shape=like.shape,
-        stride=like.stride(),
-    )
-
-
-def local_region(tensor: Tensor) -> Region:
-    """Return the region of the full tensor that this rank holds."""
-    if not isinstance(tensor, DTensor):
-        return full_region(tensor.shape)
-    shape, offset = compute_local_shape_and_global_offset(
-        tensor.shape, tensor.device_mesh, tensor.placements
-    )
-    return tuple(slice(start, start + size) for start, size in zip(offset, shape, strict=True))
-
-
-def write_rows(parameter: Tensor, start: int, rows: Tensor) -> None:
-    """Copy those of the rows from `start` on that this rank holds into a parameter."""
-    mine, theirs = local_region(parameter), full_region(rows.shape)
-    if theirs:
-        theirs = (slice(start, start + len(rows)), *theirs[1:])
-    if (common := intersect(mine, theirs)) is not None:
-        local = _local_tensor(parameter)
-        local[relative_to(common, mine)] = rows[relative_to(common, theirs)].to(local.device)
-
-
-@torch.no_grad()
-def fill_parameters(model: nn.Module, weights: Mapping[str, StoredTensor]) -> None:
-    """Read the parameters that `weights` has by name; each rank reads its part of those that are sharded."""
-    for name, parameter in model.named_parameters():
-        if name in weights:
-            _local_tensor(parameter).copy_(weights[name].read(local_region(parameter)))
-
-
-def _local_tensor(tensor: Tensor) -> Tensor:
-    """Return the part of a tensor that this rank holds."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def collect_full(
@@ -144,22 +111,26 @@ def to_host(tensor: Tensor, copy: bool) -> Tensor:
     return host.copy_(tensor, non_blocking=True)
 
 
-def open_tensors(folder: Path, kind: str) -> dict[str, StoredTensor]:
-    """Return the full tensors of KIND.safetensors, or of all its shards.
+def load_tensors(folder: Path, kind: str) -> dict[str, Tensor]:
+    """Read the full tensors of KIND.safetensors, or of all its shards.
 
     Raises:
         SafetensorError: a file is not of this format.
     """
-    tensors: dict[str, StoredTensor] = {}
-    shapes: dict[str, list[int]] = {}
-    pieces: dict[str, list[tuple[list[int], StoredTensor]]] = defaultdict(list)
+    tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob(f"{kind}*.safetensors")):
-        stored, metadata = open_safetensors(file)
-        positions = json.loads(metadata.get("positions", "{}"))
-        for name, tensor in stored.items():
-            if name not in positions:
-                tensors[name] = tensor
-                continue
-            shapes[name] = positions[name]["shape"]
-            pieces[name].append((positions[name]["offset"], tensor))
-    return tensors | {name: join_stored(shape, pieces[name]) for name, shape in shapes.items()}
+        with safe_open(file, "pt") as stored:
+            positions = json.loads((stored.metadata() or {}).get("positions", "{}"))
+            for name in stored.keys():  # noqa: SIM118  not a dict
+                piece = stored.get_tensor(name)
+                if name not in positions:
+                    tensors[name] = piece
+                    continue
+                if name not in tensors:
+                    tensors[name] = torch.empty(positions[name]["shape"], dtype=piece.dtype)
+                region = tuple(
+                    slice(start, start + size)
+                    for start, size in zip(positions[name]["offset"], piece.shape, strict=True)
+                )
+                tensors[name][region] = piece
+    return tensors

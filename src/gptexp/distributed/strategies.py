@@ -16,17 +16,17 @@ from gptexp.config import schema
 from gptexp.distributed.devices import lightning_precision
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.process_group import ProcessGroup
+from gptexp.distributed.tensor_parallel import parallelize_blocks
 
 MAX_FULL_GRADIENTS = (
     0.1  # share of a GPU's memory that gradients may take while they are not sharded
 )
-MAX_FULL_MODEL = 0.3  # share of a rank's memory that a whole model may take for its evaluation
 
 
 def lightning_strategy(config: schema.TrainerConfig, process_group: ProcessGroup) -> Any:
     """Return the strategy object, or the name, that Lightning's Trainer takes."""
     if config.strategy == "fsdp":
-        return ModelParallelStrategy(data_parallel_size=process_group.size, tensor_parallel_size=1)
+        return ModelParallelStrategy(process_group.token_size, process_group.tensor_parallel)
     if process_group.size == 1:
         return "auto"
     return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
@@ -89,23 +89,6 @@ def can_hold_full_gradients(model: nn.Module, device: torch.device) -> bool:
     return size <= MAX_FULL_GRADIENTS * torch.cuda.get_device_properties(device).total_memory
 
 
-def can_hold_model(model: nn.Module, device: torch.device, process_group: ProcessGroup) -> bool:
-    """Return whether the fp32 weights of a whole model fit well into the memory of each rank."""
-    if device.type == "cuda":
-        memory = torch.cuda.get_device_properties(device).total_memory
-    else:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        memory //= process_group.local_size
-    size = 4 * sum(parameter.numel() for parameter in model.parameters())
-    return size <= MAX_FULL_MODEL * memory
-
-
-def build_mesh(device: torch.device, process_group: ProcessGroup) -> DeviceMesh:
-    """Return the mesh of all ranks that Lightning's strategy makes, for a model outside of it."""
-    names = ("data_parallel", "tensor_parallel")
-    return init_device_mesh(device.type, (process_group.size, 1), mesh_dim_names=names)
-
-
 @contextmanager
 def keep_full_gradients(model: Any) -> Iterator[None]:
     """Let a sharded model add up gradients inside the block without an exchange; the next pass after it has one."""
@@ -116,6 +99,15 @@ def keep_full_gradients(model: Any) -> Iterator[None]:
         model.set_requires_gradient_sync(True)
 
 
+def context_mesh(process_group: ProcessGroup, device: torch.device) -> DeviceMesh:
+    """Create the groups of ranks that share sequences, on all ranks together; return that of this rank."""
+    return init_device_mesh(
+        device.type,
+        (process_group.data_size, process_group.context_parallel, process_group.tensor_parallel),
+        mesh_dim_names=("data_parallel", "context_parallel", "tensor_parallel"),
+    )["context_parallel"]
+
+
 def shard_model(model: Any, mesh: DeviceMesh, config: schema.TrainerConfig) -> None:
     """Shard a Transformer with FSDP2 (arXiv 2304.11277): each block, then the remaining parameters.
 
@@ -123,6 +115,8 @@ def shard_model(model: Any, mesh: DeviceMesh, config: schema.TrainerConfig) -> N
     between blocks stay in fp32, as without sharding: autocast alone decides what is computed in bf16.
     """
     dimension = mesh["data_parallel"]
+    if config.tensor_parallel > 1:
+        parallelize_blocks(model, mesh["tensor_parallel"])
     in_bf16 = (
         dimension.device_type == "cuda"
         and lightning_precision(config.precision, torch.device("cuda")) == "bf16-mixed"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptexp.model.config import TransformerConfig
+from gptexp.model.context_parallel import ChunkedAttention
 from gptexp.model.masks import AttentionMask
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import rotate
@@ -67,6 +68,7 @@ class AttentionContext:
     rotary: tuple[Tensor, Tensor] | None = None  # cosines and sines of the tokens' positions
     cache: KVCache | None = None
     memory: EncoderMemory | None = None
+    chunked: ChunkedAttention | None = None  # other ranks have the rest of the sequences
 
 
 class Attention(nn.Module):
@@ -93,6 +95,8 @@ class Attention(nn.Module):
             query, key = rotate(query, *context.rotary), rotate(key, *context.rotary)
         if context.cache is not None:
             key, value = context.cache.update(self.layer, key, value)
+        if context.chunked is not None:
+            return self._attend_chunks(query, key, value, context.chunked)
         return self._attend(query, key, value, context.mask)
 
     def cross(self, x: Tensor, context: AttentionContext) -> Tensor:
@@ -108,13 +112,13 @@ class Attention(nn.Module):
         return self._attend(self._queries(x), key, value, memory.mask)
 
     def _queries(self, x: Tensor) -> Tensor:
-        query = self.query(x).view(*x.shape[:2], self.heads, self.head_dim)
+        query = self.query(x).view(*x.shape[:2], -1, self.head_dim)
         query = query if self.query_norm is None else self.query_norm(query)
         return query.transpose(1, 2)  # [B, H, T, D]
 
     def _keys_and_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        key = self.key(x).view(*x.shape[:2], self.kv_heads, self.head_dim)
-        value = self.value(x).view(*x.shape[:2], self.kv_heads, self.head_dim)
+        key = self.key(x).view(*x.shape[:2], -1, self.head_dim)
+        value = self.value(x).view(*x.shape[:2], -1, self.head_dim)
         key = key if self.key_norm is None else self.key_norm(key)
         return key.transpose(1, 2), value.transpose(1, 2)  # [B, G, T, D] each
 
@@ -123,6 +127,20 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         y = attend(query, key, value, mask, dropout)  # [B, H, T, D]
         return self.output(y.transpose(1, 2).flatten(2))
+
+    def _attend_chunks(
+        self, query: Tensor, key: Tensor, value: Tensor, chunked: ChunkedAttention
+    ) -> Tensor:
+        """Attend from two chunks of each sequence, [B, H, 2 L, D], to the keys of all ranks before them."""
+        key, value = (chunked.group.gather(x.to(query.dtype)) for x in (key, value))
+        dropout, length = self.dropout if self.training else 0.0, query.shape[2] // 2
+        parts = []
+        for part, chunk, mask in zip(
+            query.chunk(2, dim=2), chunked.group.chunks, chunked.masks, strict=True
+        ):
+            end = (chunk + 1) * length
+            parts.append(attend(part, key[:, :, :end], value[:, :, :end], mask, dropout))
+        return self.output(torch.cat(parts, dim=2).transpose(1, 2).flatten(2))
 
 
 def attend(

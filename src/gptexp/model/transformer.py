@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from gptexp.loss import LossSums
 from gptexp.model.attention import Attention, AttentionContext, EncoderMemory, KVCache
 from gptexp.model.config import TransformerConfig
+from gptexp.model.context_parallel import ChunkedAttention, ContextGroup
 from gptexp.model.features import CONTINUE, FeatureEmbedding, FeatureHead, unpad
 from gptexp.model.feed_forward import FeedForward
 from gptexp.model.masks import SequenceLayout, layer_masks
@@ -89,6 +90,9 @@ class Transformer(nn.Module):
                 f"{type(self).__name__}"
             )
         self.config = config
+        self.context_group: ContextGroup | None = (
+            None  # of the ranks that share sequences in `loss`
+        )
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = self.rotary = None
         if config.position == "learned":
@@ -182,9 +186,12 @@ class Transformer(nn.Module):
             memory = self.encode(source, prefix)
         # Not self(...): FSDP enters the model by `loss` and gathers its parameters there.
         layout = SequenceLayout(documents, prefix, lengths)
-        states = self.forward(
-            tokens, layout, memory=memory, features=features, masked_rows=masked_rows
-        )
+        if self.context_group is not None:
+            states, targets = self._compute_chunks(tokens, targets, documents, self.context_group)
+        else:
+            states = self.forward(
+                tokens, layout, memory=memory, features=features, masked_rows=masked_rows
+            )
         is_target = targets >= 0
         zero = states.new_zeros((), dtype=torch.float32)
         target_loss, label_loss, auxiliary, statistics = zero, zero, zero, zero.new_zeros(0)
@@ -275,6 +282,25 @@ class Transformer(nn.Module):
             for layer in range(count)
         )
 
+    def _compute_chunks(
+        self, tokens: Tensor, targets: Tensor, documents: Tensor | None, group: ContextGroup
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the hidden states [B, 2 L, C] of this rank's chunks of sequences [B, T], and select their targets."""
+        tokens, targets = group.pad(tokens, 0), group.pad(targets, -1)
+        layout = SequenceLayout(None if documents is None else group.pad(documents, -1))
+        positions = group.positions(tokens.shape[1], tokens.device)
+        tokens, targets, length = tokens[:, positions], targets[:, positions], len(positions) // 2
+        x, rotary = self._embed(tokens, positions=positions[None])
+        firsts, seconds = (
+            layer_masks(self.config, layout, length, chunk * length, tokens.device)
+            for chunk in group.chunks
+        )
+        contexts = [
+            AttentionContext(masks[0], rotary, chunked=ChunkedAttention(group, masks))
+            for masks in zip(firsts, seconds, strict=True)
+        ]
+        return self.norm(self._run_blocks(self.blocks, x, contexts)), targets
+
     def _embed(
         self,
         tokens: Tensor,
@@ -282,6 +308,7 @@ class Transformer(nn.Module):
         left_padding: Tensor | None = None,
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Embed tokens as [B, T, C], with learned or sinusoidal positions; rotary ones are returned as angles."""
         T = tokens.shape[1]  # noqa: N806
@@ -289,7 +316,8 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"{past + T} tokens do not fit into a context of {self.config.context}"
             )
-        positions = torch.arange(past, past + T, device=tokens.device)[None]  # [1, T]
+        if positions is None:
+            positions = torch.arange(past, past + T, device=tokens.device)[None]  # [1, T]
         if left_padding is not None:
             positions = (positions - left_padding[:, None]).clamp(min=0)  # [B, T]
         x = self.embedding(tokens.clamp(min=0))

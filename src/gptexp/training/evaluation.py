@@ -138,7 +138,7 @@ def evaluate_loss(
         description: label of the progress bar; None: no progress is shown.
     """
     device = model.embedding.weight.device
-    ranks = process_group.size
+    ranks = process_group.data_size
     was_training = model.training
     model.eval()
     sums: dict[int, Tensor] = {}
@@ -148,11 +148,12 @@ def evaluate_loss(
     if description:
         rounds = track_progress(rounds, description, "batches", math.ceil(len(batches) / ranks))
     for number in rounds:
-        index = number * ranks + process_group.rank
+        index = number * ranks + process_group.data_rank
         batch = batches[index if index < len(batches) else 0]
         values = _sum_losses(model, batch, precision)
-        if index < len(batches):
+        if index < len(batches) and process_group.counts_tokens:
             sums[index] = values
+        if index < len(batches) and process_group.counts_sequences:
             counts[index] = torch.tensor(batch.counts, device=device)
     model.train(was_training)
     table = torch.zeros(len(batches), len(values), dtype=torch.float64, device=device)
@@ -190,13 +191,7 @@ def compute_outputs(
     inputs: list[Any],
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> list[Any]:
-    """Return the model's output for each input. Inputs of similar length are computed together.
-
-    Ranks share the inputs. Those with a sharded model compute all of them, since they gather its weights together.
-    """
-    if isinstance(model, FSDPModule):
-        model.unshard()  # the embedding and the head; each block gathers its own weights
-        process_group = SINGLE_PROCESS
+    """Return the model's output for each input. Inputs of similar length are computed together."""
     lengths = [len(item) if isinstance(item, Sized) else 0 for item in inputs]
     order = sorted(range(len(inputs)), key=lengths.__getitem__)
     groups = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
@@ -216,7 +211,7 @@ def _answer(model: Transformer, task: Task, tokenizer: Tokenizer, inputs: list[A
     try:
         return task.answerer.answer(model, tokenizer, inputs)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error) or len(inputs) == 1 or isinstance(model, FSDPModule):
+        if not is_out_of_memory(error) or len(inputs) == 1:
             raise
     torch.cuda.empty_cache()
     half = len(inputs) // 2

@@ -6,9 +6,8 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
 import lightning as L
 import torch
@@ -18,32 +17,19 @@ from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from gptexp.checkpoints.checkpoint import Checkpoint
 from gptexp.checkpoints.checkpointer import Checkpointer
 from gptexp.checkpoints.fingerprint import check_fingerprint, compute_fingerprint
-from gptexp.checkpoints.load_model import (
-    add_lora,
-    build_model,
-    load_run,
-    open_run_weights,
-    pretrained_weights,
-)
-from gptexp.config.schema import Config, TrainerConfig
+from gptexp.checkpoints.load_model import add_lora, build_model, load_pretrained, load_run
+from gptexp.config.parallelism import check_processes
+from gptexp.config.schema import Config
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
 from gptexp.distributed.compiler import compile_modules, should_compile
-from gptexp.distributed.deferred_init import DeferredWeights
 from gptexp.distributed.devices import lightning_devices, lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.hardware import describe_device
 from gptexp.distributed.process_group import ProcessGroup
-from gptexp.distributed.sharding import fill_parameters
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
-from gptexp.distributed.strategies import (
-    LaunchedProcesses,
-    build_mesh,
-    can_hold_model,
-    lightning_strategy,
-    shard_model,
-)
+from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
 from gptexp.model import Transformer
 from gptexp.model.activation_checkpointing import checkpoint_activations
@@ -51,7 +37,6 @@ from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import open_complete_tracker
 from gptexp.runs.trackers import Tracker
 from gptexp.stages import stage
-from gptexp.stored_tensors import StoredTensor
 from gptexp.tasks.prepare import TaskData, prepare
 from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
@@ -117,8 +102,7 @@ def fit(
 ) -> None:
     """Execute a run as the rank that the environment names; `signals` may have received one before."""
     silence_lightning()
-    process_group, signals = ProcessGroup.from_env(), signals or StopSignals()
-    check_batch_size(config.trainer, process_group)
+    process_group, signals = find_process_group(config), signals or StopSignals()
     with signals.handle(), process_group.destroy_on_exit():
         process_group.init(pick_device(config.trainer.accelerator))
         data = data or prepare(config, folder.tokenizer)
@@ -186,30 +170,15 @@ class Run:
         return TrainingTotals(module.step, module.tokens, round(module.seconds, 3))
 
     def build_module(self) -> TrainModule:
-        """Build the model with random weights, or on the meta device if it will be sharded."""
-        built = self.build_deferred() if self.config.trainer.strategy == "fsdp" else None
-        model, deferred = built or (self.build_model(), None)
+        torch.manual_seed(self.config.seed)
+        model = build_model(self.config, self.store.tokenizer.vocab_size)
         recomputes = self.config.trainer.activation_checkpointing
         checkpoint_activations(model, "full" if recomputes else "none")
         fitting = self.folder.read_record("micro_batch").get("micro_batch_size")
         sizes = [size for size in (fitting, self.config.trainer.micro_batch_size) if size]
         return TrainModule(
-            model, self.config, self.process_group, self.signals, min(sizes, default=None), deferred
+            model, self.config, self.process_group, self.signals, min(sizes, default=None)
         )
-
-    def build_model(self) -> Transformer:
-        torch.manual_seed(self.config.seed)
-        return build_model(self.config, self.store.tokenizer.vocab_size)
-
-    def build_deferred(self) -> tuple[Transformer, DeferredWeights] | None:
-        """Build the model on the meta device; return None if its weights cannot be initialised shard by shard."""
-        deferred = DeferredWeights(self.config.seed)
-        try:
-            with deferred.construction():
-                model = self.build_model()
-        except Exception:  # the constructor needs values; any other error comes again on a device
-            return None
-        return (model, deferred) if deferred.can_fill(model) else None
 
     def restore(
         self,
@@ -220,26 +189,18 @@ class Run:
     ) -> None:
         """Continue from the run's own checkpoint; else start from the weights of `init`; else from random ones."""
         config, model = self.config, module.model
-        construction = module.deferred.construction if module.deferred else nullcontext
-        weights: dict[str, StoredTensor] = {}
         if checkpoint:
             check_fingerprint(checkpoint, self.fingerprint, config.allow_mismatch)
-            with construction():
-                add_lora(model, config.optim)
-            weights = checkpoint.weights_of(model)
+            add_lora(model, config.optim)
+            checkpoint.load_weights(model)
             state = complete_state(checkpoint.state, self.folder, config)
             is_same_data = checkpoint.fingerprint["data"] == self.fingerprint["data"]
             module.load_progress(state)
             restore_order(data, state, is_same_data)
             recorder.resume_from(checkpoint, is_same_data)
         elif config.init:
-            weights = pretrained_weights(model, config, construction)
-            with construction():
-                add_lora(model, config.optim)
-        if module.deferred:
-            module.deferred.stored = weights
-        else:
-            fill_parameters(model, weights)
+            load_pretrained(model, config)
+            add_lora(model, config.optim)
         if self.process_group.is_rank_zero:
             self.folder.update_result(status="running", error=None)
             if checkpoint:
@@ -272,7 +233,8 @@ class Run:
 
     def report(self, totals: TrainingTotals, tracker: Tracker) -> None:
         """Evaluate the best checkpoint on the test split (validation if there is no test) and write the result."""
-        model = self.load_best()
+        model, _ = load_run(self.folder)
+        model.to(self.device)
         path = self.folder.best_checkpoint()
         assert path is not None
         names = [name for name in ("val", "test") if self.store.has(name)][-1:]
@@ -285,7 +247,7 @@ class Run:
                 self.store,
                 name,
                 self.config.trainer.precision,
-                self.process_group,
+                self.process_group.as_data_parallel(),  # each process has the whole model
             )
             for name in names
         ]
@@ -317,19 +279,6 @@ class Run:
             remarks=remarks,
         )
         tracker.finish(metrics, self.folder.samples())
-
-    def load_best(self) -> Transformer:
-        """Load the model of the best checkpoint, sharded if it takes too much of the memory of this rank."""
-        trainer = self.config.trainer
-        built = self.build_deferred() if trainer.strategy == "fsdp" else None
-        if built is None or can_hold_model(built[0], self.device, self.process_group):
-            return load_run(self.folder)[0].to(self.device)
-        model, deferred = built
-        _, _, deferred.stored = open_run_weights(self.folder, partial(torch.device, "meta"))
-        mesh = build_mesh(self.device, self.process_group)
-        plain = replace(trainer, precision="32")  # autocast alone decides what is computed in bf16
-        deferred.materialize(model, self.device, partial(shard_model, model, mesh, plain))
-        return model.eval()
 
     @contextmanager
     def record_outcome(self) -> Iterator[Tracker]:
@@ -393,9 +342,16 @@ def silence_lightning() -> None:
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
 
 
-def check_batch_size(config: TrainerConfig, process_group: ProcessGroup) -> None:
-    if config.global_batch_size % process_group.size:
-        raise UserError(
-            f"trainer.global_batch_size={config.global_batch_size} must be a multiple of the "
-            f"number of processes, {process_group.size}"
-        )
+def find_process_group(config: Config) -> ProcessGroup:
+    """Return the processes of the run, and how they divide its work.
+
+    Raises:
+        UserError: there are too many or too few of them for the settings.
+    """
+    process_group = ProcessGroup.from_env()
+    check_processes(config, process_group.size, "the number of processes")
+    return replace(
+        process_group,
+        tensor_parallel=config.trainer.tensor_parallel,
+        context_parallel=config.trainer.context_parallel,
+    )

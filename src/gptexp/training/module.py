@@ -6,7 +6,7 @@ step follow from (seed, step, rank), and the loss is divided by the valid target
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 import lightning as L
@@ -18,14 +18,19 @@ from torch import Tensor
 from gptexp.config.schema import Config
 from gptexp.data.batch import Batch
 from gptexp.data.permutation import splitmix64
-from gptexp.distributed.deferred_init import DeferredWeights
 from gptexp.distributed.devices import micro_batch_tokens
 from gptexp.distributed.process_group import ProcessGroup
-from gptexp.distributed.sharding import full_tensor
+from gptexp.distributed.sharding import clip_grad_norm
 from gptexp.distributed.signals import StopSignals
-from gptexp.distributed.strategies import can_hold_full_gradients, keep_full_gradients, shard_model
+from gptexp.distributed.strategies import (
+    can_hold_full_gradients,
+    context_mesh,
+    keep_full_gradients,
+    shard_model,
+)
 from gptexp.errors import OutOfMemoryError, RunError
 from gptexp.model import Transformer
+from gptexp.model.context_parallel import ContextGroup
 from gptexp.training.crash import NotFiniteError
 from gptexp.training.optimizers import build_optimizers
 from gptexp.training.out_of_memory import is_out_of_memory
@@ -52,15 +57,12 @@ class TrainModule(L.LightningModule):
         process_group: ProcessGroup,
         signals: StopSignals,
         micro_batch_size: int | None = None,
-        deferred: DeferredWeights | None = None,
     ) -> None:
-        """Take a model with its weights, or one on the meta device with weights that are deferred."""
         super().__init__()
         self.automatic_optimization = False
         self.model, self.config = model, config
         self.process_group, self.signals = process_group, signals
         self.micro_batch_size = micro_batch_size
-        self.deferred = deferred
         self.is_sharded = False
         self.keeps_full_gradients = False  # between the micro-batches of a step
         self.plan = Plan(config.schedule, config.trainer.max_steps)
@@ -91,12 +93,12 @@ class TrainModule(L.LightningModule):
     def configure_model(self) -> None:
         # Lightning may call this twice.
         if self.config.trainer.strategy == "fsdp" and not self.is_sharded:
-            shard = partial(shard_model, self.model, self.device_mesh, self.config.trainer)
-            if self.deferred is None:
-                shard()
-            else:
-                self.deferred.materialize(self.model, self.trainer.strategy.root_device, shard)
+            shard_model(self.model, self.device_mesh, self.config.trainer)
             self.is_sharded = True
+        if self.process_group.context_parallel > 1 and self.model.context_group is None:
+            mesh = context_mesh(self.process_group, self.device)
+            group = ContextGroup(mesh.get_group(), mesh.get_local_rank(), mesh.size())
+            self.model.context_group = group
 
     def on_fit_start(self) -> None:
         self.exchange = ExchangeTimer(self.device, is_active=self.process_group.size > 1)
@@ -110,7 +112,7 @@ class TrainModule(L.LightningModule):
     def training_step(self, batch: Batch, _: int) -> None:
         optimizers = self._optimizers()
         self._set_learning_rate(optimizers)
-        seed_step(self.config.seed, self.step, self.process_group.rank)
+        seed_step(self.config.seed, self.step, self.process_group.token_rank)
 
         if self.step in self.config.trainer.skip_steps:
             zeros = torch.zeros(1, device=self.device)
@@ -159,7 +161,7 @@ class TrainModule(L.LightningModule):
             )
             self.zero_grad()
             torch.cuda.empty_cache()
-            seed_step(self.config.seed, self.step, self.process_group.rank)
+            seed_step(self.config.seed, self.step, self.process_group.token_rank)
 
     def _accumulate_gradients(self, batch: Batch) -> Tensor:
         parts = []
@@ -174,9 +176,10 @@ class TrainModule(L.LightningModule):
                 self.exchange.start_exchange()
             with nullcontext() if is_last else self._no_sync():
                 # Strategies average gradients over ranks; the loss is a sum over them.
-                self.manual_backward(loss * self.process_group.size)
+                self.manual_backward(loss * self.process_group.token_size)
             parts.append(torch.cat([loss.detach()[None], sums.statistics.detach()]))
-        return reduce(torch.add, parts)
+        total = reduce(torch.add, parts)
+        return total if self.process_group.counts_tokens else torch.zeros_like(total)
 
     def _no_sync(self) -> AbstractContextManager[Any]:
         """Keep ranks from reducing gradients: they do so once a step, after the last micro-batch."""
@@ -189,8 +192,7 @@ class TrainModule(L.LightningModule):
 
     def _clip_grad_norm(self) -> Tensor:
         max_norm = self.config.optim.grad_clip or torch.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
-        return full_tensor(norm).detach()
+        return clip_grad_norm(self.model.parameters(), max_norm)
 
     def _all_reduce_metrics(self, loss_and_statistics: Tensor, grad_norm: Tensor) -> float:
         """Sum loss, statistics and flags over all ranks, in one all_reduce; return the loss."""

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from gptexp.config import schema
 from gptexp.config.targets import build_target, import_target
 from gptexp.distributed.devices import has_fast_bf16
+from gptexp.distributed.sharding import group_by_mesh
 from gptexp.training.muon import Muon, is_hidden_matrix
 
 NamedParameters = list[tuple[str, nn.Parameter]]
@@ -56,7 +57,16 @@ def _groups_by_decay(config: schema.OptimConfig, named: NamedParameters) -> list
     has_decay = any(parameter.name == "weight_decay" for parameter in config.parameters or ())
     no_decay = {"weight_decay": 0.0} if has_decay else {}
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, **no_decay}]
-    return [group for group in groups if group["params"]]
+    return _split_by_mesh(groups)
+
+
+def _split_by_mesh(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Divide groups with parameters on several meshes, and drop empty ones."""
+    return [
+        {**group, "params": parameters}
+        for group in groups
+        for parameters in group_by_mesh(group["params"])
+    ]
 
 
 def _adamw(
@@ -68,8 +78,5 @@ def _adamw(
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=lr,
-        betas=(config.beta1, config.beta2),
-        fused=True,
+        _split_by_mesh(groups), lr=lr, betas=(config.beta1, config.beta2), fused=True
     )

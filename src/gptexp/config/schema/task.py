@@ -34,6 +34,7 @@ class TaskConfig(GroupConfig):
     )
 
     archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # that it works on
+    divides_sequences: ClassVar[bool] = False  # among processes: all have the same length
     starts_from_base: ClassVar[bool] = False  # True: by default, where the model has base's shape
     num_sequence_classes: ClassVar[int] = 0  # of the classification head
     num_token_classes: ClassVar[int] = 0  # of the tag head, in place of the vocabulary's
@@ -58,6 +59,7 @@ class PretrainConfig(TaskConfig):
     kind: str = "pretrain"
     target = "gptexp.tasks.pretrain:Pretrain"
     archs = ("decoder", "prefix")
+    divides_sequences = True
     document_mask: bool = setting(
         False, "tokens attend only to tokens of their own document, where a window has several"
     )

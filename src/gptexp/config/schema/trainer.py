@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from gptexp.config.group import GroupConfig
+from gptexp.config.parallelism import check_context_parallel, check_processes, check_tensor_parallel
 from gptexp.errors import UserError
 from gptexp.setting_field import setting
 
@@ -36,6 +37,18 @@ class TrainerConfig(GroupConfig):
         "auto",
         "auto: ddp on several devices; fsdp: FSDP2, which shards the weights",
         choices=("auto", "ddp", "fsdp"),
+        affects_result=False,
+    )
+    tensor_parallel: int = setting(
+        1,
+        "processes in a row that divide the matrices of each block among them; needs strategy=fsdp",
+        minimum=1,
+        affects_result=False,
+    )
+    context_parallel: int = setting(
+        1,
+        "groups of them in a row that divide each sequence among them; for task=pretrain",
+        minimum=1,
         affects_result=False,
     )
     accelerator: str = setting(
@@ -104,15 +117,19 @@ class TrainerConfig(GroupConfig):
     def __post_init__(self) -> None:
         self.compile = str(self.compile).lower()  # YAML reads true and false as booleans
 
+    @property
+    def processes_per_sequence(self) -> int:
+        """Processes that compute the same sequences together."""
+        return self.tensor_parallel * self.context_parallel
+
     def check(self, config: "Config") -> None:
         if self.profile and self.profile + PROFILE_WARM_UP_STEPS > self.max_steps:
             raise UserError(
                 f"trainer.profile={self.profile}: the first {PROFILE_WARM_UP_STEPS} steps are not profiled, so it "
                 f"needs trainer.max_steps={self.profile + PROFILE_WARM_UP_STEPS} or more, not {self.max_steps}"
             )
-        world = self.devices * self.nodes
-        if self.global_batch_size % world:
-            raise UserError(
-                f"trainer.global_batch_size={self.global_batch_size} must be a multiple of "
-                f"trainer.devices x trainer.nodes = {world}"
-            )
+        if self.tensor_parallel > 1:
+            check_tensor_parallel(config)
+        if self.context_parallel > 1:
+            check_context_parallel(config)
+        check_processes(config, self.devices * self.nodes, "trainer.devices x trainer.nodes")

@@ -4,18 +4,17 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from gptexp.model.config import TransformerConfig
 from gptexp.model.hf.architectures import Architecture
 from gptexp.model.positions import sinusoidal
 from gptexp.model.transformer import Transformer
-from gptexp.stored_tensors import StoredTensor, open_safetensors, stack_stored
 
 # Tensors in files that are no parameters: causal masks, frequencies, and copies of a tied embedding.
 NOT_PARAMETERS = re.compile(r"\.attn\.(masked_)?bias$|rotary_emb\.inv_freq$")
@@ -74,8 +73,8 @@ def to_hf_weights(
     return weights
 
 
-def open_weights(folder: Path) -> dict[str, StoredTensor]:
-    """Return the tensors of model.safetensors, or of the files that model.safetensors.index.json names.
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read all tensors of model.safetensors, or of the files that model.safetensors.index.json names.
 
     Raises:
         ValueError: a file is damaged, or there are only pickled weights.
@@ -96,19 +95,19 @@ def open_weights(folder: Path) -> dict[str, StoredTensor]:
             f"{folder}: has its weights as {', '.join(pickled)} only, and loading such a file can run any code. Have "
             f"transformers write them as safetensors: from_pretrained(...), then save_pretrained(...)"
         )
-    weights: dict[str, StoredTensor] = {}
+    weights: dict[str, Tensor] = {}
     for name in names:
         try:
-            weights |= open_safetensors(folder / name)[0]
+            weights |= load_file(folder / name)
         except SafetensorError as error:
             raise ValueError(f"{folder / name}: damaged ({error})") from error
     return weights
 
 
 def from_hf_weights(
-    architecture: Architecture, model: Transformer, weights: dict[str, StoredTensor], folder: Path
-) -> dict[str, StoredTensor]:
-    """Return our parameters in their files, by our names.
+    architecture: Architecture, model: Transformer, weights: dict[str, Tensor], folder: Path
+) -> dict[str, Tensor]:
+    """Return the values of our parameters, in fp32.
 
     Raises:
         ValueError: a tensor is missing, of another shape, not known, or not the constant that we compute.
@@ -122,29 +121,23 @@ def from_hf_weights(
     for hf_name, parts in names.items():
         shapes = [part.select(parameters).shape for part in parts]
         rows = [shape[0] for shape in shapes]
-        stored = weights.pop(hf_name, None)
-        if stored is None:
-            wrong.append(f"{hf_name} is missing")
+        tensor = weights.pop(hf_name, torch.empty(0))
+        if tensor.dtype not in WEIGHT_DTYPES:
+            wrong.append(f"{hf_name} is quantised ({str(tensor.dtype).removeprefix('torch.')})")
             continue
-        if stored.dtype not in WEIGHT_DTYPES:
-            wrong.append(f"{hf_name} is quantised ({str(stored.dtype).removeprefix('torch.')})")
+        tensor = _maybe_transpose(architecture, hf_name, tensor)
+        if tensor.shape != (sum(rows), *shapes[0][1:]):
+            wrong.append(f"{hf_name} is {list(tensor.shape) if tensor.numel() else 'missing'}")
             continue
-        if len(stored.shape) == 2 and re.search(architecture.transposed, hf_name):
-            stored = stored.transpose()
-        if stored.shape != (sum(rows), *shapes[0][1:]):
-            wrong.append(f"{hf_name} is {list(stored.shape)}")
-            continue
-        for part, start, count in zip(parts, accumulate(rows, initial=0), rows, strict=False):
-            ours[part] = stored.rows(start, count)
+        for part, piece in zip(parts, tensor.split(rows), strict=True):
+            ours[part] = piece.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     for name, value in _constants(model.config).items():
-        theirs = weights.pop(name).read_all() if name in weights else value
-        if theirs.shape != value.shape or not torch.allclose(theirs.float(), value, atol=1e-2):
+        tensor = weights.pop(name, value)
+        if tensor.shape != value.shape or not torch.allclose(tensor.float(), value, atol=1e-2):
             wrong.append(f"{name} is not what {architecture.name} computes")
     for name in _embedding_copies(model.config):
-        copy, embedding = weights.pop(name, None), ours.get(Part("embedding.weight"))
-        if embedding is not None and not (
-            copy is not None and torch.equal(copy.read_all().float(), embedding.read_all().float())
-        ):
+        tensor, embedding = weights.pop(name, torch.empty(0)), ours.get(Part("embedding.weight"))
+        if embedding is not None and not torch.equal(tensor.float(), embedding):
             wrong.append(f"{name} is another embedding")
     for name in weights:
         if not (NOT_PARAMETERS.search(name) or (model.config.tie_embeddings and TIED.search(name))):
@@ -154,11 +147,11 @@ def from_hf_weights(
         raise ValueError(
             f"{folder}: its weights are not those of its config.json: {'; '.join(wrong[:5])}{more}"
         )
-    by_name: dict[str, list[StoredTensor]] = {}
-    for part, stored in ours.items():
-        by_name.setdefault(part.name, []).append(stored)
+    by_name: dict[str, list[Tensor]] = {}
+    for part, tensor in ours.items():
+        by_name.setdefault(part.name, []).append(tensor)
     return {
-        name: tensors[0] if Part(name) in ours else stack_stored(tensors)
+        name: tensors[0] if Part(name) in ours else torch.stack(tensors)
         for name, tensors in by_name.items()
     }
 
