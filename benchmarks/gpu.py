@@ -71,6 +71,7 @@ PARTS = (  # the most important ones first
     speed("xl-gpt2-adamw", "gpt2-xl", "gpt2", "adamw", seconds=180),
     Part("nanogpt-shakespeare", "nanogpt", needs=("nanogpt", "shakespeare")),
     Part("tests", "gpu_tests", seconds=400),
+    Part("resume-compiled", "resume", ("trainer.compile=true",), seconds=240),
     speed("modern-adamw", "gpt2", "modern", "adamw"),
     speed("gpt2-muon-eager", "gpt2", "gpt2", "muon", "trainer.compile=false"),
     speed("xl-modern-muon", "gpt2-xl", "modern", "muon", seconds=180),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
 
 SEED = 1
@@ -50,6 +51,12 @@ class Part:
         if self.options.figures:
             with self.options.figures.open("a") as out:
                 out.write(json.dumps({"name": name, "value": value, "unit": unit}) + "\n")
+
+    def report_compilation(self, row: dict[str, Any]) -> None:
+        """Report what torch.compile has done, from the last row of metrics.jsonl."""
+        if timings.COMPILED_GRAPHS in row:
+            self.report("compilation", row[timings.COMPILE_SECONDS], "s")
+            self.report("compiled graphs", row[timings.COMPILED_GRAPHS])
 
     def start_run(self, *words: str) -> subprocess.Popen[bytes]:
         """Start `gptexp run` in a process group of its own, under torchrun where there are several ranks."""

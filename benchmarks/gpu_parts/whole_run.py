@@ -27,6 +27,7 @@ def report_run(part: Part, words: list[str], outputs: Path) -> None:
         "speed", statistics.median(row[timings.TOKENS_PER_SECOND] for row in fast), "tokens/s"
     )
     part.report("peak memory", rows[-1][timings.PEAK_MEMORY], "GiB")
+    part.report_compilation(rows[-1])
     for name, cause in timings.SHARES.items():
         share = statistics.mean(row[name] for row in rows if name in row)
         part.report(f"mean share of time lost to {cause}", share)

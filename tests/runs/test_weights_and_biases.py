@@ -1,4 +1,5 @@
 import os
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -115,3 +116,9 @@ def test_names_that_wandb_refuses_are_refused_with_the_settings(word, tiny):
     with pytest.raises(UserError, match=word.split("=")[0]):
         tiny("logger=wandb", word)
     assert os.environ["WANDB_MODE"] == "offline"
+
+
+def test_a_machine_without_wandb_is_told_what_to_type(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match="pip install wandb, or choose logger=csv or logger=none"):
+        check_tracker(tiny("logger=wandb"))

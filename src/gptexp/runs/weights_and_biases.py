@@ -161,9 +161,15 @@ def check_wandb(config: Config) -> None:
     """Check what W&B would refuse, before anything slow begins.
 
     Raises:
-        UserError: an environment variable of W&B has a wrong value, or there is no key where the mode needs one.
+        UserError: wandb is not installed, an environment variable of W&B has a wrong value, or there is no key where
+            the mode needs one.
     """
-    import wandb
+    try:
+        import wandb
+    except ModuleNotFoundError:
+        raise UserError(
+            "logger=wandb: wandb is not installed. Type: pip install wandb, or choose logger=csv or logger=none"
+        ) from None
 
     for name, value in os.environ.items():
         try:
