@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Part:
             self.report("compiled graphs", row[timings.COMPILED_GRAPHS])
 
     def start_run(self, *words: str) -> subprocess.Popen[bytes]:
-        """Start `gptexp run` in a process group of its own, under torchrun where there are several ranks."""
+        """Start `gptexp run`, under torchrun where there are several ranks."""
         options = self.options
         launcher = [sys.executable]
         if options.ranks > 1:
@@ -70,7 +71,7 @@ class Part:
         command += [f"trainer.accelerator={accelerator}", "trainer.progress=false", "logger=none"]
         print(" ".join(command), flush=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"} if options.ranks > 1 else None
-        return subprocess.Popen(command, start_new_session=True, env=environment)
+        return subprocess.Popen(command, env=environment)
 
     def finish_run(self, *words: str, outputs: Path) -> RunFolder:
         """Run to the end, and return the run's folder."""
@@ -102,10 +103,22 @@ class Part:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads its group, and all that it has started."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """Kill a process and all that it has started: torchrun puts its ranks into sessions of their own."""
+    if process.poll() is not None:
+        return
+    for pid in (process.pid, *list_descendants(process.pid)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def list_descendants(pid: int) -> list[int]:
+    """List the processes that a process has started, and those that they have started, as Linux tells."""
+    children: list[int] = []
+    with suppress(OSError):  # a process ends while it is looked at
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            children += map(int, file.read_text().split())
+    return [each for child in children for each in (child, *list_descendants(child))]
 
 
 def find_runs(outputs: Path) -> list[Path]:
