@@ -113,6 +113,17 @@ def test_ranks_share_the_global_batch_and_know_its_counts(ranks, layout_and_stor
     assert indices.tolist() == one.examples.tolist()
 
 
+def test_a_sample_of_held_out_sequences_is_spread_evenly(layout_and_store):
+    layout, store = layout_and_store
+    sequences = layout.dataset(store, "train", None)
+    batches = list(HeldOutDataset(sequences, 3, 7))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    examples = np.concatenate([batch.examples for batch in batches])
+    assert examples[0] == 0
+    steps = np.diff([*examples, len(sequences)])
+    assert steps.max() - steps.min() <= 1
+
+
 def test_held_out_batches_hold_every_sequence_once(layout_and_store):
     layout, store = layout_and_store
     sequences = layout.dataset(store, "val", None)

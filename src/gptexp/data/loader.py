@@ -68,11 +68,17 @@ class DataModule(L.LightningDataModule):
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
-    def held_out(self, split: str, batch_size: int) -> "HeldOutDataset | None":
-        """Return the batches of a held-out split, if the data has it."""
-        if not self.store.has(split):
+    def validation_batches(self, batch_size: int) -> "HeldOutDataset | None":
+        """Return the batches of each validation, with about `trainer.val_tokens`; None without such a split."""
+        if not self.store.has("val"):
             return None
-        return HeldOutDataset(self.layout.dataset(self.store, split, None), batch_size)
+        sequences = self.layout.dataset(self.store, "val", None)
+        total = len(self.store.tokens("val")) + len(self.store.features("val"))
+        limit = self.config.val_tokens
+        count = None
+        if limit is not None and limit < total:
+            count = max(1, len(sequences) * limit // total)
+        return HeldOutDataset(sequences, batch_size, count)
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -108,18 +114,29 @@ class StepIndexedDataset(Dataset):
 
 
 class HeldOutDataset(Dataset):
-    """All sequences of a held-out split, each in exactly one batch, in the order of the split."""
+    """Sequences of a held-out split, each in exactly one batch, in the order of the split.
 
-    def __init__(self, sequences: SequenceDataset, batch_size: int) -> None:
+    Args:
+        count: the number of sequences, spread evenly over the split; None: all of them.
+    """
+
+    def __init__(
+        self, sequences: SequenceDataset, batch_size: int, count: int | None = None
+    ) -> None:
         self.sequences, self.batch_size = sequences, batch_size
+        self.count = len(sequences) if count is None else count
+
+    @property
+    def is_sample(self) -> bool:
+        return self.count < len(self.sequences)
 
     def __len__(self) -> int:
-        return math.ceil(len(self.sequences) / self.batch_size)
+        return math.ceil(self.count / self.batch_size)
 
     def __getitem__(self, number: int) -> Batch:
         if number >= len(self):
             raise IndexError(number)
         start = number * self.batch_size
-        end = min(start + self.batch_size, len(self.sequences))
-        indices = np.arange(start, end, dtype=np.int64)
+        end = min(start + self.batch_size, self.count)
+        indices = np.arange(start, end, dtype=np.int64) * len(self.sequences) // self.count
         return self.sequences.batch(indices, 0, indices)

@@ -160,7 +160,7 @@ class Run:
         with stage("building the model"):
             config, module = self.config, self.build_module()
         data = DataModule(self.task.layout, self.store, config.trainer, config.seed)
-        held_out = data.held_out("val", held_out_batch_size(config.model.context))
+        held_out = data.validation_batches(held_out_batch_size(config.model.context))
         recorder = Recorder(
             config, self.folder, self.checkpointer, self.fingerprint, tracker, data, held_out
         )
@@ -256,7 +256,8 @@ class Run:
         metrics: dict[str, float] = {}
         remarks = ["no data was held out, so nothing was scored"]
         if evaluations:
-            metrics |= Checkpoint(path).state["metrics"]
+            if "val" not in names:
+                metrics |= Checkpoint(path).state["metrics"]
             for evaluation in evaluations:
                 metrics |= evaluation.metrics
             remarks = self.task.remarks(

@@ -1,5 +1,7 @@
 """The callback that records a run: it validates, writes lines of metrics.jsonl, and saves checkpoints."""
 
+import sys
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -51,6 +53,7 @@ class Recorder(L.Callback):
         self.optimizers: OptimizerState  # from on_fit_start on
         self.best_val_loss: float | None = None
         self.saved_step: int | None = None
+        self.save_time = 0.0  # of the last checkpoint, or of the start
         self.last_row: dict[str, Any] = {}  # of metrics.jsonl
         self.row: dict[str, Any] = {}  # of the last step, with a line or without
         self.logged_step = 0
@@ -60,9 +63,10 @@ class Recorder(L.Callback):
     def resume_from(self, checkpoint: Checkpoint, is_same_data: bool) -> None:
         self.checkpoint, self.saved_step = checkpoint, checkpoint.state["step"]
         self.logged_step = checkpoint.state["step"]
-        if is_same_data:
+        count = self.held_out.count if self.held_out else 0
+        if is_same_data and checkpoint.state.get("val_sequences", count) == count:
             self.best_val_loss = checkpoint.state["best_val_loss"]
-        else:  # losses on other data do not compare
+        else:  # losses on other sequences do not compare
             self.checkpointer.forget_best()
 
     def setup(self, trainer: L.Trainer, module: TrainModule, stage: str) -> None:
@@ -82,6 +86,14 @@ class Recorder(L.Callback):
         self.meter = _build_meter(module)
         self.stragglers = StragglerWatch(module.process_group, module.device)
         self.meter.wait_for_batch()
+        self.save_time = time.monotonic()
+        held_out = self.held_out
+        if held_out and held_out.is_sample and module.process_group.is_rank_zero:
+            print(
+                f"each validation reads {held_out.count:,} of the {len(held_out.sequences):,} sequences of the "
+                f"validation split, as trainer.val_tokens={self.config.trainer.val_tokens} says",
+                file=sys.stderr,
+            )
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: TrainModule, outputs: Any, batch: Batch, index: int
@@ -102,7 +114,10 @@ class Recorder(L.Callback):
         if validation:
             _call_on_validation_end(trainer, module, validation)
         is_best = self._update_best(validation)
-        if is_best or is_last or module.any_flags.stop or step % config.checkpoint_every == 0:
+        is_due = module.any_flags.checkpoint_due or (
+            config.checkpoint_every is not None and step % config.checkpoint_every == 0
+        )
+        if is_best or is_last or is_due or module.any_flags.stop:
             with self.meter.measure(timings.CHECKPOINTS):
                 self._save(trainer, module, validation, is_best)
         elif not module.any_flags.is_writing:
@@ -133,7 +148,12 @@ class Recorder(L.Callback):
 
     def read_flags(self) -> StepFlags:
         """Return what this rank tells the others with the loss of the step that begins."""
-        return StepFlags(is_writing=self.checkpointer.is_writing)
+        minutes = self.config.trainer.checkpoint_minutes
+        is_due = minutes is not None and time.monotonic() - self.save_time >= 60 * minutes
+        return StepFlags(
+            checkpoint_due=is_due and self.checkpointer.process_group.is_rank_zero,
+            is_writing=self.checkpointer.is_writing,
+        )
 
     def _validate(self, held_out: HeldOutDataset, module: TrainModule) -> dict[str, float]:
         """Return the loss and the model's statistics over the validation split.
@@ -145,7 +165,7 @@ class Recorder(L.Callback):
         size = min(held_out.batch_size, module.micro_batch_size or held_out.batch_size)
         sums, counts = evaluate_loss(
             module.model,
-            HeldOutDataset(held_out.sequences, size),
+            HeldOutDataset(held_out.sequences, size, held_out.count),
             self.config.trainer.precision,
             module.process_group,
         )
@@ -155,7 +175,10 @@ class Recorder(L.Callback):
                 f"the validation loss after step {module.step} is {loss}; "
                 f"the newest checkpoint is from an earlier step"
             )
-        return {"val/loss": loss, **_prefixed("val", module.model.report(sums.statistics))}
+        values = {"val/loss": loss, **_prefixed("val", module.model.report(sums.statistics))}
+        if held_out.is_sample:
+            values["val/targets"] = counts.targets  # of which the loss is the mean
+        return values
 
     def _read_speed(self) -> dict[str, Any]:
         """Return the speed of the steps since the last line. All ranks call it."""
@@ -191,11 +214,12 @@ class Recorder(L.Callback):
     def _save(
         self, trainer: L.Trainer, module: TrainModule, metrics: dict[str, float], is_best: bool
     ) -> None:
-        self.saved_step = module.step
+        self.saved_step, self.save_time = module.step, time.monotonic()
         state = {
             **module.progress(),
             "order": asdict(self.data.position(module.step)),
             "best_val_loss": self.best_val_loss,
+            "val_sequences": self.held_out.count if self.held_out else 0,
             "metrics": metrics,
         }
         callbacks = {callback.state_key: callback.state_dict() for callback in trainer.callbacks}

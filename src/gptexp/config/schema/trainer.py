@@ -11,6 +11,7 @@ from gptexp.setting_field import setting
 if TYPE_CHECKING:
     from gptexp.config.schema import Config
 
+CHECKPOINT_MINUTES = 5.0  # of training that a kill may cost
 PROFILE_WARM_UP_STEPS = 4  # of a process; the profiler sets itself up in the last of them
 
 
@@ -81,11 +82,26 @@ class TrainerConfig(GroupConfig):
         [], "steps whose update is skipped, for a batch that breaks the run"
     )
     val_every: int = setting(100, "steps between two validations", minimum=1)
+    val_tokens: int | None = setting(
+        1_000_000,
+        "tokens of the validation split that a validation reads, from sequences spread evenly over a larger split; "
+        "null: all of them",
+        minimum=1,
+    )
     log_every: int = setting(
         10, "steps between two lines of metrics.jsonl", minimum=1, affects_result=False
     )
-    checkpoint_every: int = setting(
-        100, "steps between two checkpoints", minimum=1, affects_result=False
+    checkpoint_every: int | None = setting(
+        None,
+        "steps between two checkpoints; with checkpoint_minutes, the first of both counts",
+        minimum=1,
+        affects_result=False,
+    )
+    checkpoint_minutes: float | None = setting(
+        None,
+        f"minutes between two checkpoints; null: {CHECKPOINT_MINUTES:g}, or never with checkpoint_every",
+        minimum=0,
+        affects_result=False,
     )
     keep_checkpoints: int = setting(
         2,
@@ -121,6 +137,10 @@ class TrainerConfig(GroupConfig):
     def processes_per_sequence(self) -> int:
         """Processes that compute the same sequences together."""
         return self.tensor_parallel * self.context_parallel
+
+    def resolve(self, config: "Config") -> None:
+        if self.checkpoint_every is None and self.checkpoint_minutes is None:
+            self.checkpoint_minutes = CHECKPOINT_MINUTES
 
     def check(self, config: "Config") -> None:
         if self.profile and self.profile + PROFILE_WARM_UP_STEPS > self.max_steps:

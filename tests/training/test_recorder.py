@@ -1,0 +1,80 @@
+"""When a run validates and saves, and on what."""
+
+import json
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+
+from gptexp.run import run
+from gptexp.training import recorder as recorder_module
+from gptexp.training.recorder import Recorder
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of the recorder that stands still unless it is set."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(recorder_module, "time", clock)
+    return clock
+
+
+class TwentySeconds(L.Callback):
+    """The time that each step takes."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def on_train_batch_end(self, *_):
+        self.clock.now += 20
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["trainer.checkpoint_minutes=1"], [4, 8, 12]),  # a step that begins a minute later
+        (["trainer.checkpoint_minutes=1", "trainer.checkpoint_every=3"], [3, 6, 9, 12]),
+        (["trainer.checkpoint_every=5"], [5, 10, 12]),
+        (["trainer.checkpoint_every=null", "trainer.max_steps=20"], [16, 20]),  # five minutes
+    ],
+)
+def test_a_checkpoint_is_due_after_steps_or_minutes(words, expected, translation, clock):
+    config = translation(
+        "data.val_fraction=0", "trainer.checkpoint_every=null", "trainer.keep_checkpoints=9", *words
+    )
+    folder = run(config, callbacks=[TwentySeconds(clock)])
+    steps = [int(path.name.removeprefix("step-")) for path in folder.checkpoints.glob("step-*")]
+    assert sorted(steps) == expected
+
+
+def test_each_validation_reads_the_same_part_of_a_big_split_and_the_end_all_of_it(
+    translation, capsys
+):
+    words = ["data.val_fraction=0.2", "data.test_fraction=0", "trainer.max_steps=8"]
+    whole = run(translation(*words))
+    assert "each validation" not in capsys.readouterr().err
+    part = run(translation(*words, "trainer.val_tokens=300"))
+    rows = [[row for row in folder.metrics() if "val/loss" in row] for folder in (whole, part)]
+    assert all("val/targets" not in row for row in rows[0])
+    [targets] = {row["val/targets"] for row in rows[1]}
+    counts = json.loads((part.path / "data.json").read_text())["splits"]["val"]
+    assert "of the validation split, as trainer.val_tokens=300 says" in capsys.readouterr().err
+    assert 0 < targets < counts["tokens"] / 2
+    assert all(one["val/loss"] != two["val/loss"] for one, two in zip(*rows, strict=True))
+    assert "val/targets" not in part.result()["metrics"]
+    # The same weights: a validation changes nothing.
+    assert part.result()["metrics"]["val/loss"] == whole.result()["metrics"]["val/loss"]
+
+
+@pytest.mark.parametrize(
+    ("state", "best"), [({"val_sequences": 5}, 1.5), ({}, 1.5), ({"val_sequences": 6}, None)]
+)
+def test_a_best_loss_on_other_sequences_is_forgotten(state, best):
+    forgotten = []
+    checkpointer = SimpleNamespace(forget_best=lambda: forgotten.append(1))
+    held_out = SimpleNamespace(count=5)
+    recorder = Recorder(None, None, checkpointer, {}, None, None, held_out)
+    checkpoint = SimpleNamespace(state={"step": 3, "best_val_loss": 1.5, **state})
+    recorder.resume_from(checkpoint, is_same_data=True)
+    assert recorder.best_val_loss == best
+    assert bool(forgotten) == (best is None)
