@@ -9,12 +9,14 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from gptexp.distributed.sharding import full_tensor, shard_like
 from gptexp.training.muon import Muon
+from gptexp.training.optimizers import AdamW
 
 # More and fewer matrices than ranks, tall and wide ones, rows that no number of ranks divides, a stack of experts.
 # Each row fills the CPU's vectors: otherwise the last numbers of a piece are not rounded as inside of the matrix.
@@ -93,3 +95,42 @@ def test_ranks_share_the_work_and_get_what_one_rank_computes(ranks, dtype, tmp_p
     expected, _ = train(random_parameters(), dtype)
     arguments = (ranks, tmp_path / "store", dtype, expected)
     mp.start_processes(share_work, arguments, ranks, start_method="fork")
+
+
+@pytest.fixture
+def fake_ranks():
+    """Return a function that makes this process one of many ranks that do not exist."""
+    yield lambda rank, ranks: dist.init_process_group(
+        "fake", store=FakeStore(), rank=rank, world_size=ranks
+    )
+    dist.destroy_process_group()
+
+
+def test_adamw_updates_parts_of_sharded_parameters_as_plain_tensors(fake_ranks, monkeypatch):
+    fake_ranks(0, 2)
+    types, fused_adamw = set(), torch._fused_adamw_
+
+    def record_types(weights, *arguments, **options):
+        types.update(map(type, weights))
+        return fused_adamw(weights, *arguments, **options)
+
+    monkeypatch.setattr(torch, "_fused_adamw_", record_types)
+    mesh = init_device_mesh("cpu", (2,))
+    plain, sharded = nn.Parameter(torch.ones(4, 3)), shard(torch.ones(4, 3), mesh, Shard(0))
+    for parameter in (plain, sharded):
+        optimizer = AdamW([parameter], lr=0.1, fused=True)
+        for _ in range(3):
+            parameter.grad = torch.full_like(parameter, 0.5)
+            optimizer.step()
+    assert torch.equal(plain[:2], sharded.to_local())
+    assert optimizer.state[sharded]["exp_avg"].placements == sharded.placements
+    assert DTensor not in types
+
+
+@pytest.mark.parametrize("rank", [0, 300, 511])
+def test_hundreds_of_ranks_exchange_as_few_times_as_two(rank, fake_ranks):
+    fake_ranks(rank, 512)
+    mesh = init_device_mesh("cpu", (512,))
+    parameters = [shard(torch.zeros(shape), mesh, Shard(0)) for shape in SHAPES]
+    _, counts = train(parameters, torch.float32, steps=1)
+    assert counts == {torch.ops.c10d.alltoall_base_: 2 * 4}

@@ -2,6 +2,8 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptexp.checkpoints.load_model import build_model
 from gptexp.config import compose, schema
@@ -61,6 +63,34 @@ def test_the_iteration_of_muon_is_in_its_own_type_under_cudas_autocast(monkeypat
     with torch.autocast("cpu", torch.bfloat16):
         newton_schulz(torch.randn(2, 8, 4), torch.bfloat16)
     assert set(made) == {torch.bfloat16}
+
+
+class CountOperations(TorchDispatchMode):
+    """Count operations other than views, each of which launches a kernel or a few."""
+
+    def __enter__(self):
+        self.count = 0
+        return super().__enter__()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function.namespace == "aten" and not function.is_view
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_of_muon_launches_as_much_for_many_layers_as_for_one():
+    counts = []
+    for layers in (1, 12):
+        with FakeTensorMode():
+            shapes = [(768, 768), (3072, 768), (768, 3072)] * layers
+            weights = [torch.nn.Parameter(torch.empty(shape)) for shape in shapes]
+            optimizer = Muon(weights, 0.02, momentum=0.95, weight_decay=0.1, dtype=torch.bfloat16)
+            for _ in range(2):  # the first step creates the momentum
+                for weight in weights:
+                    weight.grad = torch.empty_like(weight)
+                with CountOperations() as operations:
+                    optimizer.step()
+            counts.append(operations.count)
+    assert counts[0] == counts[1] < 100
 
 
 def test_muon_takes_stacked_experts_one_by_one(monkeypatch):

@@ -27,6 +27,15 @@ def local_tensor(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def compute_device(tensor: Tensor) -> torch.device:
+    """Return the device that computes with a tensor: FSDP's CPU offload keeps shards on another one."""
+    return (
+        torch.device(tensor.device_mesh.device_type)
+        if isinstance(tensor, DTensor)
+        else tensor.device
+    )
+
+
 def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
     """Clip the gradients by their common norm, in place, and return the norm before."""
     parameters = list(parameters)

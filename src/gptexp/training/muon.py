@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from gptexp.distributed.matrix_exchange import exchange_of
-from gptexp.distributed.sharding import local_tensor
+from gptexp.distributed.sharding import compute_device, local_tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from the same source
 ITERATIONS = 5
@@ -70,7 +70,7 @@ class Muon(Optimizer):
         )
         stack = torch.stack(directions)  # [matrices, rows, columns]
         del directions  # memory
-        exchange.send(stack.to(self.dtype))
+        exchange.send(stack.to(compute_device(parameters[0]), self.dtype))
         del stack
         if exchange.is_remote:
             yield
@@ -78,7 +78,7 @@ class Muon(Optimizer):
         if exchange.is_remote:
             yield
         updates = exchange.receive_results().to(
-            weights[0].dtype, memory_format=torch.contiguous_format
+            weights[0].device, weights[0].dtype, memory_format=torch.contiguous_format
         )
         rows, columns = parameters[0].shape[-2:]
         torch._foreach_mul_(weights, 1 - lr * weight_decay)

@@ -3,16 +3,26 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gptexp.config import schema
 from gptexp.config.targets import build_target, import_target
 from gptexp.distributed.devices import has_fast_bf16
-from gptexp.distributed.sharding import group_by_mesh
+from gptexp.distributed.sharding import compute_device, group_by_mesh, local_tensor
 from gptexp.training.muon import Muon, is_hidden_matrix
 
 NamedParameters = list[tuple[str, nn.Parameter]]
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's AdamW; it updates this rank's parts of sharded parameters, of any mesh, without a DTensor's overhead."""
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> Any:
+        has_complex = super()._init_group(group, *lists)
+        for tensors in lists:
+            tensors[:] = map(local_tensor, tensors)
+        return has_complex
 
 
 def build_optimizers(model: nn.Module, config: schema.OptimConfig) -> list[Optimizer]:
@@ -24,7 +34,7 @@ def build_optimizers(model: nn.Module, config: schema.OptimConfig) -> list[Optim
     if config.parameters is not None:  # a class of torch's kind, named by `_target_`
         optimizers = [build_target(config, params=_groups_by_decay(config, named))]
     else:
-        optimizers = import_target(config.target)(config, named, named[0][1].device)
+        optimizers = import_target(config.target)(config, named, compute_device(named[0][1]))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
@@ -77,6 +87,9 @@ def _adamw(
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        _split_by_mesh(groups), lr=lr, betas=(config.beta1, config.beta2), fused=True
+    return AdamW(
+        [group for group in groups if group["params"]],
+        lr=lr,
+        betas=(config.beta1, config.beta2),
+        fused=True,
     )
