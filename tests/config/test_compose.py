@@ -24,6 +24,15 @@ from gptexp.errors import UserError
         ("trainer.precision=fp8", "Allowed: 32, auto, bf16"),
         ("trainer.compile=yes", "Allowed: auto, false, true"),
         ("trainer.max_steps=0", "at least 1"),
+        ("trainer.activation_checkpointing=half", "Allowed: false, full, none, selective, true"),
+        (
+            "trainer.activation_memory_budget=0.5",
+            "0.5: the compiler keeps to it; add trainer.compile",
+        ),
+        (
+            "trainer.activation_memory_budget=0 trainer.compile=true trainer.activation_checkpointing=true",
+            "activation_checkpointing=full; give one",
+        ),
         ("model.dropout=2", "at most 0.99"),
         ("optim.lr=nan", "optim.lr=nan: must be a finite number"),
         (

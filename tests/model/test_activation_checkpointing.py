@@ -2,6 +2,7 @@ import pytest
 import torch
 from models import EXPERTS, GPT2, a_model
 
+from gptexp.distributed.compiler import compile_modules
 from gptexp.model.activation_checkpointing import checkpoint_activations
 
 PAIR = {"arch": "encoder_decoder"}
@@ -32,6 +33,14 @@ def test_recomputed_activations_give_the_same_gradients(switches, bf16, kind):
         assert torch.equal(plain, again)
 
 
+@pytest.mark.parametrize(
+    ("word", "kind"), [("true", "full"), ("false", "none"), ("selective", "selective")]
+)
+def test_true_and_false_are_full_and_none(word, kind, tiny):
+    config = tiny(f"trainer.activation_checkpointing={word}")
+    assert config.trainer.activation_checkpointing == kind
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at it
 def test_a_compiled_block_recomputes_in_one_graph():
     plain = gradients(a_model(layers=1).train())
@@ -39,3 +48,26 @@ def test_a_compiled_block_recomputes_in_one_graph():
     checkpoint_activations(model, "selective")
     model.blocks[0].compile(backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(gradients(model), plain)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_compiled_blocks_keep_to_a_memory_budget():
+    kept, sizes = [], []
+
+    def note(tensor):
+        sizes.append(tensor.nbytes)
+        return tensor
+
+    with torch._functorch.config.patch(activation_memory_budget=1.0):
+        for budget in (None, 0.2):
+            torch._dynamo.reset()
+            sizes.clear()
+            model = a_model(layers=1).train()
+            compile_modules(
+                model.blocks, has_varying_lengths=False, memory_budget=budget, backend="aot_eager"
+            )
+            with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+                found = gradients(model)
+            kept.append(sum(sizes))
+            torch.testing.assert_close(found, gradients(a_model(layers=1).train()))
+    assert kept[1] < 0.7 * kept[0]

@@ -92,6 +92,7 @@ def compile_modules(
     *,
     has_varying_lengths: bool,
     deterministic: bool = False,
+    memory_budget: float | None = None,
     backend: str | Callable[..., Any] = "inductor",
 ) -> None:
     """Compile each module in place: checkpoints keep the plain names.
@@ -101,8 +102,10 @@ def compile_modules(
     Args:
         has_varying_lengths: a graph serves batches of any shape. Else it serves one shape, and a second one any.
         deterministic: no kernel is chosen by measuring, so that another process computes the same to the bit.
+        memory_budget: fraction of a module's activations that are kept for the backward pass; None: all.
     """
     import torch
+    import torch._functorch.config
     import torch._inductor.config
 
     # DDP overlaps its exchange with the backward pass of other blocks: no need to cut the graph of one at its buckets.
@@ -110,6 +113,9 @@ def compile_modules(
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
     if hasattr(torch._inductor.config, "deterministic"):  # from torch 2.10 on
         torch._inductor.config.deterministic = deterministic
+    torch._functorch.config.activation_memory_budget = (
+        1.0 if memory_budget is None else memory_budget
+    )
     for module in modules:
         module.compile(backend=backend, dynamic=True if has_varying_lengths else None)
 

@@ -172,8 +172,7 @@ class Run:
     def build_module(self) -> TrainModule:
         torch.manual_seed(self.config.seed)
         model = build_model(self.config, self.store.tokenizer.vocab_size)
-        recomputes = self.config.trainer.activation_checkpointing
-        checkpoint_activations(model, "full" if recomputes else "none")
+        checkpoint_activations(model, self.config.trainer.activation_checkpointing)
         fitting = self.folder.read_record("micro_batch").get("micro_batch_size")
         sizes = [size for size in (fitting, self.config.trainer.micro_batch_size) if size]
         return TrainModule(
@@ -229,6 +228,7 @@ class Run:
             [*model.blocks, *(encoder.blocks if encoder else [])],
             has_varying_lengths=not self.task.layout.stream,
             deterministic=self.config.trainer.deterministic,
+            memory_budget=self.config.trainer.activation_memory_budget,
         )
 
     def report(self, totals: TrainingTotals, tracker: Tracker) -> None:

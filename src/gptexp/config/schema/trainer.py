@@ -68,9 +68,19 @@ class TrainerConfig(GroupConfig):
         choices=("auto", "true", "false"),
         affects_result=False,
     )
-    activation_checkpointing: bool = setting(
-        False,
-        "recompute activations in the backward pass: slower, less memory",
+    activation_checkpointing: str = setting(
+        "none",
+        "recompute activations in the backward pass, slower with less memory. full or true: those of whole blocks; "
+        "selective: all but matrix products and attention; none or false: keep all",
+        choices=("none", "selective", "full", "true", "false"),
+        affects_result=False,
+    )
+    activation_memory_budget: float | None = setting(
+        None,
+        "fraction of a block's activations that the compiler keeps for the backward pass; null: all; "
+        "needs compile=true",
+        minimum=0,
+        maximum=1,
         affects_result=False,
     )
     deterministic: bool = setting(
@@ -131,7 +141,12 @@ class TrainerConfig(GroupConfig):
     )
 
     def __post_init__(self) -> None:
-        self.compile = str(self.compile).lower()  # YAML reads true and false as booleans
+        # YAML reads true and false as booleans.
+        self.compile = str(self.compile).lower()
+        recomputes = str(self.activation_checkpointing).lower()
+        self.activation_checkpointing = {"true": "full", "false": "none"}.get(
+            recomputes, recomputes
+        )
 
     @property
     def processes_per_sequence(self) -> int:
@@ -148,8 +163,20 @@ class TrainerConfig(GroupConfig):
                 f"trainer.profile={self.profile}: the first {PROFILE_WARM_UP_STEPS} steps are not profiled, so it "
                 f"needs trainer.max_steps={self.profile + PROFILE_WARM_UP_STEPS} or more, not {self.max_steps}"
             )
+        if self.activation_memory_budget is not None:
+            self._check_memory_budget(self.activation_memory_budget)
         if self.tensor_parallel > 1:
             check_tensor_parallel(config)
         if self.context_parallel > 1:
             check_context_parallel(config)
         check_processes(config, self.devices * self.nodes, "trainer.devices x trainer.nodes")
+
+    def _check_memory_budget(self, budget: float) -> None:
+        word = f"trainer.activation_memory_budget={budget:g}"
+        if self.compile != "true":
+            raise UserError(f"{word}: the compiler keeps to it; add trainer.compile=true")
+        if self.activation_checkpointing != "none":
+            raise UserError(
+                f"{word}: does not go together with "
+                f"trainer.activation_checkpointing={self.activation_checkpointing}; give one of them"
+            )
