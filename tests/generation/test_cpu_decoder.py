@@ -7,10 +7,11 @@ import torch
 from models import EXPERTS, KINDS, PROMPTS, SHAPE, a_model, generate
 
 from gptexp.generation import cpu_decoder
-from gptexp.generation.cpu_decoder import CpuDecoder, find_unsupported
+from gptexp.generation.cpu_decoder import CpuDecoder
 from gptexp.generation.decode_state import DecodeState
 from gptexp.generation.generator import Generator
 from gptexp.generation.prompt import Prompt
+from gptexp.generation.supported_models import find_unsupported
 from gptexp.model import Transformer, TransformerConfig, lora
 from gptexp.model.feed_forward import FeedForward
 

@@ -54,9 +54,13 @@ def test_no_random_number_samples_an_excluded_token():
 
 def test_the_repetition_penalty_lowers_scores_of_either_sign():
     scores = torch.tensor([[2.0, -2.0, 2.0, -2.0]])
-    changed = apply_repetition_penalties(scores, [[0, 1, 0]], Sampling(repetition_penalty=2.0))
+    answers = torch.tensor([[0, 1, 0]])
+    changed = apply_repetition_penalties(scores, answers, Sampling(repetition_penalty=2.0))
     assert changed.tolist() == [[1.0, -4.0, 2.0, -2.0]]
-    assert apply_repetition_penalties(scores, [[]], Sampling(repetition_penalty=2.0)) is scores
+    assert (
+        apply_repetition_penalties(scores, answers[:, :0], Sampling(repetition_penalty=2.0))
+        is scores
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,5 +74,6 @@ def test_the_repetition_penalty_lowers_scores_of_either_sign():
     ],
 )
 def test_an_answer_repeats_no_n_gram(n, answer, forbidden):
-    scores = apply_repetition_penalties(torch.zeros(1, 5), [answer], Sampling(no_repeat_ngram=n))
+    answers = torch.tensor([answer, [0] * len(answer)])  # the other row does not matter
+    scores = apply_repetition_penalties(torch.zeros(2, 5), answers, Sampling(no_repeat_ngram=n))
     assert {token for token, score in enumerate(scores[0]) if score == -torch.inf} == forbidden

@@ -3,7 +3,7 @@
 A small model spends most of a step in Python and in the overhead of operators, a large one in reading its weights from
 memory. CpuDecoder therefore fuses the weights of a block into a few matrices, and stores them in the layout that the
 kernel reads, or in bf16. model/transformer.py stays the reference: it reads the prompts, and does the steps of every
-model that SUPPORTED_SETTINGS and SUPPORTED_CLASSES do not cover.
+model that supported_models.py does not cover.
 
 The faster layouts need two operators of oneDNN that torch does not document (torch.compile uses them for constant
 weights). A build of torch without them gets the documented operators, and the same numbers up to rounding.
@@ -15,86 +15,25 @@ and O outputs of a linear layer.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptexp.model.attention import Attention, KVCache
-from gptexp.model.features import FeatureEmbedding
+from gptexp.generation.supported_models import find_unsupported
+from gptexp.model.attention import KVCache
 from gptexp.model.feed_forward import FeedForward
 from gptexp.model.masks import AttentionMask, SequenceLayout, layer_masks
 from gptexp.model.norm import RMSNorm
 from gptexp.model.positions import Rotary, sinusoidal
-from gptexp.model.token_loss import Head
-from gptexp.model.transformer import Block, Encoder, Transformer
+from gptexp.model.transformer import Block, Transformer
 
-ANY = object()
-# Settings that the decoder computes, with the values that it computes. A model with another setting that is not at its
-# default, or with a module or parameter of another class, is left to the reference.
-SUPPORTED_SETTINGS: dict[str, Any] = {
-    "vocab_size": ANY,
-    "layers": ANY,
-    "d_model": ANY,
-    "heads": ANY,
-    "kv_heads": ANY,
-    "head_dim": ANY,
-    "d_ff": ANY,
-    "context": ANY,
-    "arch": ("decoder", "prefix", "encoder_decoder"),
-    "position": ("rotary", "learned", "sinusoidal"),
-    "rope_theta": ANY,
-    "rope_scaling": ANY,
-    "norm": ("rms", "layer"),
-    "norm_eps": ANY,
-    "qk_norm": ANY,
-    "feed_forward": ("swiglu", "gelu", "relu2"),
-    "experts": (0,),
-    "experts_per_token": ANY,  # these have no effect without experts
-    "shared_experts": ANY,
-    "balance_loss": ANY,
-    "bias": ANY,
-    "tie_embeddings": ANY,
-    "window": ANY,
-    "window_pattern": ANY,
-    "feature_size": ANY,  # rows of features stand in prompts only
-    "feature_bins": ANY,
-    "predicts_features": (False,),
-    "num_sequence_classes": ANY,  # a head that generation does not use
-    "dropout": ANY,  # training only
-    "initialisation": ANY,
-}
-SUPPORTED_CLASSES = {
-    *(Transformer, Encoder, Block, Attention, FeedForward, FeatureEmbedding, Rotary, RMSNorm),
-    *(nn.LayerNorm, nn.Linear, Head, nn.Embedding, nn.Dropout, nn.ModuleList),
-}
 # x [B, I], residual or bias y [B, O] or [O] or None -> x W^T + y [B, O], all in fp32
 LinearFn = Callable[[Tensor, Tensor | None], Tensor]
 Pack = Callable[[Tensor], LinearFn]
 # With fewer weights, the longer call of oneDNN costs more than its layout saves.
 ONEDNN_MIN_WEIGHTS = 200_000
-
-
-def find_unsupported(model: Transformer) -> str | None:
-    """Return the first property of a model that the decoder does not compute, in words, or None."""
-    for setting in fields(model.config):
-        value = getattr(model.config, setting.name)
-        accepted = SUPPORTED_SETTINGS.get(setting.name, (setting.default,))
-        if accepted is not ANY and value not in accepted:
-            return f"model.{setting.name}={value}"
-    for module in model.modules():
-        if type(module) not in SUPPORTED_CLASSES:
-            return f"a module of class {type(module).__name__}"
-        if module._forward_hooks or module._forward_pre_hooks:
-            return f"a forward hook on {type(module).__name__}"
-    for parameter in model.parameters():
-        if type(parameter) is not nn.Parameter:
-            return f"a parameter of class {type(parameter).__name__}"
-        if (parameter.device.type, parameter.dtype) != ("cpu", torch.float32):
-            return f"parameters in {parameter.dtype} on {parameter.device.type}"
-    return None
 
 
 class CpuDecoder:
@@ -105,13 +44,11 @@ class CpuDecoder:
         rows: batch size that the layout of the weights is chosen for; any other works too.
 
     Raises:
-        ValueError: there is no such format, or the decoder does not compute this model.
+        ValueError: the decoder does not compute this model.
     """
 
     @torch.no_grad()
     def __init__(self, model: Transformer, weights: str = "float32", rows: int = 1) -> None:
-        if weights not in FORMATS:
-            raise ValueError(f"weights={weights}: must be one of {', '.join(FORMATS)}, auto")
         if reason := find_unsupported(model):
             raise ValueError(
                 f"weights={weights}: not for a model with {reason}; use weights=float32"
@@ -142,7 +79,7 @@ class CpuDecoder:
         """Return a decoder in this format ("auto": the fastest), or None if the model itself has to do the steps.
 
         Raises:
-            ValueError: there is no such format, or it is not float32 and the decoder does not compute this model.
+            ValueError: the format is bfloat16, and the decoder does not compute this model.
         """
         if weights in ("float32", "auto") and find_unsupported(model):
             return None

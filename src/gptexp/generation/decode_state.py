@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gptexp.generation.cpu_decoder import CpuDecoder
+from gptexp.generation.gpu_decoder import GpuDecoder, StaticBatch, is_on_gpu
 from gptexp.generation.prompt import Prompt
 from gptexp.model.attention import EncoderMemory
 from gptexp.model.config import TransformerConfig
@@ -27,6 +28,9 @@ class DecodeState:
     Args:
         decoder: computes the steps after the prefill; None: the model itself does.
 
+    Attributes:
+        runs_ahead: `step` returns before a GPU has computed it: begin a step before reading the tokens of the last.
+
     Raises:
         ValueError: the model does not generate, max_new_tokens does not fit into the context, or a prompt is empty,
             has a token outside of the vocabulary, or has features and would have to be cut.
@@ -37,24 +41,27 @@ class DecodeState:
         model: Transformer,
         prompts: Sequence[Prompt],
         max_new_tokens: int,
-        decoder: CpuDecoder | None = None,
+        decoder: CpuDecoder | GpuDecoder | None = None,
     ) -> None:
         self.model, self.decoder = model, decoder
         distinct = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompts))}
         inputs = _fit_to_context(model.config, list(distinct), max_new_tokens)
         device = model.embedding.weight.device
+        self.runs_ahead = is_on_gpu(model)
         rows = [list(prompt.tokens) for prompt in inputs]
         self.memory: EncoderMemory | None = None
         if model.encoder is not None:
-            lengths = torch.tensor([len(row) for row in rows])
-            source = torch.tensor([row + [0] * (int(lengths.max()) - len(row)) for row in rows])
-            self.memory = model.encode(source.to(device), lengths.to(device))
+            sizes = [len(row) for row in rows]
+            source = torch.tensor([row + [0] * (max(sizes) - len(row)) for row in rows])
+            self.memory = model.encode(source.to(device), torch.tensor(sizes, device=device))
             rows = [row[-1:] for row in rows]
-        longest = max(map(len, rows))
+        lengths = [len(row) for row in rows]
+        longest = max(lengths)
         tokens = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)
-        padding = torch.tensor([longest - len(row) for row in rows], device=device)
-        self.layout = SequenceLayout(left_padding=padding if bool(padding.any()) else None)
-        self.cache = model.new_cache(len(rows), longest + max_new_tokens)
+        padding = torch.tensor([longest - length for length in lengths], device=device)
+        self.layout = SequenceLayout(left_padding=padding if min(lengths) < longest else None)
+        room = 0 if isinstance(decoder, GpuDecoder) else max_new_tokens
+        self.cache = model.new_cache(len(rows), longest + room)
         features = _pad_features(inputs, model.config.feature_size)
         hidden = model(
             tokens,
@@ -64,12 +71,23 @@ class DecodeState:
             features=None if features is None else features.to(device),
         )
         self.logits = model.logits(hidden[:, -1])
-        if len(distinct) < len(prompts):
-            self.select([distinct[prompt] for prompt in prompts])
+        copies = [distinct[prompt] for prompt in prompts]
+        self.batch: StaticBatch | None = None
+        if isinstance(decoder, GpuDecoder):
+            self.batch = decoder.start_batch(
+                self, self.cache, longest + max_new_tokens, copies, self.layout, self.memory
+            )
+            self.logits = self.logits[copies]
+            del self.cache, self.memory
+        elif len(distinct) < len(prompts):
+            self.select(copies)
 
     def step(self, tokens: Tensor, features: Tensor | None = None) -> None:
         """Append one token to each sequence, [B]; where it is negative, a row of features [B, D]."""
-        if self.decoder is not None:
+        if self.batch is not None:
+            self.logits = self.batch.step(tokens)
+            return
+        if isinstance(self.decoder, CpuDecoder):
             memory_mask = None if self.memory is None else self.memory.mask
             self.logits = self.decoder.step(tokens, self.cache, self.layout, memory_mask)
             return
@@ -82,14 +100,28 @@ class DecodeState:
         )
         self.logits = self.model.logits(hidden[:, -1])
 
-    def select(self, rows: list[int]) -> None:
+    def select(self, rows: list[int] | Tensor) -> None:
         """Reorder, repeat or drop sequences: the new sequence i continues the old sequence rows[i]."""
-        indices = torch.tensor(rows, device=self.logits.device)
-        self.cache.select(indices)
+        indices = torch.as_tensor(rows, device=self.logits.device)
         self.logits = self.logits[indices]
+        if self.batch is not None:
+            self.batch.select(indices)
+            return
+        self.cache.select(indices)
         self.layout = self.layout.select(indices)
         if self.memory is not None:
             self.memory = self.memory.select(indices)
+
+    def rows_to_keep(self, unfinished: list[int], total: int) -> list[int]:
+        """Return which of `total` rows to keep where some are unfinished: these, and on a GPU up to a power of two.
+
+        CUDA graphs are recorded for each number of rows: 1, 2, 4 and 8 come again, others hardly do.
+        """
+        if self.batch is None:
+            return unfinished
+        count = min(1 << (len(unfinished) - 1).bit_length(), total)
+        finished = sorted(set(range(total)) - set(unfinished))
+        return unfinished + finished[: count - len(unfinished)]
 
 
 def prompt_room(config: TransformerConfig, max_new_tokens: int) -> int:

@@ -12,8 +12,10 @@ from dataclasses import replace
 import torch
 
 from gptexp.generation.beam_search import beam_search
-from gptexp.generation.cpu_decoder import CpuDecoder
+from gptexp.generation.cpu_decoder import FORMATS, CpuDecoder
 from gptexp.generation.decode_state import DecodeState
+from gptexp.generation.gpu_decoder import GpuDecoder, convert_for_gpu, is_on_gpu
+from gptexp.generation.host_copy import HostCopy
 from gptexp.generation.mbr import select_minimum_bayes_risk
 from gptexp.generation.next_token import apply_repetition_penalties, sample_next_token
 from gptexp.generation.prompt import Prompt
@@ -31,17 +33,24 @@ class Generator:
 
     Args:
         eos: tokens that end an answer and are not part of it, one or several; -1: none.
-        weights: format of the weights for single-token steps: "float32", or on a CPU also "bfloat16" (half the bytes to
-            read; answers may differ a little) and "auto" (the faster of the two).
+        weights: format of the weights: "float32", "bfloat16" (half the bytes to read; answers may differ a little) or
+            "auto" (the faster of the two on this machine). On a CPU, prompts are read in float32 all the same.
+
+    Raises:
+        ValueError: there is no such format.
     """
 
     def __init__(
         self, model: Transformer, eos: int | Iterable[int], weights: str = "float32"
     ) -> None:
+        if weights not in (*FORMATS, "auto"):
+            raise ValueError(f"weights={weights}: must be one of {', '.join(FORMATS)}, auto")
+        if is_on_gpu(model):
+            model = convert_for_gpu(model, weights)
         self.model, self.weights = model, weights
         self.eos = frozenset([eos] if isinstance(eos, int) else eos)
-        self._decoder: CpuDecoder | None = None
-        self._decoder_rows = 0  # batch size that it is packed for
+        self._decoder: CpuDecoder | GpuDecoder | None = None
+        self._decoder_rows = 0  # batch size that a CPU decoder's weights are packed for
 
     def generate(
         self,
@@ -122,7 +131,9 @@ class Generator:
     @torch.inference_mode()
     def _prefill(self, prompts: Sequence[Prompt], max_new_tokens: int, rows: int) -> DecodeState:
         """Compute the prompts; `rows` is the batch size that the CPU decoder's weights are packed for."""
-        if rows != self._decoder_rows:
+        if is_on_gpu(self.model):
+            self._decoder = self._decoder or GpuDecoder.for_model(self.model)
+        elif rows != self._decoder_rows:
             self._decoder = CpuDecoder.for_model(self.model, self.weights, rows)
             self._decoder_rows = rows
         return DecodeState(self.model, prompts, max_new_tokens, self._decoder)
@@ -137,22 +148,27 @@ class Generator:
         stopping_criteria: StoppingCriteria | None,
     ) -> Iterator[list[int | None]]:
         """Decode greedily or sample, and yield tokens as `stream` does."""
-        uniform = torch.stack(
-            [
-                torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(seed))
-                for seed in seeds
-            ]
-        )  # [B, max_new_tokens], on the CPU
+        draws = [
+            torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(seed))
+            for seed in seeds
+        ]
+        uniform = torch.stack(draws).to(state.logits.device)  # [B, max_new_tokens]
+        history = torch.empty_like(
+            uniform, dtype=torch.long
+        )  # tokens of the batch's answers so far
         answers: list[list[int]] = [[] for _ in seeds]
         batch = list(range(len(seeds)))  # number of the prompt in each row of the batch
         unfinished = set(batch)
         for step in range(max_new_tokens):
-            logits = apply_repetition_penalties(
-                state.logits.float(), [answers[number] for number in batch], sampling
-            )
+            is_last = step == max_new_tokens - 1
+            logits = apply_repetition_penalties(state.logits.float(), history[:, :step], sampling)
             tokens = sample_next_token(logits, sampling, uniform[:, step])
+            history[:, step] = tokens
+            reading = HostCopy(tokens)
+            if state.runs_ahead and not is_last:
+                state.step(tokens)
             new: list[int | None] = [None] * len(answers)
-            for number, token in zip(batch, tokens.tolist(), strict=True):
+            for number, token in zip(batch, reading.tolist(), strict=True):
                 answers[number].append(token)
                 if number not in unfinished:
                     continue
@@ -163,13 +179,16 @@ class Generator:
                 ):
                     unfinished.discard(number)
             yield new
-            if not unfinished or step == max_new_tokens - 1:
+            if is_last or not unfinished:
                 return
             if 2 * len(unfinished) <= len(batch):  # drop finished rows when they are half of it
                 rows = [row for row, number in enumerate(batch) if number in unfinished]
+                rows = state.rows_to_keep(rows, len(batch))
                 state.select(rows)
-                tokens, uniform, batch = tokens[rows], uniform[rows], [batch[row] for row in rows]
-            state.step(tokens)
+                batch = [batch[row] for row in rows]
+                tokens, uniform, history = tokens[rows], uniform[rows], history[rows]
+            if not state.runs_ahead:
+                state.step(tokens)
 
     @torch.inference_mode()
     def _beam_search(

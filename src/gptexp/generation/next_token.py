@@ -15,9 +15,11 @@ from gptexp.sampling import Sampling
 def sample_next_token(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     """Return the next token of each sequence [B].
 
+    The same random numbers draw the same tokens on a CPU and on a GPU, and nothing waits for a GPU.
+
     Args:
         logits: [B, V].
-        uniform: [B] on the CPU, a random number in [0, 1) for each sequence; greedy decoding ignores it.
+        uniform: [B] on their device, a random number in [0, 1) for each sequence; greedy decoding ignores it.
     """
     if sampling.temperature == 0:
         if logits.device.type == "cpu":  # numpy's argmax is several times as fast
@@ -27,10 +29,10 @@ def sample_next_token(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Te
         logits / sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p
     )
     # Double precision, so that rounding never selects a token of probability 0.
-    cumulative = logits.cpu().double().softmax(dim=-1).cumsum(dim=-1)  # [B, K]
+    cumulative = _cumulative_sum(logits.double().softmax(dim=-1))  # [B, K]
     thresholds = uniform[:, None].double() * cumulative[:, -1:]
     indices = torch.searchsorted(cumulative, thresholds, right=True)
-    return tokens.gather(1, indices.to(tokens.device))[:, 0]
+    return tokens.gather(1, indices)[:, 0]
 
 
 def filter_logits(logits: Tensor, top_k: int, top_p: float, min_p: float) -> tuple[Tensor, Tensor]:
@@ -42,7 +44,7 @@ def filter_logits(logits: Tensor, top_k: int, top_p: float, min_p: float) -> tup
         tokens = torch.arange(vocabulary, device=logits.device).expand_as(logits)
     if top_p < 1:
         probabilities = logits.softmax(dim=-1)
-        before = probabilities.cumsum(dim=-1) - probabilities
+        before = _cumulative_sum(probabilities) - probabilities
         logits = logits.masked_fill(before >= top_p, -torch.inf)
     if min_p > 0:
         threshold = logits.amax(dim=-1, keepdim=True) + math.log(min_p)
@@ -50,31 +52,40 @@ def filter_logits(logits: Tensor, top_k: int, top_p: float, min_p: float) -> tup
     return logits, tokens
 
 
-def apply_repetition_penalties(
-    scores: Tensor, answers: list[list[int]], sampling: Sampling
-) -> Tensor:
+def apply_repetition_penalties(scores: Tensor, answers: Tensor, sampling: Sampling) -> Tensor:
     """Return scores [B, V] that are lower, or -inf, for tokens that would repeat a part of the answer.
 
     The prompt does not count: a summary may use the words of its text.
 
     Args:
-        answers: tokens of each answer so far, all of one length.
+        answers: [B, T], the tokens of each answer so far.
     """
-    if sampling.repetition_penalty != 1 and answers[0]:
-        tokens = torch.tensor(answers, device=scores.device)
-        before = scores.gather(1, tokens)
+    T, n = answers.shape[1], sampling.no_repeat_ngram  # noqa: N806
+    if sampling.repetition_penalty != 1 and T:
+        before = scores.gather(1, answers)
         penalty = torch.where(
             before > 0, 1 / sampling.repetition_penalty, sampling.repetition_penalty
         )
-        scores = scores.scatter(1, tokens, before * penalty)
-    if 0 < sampling.no_repeat_ngram <= len(answers[0]):
-        scores = scores.clone()
-        for row, answer in zip(scores, answers, strict=True):
-            row[_repeating_tokens(answer, sampling.no_repeat_ngram)] = -torch.inf
+        scores = scores.scatter(1, answers, before * penalty)
+    if 0 < n <= T:
+        ngrams = answers.unfold(1, n, 1)  # [B, T - n + 1, n]
+        repeats = (ngrams[..., :-1] == answers[:, None, T - n + 1 :]).all(dim=-1)
+        limits = torch.where(repeats, -torch.inf, torch.inf).to(scores.dtype)
+        scores = scores.scatter_reduce(1, ngrams[..., -1], limits, "amin")
     return scores
 
 
-def _repeating_tokens(answer: list[int], n: int) -> list[int]:
-    """Return the tokens that would complete an n-gram that the answer already contains."""
-    last = answer[len(answer) - n + 1 :]
-    return [answer[i + n - 1] for i in range(len(answer) - n + 1) if answer[i : i + n - 1] == last]
+def _cumulative_sum(x: Tensor) -> Tensor:
+    """Sum up the columns of x [B, K] from the left.
+
+    trainer.deterministic=true would choose a kernel on CUDA that needs K x K numbers a row, up to torch 2.12. The usual
+    one gives a row to one block, which adds in a fixed order.
+    """
+    if x.device.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
+        return x.cumsum(dim=-1)
+    warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        return x.cumsum(dim=-1)
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=warns_only)

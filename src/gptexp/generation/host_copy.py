@@ -1,0 +1,24 @@
+"""Copy numbers from a GPU while it goes on computing."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class HostCopy:
+    """A copy of a tensor in the memory of the host. Only reading it waits, and only for the work before the copy."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._host, self._is_complete = tensor, None
+        if tensor.device.type == "cuda":
+            self._host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            self._is_complete = torch.cuda.Event()
+            self._is_complete.record()
+
+    def tolist(self) -> Any:
+        """Wait for the copy, and return its numbers."""
+        if self._is_complete is not None:
+            self._is_complete.synchronize()
+        return self._host.tolist()
