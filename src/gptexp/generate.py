@@ -84,7 +84,7 @@ def _parse_arguments() -> argparse.Namespace:
         "--weights",
         default="float32",
         choices=("float32", "bfloat16", "auto"),
-        help="format of the weights on a CPU; auto: the faster one on this machine (default: float32)",
+        help="format of the weights; auto: the faster one on this machine (default: float32)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="file to write audio to (default: speech.wav)"
@@ -108,14 +108,17 @@ def main() -> None:
         from gptexp.checkpoints.load_model import load, load_task_config
         from gptexp.distributed.devices import pick_device
         from gptexp.generation.generator import Generator
+        from gptexp.generation.gpu_decoder import uses_bfloat16
         from gptexp.tasks.answerer import GenerateText
         from gptexp.tasks.task import make_task
         from gptexp.tasks.unread_input import describe_unread_input
 
     with stage("loading the model"):
         model, tokenizer = load(source)
-    # Formats other than float32 exist on CPUs only.
-    model.to(pick_device("auto" if args.weights == "float32" else "cpu"))
+    device = pick_device()
+    if device.type == "cuda" and uses_bfloat16(args.weights):
+        model.bfloat16()
+    model.to(device)
     task = make_task(*load_task_config(source, model))
     if isinstance(task.answerer, GenerateText):
         _check_token_options(args)

@@ -152,7 +152,8 @@ def test_the_answers_are_those_of_a_cpu(kind, monkeypatch, replays):
     assert generate(model, PROMPTS, 6, weights="bfloat16")  # all models, in bf16 throughout
 
 
-def test_streams_of_one_generator_do_not_disturb_each_other(on_gpu):
+@pytest.mark.usefixtures("on_gpu")
+def test_streams_of_one_generator_do_not_disturb_each_other():
     model = a_model()
     expected = generate(model, PROMPTS[:2], 10, -1)
     generator = Generator(model, eos=-1)
@@ -161,7 +162,8 @@ def test_streams_of_one_generator_do_not_disturb_each_other(on_gpu):
     assert [[step[number][0] for step in steps] for number in range(2)] == expected
 
 
-def test_tensors_and_graphs_serve_again_in_the_next_batch(on_gpu, replays):
+@pytest.mark.usefixtures("on_gpu")
+def test_tensors_and_graphs_serve_again_in_the_next_batch(replays):
     generator = Generator(a_model(), eos=-1)
     prompts = prompts_of(PROMPTS)
     first = generator.generate(prompts, 10)
@@ -180,7 +182,7 @@ def test_long_answers_go_through_graphs_of_growing_caches(monkeypatch, replays):
 
 
 def test_without_graphs_generation_goes_on(monkeypatch):
-    def fail(graphs, function):
+    def fail(*_):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     model = a_model()
@@ -206,7 +208,8 @@ def test_a_cache_grows_by_a_quarter_at_most(tokens, size):
     assert bucket(tokens) == size
 
 
-def test_adapted_layers_are_left_to_the_model(on_gpu):
+@pytest.mark.usefixtures("on_gpu")
+def test_adapted_layers_are_left_to_the_model():
     model = a_model()
     lora.add(model, 2, 4.0, ["query"])
     assert GpuDecoder.for_model(model) is None

@@ -7,6 +7,7 @@ minimum Bayes risk decoding (mbr.py) and streaming.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from gptexp.generation.beam_search import beam_search
 from gptexp.generation.cpu_decoder import FORMATS, CpuDecoder
 from gptexp.generation.decode_state import DecodeState
-from gptexp.generation.gpu_decoder import GpuDecoder, convert_for_gpu, is_on_gpu
+from gptexp.generation.gpu_decoder import GpuDecoder, is_on_gpu, uses_bfloat16
 from gptexp.generation.host_copy import HostCopy
 from gptexp.generation.mbr import select_minimum_bayes_risk
 from gptexp.generation.next_token import apply_repetition_penalties, sample_next_token
@@ -34,7 +35,8 @@ class Generator:
     Args:
         eos: tokens that end an answer and are not part of it, one or several; -1: none.
         weights: format of the weights: "float32", "bfloat16" (half the bytes to read; answers may differ a little) or
-            "auto" (the faster of the two on this machine). On a CPU, prompts are read in float32 all the same.
+            "auto" (the faster of the two on this machine). On a CPU, bf16 is for single-token steps; a GPU computes
+            everything in it, and a model in float32 is copied.
 
     Raises:
         ValueError: there is no such format.
@@ -45,8 +47,9 @@ class Generator:
     ) -> None:
         if weights not in (*FORMATS, "auto"):
             raise ValueError(f"weights={weights}: must be one of {', '.join(FORMATS)}, auto")
-        if is_on_gpu(model):
-            model = convert_for_gpu(model, weights)
+        if is_on_gpu(model) and uses_bfloat16(weights):
+            is_bfloat16 = model.embedding.weight.dtype == torch.bfloat16
+            model = model if is_bfloat16 else deepcopy(model).bfloat16()
         self.model, self.weights = model, weights
         self.eos = frozenset([eos] if isinstance(eos, int) else eos)
         self._decoder: CpuDecoder | GpuDecoder | None = None

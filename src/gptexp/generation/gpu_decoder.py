@@ -14,7 +14,6 @@ of a head, V vocabulary.
 
 import weakref
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Self, cast
 
 import torch
@@ -50,13 +49,10 @@ def is_on_gpu(model: Transformer) -> bool:
     return model.embedding.weight.device.type == DEVICE
 
 
-def convert_for_gpu(model: Transformer, weights: str) -> Transformer:
-    """Return the model, or a copy in bf16 where the format demands it; "auto": where the GPU computes in bf16."""
-    if weights == "auto" and torch.cuda.is_bf16_supported(including_emulation=False):
-        weights = "bfloat16"
-    if weights != "bfloat16" or model.embedding.weight.dtype == torch.bfloat16:
-        return model
-    return deepcopy(model).bfloat16()
+def uses_bfloat16(weights: str) -> bool:
+    """Return whether a GPU computes in bf16 with this format of the weights; "auto": where it does so natively."""
+    is_native = weights == "auto" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return is_native or weights == "bfloat16"
 
 
 def bucket(tokens: int) -> int:
