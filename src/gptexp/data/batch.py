@@ -83,12 +83,6 @@ class Batch:
         """Return some of the sequences, cut to `longest` positions; the counts stay those of the global batch."""
         return self._map(lambda x: x[rows, :longest] if x.ndim > 1 else x[rows])
 
-    def to(self, device: torch.device, non_blocking: bool = True) -> Self:
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Self:
-        return self._map(lambda tensor: tensor.pin_memory())
-
     def _map(self, function: Callable[[Tensor], Tensor]) -> Self:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}

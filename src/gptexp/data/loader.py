@@ -14,9 +14,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from gptexp.config import schema
+from gptexp.data import prefetcher
 from gptexp.data.batch import Batch
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.permutation import OrderPosition, global_indices
+from gptexp.data.prefetcher import Prefetcher
 from gptexp.data.token_store import TokenStore
 
 
@@ -57,16 +59,19 @@ class DataModule(L.LightningDataModule):
             self.sequences, self.seed, size, rank, ranks, self.first_step, self.start
         )
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader | Prefetcher:
         assert self.trainer is not None
         count = self.config.processes_per_sequence
-        return DataLoader(
+        loader = DataLoader(
             self.batches(self.trainer.global_rank // count, self.trainer.world_size // count),
             sampler=range(self.trainer.lightning_module.step, self.config.max_steps),
             batch_size=None,  # an item is a batch already
             num_workers=self.config.num_workers,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
+        device = self.trainer.strategy.root_device
+        if device.type not in prefetcher.DEVICES:
+            return loader
+        return Prefetcher(loader, self.trainer.lightning_module.prepare_batch, device)
 
     def validation_batches(self, batch_size: int) -> "HeldOutDataset | None":
         """Return the batches of each validation, with about `trainer.val_tokens`; None without such a split."""
@@ -83,7 +88,8 @@ class DataModule(L.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        return batch.to(device)
+        """Leave the batch on the CPU: its micro-batches move to the device."""
+        return batch
 
 
 class StepIndexedDataset(Dataset):

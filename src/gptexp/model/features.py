@@ -52,24 +52,18 @@ class FeatureHead(nn.Module):
         channels = logits[:, :-1].view(-1, self.size, self.bins)
         return channels.argmax(dim=-1).to(torch.uint8), logits[:, -1] > 0
 
-    def loss(self, hidden: Tensor, targets: Tensor, rows: Tensor) -> Tensor:
+    def loss(self, hidden: Tensor, targets: Tensor, rows: Tensor, continuing: Tensor) -> Tensor:
         """Sum cross-entropy in nats over targets [N]: of the end, and the mean over the channels of the next row.
 
         Args:
             hidden: [N, C], of the same positions.
-            rows: the next rows of the targets that continue, [M, D].
+            rows: [K, D], the next rows of the targets that continue.
+            continuing: [K], positions of these targets.
         """
         logits = self.project(hidden).float()
-        continues = targets == CONTINUE
         end_loss = F.binary_cross_entropy_with_logits(
-            logits[:, -1], (~continues).float(), reduction="sum"
+            logits[:, -1], (targets != CONTINUE).float(), reduction="sum"
         )
-        channels = logits[continues, :-1].reshape(-1, self.bins)
+        channels = logits[continuing, :-1].reshape(-1, self.bins)
         row_loss = F.cross_entropy(channels, rows.reshape(-1).long(), reduction="sum")
         return end_loss + row_loss / self.size
-
-
-def unpad(features: Tensor, counts: Tensor) -> Tensor:
-    """Concatenate the first counts [B] rows of each sequence of features [B, F, ...]: [N, ...]."""
-    is_row = torch.arange(features.shape[1], device=features.device)[None] < counts[:, None]
-    return features[is_row]

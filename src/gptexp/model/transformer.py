@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from gptexp.loss import LossSums
 from gptexp.model.attention import Attention, AttentionContext, EncoderMemory, KVCache
+from gptexp.model.batch_index import BatchIndex, find_first, index_batch, split_source_and_target
 from gptexp.model.config import TransformerConfig
 from gptexp.model.context_parallel import ChunkedAttention, ContextGroup
-from gptexp.model.features import CONTINUE, FeatureEmbedding, FeatureHead, unpad
+from gptexp.model.features import FeatureEmbedding, FeatureHead
 from gptexp.model.feed_forward import FeedForward
 from gptexp.model.masks import SequenceLayout, layer_masks
 from gptexp.model.mixture_of_experts import (
@@ -125,6 +126,7 @@ class Transformer(nn.Module):
         memory: EncoderMemory | None = None,
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """Compute the hidden states after the last norm, [B, T, C]; `logits` turns them into predictions.
 
@@ -135,12 +137,13 @@ class Transformer(nn.Module):
             memory: the result of `encode`, for an encoder with decoder.
             features: [B, F, D], embedded at the negative tokens in their order.
             masked_rows: [B, F], True for rows whose embedding is replaced by a learned one.
+            rows: positions of the embedded rows in the flattened [B, F], if they are known.
 
         Raises:
             ValueError: more tokens than the context holds.
         """
         past = cache.length if cache is not None else 0
-        x, rotary = self._embed(tokens, past, layout.left_padding, features, masked_rows)
+        x, rotary = self._embed(tokens, past, layout.left_padding, features, masked_rows, rows)
         masks = layer_masks(self.config, layout, tokens.shape[1], past, tokens.device)
         contexts = [AttentionContext(mask, rotary, cache, memory) for mask in masks]
         x = self._run_blocks(self.blocks, x, contexts)
@@ -170,6 +173,7 @@ class Transformer(nn.Module):
         labels: Tensor | None = None,
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
+        index: BatchIndex | None = None,
     ) -> LossSums:
         """Sum the cross-entropy in nats over the targets [B, T] that are not negative, and over the labels [B].
 
@@ -177,30 +181,47 @@ class Transformer(nn.Module):
         encoder of an encoder with decoder reads the prefix, and its decoder starts with the prefix's last token. Rows
         of features that are predicted are their own targets; `targets` marks the positions that a row follows. In
         training, the balance of experts is an auxiliary term.
+
+        Args:
+            index: the result of `index` for the same arguments. On a GPU, it is computed before the batch moves there.
         """
+        index = index or self.index(tokens, targets, prefix, features)
         memory = None
         if self.encoder is not None:
             assert prefix is not None
             lengths = (tokens.shape[1] if lengths is None else lengths) - prefix + 1
-            source, tokens, targets = split_source_and_target(tokens, targets, prefix)
+            source, tokens, targets = split_source_and_target(
+                tokens, targets, prefix, index.source_size, index.target_size
+            )
             memory = self.encode(source, prefix)
         # Not self(...): FSDP enters the model by `loss` and gathers its parameters there.
         layout = SequenceLayout(documents, prefix, lengths)
         if self.context_group is not None:
             states, targets = self._compute_chunks(tokens, targets, documents, self.context_group)
+            is_padded = targets.shape[1] * self.context_group.size != tokens.shape[1]
+            if is_padded or index.targets is not None:
+                index = self.index(tokens, targets, None, None)
         else:
             states = self.forward(
-                tokens, layout, memory=memory, features=features, masked_rows=masked_rows
+                tokens,
+                layout,
+                memory=memory,
+                features=features,
+                masked_rows=masked_rows,
+                rows=index.rows,
             )
-        is_target = targets >= 0
+        targeted, targets = states.flatten(0, 1), targets.flatten()
+        if index.targets is not None:
+            targeted, targets = targeted[index.targets], targets[index.targets]
         zero = states.new_zeros((), dtype=torch.float32)
         target_loss, label_loss, auxiliary, statistics = zero, zero, zero, zero.new_zeros(0)
         if self.feature_head is not None:
             assert features is not None
-            rows = unpad(features, (targets == CONTINUE).sum(dim=1))
-            target_loss = self.feature_head.loss(states[is_target], targets[is_target], rows)
+            assert index.continuing is not None
+            next_rows = features.flatten(0, 1)[index.next_rows]
+            target_loss = self.feature_head.loss(targeted, targets, next_rows, index.continuing)
         else:
-            target_loss = self._sum_token_losses(states[is_target], targets[is_target])
+            target_loss = self._sum_token_losses(targeted, targets)
         if self.class_head is not None and labels is not None:
             assert prefix is not None
             assert lengths is not None
@@ -214,6 +235,19 @@ class Transformer(nn.Module):
             if self.training:
                 auxiliary = self.config.balance_loss * sum(map(balance_loss, routings), start=zero)
         return LossSums(target_loss, label_loss, auxiliary, statistics)
+
+    def index(
+        self, tokens: Tensor, targets: Tensor, prefix: Tensor | None, features: Tensor | None
+    ) -> BatchIndex:
+        """Find the positions that `loss` needs for these arguments, on their device."""
+        return index_batch(
+            tokens,
+            targets,
+            prefix,
+            features,
+            has_encoder=self.encoder is not None,
+            predicts_features=self.feature_head is not None,
+        )
 
     def token_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Sum the cross-entropy in nats of logits [N, V] over targets [N].
@@ -308,6 +342,7 @@ class Transformer(nn.Module):
         left_padding: Tensor | None = None,
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
+        rows: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """Embed tokens as [B, T, C], with learned or sinusoidal positions; rotary ones are returned as angles."""
@@ -324,10 +359,11 @@ class Transformer(nn.Module):
         if features is not None:
             assert self.feature_embedding is not None
             is_row = tokens < 0
-            counts = is_row.sum(dim=1)
-            is_masked = None if masked_rows is None else unpad(masked_rows, counts)
-            rows = self.feature_embedding(unpad(features, counts), is_masked)
-            x = x.masked_scatter(is_row[..., None], rows.to(x.dtype))
+            if rows is None:
+                rows = find_first(is_row.sum(dim=1), features.shape[1])
+            is_masked = None if masked_rows is None else masked_rows.flatten()[rows]
+            embedded = self.feature_embedding(features.flatten(0, 1)[rows], is_masked)
+            x = x.masked_scatter(is_row[..., None], embedded.to(x.dtype))
         if self.positions is not None:
             x = x + self.positions(positions)
         elif self.rotary is None:
@@ -369,23 +405,3 @@ class Transformer(nn.Module):
             nn.init.zeros_(self.head.weight)
         if self.class_head is not None:
             nn.init.zeros_(self.class_head.weight)
-
-
-def split_source_and_target(
-    tokens: Tensor, targets: Tensor, prefix: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Split rows [B, T] of prompt and completion: source [B, S], input of the decoder [B, U], and its targets [B, U].
-
-    The decoder starts with the last token of the source, the separator. Targets beyond the row are negative.
-    """
-    T = tokens.shape[1]  # noqa: N806
-    source = tokens[:, : int(prefix.max())]
-    steps = torch.arange(T - int(prefix.min()) + 1, device=tokens.device)
-    positions = prefix[:, None] - 1 + steps  # [B, U]
-    is_beyond = positions >= T
-    positions = positions.clamp(max=T - 1)
-    return (
-        source,
-        tokens.gather(1, positions),
-        targets.gather(1, positions).masked_fill(is_beyond, -1),
-    )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
@@ -24,6 +25,7 @@ from gptexp.loss import LossCounts, LossSums
 from gptexp.model import Transformer
 from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.task import Task, drop_undefined, means
+from gptexp.training.micro_batches import loss_inputs
 from gptexp.training.out_of_memory import is_out_of_memory
 
 BATCH_SIZE, BATCH_TOKENS = 32, 1 << 14  # largest batch of a held-out pass
@@ -170,8 +172,9 @@ def _sum_losses(model: Transformer, batch: Batch, precision: str) -> Tensor:
     """Return [3 + statistics]: the losses of a batch in float64. If memory is short, compute it in two parts."""
     device = model.embedding.weight.device
     try:
+        inputs = move_data_to_device(loss_inputs(model, batch, device), device)
         with autocast(precision, device):
-            losses = model.loss(**batch.to(device).inputs())
+            losses = model.loss(**inputs)
         return torch.cat([part.double().flatten() for part in losses])
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error) or len(batch) == 1:

@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
@@ -32,6 +33,7 @@ from gptexp.errors import OutOfMemoryError, RunError
 from gptexp.model import Transformer
 from gptexp.model.context_parallel import ContextGroup
 from gptexp.training.crash import NotFiniteError
+from gptexp.training.micro_batches import CutBatch, loss_inputs
 from gptexp.training.optimizers import build_optimizers
 from gptexp.training.out_of_memory import is_out_of_memory
 from gptexp.training.schedule import Plan
@@ -131,6 +133,20 @@ class TrainModule(L.LightningModule):
         self.step += 1
         self.tokens += batch.counts.tokens
 
+    def prepare_batch(self, batch: Batch) -> CutBatch:
+        """Cut a batch ahead of its step; a thread of the loader calls it."""
+        size = self.micro_batch_size
+        return CutBatch.of(batch, size, self._cut(batch))
+
+    def _cut(self, batch: Batch) -> list[dict[str, Any]]:
+        """Return the inputs of the micro-batches."""
+        if isinstance(batch, CutBatch) and batch.size == self.micro_batch_size:
+            return batch.micro_batches
+        # All ranks gather sharded parameters together for each micro-batch: all need the same number of them.
+        tokens = None if self.is_sharded else micro_batch_tokens(self.device)
+        parts = batch.split(self.micro_batch_size, tokens)
+        return [loss_inputs(self.model, part, self.device) for part in parts]
+
     def _backward(self, batch: Batch) -> Tensor:
         """Accumulate the gradients of a batch; with smaller micro-batches if memory is short.
 
@@ -165,11 +181,9 @@ class TrainModule(L.LightningModule):
 
     def _accumulate_gradients(self, batch: Batch) -> Tensor:
         parts = []
-        # All ranks gather sharded parameters together for each micro-batch: all need the same number of them.
-        tokens = None if self.is_sharded else micro_batch_tokens(self.device)
-        micro_batches = list(batch.split(self.micro_batch_size, tokens))
+        micro_batches = self._cut(batch)
         for micro_batch in micro_batches:
-            sums = self.model.loss(**micro_batch.inputs())
+            sums = self.model.loss(**move_data_to_device(micro_batch, self.device))
             loss = sums.mean(batch.counts)
             is_last = micro_batch is micro_batches[-1]
             if is_last:

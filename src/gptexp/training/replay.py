@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from gptexp.checkpoints.checkpoint import Checkpoint
@@ -15,6 +16,7 @@ from gptexp.distributed import devices
 from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.prepare import prepare
 from gptexp.training.continuation import complete_state, restore_order
+from gptexp.training.micro_batches import loss_inputs
 from gptexp.training.module import seed_step
 
 
@@ -53,15 +55,16 @@ def replay(folder: RunFolder) -> Replay:
     state = Checkpoint(folder.checkpoints / Checkpoint.folder_name(step)).state
     state = complete_state(state, folder, config)
     restore_order(batches, state, is_same_data=True)
-    batch = batches.batches()[step].to(device)
+    batch = batches.batches()[step]
     assert batch.examples is not None
     hook = _NonFiniteHook(model)
     total, examples = 0.0, []
     for row in range(len(batch)):
         [sequence] = batch.rows(slice(row, row + 1)).split()
         seed_step(config.seed, step, 0)
+        inputs = move_data_to_device(loss_inputs(model, sequence, device), device)
         with devices.autocast(config.trainer.precision, device):
-            loss = model.loss(**sequence.inputs()).mean(batch.counts)
+            loss = model.loss(**inputs).mean(batch.counts)
         loss.backward()
         total += float(loss.detach())
         if not (math.isfinite(float(loss.detach())) and math.isfinite(_grad_norm(model))):
