@@ -3,45 +3,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed as dist
-from torch._dynamo.testing import CompileCounter
-from torch._dynamo.utils import counters
-from torch.distributed.fsdp import fully_shard
-from torch.nn.parallel import DistributedDataParallel
 
 from gptexp.config import compose
 from gptexp.distributed import compiler
 from gptexp.distributed.compiler import (
     check_compiler,
-    compile_modules,
     find_missing_part,
     is_worth_compiling,
     should_compile,
 )
-from gptexp.distributed.launcher import _free_port
 from gptexp.errors import UserError
-from gptexp.model import Transformer, TransformerConfig, lora
-from gptexp.model.activation_checkpointing import checkpoint_activations
 
-SHAPE = {
-    "vocab_size": 50,
-    "layers": 2,
-    "d_model": 16,
-    "heads": 2,
-    "kv_heads": 1,
-    "d_ff": 32,
-    "context": 64,
-}
 CUDA = torch.device("cuda")
-
-
-@pytest.fixture(autouse=True)
-def restore_settings():
-    """Undo the settings of torch that compile_modules changes, and forget its graphs."""
-    with torch._dynamo.config.patch(optimize_ddp=True, recompile_limit=8):
-        torch._dynamo.reset()
-        yield
-    torch._dynamo.reset()
 
 
 @pytest.fixture
@@ -65,10 +38,6 @@ def config(configs):
         return replace(configs[size], trainer=replace(configs[size].trainer, **trainer))
 
     return build
-
-
-def blocks_of(model):
-    return [*model.blocks, *(model.encoder.blocks if model.encoder else [])]
 
 
 @pytest.mark.parametrize("code", [0, 1])
@@ -126,86 +95,3 @@ def test_the_parts_that_a_compiler_needs_are_named(monkeypatch):
     monkeypatch.setenv("CC", "cc")
     monkeypatch.setattr(compiler.sysconfig, "get_path", lambda _: "/nowhere")
     assert find_missing_part().startswith("headers of Python")
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at it
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_a_compiled_block_is_one_graph_with_plain_names_on_several_ranks(strategy):
-    model = Transformer(TransformerConfig(**SHAPE | {"d_model": 256, "d_ff": 1024}))
-    names = list(model.state_dict())
-    counter = CompileCounter()
-    compile_modules(model.blocks, has_varying_lengths=False, backend=counter)
-    assert list(model.state_dict()) == names
-    port = str(_free_port())
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=0, world_size=1)
-    try:
-        parallel = model
-        if strategy == "ddp":
-            parallel = DistributedDataParallel(model, bucket_cap_mb=1)
-        else:
-            for block in model.blocks:
-                fully_shard(block)
-            fully_shard(model)
-        with torch.autocast("cpu", torch.bfloat16):
-            parallel(torch.randint(50, (2, 8))).sum().backward()
-    finally:
-        dist.destroy_process_group()
-    assert counter.frame_count == 1
-
-
-# Switches, further inputs, and how many kinds of blocks there are.
-KINDS = {
-    "gpt2": ({"position": "learned", "norm": "layer", "bias": True, "dropout": 0.1}, [], 1),
-    "lora": ({"feed_forward": "relu2"}, [], 2),  # the first block needs no gradient of its input
-    "window of documents": ({"window": 4, "window_pattern": "SL"}, ["documents"], 2),
-    "prefix": ({"arch": "prefix"}, ["prefix"], 1),
-    "encoder_decoder": ({"arch": "encoder_decoder"}, ["prefix"], 2),
-}
-
-
-def batch(kind, length, sequences):
-    """Return the arguments of `loss` for a batch of this length."""
-    tokens = torch.randint(0, 50, (sequences, length))
-    lengths = torch.randint(4, length + 1, (sequences,))
-    inputs, arguments = KINDS[kind][1], {"tokens": tokens, "lengths": lengths}
-    arguments["targets"] = tokens.masked_fill(torch.arange(length) >= lengths[:, None], -100)
-    if "prefix" in inputs:
-        arguments["prefix"] = torch.randint(2, 4, (sequences,))
-    if "documents" in inputs:
-        arguments["documents"] = torch.arange(length).expand(sequences, -1) // 5
-    return arguments
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute")
-@pytest.mark.parametrize("kind", KINDS)
-def test_blocks_have_a_graph_for_training_and_one_for_validation_whatever_the_lengths(kind):
-    model = Transformer(TransformerConfig(**SHAPE | {"kv_heads": 2} | KINDS[kind][0]))
-    if kind == "lora":
-        lora.add(model, rank=2, alpha=4, targets=["query", "down"])
-    counter = CompileCounter()
-    compile_modules(blocks_of(model), has_varying_lengths=True, backend=counter)
-    counters["graph_break"].clear()
-    for length in [*range(9, 27, 2), 9]:
-        model.train()
-        model.loss(**batch(kind, length, sequences=4)).targets.backward()
-        model.eval()
-        with torch.no_grad():
-            model.loss(**batch(kind, length + 1, sequences=3))
-    assert not counters["graph_break"]
-    assert counter.frame_count <= 2 * KINDS[kind][2]
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute")
-def test_compiled_blocks_with_activation_checkpointing_compute_the_gradients_of_plain_ones():
-    torch.manual_seed(0)
-    gradients = []
-    model = Transformer(TransformerConfig(**SHAPE | {"initialisation": "gpt2"}))
-    checkpoint_activations(model, "full")
-    arguments = batch("gpt2", 12, sequences=3)
-    for is_compiled in (False, True):
-        if is_compiled:
-            compile_modules(model.blocks, has_varying_lengths=False, backend="aot_eager")
-        model.zero_grad()
-        model.loss(**arguments).targets.backward()
-        gradients.append([parameter.grad for parameter in model.parameters()])
-    torch.testing.assert_close(*gradients)

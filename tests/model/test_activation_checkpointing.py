@@ -2,8 +2,8 @@ import pytest
 import torch
 from models import EXPERTS, GPT2, a_model
 
-from gptexp.distributed.compiler import compile_modules
 from gptexp.model.activation_checkpointing import checkpoint_activations
+from gptexp.training.compilation import compile_model
 
 PAIR = {"arch": "encoder_decoder"}
 
@@ -63,9 +63,7 @@ def test_compiled_blocks_keep_to_a_memory_budget():
             torch._dynamo.reset()
             sizes.clear()
             model = a_model(layers=1).train()
-            compile_modules(
-                model.blocks, has_varying_lengths=False, memory_budget=budget, backend="aot_eager"
-            )
+            compile_model(model, has_fixed_lengths=True, memory_budget=budget, backend="aot_eager")
             with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
                 found = gradients(model)
             kept.append(sum(sizes))

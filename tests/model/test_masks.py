@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import create_mask
 
 from gptexp.model import SequenceLayout
 
@@ -64,6 +65,18 @@ def test_masks_are_their_definition(name, kind, window):
                 continue
             expected = [is_allowed(layout, row, query, key, **how) for key in range(7)]
             assert allowed[row, query].tolist() == expected
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_flex_attention_has_the_same_masks(name):
+    layout = SequenceLayout(**LAYOUTS[name])
+    for kind in ({}, {"has_prefix": True}, {"is_causal": False, "window": 3}):
+        dense = layout.mask(7, **kind)
+        mask = layout.mask(7, **kind, build_blocks=create_mask)  # the mask of the same predicate
+        assert (mask.blocks is None) == (dense.allowed is None)
+        if mask.blocks is not None:
+            assert mask.allowed is None
+            assert torch.equal(mask.blocks, dense.allowed.expand_as(mask.blocks))
 
 
 @pytest.mark.parametrize("window", [0, 3])

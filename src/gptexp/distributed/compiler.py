@@ -1,4 +1,4 @@
-"""torch.compile: whether a run uses it, whether it works on this machine, and the blocks and the loss of a model.
+"""torch.compile: whether a run uses it, whether it works on this machine, and the time that it takes.
 
 It needs a compiler, headers and folders that may be missing.
 
@@ -11,9 +11,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gptexp.config.schema import Config
 from gptexp.errors import UserError
@@ -23,13 +22,11 @@ from gptexp.wording import first_line
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 MAX_SECONDS = 300
 # An estimate of a training without torch.compile on a large GPU: it computes, or it waits for kernels to be launched.
 FLOPS_PER_SECOND, LAUNCH_SECONDS_PER_LAYER = 2e14, 0.0025
 WORTHWHILE_SECONDS = 60.0  # compiling takes 20 to 60 s
-MAX_GRAPHS = 64  # of one function, before torch runs it uncompiled; torch's own limit is 8
 
 
 def check_compiler(config: Config) -> None:
@@ -87,43 +84,8 @@ def should_compile(config: Config, device: "torch.device") -> bool:
     return True
 
 
-def compile_modules(
-    modules: "Iterable[nn.Module]",
-    *,
-    has_varying_lengths: bool,
-    deterministic: bool = False,
-    memory_budget: float | None = None,
-    backend: str | Callable[..., Any] = "inductor",
-) -> None:
-    """Compile each module in place: checkpoints keep the plain names.
-
-    Modules of one class share their graphs: one for training and one for validation.
-
-    Args:
-        has_varying_lengths: a graph serves batches of any shape. Else it serves one shape, and a second one any.
-        deterministic: no kernel is chosen by measuring, so that another process computes the same to the bit.
-        memory_budget: fraction of a module's activations that are kept for the backward pass; None: all.
-    """
-    import torch
-    import torch._functorch.config
-    import torch._inductor.config
-
-    # DDP overlaps its exchange with the backward pass of other blocks: no need to cut the graph of one at its buckets.
-    torch._dynamo.config.optimize_ddp = False
-    torch._dynamo.config.recompile_limit = MAX_GRAPHS
-    if hasattr(torch._inductor.config, "deterministic"):  # from torch 2.10 on
-        torch._inductor.config.deterministic = deterministic
-    torch._functorch.config.activation_memory_budget = (
-        1.0 if memory_budget is None else memory_budget
-    )
-    for module in modules:
-        module.compile(backend=backend, dynamic=True if has_varying_lengths else None)
-
-
 def compile_seconds() -> float:
     """Return the seconds that this process has spent in torch.compile."""
-    if "torch._dynamo.utils" not in sys.modules:
-        return 0.0
     from torch._dynamo.utils import calculate_time_spent
 
     return calculate_time_spent()["total_wall_time"]
@@ -131,8 +93,6 @@ def compile_seconds() -> float:
 
 def count_compiled_graphs() -> int:
     """Return the number of graphs that this process has compiled: one that grows with the steps slows a run down."""
-    if "torch._dynamo.utils" not in sys.modules:
-        return 0
     from torch._dynamo.utils import counters
 
     return counters["stats"]["unique_graphs"]

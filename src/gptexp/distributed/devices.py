@@ -66,6 +66,15 @@ def autocast(setting: str, device: torch.device) -> AbstractContextManager[None]
     )
 
 
+def allow_cudnn_attention(is_allowed: bool) -> None:
+    """Let attention on a GPU use cuDNN's kernels, which are the fastest for a shape that comes again and again.
+
+    A new shape costs them a tenth of a second, and with a mask two. Their gradients under a mask can be NaN (pytorch
+    issue 196678).
+    """
+    torch.backends.cuda.enable_cudnn_sdp(is_allowed)
+
+
 def micro_batch_tokens(device: torch.device) -> int | None:
     """Return the tokens of a micro-batch beyond which a CPU gets no faster and pays for padding; None: no limit."""
     return 2048 if device.type == "cpu" else None

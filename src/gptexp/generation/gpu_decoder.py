@@ -225,8 +225,9 @@ class StaticBatch:
         predicates: list[Predicate] = [causal, after_left_padding(padding)]
         if window:
             predicates.append(sliding_window(window))
+        rows = torch.arange(len(padding), device=padding.device)[:, None, None, None]
         keys = torch.arange(size, device=padding.device)[None, None, None]
-        allowed = and_masks(*predicates)(self.position[None, None, None], keys)
+        allowed = and_masks(*predicates)(rows, self.position[None, None, None], keys)
         bias = self.cache.new_zeros(allowed.shape)
         return bias.masked_fill_(~allowed, -torch.inf)
 

@@ -149,6 +149,11 @@ def attend(
     """Compute softmax(Q K^T / sqrt(D)) V: query [B, H, T, D], key and value [B, G, S, D] -> [B, H, T, D]."""
     B, H, T, D = query.shape  # noqa: N806
     G, S = key.shape[1:3]  # noqa: N806
+    if mask.blocks is not None:
+        from torch.nn.attention.flex_attention import flex_attention
+
+        assert not dropout, "FlexAttention has no dropout"
+        return flex_attention(query, key, value, block_mask=mask.blocks, enable_gqa=G != H)
     allowed, is_causal = mask.allowed, mask.allowed is None and mask.is_causal
     trains_in_bf16_on_cpu = (
         query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad

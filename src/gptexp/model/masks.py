@@ -1,7 +1,8 @@
 """Attention masks: which positions a query may attend to, composed from predicates on (query, key) positions.
 
 The composition is that of FlexAttention (Dong et al. 2024, arXiv 2412.05496): a predicate maps positions to booleans,
-and_masks and or_masks combine predicates. SequenceLayout knows which of them a pass needs.
+and_masks and or_masks combine predicates. SequenceLayout knows which of them a pass needs, and makes a dense mask of
+them, or one of FlexAttention, which computes no scores of blocks that are not allowed.
 
 Legend: B sequences, T queries, S keys. A query stands at the position of its token, and so does a key.
 """
@@ -9,57 +10,57 @@ Legend: B sequences, T queries, S keys. A query stands at the position of its to
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from gptexp.model.config import TransformerConfig
 
-# Positions of queries [1, 1, T, 1] and of keys [1, 1, 1, S] -> True where attention is allowed, broadcastable to
-# [B, 1, T, S].
-Predicate = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
+
+# Numbers of sequences [B, 1, 1, 1], positions of queries [1, 1, T, 1] and of keys [1, 1, 1, S] -> True where attention
+# is allowed, broadcastable to [B, 1, T, S]. FlexAttention passes one number of each.
+Predicate = Callable[[Tensor, Tensor, Tensor], Tensor]
+# torch.nn.attention.flex_attention.create_block_mask
+BlockMaskBuilder = Callable[..., "BlockMask"]
 
 
-def causal(query: Tensor, key: Tensor) -> Tensor:
+def causal(_: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return key <= query
 
 
-def same_position(query: Tensor, key: Tensor) -> Tensor:
+def same_position(_: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return key == query
 
 
 def first_keys(lengths: Tensor) -> Predicate:
     """Allow the first lengths [B] keys: a prefix (Raffel et al. 2020, arXiv 1910.10683), or all but right padding."""
-    return lambda _, key: key < lengths[:, None, None, None]
+    return lambda row, _, key: key < lengths[row]
 
 
 def after_left_padding(left_padding: Tensor) -> Predicate:
     """Allow all keys but the first left_padding [B]."""
-    return lambda _, key: key >= left_padding[:, None, None, None]
+    return lambda row, _, key: key >= left_padding[row]
 
 
 def same_document(documents: Tensor) -> Predicate:
     """Allow queries and keys with equal numbers in documents [B, S]."""
-
-    def allowed(query: Tensor, key: Tensor) -> Tensor:
-        of_queries, of_keys = documents[:, query.flatten()], documents[:, key.flatten()]
-        return of_queries[:, None, :, None] == of_keys[:, None, None, :]
-
-    return allowed
+    return lambda row, query, key: documents[row, query] == documents[row, key]
 
 
 def sliding_window(window: int) -> Predicate:
     """Allow the `window` nearest keys on a side, the query's own among them (Beltagy et al. 2020, arXiv 2004.05150)."""
-    return lambda query, key: (query - key).abs() < window
+    return lambda _, query, key: (query - key).abs() < window
 
 
 def and_masks(*predicates: Predicate) -> Predicate:
-    return lambda query, key: reduce(torch.logical_and, (p(query, key) for p in predicates))
+    return lambda *at: reduce(torch.logical_and, [allows(*at) for allows in predicates])
 
 
 def or_masks(*predicates: Predicate) -> Predicate:
-    return lambda query, key: reduce(torch.logical_or, (p(query, key) for p in predicates))
+    return lambda *at: reduce(torch.logical_or, [allows(*at) for allows in predicates])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +69,12 @@ class AttentionMask:
 
     allowed: [B or 1, 1, T or 1, S], True where attention is allowed. None: everywhere, or with `is_causal` at keys up
     to the query's position. A single query is after all keys, and its mask is not causal.
+    blocks: the same for FlexAttention, in the place of `allowed`.
     """
 
     allowed: Tensor | None = None
     is_causal: bool = False
+    blocks: "BlockMask | None" = None
 
     def select(self, rows: Tensor) -> Self:
         """Return the mask of the sequences rows [N]."""
@@ -107,12 +110,14 @@ class SequenceLayout:
         is_causal: bool = True,
         has_prefix: bool = False,
         window: int = 0,
+        build_blocks: BlockMaskBuilder | None = None,
     ) -> AttentionMask:
         """Build the mask of `queries` tokens that follow `past` tokens in a cache.
 
         Args:
             has_prefix: tokens of the prefix attend to each other in both directions.
             window: keys that a query sees on a side, its own included; 0: all.
+            build_blocks: builds a mask of FlexAttention, for a pass without a cache; None: the mask is dense.
         """
         is_step = past > 0 and queries == 1  # one token after the cache: all keys are before it
         order: list[Predicate] = [causal] if is_causal and not is_step else []
@@ -133,9 +138,22 @@ class SequenceLayout:
         allowed = and_masks(*order, *padding)
         if order and padding:  # a query of the padding attends to itself: its softmax needs a key
             allowed = or_masks(allowed, same_position)
+        sequences = next((len(x) for x in vars(self).values() if x is not None), 1)
+        if build_blocks is not None and past == 0:
+            predicate = allowed  # FlexAttention passes the number of a head, too
+            blocks = build_blocks(
+                lambda row, _, query, key: predicate(row, query, key),
+                sequences,
+                None,
+                queries,
+                queries,
+                device=device,
+            )
+            return AttentionMask(is_causal=is_causal, blocks=blocks)
+        row = torch.arange(sequences, device=device)[:, None, None, None]
         query = torch.arange(past, past + queries, device=device)[None, None, :, None]
         key = torch.arange(past + queries, device=device)[None, None, None, :]
-        return AttentionMask(allowed(query, key), is_causal)
+        return AttentionMask(allowed(row, query, key), is_causal)
 
 
 def layer_masks(
@@ -145,11 +163,13 @@ def layer_masks(
     past: int = 0,
     device: torch.device | None = None,
     is_causal: bool | None = None,
+    build_blocks: BlockMaskBuilder | None = None,
 ) -> list[AttentionMask]:
     """Build the mask of each layer for `queries` tokens after `past` tokens in a cache; equal masks are shared.
 
     Args:
         is_causal: None: as config.arch demands.
+        build_blocks: as for SequenceLayout.mask.
     """
     is_causal = config.arch != "encoder" if is_causal is None else is_causal
     masks = {
@@ -160,6 +180,7 @@ def layer_masks(
             is_causal=is_causal,
             has_prefix=config.arch == "prefix",
             window=window,
+            build_blocks=build_blocks,
         )
         for window in set(config.windows)
     }

@@ -21,7 +21,7 @@ from gptexp.model.config import TransformerConfig
 from gptexp.model.context_parallel import ChunkedAttention, ContextGroup
 from gptexp.model.features import FeatureEmbedding, FeatureHead
 from gptexp.model.feed_forward import FeedForward
-from gptexp.model.masks import SequenceLayout, layer_masks
+from gptexp.model.masks import BlockMaskBuilder, SequenceLayout, layer_masks
 from gptexp.model.mixture_of_experts import (
     ExpertLinear,
     MixtureOfExperts,
@@ -94,6 +94,7 @@ class Transformer(nn.Module):
         self.context_group: ContextGroup | None = (
             None  # of the ranks that share sequences in `loss`
         )
+        self.build_block_mask: BlockMaskBuilder | None = None  # None: attention has dense masks
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.positions = self.rotary = None
         if config.position == "learned":
@@ -144,7 +145,14 @@ class Transformer(nn.Module):
         """
         past = cache.length if cache is not None else 0
         x, rotary = self._embed(tokens, past, layout.left_padding, features, masked_rows, rows)
-        masks = layer_masks(self.config, layout, tokens.shape[1], past, tokens.device)
+        masks = layer_masks(
+            self.config,
+            layout,
+            tokens.shape[1],
+            past,
+            tokens.device,
+            build_blocks=self.build_block_mask if cache is None else None,
+        )
         contexts = [AttentionContext(mask, rotary, cache, memory) for mask in masks]
         x = self._run_blocks(self.blocks, x, contexts)
         if cache is not None:
@@ -156,7 +164,14 @@ class Transformer(nn.Module):
         assert self.encoder is not None
         x, rotary = self._embed(source)
         layout, size, device = SequenceLayout(lengths=lengths), source.shape[1], source.device
-        masks = layer_masks(self.config, layout, size, device=device, is_causal=False)
+        masks = layer_masks(
+            self.config,
+            layout,
+            size,
+            device=device,
+            is_causal=False,
+            build_blocks=self.build_block_mask,
+        )
         contexts = [AttentionContext(mask, rotary) for mask in masks]
         x = self._run_blocks(self.encoder.blocks, x, contexts)
         return EncoderMemory(

@@ -18,7 +18,7 @@ from gptexp.data.loader import HeldOutDataset
 from gptexp.data.progress import track_progress
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.distributed.devices import autocast
+from gptexp.distributed.devices import allow_cudnn_attention, autocast
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.errors import OutOfMemoryError
 from gptexp.loss import LossCounts, LossSums
@@ -61,6 +61,7 @@ def evaluate(
     Args:
         precision: trainer.precision, for the loss; answers are computed in fp32.
     """
+    allow_cudnn_attention(False)  # batches and answers have ever new lengths
     batches = HeldOutDataset(
         task.layout.dataset(store, split, None), held_out_batch_size(task.context)
     )

@@ -23,8 +23,13 @@ from gptexp.config.schema import Config
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
-from gptexp.distributed.compiler import compile_modules, should_compile
-from gptexp.distributed.devices import lightning_devices, lightning_precision, pick_device
+from gptexp.distributed.compiler import should_compile
+from gptexp.distributed.devices import (
+    allow_cudnn_attention,
+    lightning_devices,
+    lightning_precision,
+    pick_device,
+)
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.hardware import describe_device
 from gptexp.distributed.process_group import ProcessGroup
@@ -38,6 +43,7 @@ from gptexp.runs.tracker_history import open_complete_tracker
 from gptexp.runs.trackers import Tracker
 from gptexp.stages import stage
 from gptexp.tasks.prepare import TaskData, prepare
+from gptexp.training.compilation import can_use_flex_attention, compile_model, needs_masks
 from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import evaluate, held_out_batch_size
@@ -211,6 +217,10 @@ class Run:
     def fit(self, module: TrainModule, recorder: Recorder, data: DataModule) -> None:
         if should_compile(self.config, self.device):
             self.compile(module.model)
+        has_dense_masks = module.model.build_block_mask is None and needs_masks(
+            module.model.config, self.task.layout
+        )
+        allow_cudnn_attention(self.task.layout.stream and not has_dense_masks)
         try:
             with self.signals.delay_stop():
                 self.lightning_trainer(recorder).fit(module, data)
@@ -223,10 +233,12 @@ class Run:
                 "compiling the model: the first steps take longer (trainer.compile=false avoids it)",
                 file=sys.stderr,
             )
-        encoder = model.encoder
-        compile_modules(
-            [*model.blocks, *(encoder.blocks if encoder else [])],
-            has_varying_lengths=not self.task.layout.stream,
+        layout = self.task.layout
+        compile_model(
+            model,
+            has_fixed_lengths=layout.stream,
+            has_block_masks=needs_masks(model.config, layout)
+            and can_use_flex_attention(model.config, self.device),
             deterministic=self.config.trainer.deterministic,
             memory_budget=self.config.trainer.activation_memory_budget,
         )
