@@ -21,7 +21,7 @@ from gptexp.errors import UserError
         ("data.src=fr", "this choice of data has no 'src'; it is a key of data=cldr"),
         ("trainer.max_steps=1,2", "several values make a sweep, which needs -m"),
         ("tags=3", "a list is needed"),
-        ("trainer.precision=fp8", "Allowed: 32, auto, bf16"),
+        ("trainer.precision=fp8", "Allowed: 32, auto, bf16, float8"),
         ("trainer.compile=yes", "Allowed: auto, false, true"),
         ("trainer.max_steps=0", "at least 1"),
         ("trainer.activation_checkpointing=half", "Allowed: false, full, none, selective, true"),

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from gptexp.config.schema import TrainerConfig
+from gptexp.distributed.float8 import check_float8
 from gptexp.errors import UserError
 
 
@@ -26,7 +27,7 @@ def check_devices(config: TrainerConfig) -> None:
     """Check that this machine has the devices that the settings demand.
 
     Raises:
-        UserError: it has no GPU, or too few of them.
+        UserError: it has no GPU, too few of them, or none that multiplies in float8.
     """
     if (
         pick_device(config.accelerator).type == "cuda"
@@ -37,6 +38,8 @@ def check_devices(config: TrainerConfig) -> None:
             f"trainer.devices={config.devices}: torch finds {count} GPU{'' if count == 1 else 's'} here; "
             f"use trainer.devices={count}, or trainer.accelerator=cpu"
         )
+    if config.precision == "float8":
+        check_float8(pick_device(config.accelerator))
 
 
 def lightning_devices(device: torch.device) -> list[int] | int:
@@ -56,7 +59,7 @@ def lightning_precision(setting: str, device: torch.device) -> str:
     """Translate trainer.precision into Lightning's name; `auto` is bf16 where the device computes it natively."""
     if setting == "auto":
         setting = "bf16" if has_fast_bf16(device) else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed"}[setting]
+    return {"32": "32-true", "bf16": "bf16-mixed", "float8": "bf16-mixed"}[setting]
 
 
 def autocast(setting: str, device: torch.device) -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ results of its matrix products and of attention, which take the most time to com
 activation functions, rotations and casts again (Korthikanti et al. 2022, arXiv 2205.05198).
 """
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -42,6 +43,8 @@ def checkpoint_activations(model: Transformer, kind: str) -> None:
         if not model.config.dropout:  # else attention draws random numbers, as the forward pass did
             kept |= _operations(ATTENTION) | {torch.ops.higher_order.flex_attention}
         policy = partial(_choose, kept)
+        # torch's advice on regions with operations in place, of which blocks have none
+        logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
         contexts["context_fn"] = partial(create_selective_checkpoint_contexts, policy)
     encoder = model.encoder
     for block in (*(encoder.blocks if encoder else ()), *model.blocks):

@@ -31,6 +31,7 @@ from gptexp.distributed.devices import (
     pick_device,
 )
 from gptexp.distributed.environment import is_launched
+from gptexp.distributed.float8 import check_float8, convert_to_float8
 from gptexp.distributed.hardware import describe_device
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
@@ -215,6 +216,9 @@ class Run:
                 print("; ".join([f"resuming at {steps}", *changes]), file=sys.stderr)
 
     def fit(self, module: TrainModule, recorder: Recorder, data: DataModule) -> None:
+        if self.config.trainer.precision == "float8":
+            check_float8(self.device)
+            convert_to_float8(module.model)
         if should_compile(self.config, self.device):
             self.compile(module.model)
         has_dense_masks = module.model.build_block_mask is None and needs_masks(

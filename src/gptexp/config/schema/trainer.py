@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 from gptexp.config.group import GroupConfig
 from gptexp.config.parallelism import check_context_parallel, check_processes, check_tensor_parallel
 from gptexp.errors import UserError
+from gptexp.extras import require_extra
 from gptexp.setting_field import setting
 
 if TYPE_CHECKING:
@@ -59,7 +60,10 @@ class TrainerConfig(GroupConfig):
         affects_result=False,
     )
     precision: str = setting(
-        "auto", "auto: bf16 where the hardware computes it natively", choices=("auto", "32", "bf16")
+        "auto",
+        "auto: bf16 where the hardware computes it natively; float8: bf16, but float8 in the products of blocks, "
+        "which needs gptexp[float8]",
+        choices=("auto", "32", "bf16", "float8"),
     )
     compile: str = setting(
         "auto",
@@ -163,6 +167,8 @@ class TrainerConfig(GroupConfig):
                 f"trainer.profile={self.profile}: the first {PROFILE_WARM_UP_STEPS} steps are not profiled, so it "
                 f"needs trainer.max_steps={self.profile + PROFILE_WARM_UP_STEPS} or more, not {self.max_steps}"
             )
+        if self.precision == "float8":
+            self._check_float8(config)
         if self.activation_memory_budget is not None:
             self._check_memory_budget(self.activation_memory_budget)
         if self.tensor_parallel > 1:
@@ -180,3 +186,11 @@ class TrainerConfig(GroupConfig):
                 f"{word}: does not go together with "
                 f"trainer.activation_checkpointing={self.activation_checkpointing}; give one of them"
             )
+
+    def _check_float8(self, config: "Config") -> None:
+        word = "trainer.precision=float8"
+        require_extra("float8", ["torchao"])
+        if self.tensor_parallel > 1:
+            raise UserError(f"{word}: matrices are not divided; use trainer.tensor_parallel=1")
+        if config.optim.lora_rank:
+            raise UserError(f"{word}: is for the training of all weights; use optim.lora_rank=0")
