@@ -31,6 +31,8 @@ MODELS = {
     "tagger": {"arch": "encoder", "num_token_classes": 5, "bias": True},
     "modern pair": PAIR,
     "sinusoidal pair": {**GPT2, **PAIR, "position": "sinusoidal"},
+    "experts": {"experts": 4, "experts_per_token": 2},
+    "gpt2 experts and shared ones": {**GPT2, "bias": False, "experts": 4, "shared_experts": 2},
     "pair dropout": {**PAIR, "dropout": 0.1, "tie_embeddings": False, "feed_forward": "relu2"},
 }
 GPT3 = {

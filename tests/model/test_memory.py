@@ -108,6 +108,7 @@ def test_activations_of_more_tokens_than_the_formula_takes(switches, bf16, monke
     assert_kept_as_planned(a_model(**switches), bf16, on_gpu=False)
 
 
+EXPERTS = {"experts": 4, "shared_experts": 2}
 STEPS = {  # of: a batch, precision, micro-batches, and what the peak is due to
     "activations": ({}, 4, False, 1, "adamw", "none"),
     "activations, accumulated": (GPT2, 4, True, 2, "muon", "none"),
@@ -121,6 +122,9 @@ STEPS = {  # of: a batch, precision, micro-batches, and what the peak is due to
     "a block whose products are kept": ({}, 4, False, 2, "adamw", "selective"),
     "a block with dropout": ({"dropout": 0.1}, 4, False, 2, "adamw", "selective"),
     "a shared embedding": ({"vocab_size": 20000}, 1, True, 2, "adamw", "none"),
+    "experts that are computed again": (EXPERTS, 4, False, 2, "adamw", "full"),
+    "experts whose products are kept": (EXPERTS, 4, True, 1, "adamw", "selective"),
+    "muon of experts": (EXPERTS, 1, True, 1, "muon", "none"),
     "muon": (GPT2, 1, True, 1, "muon", "none"),
     "muon in fp32": (PAIR, 1, False, 1, "muon", "full"),
 }
@@ -166,6 +170,7 @@ def test_the_total_is_the_measured_peak(name, monkeypatch):
         on_gpu=False,
         accumulates=micro_batches > 1,
     )
+
     assert ours.total == pytest.approx(peak(make, 2), rel=0.05)
 
 
@@ -195,11 +200,6 @@ def test_the_cache_holds_what_generation_allocates():
 def test_what_the_model_cannot_do_has_no_cost(batch, reason):
     with pytest.raises(ValueError, match=reason):
         estimate_memory(TransformerConfig(**SHAPE), **{"batch": BATCH, "tokens": TOKENS, **batch})
-
-
-def test_memory_of_experts_is_not_counted():
-    with pytest.raises(ValueError, match="experts=4: memory is counted for dense models only"):
-        estimate_memory(TransformerConfig(**SHAPE, experts=4), BATCH, TOKENS)
 
 
 def test_gpt3_is_planned_without_a_machine_that_could_hold_it():

@@ -12,6 +12,8 @@ from gptexp.model.attention import EAGER_ATTENTION_MAX_SCORES
 from gptexp.model.config import TransformerConfig
 from gptexp.model.cost import (
     check_batch,
+    count_feed_forward_matrices,
+    count_layers,
     count_linear_parameters,
     count_matrices,
     count_parameters,
@@ -95,15 +97,18 @@ def estimate_memory(
         accumulates: the step has several micro-batches, or gradients have buffers that stay (DDP).
 
     Raises:
-        ValueError: the model cannot have such a batch, it has experts, or the optimizer is not known.
+        ValueError: the model cannot have such a batch, or the optimizer is not known.
     """
-    if config.experts:
-        raise ValueError(f"experts={config.experts}: memory is counted for dense models only")
     targets = check_batch(config, batch, tokens, source, targets)
     count, shapes = count_parameters(config), count_matrices(config)
+    _, feed_forwards = count_layers(config)
+    matrices_of_experts = feed_forwards * config.experts * count_feed_forward_matrices(config)
+    stacked = matrices_of_experts * config.d_model * config.d_ff
     state, workspace = 8 * count, 0
     if optimizer == "muon":
         size = 2 if on_gpu or bf16 else 4  # bytes of a number in an iterate
+        if config.experts:
+            shapes[config.experts, config.d_model] -= feed_forwards  # routers
         state -= 4 * sum(matrices * rows * columns for (rows, columns), matrices in shapes.items())
         workspace = max(  # directions and their stack, or three iterates and two products (training/muon.py)
             min(matrices, max(1, MUON_STACK // (rows * columns)))
@@ -124,7 +129,7 @@ def estimate_memory(
         block = max(block, 4 * config.d_model * outputs * ((1 if bf16 else 2) + accumulates))
     return Memory(
         weights=4 * count,
-        autocast_cache=2 * count_linear_parameters(config) if bf16 else 0,
+        autocast_cache=2 * (count_linear_parameters(config) - stacked) if bf16 else 0,
         gradients=4 * count,
         optimizer=state,
         activations=activations.total(tokens, source, targets, masked, in_chunks),
@@ -183,14 +188,21 @@ class ActivationMemory:
 
     def largest_block(self, tokens: int, source: int, masked: bool) -> int:
         """Count the larger of a decoder's and an encoder's block, with the gradients inside a feed-forward."""
-        gradients = (
-            (1 if self.config.feed_forward == "gelu" else 2)
-            * self.bytes_per_number
-            * self.batch
-            * self.config.d_ff
+        of_decoder = self.block(tokens, source, masked) + self.gradients(self.batch * tokens)
+        of_encoder = self.block(source) + self.gradients(self.batch * source) if source else 0
+        return max(of_decoder, of_encoder)
+
+    def gradients(self, rows: int) -> int:
+        """Count the gradients inside a feed-forward or experts."""
+        config = self.config
+        inner = (1 if config.feed_forward == "gelu" else 2) * self.bytes_per_number * config.d_ff
+        if not config.experts:
+            return rows * inner
+        # Of all experts' matrices before the activation, of one stack of them, and of the sorted inputs.
+        weights = (
+            4 * config.experts * config.d_model * config.d_ff * count_feed_forward_matrices(config)
         )
-        of_decoder = self.block(tokens, source, masked) + gradients * tokens
-        return max(of_decoder, self.block(source) + gradients * source if source else 0)
+        return weights + rows * config.experts_per_token * (inner + 8 * config.d_model)
 
     def recomputed(self, block: int, tokens: int, source: int) -> int:
         """Count the part of a block's activations that are not kept: all without its input, with `full`."""
@@ -206,7 +218,12 @@ class ActivationMemory:
         rows, key_rows = self.batch * tokens, [self.batch * tokens]
         key_rows += [self.batch * source] if source else []
         products = sum(rows * (queries + width) + 2 * keys * of_keys for of_keys in key_rows)
-        products += rows * ((2 if config.feed_forward == "swiglu" else 1) * config.d_ff + width)
+        layers = [config.d_ff]  # the inner widths of those that compute a token
+        if config.experts:
+            shared = [config.shared_experts * config.d_ff] if config.shared_experts else []
+            layers = [config.d_ff] * config.experts_per_token + shared
+        inner = count_feed_forward_matrices(config) - 1
+        products += rows * (sum(inner * d_ff + width for d_ff in layers) + config.experts)
         attentions = len(key_rows) * rows
         size = self.bytes_per_number
         if not self._keeps_attention(tokens):
@@ -225,17 +242,33 @@ class ActivationMemory:
     def block(self, tokens: int, source: int = 0, masked: bool = False) -> int:
         """Count one block, with cross-attention where there is a source."""
         config, rows = self.config, self.batch * tokens
-        is_gated = config.feed_forward == "swiglu"
         kept = self.attention(tokens, tokens, masked)
         kept += self.attention(tokens, source, False) if source else 0
-        inputs = 2 * (1 + is_gated) if self.bf16 else 4
-        inner = (4 if is_gated else 2) * self.bytes_per_number
-        if config.feed_forward == "relu2" and self.bf16 and self.on_gpu:
-            inner += 4  # autocast squares in fp32 there
-        kept += self.norm(rows, config.d_model, config.norm) + rows * (
-            inputs * config.d_model + inner * config.d_ff
-        )
+        kept += self.norm(rows, config.d_model, config.norm) + self.feed_forward(rows)
         return kept + self.dropout_mask(rows, self.bytes_per_number)
+
+    def feed_forward(self, rows: int) -> int:
+        """Count a feed-forward, or experts with their router and their shared expert, without the norm before it."""
+        config, width = self.config, self.config.d_model
+        is_gated = config.feed_forward == "swiglu"
+        inputs = 2 * (1 + is_gated) * width if self.bf16 else 4 * width
+        inner = (4 if is_gated else 2) * self.bytes_per_number * config.d_ff
+        if config.feed_forward == "relu2" and self.bf16 and self.on_gpu:
+            inner += 4 * config.d_ff  # autocast squares in fp32 there
+        if not config.experts:
+            return rows * (inputs + inner)
+        # Probabilities, the weights of the chosen and their sum, and three lists of integers that sort tokens.
+        router = self.bytes_per_number * width + 4 * config.experts + 4
+        chosen = inputs + inner + self.bytes_per_number * (width + 1) + 4 + 3 * 8
+        kept = rows * (router + config.experts_per_token * chosen)
+        if config.shared_experts:  # in fp32, they have the router's input
+            kept += rows * (config.shared_experts * inner + (inputs if self.bf16 else 0))
+        if (
+            self.bf16
+        ):  # autocast keeps copies of parameters, but each pass makes its own of parts of them
+            experts = config.experts * count_feed_forward_matrices(config)
+            kept += 2 * experts * width * config.d_ff
+        return kept
 
     def attention(self, tokens: int, keys: int, masked: bool) -> int:
         """Count an attention of T tokens to S keys, and the norm before it."""
