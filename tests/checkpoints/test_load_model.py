@@ -9,12 +9,13 @@ from published import write_llama
 
 from gptexp import GPT, generate
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.checkpoints.load_model import load, resize_token_embeddings
+from gptexp.checkpoints.load_model import load, open_folder, resize_token_embeddings
 from gptexp.config import schema
 from gptexp.config.presets import PRESETS
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.model import TransformerConfig
+from gptexp.model.hf.convert import read_model
 from gptexp.run import run
 from gptexp.tasks.prepare import prepare
 
@@ -79,9 +80,9 @@ def test_an_unreadable_tokenizer_is_not_taken_for_none(own_folder):
 
 def test_new_rows_are_the_mean_of_the_others(own_folder):
     write_llama(own_folder / "llama", tie_word_embeddings=True)
-    model, _ = load(find_weights("llama"))
-    rows = model.embedding.weight.clone()
-    resize_token_embeddings(model, len(rows) + 2)
+    small, _, weights = open_folder(find_weights("llama"))
+    rows = weights["embedding.weight"].read_all().clone()
+    model = read_model(*resize_token_embeddings(small, weights, len(rows) + 2))
     torch.testing.assert_close(
         model.embedding.weight, torch.cat((rows, rows.mean(0).expand(2, -1)))
     )

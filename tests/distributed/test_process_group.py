@@ -10,10 +10,18 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed import distributed_c10d
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from gptexp.distributed import process_group
 from gptexp.distributed.launcher import _free_port
-from gptexp.distributed.process_group import ProcessGroup, check_distinct_gpus, use_gpu
+from gptexp.distributed.process_group import (
+    STEP_TIMEOUT,
+    ProcessGroup,
+    check_distinct_gpus,
+    record_collectives,
+    use_gpu,
+)
 from gptexp.errors import Preempted, RunError, UserError
 
 
@@ -154,3 +162,33 @@ def test_a_failure_of_one_rank_is_raised_on_all(tmp_path):
         "RunError: rank 0 failed: ValueError('bad')",
         "None",
     ]
+
+
+def test_nccl_records_collectives_in_the_run_folder_unless_the_user_decides(tmp_path, monkeypatch):
+    names = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE", "TORCH_NCCL_DUMP_ON_TIMEOUT")
+    files = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
+    for name in (*names, *files):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TORCH_FR_BUFFER_SIZE", "7")
+    record_collectives(tmp_path)
+    assert [os.environ[name] for name in names] == ["7", "2000", "1"]
+    assert {os.environ[name] for name in files} == {f"{tmp_path}/nccl_rank_"}
+
+
+def test_the_timeout_of_nccl_changes_for_every_group(monkeypatch):
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        dist.new_group([0])
+        changed = []
+        monkeypatch.setattr(
+            distributed_c10d, "_set_pg_timeout", lambda timeout, _: changed.append(timeout)
+        )
+        group = ProcessGroup(0, 2, 0, 2)
+        group.set_timeout(STEP_TIMEOUT)
+        assert changed == []
+        monkeypatch.setattr(dist, "get_backend_config", lambda: "cpu:gloo,cuda:nccl")
+        group.set_timeout(STEP_TIMEOUT)
+        assert changed == [STEP_TIMEOUT] * 2
+    finally:
+        dist.destroy_process_group()

@@ -19,13 +19,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from gptexp.checkpoints.optimizer_state import Encoded, OptimizerState
 from gptexp.distributed import sharding
 from gptexp.errors import UserError
 from gptexp.files import loads_checked, sha256
+from gptexp.stored_tensors import StoredTensor
 
 
 class CorruptCheckpointError(Exception):
@@ -83,12 +83,20 @@ class Checkpoint:
                 )
 
     def load_weights(self, model: nn.Module) -> None:
-        """Copy the weights into a model that is not sharded yet. The caller has verified the checkpoint.
+        """Read the weights into a model. The caller has verified the checkpoint.
 
         Raises:
             UserError: the model has other parameters.
         """
-        weights = sharding.load_tensors(self.path, "model")
+        sharding.fill_parameters(model, self.weights_of(model))
+
+    def weights_of(self, model: nn.Module) -> dict[str, StoredTensor]:
+        """Return the weights by name, which are not read yet.
+
+        Raises:
+            UserError: the model has other parameters.
+        """
+        weights = sharding.open_tensors(self.path, "model")
         parameters = dict(model.named_parameters())
         for name in sorted({*parameters, *weights}):
             ours, theirs = (
@@ -99,9 +107,7 @@ class Checkpoint:
                 raise UserError(
                     f"{self.path}: weights of another model: {name} is {theirs} there, {ours} here"
                 )
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(weights[name])
+        return weights
 
     def load_optimizers(self, optimizers: OptimizerState) -> None:
         """Restore the optimizers' state, sharded as their parameters are. The caller has verified the checkpoint.
@@ -122,4 +128,4 @@ class Checkpoint:
 
     def _read_encoded(self, kind: str) -> Encoded:
         values = json.loads((self.path / f"{kind}.json").read_text())
-        return Encoded(values, sharding.load_tensors(self.path, kind))
+        return Encoded(values, stored=sharding.open_tensors(self.path, kind))

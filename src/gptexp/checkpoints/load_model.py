@@ -1,12 +1,14 @@
 """Build models from a config, and load trained ones from runs, exported folders and published folders."""
 
 import shlex
-from collections.abc import Set
+from collections.abc import Callable, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gptexp.checkpoints.checkpoint import Checkpoint, CorruptCheckpointError
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
@@ -19,6 +21,7 @@ from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig, lora
 from gptexp.model.hf import convert
 from gptexp.runs.run_folder import RunFolder
+from gptexp.stored_tensors import StoredTensor, compute_stored, join_stored
 
 # Settings under `model` that are also fields of TransformerConfig.
 SHARED_FIELDS = [
@@ -26,6 +29,7 @@ SHARED_FIELDS = [
     for field in fields(schema.ModelConfig)
     if field.name in TransformerConfig.__dataclass_fields__
 ]
+Construction = Callable[[], AbstractContextManager[Any]]
 STANDARD_FIELDS = {field.name for field in fields(schema.ModelConfig)}
 
 
@@ -91,25 +95,36 @@ def as_overrides(
 def load(source: RunFolder | PretrainedFolder) -> tuple[Transformer, Tokenizer]:
     """Load a trained model, in eval mode, and its tokenizer.
 
+    Raises:
+        UserError: there are no weights, they are damaged, or their architecture is not supported.
+    """
+    if isinstance(source, RunFolder):
+        return load_run(source)
+    model, tokenizer, weights = open_folder(source)
+    return convert.read_model(model, weights), tokenizer
+
+
+def open_folder(source: PretrainedFolder) -> tuple[Transformer, Tokenizer, dict[str, StoredTensor]]:
+    """Return a published model on the meta device, its tokenizer, and its weights, which are not read yet.
+
     The embedding keeps all its rows, also those that pad a published vocabulary to a round number. Special tokens that
     a published tokenizer lacks are added, with new rows where there are too few.
 
     Raises:
         UserError: there are no weights, they are damaged, or their architecture is not supported.
     """
-    if isinstance(source, RunFolder):
-        return load_run(source)
     tokenizer = Tokenizer.load(source.tokenizer) if source.has_tokenizer else None
     try:
-        model = convert.load(source.path)
+        model, weights = convert.open_model(source.path)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
     if tokenizer is None:
         eos_ids = read_eos_ids(source.path)
-        return model, NumericTokenizer(model.config.vocab_size, source.special_ids(), eos_ids)
+        numeric = NumericTokenizer(model.config.vocab_size, source.special_ids(), eos_ids)
+        return model, numeric, weights
     if tokenizer.vocab_size > model.config.vocab_size:
-        resize_token_embeddings(model, tokenizer.vocab_size)
-    return model, tokenizer
+        model, weights = resize_token_embeddings(model, weights, tokenizer.vocab_size)
+    return model, tokenizer, weights
 
 
 def load_task_config(
@@ -143,6 +158,25 @@ def load_run(folder: RunFolder, name: str | None = None) -> tuple[Transformer, T
     Raises:
         UserError: the run has no such checkpoint, or it is damaged.
     """
+    config, tokenizer, checkpoint = open_run(folder, name)
+    model = build_model(config, tokenizer.vocab_size)
+    add_lora(model, config.optim)
+    checkpoint.load_weights(model)
+    lora.merge(model)
+    return model.eval(), tokenizer
+
+
+def open_run(
+    folder: RunFolder, name: str | None = None
+) -> tuple[schema.Config, Tokenizer, Checkpoint]:
+    """Return a run's config and tokenizer, and a checkpoint of it that is verified.
+
+    Args:
+        name: of the checkpoint: "last", "step-000100"; None: the best.
+
+    Raises:
+        UserError: the run has no such checkpoint, or it is damaged.
+    """
     path = folder.checkpoint(name) if name else folder.best_checkpoint()
     if path is None:
         raise UserError(
@@ -163,12 +197,7 @@ def load_run(folder: RunFolder, name: str | None = None) -> tuple[Transformer, T
         raise UserError(
             f"{folder.tokenizer}: is not the tokenizer that {path.name} was trained with"
         )
-    config = folder.config()
-    model = build_model(config, tokenizer.vocab_size)
-    add_lora(model, config.optim)
-    checkpoint.load_weights(model)
-    lora.merge(model)
-    return model.eval(), tokenizer
+    return folder.config(), tokenizer, checkpoint
 
 
 def add_lora(model: Transformer, optim: schema.OptimConfig) -> None:
@@ -181,34 +210,61 @@ def add_lora(model: Transformer, optim: schema.OptimConfig) -> None:
     lora.add(model, optim.lora_rank, optim.lora_alpha, optim.lora_targets, trained=trained)
 
 
-def resize_token_embeddings(model: Transformer, size: int) -> None:
-    """Give the token embedding and the output head `size` rows.
+def resize_token_embeddings(
+    model: Transformer, weights: dict[str, StoredTensor], size: int
+) -> tuple[Transformer, dict[str, StoredTensor]]:
+    """Return a model on the meta device whose token embedding and output head have `size` rows, and its weights.
 
     New rows are the mean of the others, so that a new token starts as likely as an average one.
     """
-
-    def resize(rows: Tensor) -> nn.Parameter:
-        new = rows.mean(dim=0, keepdim=True).expand(max(0, size - len(rows)), -1)
-        return nn.Parameter(torch.cat((rows[:size], new)))
-
-    with torch.no_grad():
-        model.embedding.weight = resize(model.embedding.weight)
-        if model.config.tie_embeddings:
-            model.head.weight = model.embedding.weight
-        else:
-            model.head.weight = resize(model.head.weight)
-    model.config = replace(model.config, vocab_size=size)
-    model.embedding.num_embeddings = model.head.out_features = size
+    with torch.device("meta"):
+        larger = type(model)(replace(model.config, vocab_size=size))
+    resized = dict(weights)
+    for name in ("embedding.weight", "head.weight"):
+        if name in weights:  # a tied head has no weight of its own
+            rows = weights[name].float()
+            count, width = rows.shape
+            compute = partial(_mean_rows, rows, size - count)
+            new = compute_stored((size - count, width), rows.dtype, compute)
+            resized[name] = join_stored((size, width), [((0, 0), rows), ((count, 0), new)])
+    return larger, resized
 
 
-def load_pretrained(model: Transformer, config: schema.Config) -> None:
-    """Copy the weights that `init` names into `model`. Heads that these weights lack keep their random values.
+def _mean_rows(rows: StoredTensor, count: int) -> Tensor:
+    return rows.read_all().mean(dim=0, keepdim=True).expand(count, -1)
+
+
+def open_run_weights(
+    folder: RunFolder, construction: Construction
+) -> tuple[Transformer, Tokenizer, dict[str, StoredTensor]]:
+    """Return a model like that of a run's best checkpoint, its tokenizer, and its weights, which are not read yet.
+
+    Low-rank adapters are merged into the weights. The model still has them.
+    """
+    config, tokenizer, checkpoint = open_run(folder)
+    with construction():
+        model = build_model(config, tokenizer.vocab_size)
+        add_lora(model, config.optim)
+    return model, tokenizer, lora.merge_stored(model, checkpoint.weights_of(model))
+
+
+def pretrained_weights(
+    model: Transformer, config: schema.Config, construction: Construction = nullcontext
+) -> dict[str, StoredTensor]:
+    """Return the weights that `init` names as those of `model`, without heads that they lack or that differ in shape.
+
+    Args:
+        construction: makes the context in which the model of another run is built.
 
     Raises:
         UserError: the weights have another shape; the message lists the overrides that fit.
     """
     assert config.init is not None
-    pretrained, tokenizer = load(find_weights(config.init))
+    source = find_weights(config.init)
+    if isinstance(source, RunFolder):
+        pretrained, tokenizer, weights = open_run_weights(source, construction)
+    else:
+        pretrained, tokenizer, weights = open_folder(source)
     free: Set[str] = FREE_SETTINGS
     if pretrained.config.position == "learned":  # its table has a row for each position
         free = free - {"context"}
@@ -225,14 +281,14 @@ def load_pretrained(model: Transformer, config: schema.Config) -> None:
         raise UserError(
             f"init={config.init}: has {differences}. Settings that fit it: {shlex.join(overrides)}"
         )
-    current = model.state_dict()
+    current = dict(model.named_parameters())
     fitting = {
         name: tensor
-        for name, tensor in pretrained.state_dict().items()
-        if name in current and current[name].shape == tensor.shape
+        for name, tensor in weights.items()
+        if name in current and tuple(current[name].shape) == tensor.shape
     }
     assert all(
         name.startswith(("head.", "class_head.", "feature_"))
         for name in current.keys() - fitting.keys()
     )
-    model.load_state_dict(fitting, strict=False)
+    return fitting

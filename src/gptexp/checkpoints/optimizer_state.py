@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gptexp.distributed.sharding import shard_like
+from gptexp.distributed.sharding import read_like, shard_like
 from gptexp.errors import RunError
+from gptexp.stored_tensors import StoredTensor
 
 # Entries of a param_group that are not stored: the parameters, and the learning rate, which each step sets.
 NOT_STORED = ("params", "lr")
@@ -21,10 +22,11 @@ NOT_STORED = ("params", "lr")
 
 @dataclass
 class Encoded:
-    """A nested value: `values` is JSON that refers to `tensors` by name."""
+    """A nested value: `values` is JSON that refers to `tensors` by name, in memory or in files."""
 
     values: Any = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    stored: dict[str, StoredTensor] = field(default_factory=dict)
 
     def encode(self, value: Any, name: str) -> Any:
         """Return `value` as JSON, and add its tensors under names that begin with `name`.
@@ -57,6 +59,9 @@ class Encoded:
         """Return the value that JSON stands for (default: all of it); tensors are sharded as `like` is."""
         match self.values if value is ... else value:
             case {"tensor": name}:
+                if name in self.stored:
+                    stored = self.stored[name]
+                    return stored.read_all().clone() if like is None else read_like(stored, like)
                 tensor = self.tensors[name]
                 return tensor if like is None else shard_like(tensor, like)
             case {"tuple": items}:

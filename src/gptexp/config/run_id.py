@@ -20,6 +20,7 @@ RESULT_SOURCES = (
     "training",
     "loss.py",
     "sampling.py",
+    "stored_tensors.py",
     "switches.py",
 )
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import distributed_c10d
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -24,6 +26,8 @@ from gptexp.errors import Preempted, RunError, UserError, describe_error
 
 Value = TypeVar("Value")
 TIMEOUT = timedelta(minutes=30)  # of a collective; a rank that does not answer for so long is lost
+STEP_TIMEOUT = timedelta(minutes=10)  # once a step is done: rank zero may write a large checkpoint
+MIXED_BACKEND = "cpu:gloo,cuda:nccl"
 RENDEZVOUS_TIMEOUT = timedelta(minutes=10)  # in which all processes must have started
 SECONDS_BEFORE_LINE = 2.0  # of waiting, five times as long where a launcher starts the others
 EXIT_SECONDS = 20.0  # for which a rank that stops waits for the others
@@ -72,13 +76,22 @@ class ProcessGroup(ProcessInfo):
         """Return the same processes, of which each computes sequences of its own."""
         return replace(self, tensor_parallel=1, context_parallel=1)
 
-    def init(self, device: torch.device) -> None:
-        """Initialise torch.distributed; a single process, or one that is initialised, does nothing."""
+    def init(
+        self, device: torch.device, cpu_offload: bool = False, traces: Path | None = None
+    ) -> None:
+        """Initialise torch.distributed; a single process, or one that is initialised, does nothing.
+
+        Args:
+            cpu_offload: ranks with GPUs exchange tensors in the memory of the host, too.
+            traces: folder for the last collectives of each rank, which NCCL writes after a time-out.
+        """
         if self.size == 1 or dist.is_initialized():
             return
         if "RANK" not in os.environ:
             os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm_main_address()
         gpu = use_gpu(self.local_rank) if device.type == "cuda" else None
+        if gpu is not None and traces is not None:
+            record_collectives(traces)
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         with self._report_waiting(address), stop_at_once():
             try:
@@ -94,13 +107,22 @@ class ProcessGroup(ProcessInfo):
             if gpu is not None:
                 check_distinct_gpus(store, self, describe_gpu(gpu))
             dist.init_process_group(
-                "nccl" if gpu else "gloo",
+                (MIXED_BACKEND if cpu_offload else "nccl") if gpu else "gloo",
                 store=store,
                 rank=self.rank,
                 world_size=self.size,
                 timeout=TIMEOUT,
                 device_id=gpu,
             )
+
+    def set_timeout(self, timeout: timedelta) -> None:
+        """Set the time after which a collective on GPUs fails, for those that begin from now on.
+
+        gloo keeps its own: on CPUs the duration of a step says little about that of the next.
+        """
+        if self.size > 1 and "nccl" in dist.get_backend_config():
+            for group in list(distributed_c10d._world.pg_map):
+                distributed_c10d._set_pg_timeout(timeout, group)
 
     @contextmanager
     def destroy_on_exit(self) -> Iterator[None]:
@@ -209,6 +231,18 @@ class ProcessGroup(ProcessInfo):
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+
+def record_collectives(folder: Path) -> None:
+    """Let NCCL's flight recorder keep the last collectives, and write them to FOLDER/nccl_rank_N after a time-out."""
+    settings = {"TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
+    # Each setting has an older name.
+    for size in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):
+        settings[size] = "2000"
+    for file in ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"):
+        settings[file] = str(folder.absolute() / "nccl_rank_")
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
 
 
 def use_gpu(local_rank: int) -> torch.device:

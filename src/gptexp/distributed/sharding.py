@@ -1,20 +1,31 @@
 """Sharded tensors (FSDP2's DTensors): gather and shard them, and collect what a checkpoint stores.
 
 A shard file is safetensors. Its metadata holds, as JSON, where each piece lies in the full tensor. Reading puts the
-pieces together, so that any number of ranks can read a checkpoint that any other number of ranks wrote.
+pieces together, so that any number of ranks can read a checkpoint that any other number of ranks wrote; each rank reads
+only the pieces that overlap with its own.
 """
 
 import json
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from gptexp.stored_tensors import (
+    Region,
+    StoredTensor,
+    full_region,
+    intersect,
+    join_stored,
+    open_safetensors,
+    relative_to,
+)
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
@@ -76,6 +87,49 @@ def shard_like(full: Tensor, like: Tensor) -> Tensor:
     return full.to(like.device)
 
 
+def read_like(stored: StoredTensor, like: Tensor) -> Tensor:
+    """Read a tensor to the device of `like`; this rank's part alone, if it has to be sharded in the same way."""
+    if tuple(like.shape) != stored.shape or not isinstance(like, DTensor):
+        return stored.read_all().to(like.device, copy=True)
+    local = torch.empty_like(like.to_local(), dtype=stored.dtype)
+    return DTensor.from_local(
+        local.copy_(stored.read(local_region(like))),
+        like.device_mesh,
+        like.placements,
+        run_check=False,
+        shape=like.shape,
+        stride=like.stride(),
+    )
+
+
+def local_region(tensor: Tensor) -> Region:
+    """Return the region of the full tensor that this rank holds."""
+    if not isinstance(tensor, DTensor):
+        return full_region(tensor.shape)
+    shape, offset = compute_local_shape_and_global_offset(
+        tensor.shape, tensor.device_mesh, tensor.placements
+    )
+    return tuple(slice(start, start + size) for start, size in zip(offset, shape, strict=True))
+
+
+def write_rows(parameter: Tensor, start: int, rows: Tensor) -> None:
+    """Copy those of the rows from `start` on that this rank holds into a parameter."""
+    mine, theirs = local_region(parameter), full_region(rows.shape)
+    if theirs:
+        theirs = (slice(start, start + len(rows)), *theirs[1:])
+    if (common := intersect(mine, theirs)) is not None:
+        local = local_tensor(parameter)
+        local[relative_to(common, mine)] = rows[relative_to(common, theirs)].to(local.device)
+
+
+@torch.no_grad()
+def fill_parameters(model: nn.Module, weights: Mapping[str, StoredTensor]) -> None:
+    """Read the parameters that `weights` has by name; each rank reads its part of those that are sharded."""
+    for name, parameter in model.named_parameters():
+        if name in weights:
+            local_tensor(parameter).copy_(weights[name].read(local_region(parameter)))
+
+
 def collect_full(
     tensors: Iterable[tuple[str, Tensor]], is_kept: bool, copy: bool
 ) -> dict[str, Tensor]:
@@ -93,12 +147,14 @@ def collect_shard(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return this rank's pieces in memory of the host, and the metadata of its file.
 
-    Rank zero adds the tensors that are not sharded.
+    Rank zero adds the tensors that are not sharded. Of several copies of a piece, the first is stored.
     """
     pieces: dict[str, Tensor] = {}
     positions: dict[str, dict[str, list[int]]] = {}
     for name, tensor in tensors:
         if isinstance(tensor, DTensor):
+            if not _is_first_copy(tensor):
+                continue
             _, offset = compute_local_shape_and_global_offset(
                 tensor.shape, tensor.device_mesh, tensor.placements
             )
@@ -107,6 +163,17 @@ def collect_shard(
         elif is_rank_zero:
             pieces[name] = to_host(tensor.detach(), copy)
     return pieces, {"positions": json.dumps(positions)}
+
+
+def _is_first_copy(tensor: DTensor) -> bool:
+    """Return whether no rank before this one holds the same piece."""
+    coordinate = tensor.device_mesh.get_coordinate()
+    assert coordinate is not None
+    return not any(
+        index
+        for index, placement in zip(coordinate, tensor.placements, strict=True)
+        if placement.is_replicate()
+    )
 
 
 def to_host(tensor: Tensor, copy: bool) -> Tensor:
@@ -120,26 +187,22 @@ def to_host(tensor: Tensor, copy: bool) -> Tensor:
     return host.copy_(tensor, non_blocking=True)
 
 
-def load_tensors(folder: Path, kind: str) -> dict[str, Tensor]:
-    """Read the full tensors of KIND.safetensors, or of all its shards.
+def open_tensors(folder: Path, kind: str) -> dict[str, StoredTensor]:
+    """Return the full tensors of KIND.safetensors, or of all its shards.
 
     Raises:
         SafetensorError: a file is not of this format.
     """
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, StoredTensor] = {}
+    shapes: dict[str, list[int]] = {}
+    pieces: dict[str, list[tuple[list[int], StoredTensor]]] = defaultdict(list)
     for file in sorted(folder.glob(f"{kind}*.safetensors")):
-        with safe_open(file, "pt") as stored:
-            positions = json.loads((stored.metadata() or {}).get("positions", "{}"))
-            for name in stored.keys():  # noqa: SIM118  not a dict
-                piece = stored.get_tensor(name)
-                if name not in positions:
-                    tensors[name] = piece
-                    continue
-                if name not in tensors:
-                    tensors[name] = torch.empty(positions[name]["shape"], dtype=piece.dtype)
-                region = tuple(
-                    slice(start, start + size)
-                    for start, size in zip(positions[name]["offset"], piece.shape, strict=True)
-                )
-                tensors[name][region] = piece
-    return tensors
+        stored, metadata = open_safetensors(file)
+        positions = json.loads(metadata.get("positions", "{}"))
+        for name, tensor in stored.items():
+            if name not in positions:
+                tensors[name] = tensor
+                continue
+            shapes[name] = positions[name]["shape"]
+            pieces[name].append((positions[name]["offset"], tensor))
+    return tensors | {name: join_stored(shape, pieces[name]) for name, shape in shapes.items()}

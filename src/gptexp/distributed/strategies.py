@@ -7,29 +7,54 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.utilities.device_dtype_mixin import _update_properties
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 
 from gptexp.config import schema
 from gptexp.distributed.devices import lightning_precision
 from gptexp.distributed.environment import is_launched
-from gptexp.distributed.process_group import ProcessGroup
+from gptexp.distributed.process_group import MIXED_BACKEND, ProcessGroup
 from gptexp.distributed.tensor_parallel import parallelize_blocks
+from gptexp.errors import UserError
 
 MAX_FULL_GRADIENTS = (
     0.1  # share of a GPU's memory that gradients may take while they are not sharded
 )
+MAX_FULL_MODEL = 0.3  # share of a rank's memory that a whole model may take for its evaluation
 
 
 def lightning_strategy(config: schema.TrainerConfig, process_group: ProcessGroup) -> Any:
     """Return the strategy object, or the name, that Lightning's Trainer takes."""
-    if config.strategy == "fsdp":
-        return ModelParallelStrategy(process_group.token_size, process_group.tensor_parallel)
+    if config.is_sharded:
+        return ShardedStrategy(process_group, config.cpu_offload)
     if process_group.size == 1:
         return "auto"
     return DDPStrategy(find_unused_parameters=False, gradient_as_bucket_view=True)
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Lightning's strategy for a module that shards itself."""
+
+    def __init__(self, process_group: ProcessGroup, cpu_offload: bool) -> None:
+        backend = MIXED_BACKEND if cpu_offload and torch.cuda.is_available() else None
+        sizes = process_group.token_size, process_group.tensor_parallel
+        super().__init__(*sizes, process_group_backend=backend)
+        self.cpu_offload = cpu_offload
+
+    def model_to_device(self) -> None:
+        """Move the module, or, with CPU offload, only tell it where it computes: its weights stay."""
+        if self.cpu_offload:
+            _update_properties(self.lightning_module, device=self.root_device)
+        else:
+            super().model_to_device()
 
 
 class LaunchedProcesses(ClusterEnvironment):
@@ -89,6 +114,40 @@ def can_hold_full_gradients(model: nn.Module, device: torch.device) -> bool:
     return size <= MAX_FULL_GRADIENTS * torch.cuda.get_device_properties(device).total_memory
 
 
+def can_hold_model(model: nn.Module, device: torch.device, process_group: ProcessGroup) -> bool:
+    """Return whether the fp32 weights of a whole model fit well into the memory of each rank."""
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    else:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory //= process_group.local_size
+    size = 4 * sum(parameter.numel() for parameter in model.parameters())
+    return size <= MAX_FULL_MODEL * memory
+
+
+def build_mesh(
+    config: schema.TrainerConfig, process_group: ProcessGroup, device: torch.device
+) -> DeviceMesh:
+    """Arrange all ranks for `shard_model`: with hsdp, as machines and the ranks of each.
+
+    Raises:
+        UserError: the machines differ in their number of processes.
+    """
+    size, local_size = process_group.size, process_group.local_size
+    if config.strategy != "hsdp":
+        sizes = process_group.token_size, process_group.tensor_parallel
+        return init_device_mesh(
+            device.type, sizes, mesh_dim_names=("data_parallel", "tensor_parallel")
+        )
+    if size % local_size:
+        raise UserError(
+            f"trainer.strategy=hsdp: {size} processes cannot be {local_size} on each machine, as on this one; "
+            f"start equally many on all, or use trainer.strategy=fsdp"
+        )
+    sizes = size // local_size, local_size
+    return init_device_mesh(device.type, sizes, mesh_dim_names=("replicate", "shard"))
+
+
 @contextmanager
 def keep_full_gradients(model: Any) -> Iterator[None]:
     """Let a sharded model add up gradients inside the block without an exchange; the next pass after it has one."""
@@ -111,15 +170,16 @@ def context_mesh(process_group: ProcessGroup, device: torch.device) -> DeviceMes
 def shard_model(model: Any, mesh: DeviceMesh, config: schema.TrainerConfig) -> None:
     """Shard a Transformer with FSDP2 (arXiv 2304.11277): each block, then the remaining parameters.
 
+    With hsdp, each machine has a copy of the model that its ranks shard, and only gradients cross between machines.
     On a GPU in bf16, the parameters of blocks are gathered in bf16 and their gradients reduced in fp32. Activations
     between blocks stay in fp32, as without sharding: autocast alone decides what is computed in bf16.
     """
-    dimension = mesh["data_parallel"]
+    ranks = mesh["replicate", "shard"] if config.strategy == "hsdp" else mesh["data_parallel"]
     if config.tensor_parallel > 1:
         parallelize_blocks(model, mesh["tensor_parallel"])
+    is_on_gpu = ranks.device_type == "cuda"
     in_bf16 = (
-        dimension.device_type == "cuda"
-        and lightning_precision(config.precision, torch.device("cuda")) == "bf16-mixed"
+        is_on_gpu and lightning_precision(config.precision, torch.device("cuda")) == "bf16-mixed"
     )
     plain = MixedPrecisionPolicy(cast_forward_inputs=False)
     policy = (
@@ -127,8 +187,15 @@ def shard_model(model: Any, mesh: DeviceMesh, config: schema.TrainerConfig) -> N
         if in_bf16
         else plain
     )
+    offload = CPUOffloadPolicy() if config.cpu_offload and is_on_gpu else OffloadPolicy()
     for block in (*(model.encoder.blocks if model.encoder else ()), *model.blocks):
-        fully_shard(block, mesh=dimension, mp_policy=policy)
-    fully_shard(model, mesh=dimension, mp_policy=plain)
+        fully_shard(
+            block,
+            mesh=ranks,
+            reshard_after_forward=config.reshard_after_forward,
+            mp_policy=policy,
+            offload_policy=offload,
+        )
+    fully_shard(model, mesh=ranks, mp_policy=plain, offload_policy=offload)
     # Training and validation call `loss` instead of `forward`: it has to gather the root's own parameters, too.
     torch.distributed.fsdp.register_fsdp_forward_method(model, "loss")

@@ -5,10 +5,13 @@ The names of the weights stay, and a merged model has plain linear layers again.
 
 import math
 from collections.abc import Collection
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gptexp.stored_tensors import StoredTensor, compute_stored
 
 
 class LoraLinear(nn.Linear):
@@ -52,6 +55,22 @@ def add(
         parent, _, last = name.rpartition(".")
         if last in targets and "blocks." in name:
             setattr(model.get_submodule(parent), last, LoraLinear(layer, rank, alpha))
+
+
+def merge_stored(model: nn.Module, weights: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Return the weights of a model with adapters as those of `merge`, each computed when it is read."""
+    merged = dict(weights)
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLinear):
+            b, a = merged.pop(f"{name}.lora_b"), merged.pop(f"{name}.lora_a")
+            plain = merged[f"{name}.weight"]
+            compute = partial(_merge_one, plain, layer.scale, b, a)
+            merged[f"{name}.weight"] = compute_stored(plain.shape, plain.dtype, compute)
+    return merged
+
+
+def _merge_one(plain: StoredTensor, scale: float, b: StoredTensor, a: StoredTensor) -> Tensor:
+    return plain.read_all() + scale * b.read_all() @ a.read_all()
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import allow_cudnn_attention, autocast
 from gptexp.distributed.process_group import ProcessGroup
+from gptexp.distributed.sharding import compute_device
 from gptexp.errors import OutOfMemoryError
 from gptexp.loss import LossCounts, LossSums
 from gptexp.model import Transformer
@@ -140,7 +141,7 @@ def evaluate_loss(
     Args:
         description: label of the progress bar; None: no progress is shown.
     """
-    device = model.embedding.weight.device
+    device = compute_device(model.embedding.weight)
     ranks = process_group.data_size
     was_training = model.training
     model.eval()
@@ -171,7 +172,7 @@ def evaluate_loss(
 
 def _sum_losses(model: Transformer, batch: Batch, precision: str) -> Tensor:
     """Return [3 + statistics]: the losses of a batch in float64. If memory is short, compute it in two parts."""
-    device = model.embedding.weight.device
+    device = compute_device(model.embedding.weight)
     try:
         inputs = move_data_to_device(loss_inputs(model, batch, device), device)
         with autocast(precision, device):
@@ -195,7 +196,13 @@ def compute_outputs(
     inputs: list[Any],
     process_group: ProcessGroup = SINGLE_PROCESS,
 ) -> list[Any]:
-    """Return the model's output for each input. Inputs of similar length are computed together."""
+    """Return the model's output for each input. Inputs of similar length are computed together.
+
+    Ranks share the inputs. Those with a sharded model compute all of them, since they gather its weights together.
+    """
+    if isinstance(model, FSDPModule):
+        model.unshard()  # the embedding and the head; each block gathers its own weights
+        process_group = SINGLE_PROCESS
     lengths = [len(item) if isinstance(item, Sized) else 0 for item in inputs]
     order = sorted(range(len(inputs)), key=lengths.__getitem__)
     groups = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
@@ -215,7 +222,7 @@ def _answer(model: Transformer, task: Task, tokenizer: Tokenizer, inputs: list[A
     try:
         return task.answerer.answer(model, tokenizer, inputs)
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error) or len(inputs) == 1:
+        if not is_out_of_memory(error) or len(inputs) == 1 or isinstance(model, FSDPModule):
             raise
     torch.cuda.empty_cache()
     half = len(inputs) // 2

@@ -6,8 +6,9 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import lightning as L
 import torch
@@ -17,13 +18,20 @@ from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from gptexp.checkpoints.checkpoint import Checkpoint
 from gptexp.checkpoints.checkpointer import Checkpointer
 from gptexp.checkpoints.fingerprint import check_fingerprint, compute_fingerprint
-from gptexp.checkpoints.load_model import add_lora, build_model, load_pretrained, load_run
+from gptexp.checkpoints.load_model import (
+    add_lora,
+    build_model,
+    load_run,
+    open_run_weights,
+    pretrained_weights,
+)
 from gptexp.config.parallelism import check_processes
 from gptexp.config.schema import Config
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
 from gptexp.distributed.compiler import should_compile
+from gptexp.distributed.deferred_init import DeferredWeights
 from gptexp.distributed.devices import (
     allow_cudnn_attention,
     lightning_devices,
@@ -33,9 +41,16 @@ from gptexp.distributed.devices import (
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.float8 import check_float8, convert_to_float8
 from gptexp.distributed.hardware import describe_device
-from gptexp.distributed.process_group import ProcessGroup
+from gptexp.distributed.process_group import TIMEOUT, ProcessGroup
+from gptexp.distributed.sharding import fill_parameters
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
-from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
+from gptexp.distributed.strategies import (
+    LaunchedProcesses,
+    build_mesh,
+    can_hold_model,
+    lightning_strategy,
+    shard_model,
+)
 from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
 from gptexp.model import Transformer
 from gptexp.model.activation_checkpointing import checkpoint_activations
@@ -43,6 +58,7 @@ from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import open_complete_tracker
 from gptexp.runs.trackers import Tracker
 from gptexp.stages import stage
+from gptexp.stored_tensors import StoredTensor
 from gptexp.tasks.prepare import TaskData, prepare
 from gptexp.training.compilation import can_use_flex_attention, compile_model, needs_masks
 from gptexp.training.continuation import complete_state, restore_order
@@ -111,7 +127,8 @@ def fit(
     silence_lightning()
     process_group, signals = find_process_group(config), signals or StopSignals()
     with signals.handle(), process_group.destroy_on_exit():
-        process_group.init(pick_device(config.trainer.accelerator))
+        device = pick_device(config.trainer.accelerator)
+        process_group.init(device, config.trainer.cpu_offload, folder.path)
         data = data or prepare(config, folder.tokenizer)
         Run(folder, config, data, process_group, signals, callbacks).execute()
     process_group.barrier()  # rank zero has written the result, which the others may read
@@ -177,14 +194,29 @@ class Run:
         return TrainingTotals(module.step, module.tokens, round(module.seconds, 3))
 
     def build_module(self) -> TrainModule:
-        torch.manual_seed(self.config.seed)
-        model = build_model(self.config, self.store.tokenizer.vocab_size)
+        """Build the model with random weights, or on the meta device if it will be sharded."""
+        built = self.build_deferred() if self.config.trainer.is_sharded else None
+        model, deferred = built or (self.build_model(), None)
         checkpoint_activations(model, self.config.trainer.activation_checkpointing)
         fitting = self.folder.read_record("micro_batch").get("micro_batch_size")
         sizes = [size for size in (fitting, self.config.trainer.micro_batch_size) if size]
         return TrainModule(
-            model, self.config, self.process_group, self.signals, min(sizes, default=None)
+            model, self.config, self.process_group, self.signals, min(sizes, default=None), deferred
         )
+
+    def build_model(self) -> Transformer:
+        torch.manual_seed(self.config.seed)
+        return build_model(self.config, self.store.tokenizer.vocab_size)
+
+    def build_deferred(self) -> tuple[Transformer, DeferredWeights] | None:
+        """Build the model on the meta device; return None if its weights cannot be initialised shard by shard."""
+        deferred = DeferredWeights(self.config.seed)
+        try:
+            with deferred.construction():
+                model = self.build_model()
+        except Exception:  # the constructor needs values; any other error comes again on a device
+            return None
+        return (model, deferred) if deferred.can_fill(model) else None
 
     def restore(
         self,
@@ -195,18 +227,26 @@ class Run:
     ) -> None:
         """Continue from the run's own checkpoint; else start from the weights of `init`; else from random ones."""
         config, model = self.config, module.model
+        construction = module.deferred.construction if module.deferred else nullcontext
+        weights: dict[str, StoredTensor] = {}
         if checkpoint:
             check_fingerprint(checkpoint, self.fingerprint, config.allow_mismatch)
-            add_lora(model, config.optim)
-            checkpoint.load_weights(model)
+            with construction():
+                add_lora(model, config.optim)
+            weights = checkpoint.weights_of(model)
             state = complete_state(checkpoint.state, self.folder, config)
             is_same_data = checkpoint.fingerprint["data"] == self.fingerprint["data"]
             module.load_progress(state)
             restore_order(data, state, is_same_data)
             recorder.resume_from(checkpoint, is_same_data)
         elif config.init:
-            load_pretrained(model, config)
-            add_lora(model, config.optim)
+            weights = pretrained_weights(model, config, construction)
+            with construction():
+                add_lora(model, config.optim)
+        if module.deferred:
+            module.deferred.stored = weights
+        else:
+            fill_parameters(model, weights)
         if self.process_group.is_rank_zero:
             self.folder.update_result(status="running", error=None)
             if checkpoint:
@@ -228,6 +268,7 @@ class Run:
         try:
             with self.signals.delay_stop():
                 self.lightning_trainer(recorder).fit(module, data)
+            self.process_group.set_timeout(TIMEOUT)  # ranks take unequally long to answer
         except NotFiniteError as error:
             raise record_crash(self.folder, module, self.process_group, error) from None
 
@@ -249,8 +290,7 @@ class Run:
 
     def report(self, totals: TrainingTotals, tracker: Tracker) -> None:
         """Evaluate the best checkpoint on the test split (validation if there is no test) and write the result."""
-        model, _ = load_run(self.folder)
-        model.to(self.device)
+        model = self.load_best()
         path = self.folder.best_checkpoint()
         assert path is not None
         names = [name for name in ("val", "test") if self.store.has(name)][-1:]
@@ -263,7 +303,7 @@ class Run:
                 self.store,
                 name,
                 self.config.trainer.precision,
-                self.process_group.as_data_parallel(),  # each process has the whole model
+                self.process_group.as_data_parallel(),  # as load_best divides the model
             )
             for name in names
         ]
@@ -296,6 +336,21 @@ class Run:
             remarks=remarks,
         )
         tracker.finish(metrics, self.folder.samples())
+
+    def load_best(self) -> Transformer:
+        """Load the model of the best checkpoint, sharded if it takes too much of the memory of this rank."""
+        trainer = self.config.trainer
+        built = self.build_deferred() if trainer.is_sharded else None
+        if built is None or can_hold_model(built[0], self.device, self.process_group):
+            return load_run(self.folder)[0].to(self.device)
+        model, deferred = built
+        _, _, deferred.stored = open_run_weights(self.folder, partial(torch.device, "meta"))
+        # Answers are computed in fp32, and autocast alone decides what else is computed in bf16.
+        plain = replace(trainer, precision="32", tensor_parallel=1)
+        mesh = build_mesh(plain, self.process_group.as_data_parallel(), self.device)
+        home = torch.device("cpu") if trainer.cpu_offload else self.device
+        deferred.materialize(model, home, partial(shard_model, model, mesh, plain))
+        return model.eval()
 
     @contextmanager
     def record_outcome(self) -> Iterator[Tracker]:

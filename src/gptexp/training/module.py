@@ -6,7 +6,7 @@ step follow from (seed, step, rank), and the loss is divided by the valid target
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import lightning as L
@@ -19,11 +19,13 @@ from torch import Tensor
 from gptexp.config.schema import Config
 from gptexp.data.batch import Batch
 from gptexp.data.permutation import splitmix64
+from gptexp.distributed.deferred_init import DeferredWeights
 from gptexp.distributed.devices import micro_batch_tokens
-from gptexp.distributed.process_group import ProcessGroup
+from gptexp.distributed.process_group import STEP_TIMEOUT, ProcessGroup
 from gptexp.distributed.sharding import clip_grad_norm
 from gptexp.distributed.signals import StopSignals
 from gptexp.distributed.strategies import (
+    build_mesh,
     can_hold_full_gradients,
     context_mesh,
     keep_full_gradients,
@@ -59,12 +61,15 @@ class TrainModule(L.LightningModule):
         process_group: ProcessGroup,
         signals: StopSignals,
         micro_batch_size: int | None = None,
+        deferred: DeferredWeights | None = None,
     ) -> None:
+        """Take a model with its weights, or one on the meta device with weights that are deferred."""
         super().__init__()
         self.automatic_optimization = False
         self.model, self.config = model, config
         self.process_group, self.signals = process_group, signals
         self.micro_batch_size = micro_batch_size
+        self.deferred = deferred
         self.is_sharded = False
         self.keeps_full_gradients = False  # between the micro-batches of a step
         self.plan = Plan(config.schedule, config.trainer.max_steps)
@@ -94,8 +99,16 @@ class TrainModule(L.LightningModule):
 
     def configure_model(self) -> None:
         # Lightning may call this twice.
-        if self.config.trainer.strategy == "fsdp" and not self.is_sharded:
-            shard_model(self.model, self.device_mesh, self.config.trainer)
+        config = self.config.trainer
+        if config.is_sharded and not self.is_sharded:
+            device = self.trainer.strategy.root_device
+            mesh = build_mesh(config, self.process_group, device)
+            shard = partial(shard_model, self.model, mesh, config)
+            if self.deferred is None:
+                shard()
+            else:
+                home = torch.device("cpu") if config.cpu_offload else device
+                self.deferred.materialize(self.model, home, shard)
             self.is_sharded = True
         if self.process_group.context_parallel > 1 and self.model.context_group is None:
             mesh = context_mesh(self.process_group, self.device)
@@ -107,6 +120,10 @@ class TrainModule(L.LightningModule):
         self.keeps_full_gradients = self.is_sharded and can_hold_full_gradients(
             self.model, self.device
         )
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0:  # the ranks have built and compiled what they need: a step takes seconds
+            self.process_group.set_timeout(STEP_TIMEOUT)
 
     def configure_optimizers(self) -> Any:
         return build_optimizers(self.model, self.config.optim)

@@ -37,8 +37,18 @@ class TrainerConfig(GroupConfig):
     nodes: int = setting(1, "number of machines", minimum=1, affects_result=False)
     strategy: str = setting(
         "auto",
-        "auto: ddp on several devices; fsdp: FSDP2, which shards the weights",
-        choices=("auto", "ddp", "fsdp"),
+        "auto: ddp on several devices; fsdp: FSDP2, which shards the weights; hsdp: fsdp on each machine",
+        choices=("auto", "ddp", "fsdp", "hsdp"),
+        affects_result=False,
+    )
+    reshard_after_forward: bool = setting(
+        True,
+        "fsdp, hsdp: free gathered weights until the backward pass: less memory, more exchange",
+        affects_result=False,
+    )
+    cpu_offload: bool = setting(
+        False,
+        "fsdp, hsdp: keep weights and optimizer in the memory of the host: slow, for a GPU that is too small",
         affects_result=False,
     )
     tensor_parallel: int = setting(
@@ -124,7 +134,7 @@ class TrainerConfig(GroupConfig):
         affects_result=False,
     )
     sharded_checkpoints: bool = setting(
-        False, "fsdp: each rank writes its own shard", affects_result=False
+        False, "fsdp, hsdp: each rank writes its own shard", affects_result=False
     )
     num_workers: int = setting(
         0,
@@ -161,7 +171,21 @@ class TrainerConfig(GroupConfig):
         if self.checkpoint_every is None and self.checkpoint_minutes is None:
             self.checkpoint_minutes = CHECKPOINT_MINUTES
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds a part of every matrix."""
+        return self.strategy in ("fsdp", "hsdp")
+
     def check(self, config: "Config") -> None:
+        for name, is_default in (
+            ("reshard_after_forward", self.reshard_after_forward),
+            ("cpu_offload", not self.cpu_offload),
+        ):
+            if not (is_default or self.is_sharded):
+                raise UserError(
+                    f"trainer.{name}={str(getattr(self, name)).lower()} is for sharded weights: "
+                    f"add trainer.strategy=fsdp, or leave it out"
+                )
         if self.profile and self.profile + PROFILE_WARM_UP_STEPS > self.max_steps:
             raise UserError(
                 f"trainer.profile={self.profile}: the first {PROFILE_WARM_UP_STEPS} steps are not profiled, so it "

@@ -5,6 +5,7 @@ never approximated.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from safetensors.torch import save_file
 from gptexp.model.hf import config_json
 from gptexp.model.hf.architectures import CLASSES, Architecture
 from gptexp.model.hf.config_json import read_config
-from gptexp.model.hf.weights import from_hf_weights, read_weights, to_hf_weights
+from gptexp.model.hf.weights import from_hf_weights, open_weights, to_hf_weights
 from gptexp.model.transformer import Transformer
+from gptexp.stored_tensors import StoredTensor
 
-__all__ = ["architecture_of", "load", "read_config", "save"]
+__all__ = ["architecture_of", "load", "open_model", "read_config", "read_model", "save"]
 
 
 def architecture_of(model: Transformer) -> Architecture:
@@ -39,14 +41,32 @@ def load(folder: Path) -> Transformer:
         ValueError: the architecture, a setting or the weights are not what we compute.
         OSError: a file is missing or unreadable.
     """
-    architecture, config = read_config(folder)
-    with torch.device("meta"):  # no time for random weights that are replaced at once
-        model = Transformer(config)
-    weights = from_hf_weights(architecture, model, read_weights(folder), folder)
-    model.load_state_dict(weights, strict=False, assign=True)
-    if config.tie_embeddings:
+    return read_model(*open_model(folder))
+
+
+def read_model(model: Transformer, weights: Mapping[str, StoredTensor]) -> Transformer:
+    """Read the weights of a model on the meta device, in fp32, and return it in eval mode."""
+    read = {
+        name: tensor.read_all().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in weights.items()
+    }
+    model.load_state_dict(read, strict=False, assign=True)
+    if model.config.tie_embeddings:
         model.head.weight = model.embedding.weight
     return model.eval()
+
+
+def open_model(folder: Path) -> tuple[Transformer, dict[str, StoredTensor]]:
+    """Return a model on the meta device, and its weights by name, which are not read yet.
+
+    Raises:
+        ValueError: the architecture, a setting or the weights are not what we compute.
+        OSError: a file is missing or unreadable.
+    """
+    architecture, config = read_config(folder)
+    with torch.device("meta"):
+        model = Transformer(config)
+    return model, from_hf_weights(architecture, model, open_weights(folder), folder)
 
 
 def save(

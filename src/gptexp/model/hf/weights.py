@@ -4,17 +4,18 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from gptexp.model.config import TransformerConfig
 from gptexp.model.hf.architectures import Architecture
 from gptexp.model.positions import sinusoidal
 from gptexp.model.transformer import Transformer
+from gptexp.stored_tensors import StoredTensor, open_safetensors, stack_stored
 
 # Tensors in files that are no parameters: causal masks, frequencies, and copies of a tied embedding.
 NOT_PARAMETERS = re.compile(r"\.attn\.(masked_)?bias$|rotary_emb\.inv_freq$")
@@ -73,8 +74,8 @@ def to_hf_weights(
     return weights
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read all tensors of model.safetensors, or of the files that model.safetensors.index.json names.
+def open_weights(folder: Path) -> dict[str, StoredTensor]:
+    """Return the tensors of model.safetensors, or of the files that model.safetensors.index.json names.
 
     Raises:
         ValueError: a file is damaged, or there are only pickled weights.
@@ -95,19 +96,19 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             f"{folder}: has its weights as {', '.join(pickled)} only, and loading such a file can run any code. Have "
             f"transformers write them as safetensors: from_pretrained(...), then save_pretrained(...)"
         )
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, StoredTensor] = {}
     for name in names:
         try:
-            weights |= load_file(folder / name)
+            weights |= open_safetensors(folder / name)[0]
         except SafetensorError as error:
             raise ValueError(f"{folder / name}: damaged ({error})") from error
     return weights
 
 
 def from_hf_weights(
-    architecture: Architecture, model: Transformer, weights: dict[str, Tensor], folder: Path
-) -> dict[str, Tensor]:
-    """Return the values of our parameters, in fp32.
+    architecture: Architecture, model: Transformer, weights: dict[str, StoredTensor], folder: Path
+) -> dict[str, StoredTensor]:
+    """Return our parameters in their files, by our names.
 
     Raises:
         ValueError: a tensor is missing, of another shape, not known, or not the constant that we compute.
@@ -121,23 +122,29 @@ def from_hf_weights(
     for hf_name, parts in names.items():
         shapes = [part.select(parameters).shape for part in parts]
         rows = [shape[0] for shape in shapes]
-        tensor = weights.pop(hf_name, torch.empty(0))
-        if tensor.dtype not in WEIGHT_DTYPES:
-            wrong.append(f"{hf_name} is quantised ({str(tensor.dtype).removeprefix('torch.')})")
+        stored = weights.pop(hf_name, None)
+        if stored is None:
+            wrong.append(f"{hf_name} is missing")
             continue
-        tensor = _maybe_transpose(architecture, hf_name, tensor)
-        if tensor.shape != (sum(rows), *shapes[0][1:]):
-            wrong.append(f"{hf_name} is {list(tensor.shape) if tensor.numel() else 'missing'}")
+        if stored.dtype not in WEIGHT_DTYPES:
+            wrong.append(f"{hf_name} is quantised ({str(stored.dtype).removeprefix('torch.')})")
             continue
-        for part, piece in zip(parts, tensor.split(rows), strict=True):
-            ours[part] = piece.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        if len(stored.shape) == 2 and re.search(architecture.transposed, hf_name):
+            stored = stored.transpose()
+        if stored.shape != (sum(rows), *shapes[0][1:]):
+            wrong.append(f"{hf_name} is {list(stored.shape)}")
+            continue
+        for part, start, count in zip(parts, accumulate(rows, initial=0), rows, strict=False):
+            ours[part] = stored.rows(start, count)
     for name, value in _constants(model.config).items():
-        tensor = weights.pop(name, value)
-        if tensor.shape != value.shape or not torch.allclose(tensor.float(), value, atol=1e-2):
+        theirs = weights.pop(name).read_all() if name in weights else value
+        if theirs.shape != value.shape or not torch.allclose(theirs.float(), value, atol=1e-2):
             wrong.append(f"{name} is not what {architecture.name} computes")
     for name in _embedding_copies(model.config):
-        tensor, embedding = weights.pop(name, torch.empty(0)), ours.get(Part("embedding.weight"))
-        if embedding is not None and not torch.equal(tensor.float(), embedding):
+        copy, embedding = weights.pop(name, None), ours.get(Part("embedding.weight"))
+        if embedding is not None and not (
+            copy is not None and torch.equal(copy.read_all().float(), embedding.read_all().float())
+        ):
             wrong.append(f"{name} is another embedding")
     for name in weights:
         if not (NOT_PARAMETERS.search(name) or (model.config.tie_embeddings and TIED.search(name))):
@@ -147,11 +154,11 @@ def from_hf_weights(
         raise ValueError(
             f"{folder}: its weights are not those of its config.json: {'; '.join(wrong[:5])}{more}"
         )
-    by_name: dict[str, list[Tensor]] = {}
-    for part, tensor in ours.items():
-        by_name.setdefault(part.name, []).append(tensor)
+    by_name: dict[str, list[StoredTensor]] = {}
+    for part, stored in ours.items():
+        by_name.setdefault(part.name, []).append(stored)
     return {
-        name: tensors[0] if Part(name) in ours else torch.stack(tensors)
+        name: tensors[0] if Part(name) in ours else stack_stored(tensors)
         for name, tensors in by_name.items()
     }
 
