@@ -55,7 +55,10 @@ def assert_holds(folder, step, tensors):
     checkpoint = Checkpoint(folder / f"step-{step:06d}")
     checkpoint.verify()
     for kind, expected in tensors.items():
-        stored = sharding.load_tensors(checkpoint.path, kind)
+        stored = {
+            name: tensor.read_all()
+            for name, tensor in sharding.open_tensors(checkpoint.path, kind).items()
+        }
         assert stored.keys() == expected.keys()
         assert all(torch.equal(stored[name], expected[name]) for name in expected)
 
@@ -107,6 +110,21 @@ def test_the_next_save_waits_for_the_one_before(tmp_path, writes):
     training.save()
     assert Checkpoint(tmp_path / "step-000001").manifest["step"] == 1
     training.checkpointer.finish()
+
+
+def test_copies_share_their_memory_until_the_end(tmp_path):
+    training = Training(tmp_path)
+    addresses = set()
+    for _ in range(2):
+        training.train()
+        training.save()
+        addresses.add(
+            training.checkpointer.buffers["optimizer"]["0/weight/momentum_buffer"].data_ptr()
+        )
+    assert len(addresses) == 1
+    training.checkpointer.close()
+    assert not training.checkpointer.buffers
+    assert_holds(tmp_path, 2, training.read())
 
 
 def fail(*_):

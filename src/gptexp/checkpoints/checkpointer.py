@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from gptexp.checkpoints.checkpoint import Checkpoint, CorruptCheckpointError
 from gptexp.checkpoints.optimizer_state import Encoded, OptimizerState
 from gptexp.distributed import sharding
 from gptexp.distributed.process_group import ProcessGroup
+from gptexp.distributed.sharding import Buffers
 from gptexp.errors import RunError, is_disk_full
 from gptexp.files import commit_folder, dumps_with_checksum, fsync, sha256, write_text
 from gptexp.machine import available_memory
@@ -58,6 +60,7 @@ class Checkpointer:
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.writing: Writing | None = None
         self.has_memory: bool | None = None  # for copies; known from the first one on
+        self.buffers: defaultdict[str, Buffers] = defaultdict(dict)  # for copies, by kind
 
     @property
     def is_writing(self) -> bool:
@@ -95,7 +98,9 @@ class Checkpointer:
         }
         if self.has_memory is None:
             self.has_memory = self._has_memory_for(tensors)
-        parts = self._collect(tensors, callback_tensors, is_copy=self.has_memory)
+        if callback_tensors is not None:
+            tensors["callbacks"] = callback_tensors
+        parts = self._collect(tensors)
         self.writing = writing
         if self.has_memory:
             copies, copied = [*parts], _record_event()
@@ -126,6 +131,11 @@ class Checkpointer:
         with self._write_together(writing):
             if self.process_group.is_rank_zero:
                 self._commit(writing, reduce(or_, files_by_rank))
+
+    def close(self) -> None:
+        """Complete the last checkpoint, and free the memory of copies."""
+        self.finish()
+        self.buffers.clear()
 
     def wait(self) -> None:
         """Wait for the thread of this rank alone, after an error that the other ranks may not have."""
@@ -181,27 +191,23 @@ class Checkpointer:
         (temporary / "callbacks.json").write_text(json.dumps(encoded.values))
         return encoded.tensors
 
-    def _collect(
-        self,
-        tensors: dict[str, dict[str, Tensor]],
-        callback_tensors: dict[str, Tensor] | None,
-        is_copy: bool,
-    ) -> Iterator[Part]:
-        """Yield the files with tensors that this rank writes. All ranks take part in gathering each."""
+    def _collect(self, tensors: dict[str, dict[str, Tensor]]) -> Iterator[Part]:
+        """Yield the files with tensors that this rank writes. All ranks take part in gathering each.
+
+        Args:
+            tensors: by kind; those of callbacks are on rank zero alone.
+        """
         rank, ranks = self.process_group.rank, self.process_group.size
         for kind, named in tensors.items():
-            if self.sharded:
-                name = f"{kind}-{rank + 1:05d}-of-{ranks:05d}.safetensors"
-                yield name, *sharding.collect_shard(named.items(), rank == 0, is_copy)
-            else:  # rank zero has them, and the others nothing
-                yield (
-                    f"{kind}.safetensors",
-                    sharding.collect_full(named.items(), rank == 0, is_copy),
-                    None,
-                )
-        if callback_tensors is not None:
-            copies = {k: sharding.to_host(v, is_copy) for k, v in callback_tensors.items()}
-            yield "callbacks.safetensors", copies, None
+            items, buffers = named.items(), self.buffers[kind] if self.has_memory else None
+            if kind == "callbacks":
+                copies = {name: sharding.to_host(name, tensor, buffers) for name, tensor in items}
+                yield "callbacks.safetensors", copies, None
+            elif self.sharded:
+                file = f"{kind}-{rank + 1:05d}-of-{ranks:05d}.safetensors"
+                yield file, *sharding.collect_shard(items, rank == 0, buffers)
+            else:  # no name for them here: they are freed before the next ones are gathered
+                yield f"{kind}.safetensors", sharding.collect_full(items, rank == 0, buffers), None
 
     def _has_memory_for(self, tensors: dict[str, dict[str, Tensor]]) -> bool:
         """Return whether every rank has memory for copies of the tensors that it writes; say so if this one has not."""

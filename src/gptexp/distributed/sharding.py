@@ -27,6 +27,8 @@ from gptexp.stored_tensors import (
     relative_to,
 )
 
+Buffers = dict[str, Tensor]  # memory of the host for copies of tensors, by their names
+
 
 def full_tensor(tensor: Tensor) -> Tensor:
     """Gather a tensor if it is sharded; then all ranks have to call this together."""
@@ -131,19 +133,19 @@ def fill_parameters(model: nn.Module, weights: Mapping[str, StoredTensor]) -> No
 
 
 def collect_full(
-    tensors: Iterable[tuple[str, Tensor]], is_kept: bool, copy: bool
+    tensors: Iterable[tuple[str, Tensor]], is_kept: bool, buffers: Buffers | None
 ) -> dict[str, Tensor]:
     """Gather all tensors in memory of the host. All ranks take part; those that keep nothing return nothing."""
     collected: dict[str, Tensor] = {}
     for name, tensor in tensors:
         full = full_tensor(tensor.detach())
         if is_kept:
-            collected[name] = to_host(full, copy)
+            collected[name] = to_host(name, full, buffers)
     return collected
 
 
 def collect_shard(
-    tensors: Iterable[tuple[str, Tensor]], is_rank_zero: bool, copy: bool
+    tensors: Iterable[tuple[str, Tensor]], is_rank_zero: bool, buffers: Buffers | None
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return this rank's pieces in memory of the host, and the metadata of its file.
 
@@ -159,9 +161,9 @@ def collect_shard(
                 tensor.shape, tensor.device_mesh, tensor.placements
             )
             positions[name] = {"shape": list(tensor.shape), "offset": list(offset)}
-            pieces[name] = to_host(tensor.to_local().detach(), copy)
+            pieces[name] = to_host(name, tensor.to_local().detach(), buffers)
         elif is_rank_zero:
-            pieces[name] = to_host(tensor.detach(), copy)
+            pieces[name] = to_host(name, tensor.detach(), buffers)
     return pieces, {"positions": json.dumps(positions)}
 
 
@@ -176,15 +178,19 @@ def _is_first_copy(tensor: DTensor) -> bool:
     )
 
 
-def to_host(tensor: Tensor, copy: bool) -> Tensor:
-    """Return a contiguous tensor in memory of the host; with `copy`, one that later steps do not change.
+def to_host(name: str, tensor: Tensor, buffers: Buffers | None) -> Tensor:
+    """Return a contiguous tensor in memory of the host; with `buffers`, a copy that later steps do not change.
 
-    A copy from a GPU goes to pinned memory and is not waited for: synchronize before reading it.
+    The copy overwrites the buffer of that name: new memory would cost more time than the copy. For a GPU it is pinned
+    memory, and the copy is not waited for: synchronize before reading it.
     """
-    if not copy:
+    if buffers is None:
         return tensor.cpu().contiguous()
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-    return host.copy_(tensor, non_blocking=True)
+    buffer = buffers.get(name)
+    if buffer is None or (buffer.shape, buffer.dtype) != (tensor.shape, tensor.dtype):
+        buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        buffers[name] = buffer
+    return buffer.copy_(tensor, non_blocking=True)
 
 
 def open_tensors(folder: Path, kind: str) -> dict[str, StoredTensor]:

@@ -133,7 +133,7 @@ class Recorder(L.Callback):
         self._log_last_step(module)
         if self.saved_step != module.step:  # a user callback has ended the training early
             self._save(trainer, module, {}, is_best=False)
-        self.checkpointer.finish()
+        self.checkpointer.close()
 
     def on_exception(self, trainer: L.Trainer, module: TrainModule, error: BaseException) -> None:
         self._log_last_step(module)
