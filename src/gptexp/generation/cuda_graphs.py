@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -17,9 +18,13 @@ class CudaGraphs:
 
     Python's own torch.cuda.graph() collects garbage and empties the cache of the allocator before it records, which
     takes longer than recording does.
+
+    Args:
+        user: what the graphs are for, in the warning where they do not work.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, user: str) -> None:
+        self.device, self.user = device, user
         self.is_on = device.type == "cuda"
         if self.is_on:
             self._stream, self._pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
@@ -40,7 +45,10 @@ class CudaGraphs:
         except RuntimeError as error:  # nothing has been computed
             self.is_on = False
             [reason, *_] = str(error).splitlines() or [type(error).__name__]
-            warnings.warn(f"generation goes on without CUDA graphs: {reason}", stacklevel=2)
+            warnings.warn(f"{self.user} goes on without CUDA graphs: {reason}", stacklevel=2)
+            # A recording that failed can leave CUDA's generator as if it went on, until another one ends.
+            with suppress(RuntimeError):
+                self._record(lambda: torch.zeros((), device=self.device))
         return self.run(key, function)
 
     def clear(self) -> None:

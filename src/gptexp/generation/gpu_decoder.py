@@ -121,7 +121,7 @@ class StaticBatch:
             decoder.head,
             config,
         )
-        self.graphs = CudaGraphs(like.device)
+        self.graphs = CudaGraphs(like.device, "generation")
         self.rows, self.size, self.sources = rows, bucket(longest), 64 * -(-sources // 64)
         shape = (config.layers, 2, rows, config.kv_heads)
         # Zeros: a masked key takes part in the products with weight 0.

@@ -64,6 +64,7 @@ from gptexp.training.compilation import can_use_flex_attention, compile_model, n
 from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import evaluate, held_out_batch_size
+from gptexp.training.micro_batch_graphs import MicroBatchGraphs, can_replay
 from gptexp.training.module import TrainModule
 from gptexp.training.out_of_memory import explain_out_of_memory
 from gptexp.training.profiler import Profiler
@@ -265,6 +266,18 @@ class Run:
             module.model.config, self.task.layout
         )
         allow_cudnn_attention(self.task.layout.stream and not has_dense_masks)
+        ranks = self.process_group.size
+        if can_replay(
+            self.config.trainer,
+            module.model.config,
+            self.task.layout,
+            self.device,
+            ranks,
+            self.callbacks,
+        ):
+            module.graphs = MicroBatchGraphs(
+                module.compute_micro_batch, module.parameters(), self.device
+            )
         try:
             with self.signals.delay_stop():
                 self.lightning_trainer(recorder).fit(module, data)

@@ -32,9 +32,11 @@ from gptexp.distributed.strategies import (
     shard_model,
 )
 from gptexp.errors import OutOfMemoryError, RunError
+from gptexp.loss import LossCounts
 from gptexp.model import Transformer
 from gptexp.model.context_parallel import ContextGroup
 from gptexp.training.crash import NotFiniteError
+from gptexp.training.micro_batch_graphs import MicroBatchGraphs
 from gptexp.training.micro_batches import CutBatch, loss_inputs
 from gptexp.training.optimizers import build_optimizers
 from gptexp.training.out_of_memory import is_out_of_memory
@@ -71,6 +73,7 @@ class TrainModule(L.LightningModule):
         self.micro_batch_size = micro_batch_size
         self.deferred = deferred
         self.is_sharded = False
+        self.graphs: MicroBatchGraphs | None = None  # None: Python launches all kernels
         self.keeps_full_gradients = False  # between the micro-batches of a step
         self.plan = Plan(config.schedule, config.trainer.max_steps)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
@@ -193,12 +196,17 @@ class TrainModule(L.LightningModule):
                 file=sys.stderr,
             )
             self.zero_grad()
+            if self.graphs is not None:
+                self.graphs.clear()
             torch.cuda.empty_cache()
             seed_step(self.config.seed, self.step, self.process_group.token_rank)
 
     def _accumulate_gradients(self, batch: Batch) -> Tensor:
         parts = []
         micro_batches = self._cut(batch)
+        if self.graphs is not None:
+            parts = [self.graphs.run(inputs, batch.counts) for inputs in micro_batches]
+            return reduce(torch.add, parts)
         for micro_batch in micro_batches:
             sums = self.model.loss(**move_data_to_device(micro_batch, self.device))
             loss = sums.mean(batch.counts)
@@ -211,6 +219,13 @@ class TrainModule(L.LightningModule):
             parts.append(torch.cat([loss.detach()[None], sums.statistics.detach()]))
         total = reduce(torch.add, parts)
         return total if self.process_group.counts_tokens else torch.zeros_like(total)
+
+    def compute_micro_batch(self, inputs: dict[str, Any], counts: LossCounts) -> Tensor:
+        """Run both passes of a micro-batch on the only rank; return its part of the loss, then its statistics."""
+        sums = self.model.loss(**inputs)
+        loss = sums.mean(counts)
+        self.manual_backward(loss)
+        return torch.cat([loss.detach()[None], sums.statistics.detach()])
 
     def _no_sync(self) -> AbstractContextManager[Any]:
         """Keep ranks from reducing gradients: they do so once a step, after the last micro-batch."""

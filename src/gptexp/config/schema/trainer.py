@@ -78,7 +78,7 @@ class TrainerConfig(GroupConfig):
     compile: str = setting(
         "auto",
         "compile blocks and loss with torch.compile; auto: on a GPU, where a compiler is and the training is long "
-        "enough to pay for it",
+        "enough to pay for it; unless it is false, the steps of small models on one GPU are CUDA graphs",
         choices=("auto", "true", "false"),
         affects_result=False,
     )

@@ -1,0 +1,119 @@
+"""Replay the forward and backward pass of a micro-batch as one CUDA graph.
+
+Python needs 10 ms or more to launch the kernels of a step, whatever their size: a small model on a large GPU mostly
+waits for it. A replayed step computes the same with the same random numbers: CUDA's generator hands its seed and its
+offset to the graph.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from gptexp.config.schema import TrainerConfig
+from gptexp.generation.cuda_graphs import CudaGraphs
+from gptexp.loss import LossCounts
+from gptexp.model import TransformerConfig
+from gptexp.model.cost import count_parameters
+from gptexp.tasks.layout import Layout
+
+MAX_PARAMETERS = (
+    20_000_000  # a larger model keeps a GPU busy, and a graph has activations of its own
+)
+MAX_SHAPES = 8  # of micro-batches, before they count as varying
+BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")  # Python that a graph would skip
+
+
+def can_replay(
+    config: TrainerConfig,
+    model: TransformerConfig,
+    layout: Layout,
+    device: torch.device,
+    ranks: int,
+    callbacks: Iterable[L.Callback],
+) -> bool:
+    """Return whether a run replays its micro-batches: a small model on one GPU, whose batches all have one shape.
+
+    Experts tell the host how many tokens each of them has. Other kernels may run in the first steps of a process, so a
+    run that has to repeat to the bit does without graphs.
+    """
+    is_one_shape = layout.stream and layout.predicts_next and not model.experts
+    is_alone = device.type == "cuda" and ranks == 1 and config.strategy in ("auto", "ddp")
+    return (
+        is_alone
+        and is_one_shape
+        and config.compile != "false"
+        and not config.deterministic
+        and count_parameters(model) <= MAX_PARAMETERS
+        and not any(
+            getattr(getattr(callback, hook), "__func__", None) is not getattr(L.Callback, hook)
+            for callback in callbacks
+            for hook in BACKWARD_HOOKS
+        )
+    )
+
+
+class MicroBatchGraphs:
+    """Runs the passes of micro-batches, the first of a shape as they are, the others as graphs.
+
+    Inputs and gradients keep their places in memory. On a CPU, nothing is recorded.
+
+    Args:
+        compute: runs both passes and adds to the gradients of `parameters`.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[dict[str, Any], LossCounts], Tensor],
+        parameters: Iterable[nn.Parameter],
+        device: torch.device,
+    ) -> None:
+        self.compute, self.parameters, self.device = compute, list(parameters), device
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all shapes, and free their memory."""
+        self.graphs = CudaGraphs(self.device, "training")
+        self.inputs: dict[Any, list[Any]] = {}  # by shape
+        self.gradients: dict[nn.Parameter, Tensor] = {}
+
+    def run(self, inputs: dict[str, Any], counts: LossCounts) -> Tensor:
+        """Compute a micro-batch; return the result of `compute`."""
+        leaves, structure = tree_flatten(inputs)
+        sizes = [tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        key = (*sizes, counts)
+        if key not in self.inputs:
+            if len(self.inputs) == MAX_SHAPES:
+                self.clear()
+                self.graphs.is_on = False
+            self.inputs[key] = [
+                leaf.to(self.device) if isinstance(leaf, Tensor) else leaf for leaf in leaves
+            ]
+        own = self.inputs[key]
+        for tensor, leaf in zip(own, leaves, strict=True):
+            if isinstance(tensor, Tensor):
+                tensor.copy_(leaf, non_blocking=True)
+        self._keep_gradients()
+        result = self.graphs.run(
+            key, lambda: self.compute(tree_unflatten(own, structure), counts)
+        ).clone()
+        if not self.gradients:
+            self.gradients = {
+                parameter: torch.zeros_like(parameter)
+                for parameter in self.parameters
+                if parameter.grad is not None
+            }
+        return result
+
+    def _keep_gradients(self) -> None:
+        """Let the parameters have the gradients that graphs add to; those of a new step are zero."""
+        without = [own for parameter, own in self.gradients.items() if parameter.grad is None]
+        if without:
+            torch._foreach_zero_(without)
+        for parameter, own in self.gradients.items():
+            if parameter.grad is not None and parameter.grad is not own:
+                own.copy_(parameter.grad)
+            parameter.grad = own
