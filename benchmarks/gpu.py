@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --nanogpt nanoGPT --shakespeare input.txt --pairs train.en.gz train.de.gz
     python benchmarks/gpu.py --only gpt2-muon probe          single parts; --list names all
     python benchmarks/gpu.py --ranks 8                       what runs on several GPUs, under torchrun
-    python benchmarks/gpu.py --toy --device cpu              every part at toy size on a CPU, two minutes
+    python benchmarks/gpu.py --toy --device cpu              at toy size on a CPU, to see that it works: two minutes
 
 Each part is a process of its own with a time limit: one that fails leaves the others. Parts run in the order of their
 importance until the minutes are over. After each, OUT/results.json and OUT/results.md are written; OUT/NAME.log has its
@@ -39,6 +39,8 @@ class Part:
         needs: options that must be given.
         takes: options that it reads where they are given.
         on_ranks: words that replace `words` where there are several ranks; None: it runs on one device only.
+        only_on_ranks: it needs several devices.
+        has_toy: False for a part whose code another part runs; at toy size it runs only if it is named.
     """
 
     name: str
@@ -48,34 +50,54 @@ class Part:
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
     on_ranks: tuple[str, ...] | None = None
+    only_on_ranks: bool = False
+    has_toy: bool = True
 
 
-def speed(name: str, size: str, preset: str, optim: str, *words: str, **limits: Any) -> Part:
-    more = ("--size", size, "--preset", preset, "--optim", optim, *words)
-    strategy = "fsdp" if size == "gpt2-xl" else "ddp"
-    return Part(name, "speed", more, on_ranks=(*more, f"trainer.strategy={strategy}"), **limits)
+def speed(name: str, preset: str, optim: str, *words: str, has_toy: bool = False) -> Part:
+    """A run at 124 M, under DDP on several ranks."""
+    more = ("--size", "gpt2", "--preset", preset, "--optim", optim, *words)
+    return Part(name, "speed", more, on_ranks=(*more, "trainer.strategy=ddp"), has_toy=has_toy)
 
 
+def speed_of_xl(name: str, preset: str, optim: str, has_toy: bool = False) -> Part:
+    """A run at GPT-2 XL, under FSDP2 on several ranks."""
+    more = ("--size", "gpt2-xl", "--preset", preset, "--optim", optim)
+    return Part(name, "speed", more, 180, on_ranks=(*more, FSDP), has_toy=has_toy)
+
+
+def speed_on_ranks(name: str, size: str, optim: str, *words: str) -> Part:
+    more = ("--size", size, "--optim", optim, *words)
+    return Part(name, "speed", seconds=180, on_ranks=more, only_on_ranks=True)
+
+
+FSDP = "trainer.strategy=fsdp"
+LONG_TRANSLATION = ("trainer.compile=true", "trainer.max_steps=500", "trainer.log_every=1")
 PARTS = (  # the most important ones first
     Part("environment", "environment", seconds=60, on_ranks=()),
-    speed("gpt2-muon", "gpt2", "gpt2", "muon"),
+    speed("gpt2-muon", "gpt2", "muon", has_toy=True),
     Part("nanogpt", "nanogpt", needs=("nanogpt",)),
-    speed("gpt2-adamw", "gpt2", "gpt2", "adamw"),
-    speed("modern-muon", "gpt2", "modern", "muon"),
+    speed("gpt2-adamw", "gpt2", "adamw"),
+    speed("modern-muon", "modern", "muon", has_toy=True),
     Part("generate", "generate", seconds=150),
     Part("shakespeare", "shakespeare", needs=("shakespeare",)),
     Part("translate", "translate", takes=("pairs",)),
     Part("resume", "resume", seconds=150, on_ranks=()),
-    Part("probe", "probe", seconds=90),
-    speed("xl-gpt2-muon", "gpt2-xl", "gpt2", "muon", seconds=180),
-    speed("xl-gpt2-adamw", "gpt2-xl", "gpt2", "adamw", seconds=180),
+    Part("probe", "probe", seconds=120),
+    speed_of_xl("xl-gpt2-muon", "gpt2", "muon"),
+    speed_of_xl("xl-gpt2-adamw", "gpt2", "adamw", has_toy=True),
+    speed_on_ranks("gpt2-muon-fsdp", "gpt2", "muon", FSDP),
+    speed_on_ranks("gpt2-adamw-fsdp", "gpt2", "adamw", FSDP),
+    speed_on_ranks("xl-tensor-parallel", "gpt2-xl", "muon", FSDP, "trainer.tensor_parallel=2"),
+    speed_on_ranks("xl-context-parallel", "gpt2-xl", "muon", FSDP, "trainer.context_parallel=2"),
     Part("nanogpt-shakespeare", "nanogpt", needs=("nanogpt", "shakespeare")),
-    Part("tests", "gpu_tests", seconds=400),
-    Part("resume-compiled", "resume", ("trainer.compile=true",), seconds=240),
-    speed("modern-adamw", "gpt2", "modern", "adamw"),
-    speed("gpt2-muon-eager", "gpt2", "gpt2", "muon", "trainer.compile=false"),
-    speed("xl-modern-muon", "gpt2-xl", "modern", "muon", seconds=180),
-    speed("xl-modern-adamw", "gpt2-xl", "modern", "adamw", seconds=180),
+    Part("translate-compiled", "translate", LONG_TRANSLATION, takes=("pairs",), has_toy=False),
+    Part("tests", "gpu_tests", seconds=400, on_ranks=()),
+    Part("resume-compiled", "resume", ("trainer.compile=true",), seconds=240, has_toy=False),
+    speed("modern-adamw", "modern", "adamw"),
+    speed("gpt2-muon-eager", "gpt2", "muon", "trainer.compile=false"),
+    speed_of_xl("xl-modern-muon", "modern", "muon"),
+    speed_of_xl("xl-modern-adamw", "modern", "adamw"),
 )
 
 
@@ -173,8 +195,12 @@ def reason_to_skip(part: Part, options: argparse.Namespace, seconds_left: float)
     missing = [f"--{name}" for name in part.needs if getattr(options, name) is None]
     if missing:
         return f"needs {' and '.join(missing)}"
+    if options.toy and not (part.has_toy or options.only):
+        return "another part runs the same code at toy size"
     if options.ranks > 1 and part.on_ranks is None:
         return "runs on one device"
+    if options.ranks == 1 and part.only_on_ranks:
+        return "needs --ranks"
     if seconds_left < LEAST_SECONDS:
         return f"the {options.minutes:g} minutes are over; repeat the command"
     return None

@@ -37,6 +37,11 @@ class Figures:
         return self(*one) / self(*other)
 
 
+def count_differences(figures: Figures, part: str) -> int:
+    files = ("model.safetensors", "optimizer.safetensors", "metrics.jsonl")
+    return sum(figures(part, f"same {name} to the bit") != "yes" for name in files)
+
+
 AIMS = (
     Aim(
         "124 M by default, tokens/s against nanoGPT's",
@@ -64,6 +69,22 @@ AIMS = (
         lambda f: f.ratio(("xl-gpt2-muon", STEP), ("xl-gpt2-adamw", STEP)),
         "at most",
         1.10,
+    ),
+    Aim(
+        "124 M, ms of a step of Muon", lambda f: f("probe", "124 M: a step of Muon"), "at most", 6.0
+    ),
+    Aim("XL, ms of a step of Muon", lambda f: f("probe", "XL: a step of Muon"), "at most", 150.0),
+    Aim(
+        "124 M, ms that the host launches a step of Muon for",
+        lambda f: f("probe", "124 M: the host launches a step of Muon for"),
+        "at most",
+        2.0,
+    ),
+    Aim(
+        "graphs that are compiled after the first validation",
+        lambda f: f("translate-compiled", "graphs compiled after the first validation"),
+        "at most",
+        0,
     ),
     Aim("translation, seconds of training", lambda f: f("translate", "training"), "at most", 3.0),
     Aim("Shakespeare, validation loss", lambda f: f("shakespeare", LOSS), "at most", 1.4697),
@@ -103,10 +124,13 @@ AIMS = (
     ),
     Aim(
         "files that differ after a kill, of 3",
-        lambda f: sum(
-            f("resume", f"same {name} to the bit") != "yes"
-            for name in ("model.safetensors", "optimizer.safetensors", "metrics.jsonl")
-        ),
+        lambda f: count_differences(f, "resume"),
+        "at most",
+        0,
+    ),
+    Aim(
+        "the same with a compiled model",
+        lambda f: count_differences(f, "resume-compiled"),
         "at most",
         0,
     ),

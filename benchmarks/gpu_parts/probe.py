@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from decoding import GPT2
-from measuring import SEED, Part, milliseconds, synchronize
+from measuring import SEED, Part, milliseconds
 
 from gptexp.config import schema
 from gptexp.data.batch import Batch
@@ -25,6 +25,7 @@ from gptexp.generation.next_token import sample_next_token
 from gptexp.loss import LossCounts
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.sampling import Sampling
+from gptexp.training.muon import orthogonalize
 from gptexp.training.optimizers import build_optimizers
 
 
@@ -71,6 +72,7 @@ def main() -> None:
     for measure in (
         probe_head_and_loss,
         probe_optimizers,
+        probe_stacked_products,
         probe_new_lengths,
         probe_synchronisations,
         probe_sampling,
@@ -115,28 +117,39 @@ def probe_head_and_loss(probe: Probe) -> Figures:
 
 def probe_optimizers(probe: Probe) -> Figures:
     """A step of each optimizer over all parameters, inside autocast as Lightning calls it."""
-    steps = {}
-    for name, config in (
-        ("AdamW", schema.AdamWConfig(kind="adamw", lr=1e-4)),
-        ("Muon", schema.MuonConfig(kind="muon", lr=0.02, adamw_lr=1e-4)),
-    ):
-        model = probe.model("modern")
-        for parameter in model.parameters():
-            parameter.grad = torch.randn_like(parameter)
-        optimizers = build_optimizers(model, config)
+    sizes = {"124 M": {}}
+    if not probe.part.options.toy:
+        sizes["XL"] = {"layers": 48, "d_model": 1600, "heads": 25, "kv_heads": 25, "d_ff": 4272}
+    for size, changes in sizes.items():
+        for name, config in (
+            ("AdamW", schema.AdamWConfig(kind="adamw", lr=1e-4)),
+            ("Muon", schema.MuonConfig(kind="muon", lr=0.02, adamw_lr=1e-4)),
+        ):
+            model = probe.model("modern", **changes)
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            step = partial(step_optimizers, probe, build_optimizers(model, config))
+            yield f"{size}: a step of {name}", probe.time(step), "ms"
+            started = time.perf_counter()
+            step()
+            launch = 1000 * (time.perf_counter() - started)
+            yield f"{size}: the host launches a step of {name} for", launch, "ms"
 
-        def step(optimizers: list[torch.optim.Optimizer] = optimizers) -> None:
-            with probe.autocast():
-                for optimizer in optimizers:
-                    optimizer.step()
 
-        steps[name] = probe.time(step)
-        yield f"step of {name}", steps[name], "ms"
-        synchronize(probe.device)
-        started = time.perf_counter()
-        step()
-        launch = 1000 * (time.perf_counter() - started)
-        yield f"step of {name}: the host launches for", launch, "ms"
+def step_optimizers(probe: Probe, optimizers: list[torch.optim.Optimizer]) -> None:
+    with probe.autocast():
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+def probe_stacked_products(probe: Probe) -> Figures:
+    """Ranks share out Muon's matrices: the numbers should not depend on how many are stacked."""
+    matrices = torch.randn(12, probe.width, probe.width, device=probe.device)
+    together = orthogonalize(matrices.clone(), torch.bfloat16)
+    for size in (1, 2, 3, 5):
+        parts = [orthogonalize(part.clone(), torch.bfloat16) for part in matrices.split(size)]
+        difference = float((torch.cat(parts) - together).abs().max())
+        yield f"Muon's iteration of {size} against 12 matrices: largest difference", difference, ""
 
 
 def probe_new_lengths(probe: Probe) -> Figures:

@@ -8,6 +8,8 @@ from measuring import Part
 
 from gptexp.runs import timings
 
+WARM_UP_STEPS = 5
+
 
 def report_run(part: Part, words: list[str], outputs: Path) -> None:
     """Run `gptexp run WORDS` to its end, and report its losses, its speed and the shares of its time."""
@@ -22,12 +24,18 @@ def report_run(part: Part, words: list[str], outputs: Path) -> None:
     fast = [row for row in rows if timings.STEP_MS in row]
     step_ms = statistics.median(row[timings.STEP_MS] for row in fast)
     part.report("step", step_ms, "ms")
+    slowest = max(row[timings.STEP_MS] for row in fast if row["step"] > WARM_UP_STEPS)
+    part.report("slowest line after the first steps", slowest, "ms a step")
     part.report("steps alone", result["steps"] * step_ms / 1000, "s")
     part.report(
         "speed", statistics.median(row[timings.TOKENS_PER_SECOND] for row in fast), "tokens/s"
     )
     part.report("peak memory", rows[-1][timings.PEAK_MEMORY], "GiB")
     part.report_compilation(rows[-1])
+    if timings.COMPILED_GRAPHS in rows[-1]:
+        first = next(row for row in rows if "val/loss" in row)
+        late = rows[-1][timings.COMPILED_GRAPHS] - first.get(timings.COMPILED_GRAPHS, 0)
+        part.report("graphs compiled after the first validation", late)
     for name, cause in timings.SHARES.items():
         share = statistics.mean(row[name] for row in rows if name in row)
         part.report(f"mean share of time lost to {cause}", share)

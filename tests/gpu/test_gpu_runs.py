@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import GPUS, command, end_when, likeness
+from conftest import GPUS, TINY, TRAIN, command, end_when, likeness
 
 from gptexp.runs.run_folder import RunFolder, find_run
 
@@ -17,6 +17,13 @@ pytestmark = pytest.mark.skipif(not GPUS, reason="needs an NVIDIA GPU")
 def gpu_words(pairs_words):
     words = [word for word in pairs_words if "accelerator" not in word and "precision" not in word]
     return [*words, "trainer.accelerator=gpu", "optim=adamw"]
+
+
+@pytest.fixture
+def gpu_text_words(text_file):
+    train = [word for word in TRAIN if "accelerator" not in word and "precision" not in word]
+    data = ["data=files", f"data.path={text_file}", "data.split=tail"]
+    return [*TINY, *data, *train, "trainer.accelerator=gpu", "optim=adamw"]
 
 
 def run_on_gpus(*words, outputs="outputs", gpus=GPUS, code=0):
@@ -46,19 +53,56 @@ def test_a_run_is_evaluated_and_answers_on_the_gpu(gpu_words):
         assert done.returncode == 0, done.stderr
 
 
+def test_a_sharded_run_computes_what_a_plain_one_does(gpu_words):
+    words = [*gpu_words, "trainer.precision=32", "trainer.micro_batch_size=4"]
+    plain, _ = run_on_gpus(*words, outputs="plain")
+    sharded, _ = run_on_gpus(*words, "trainer.strategy=fsdp", outputs="sharded")
+    assert losses(sharded) == pytest.approx(losses(plain), abs=1e-4)
+
+
+def compare_compiled_with_plain(*words: str) -> None:
+    words = [*words, "trainer.precision=32", "model.context=256"]
+    plain, _ = run_on_gpus(*words, "trainer.compile=false", outputs="plain")
+    compiled, _ = run_on_gpus(*words, "trainer.compile=true", outputs="compiled")
+    assert losses(compiled) == pytest.approx(losses(plain), abs=1e-4)
+    assert "speed/compiled_graphs" in compiled.metrics()[-1]
+
+
 @pytest.mark.parametrize(
     "more",
-    [["trainer.strategy=fsdp", "trainer.micro_batch_size=4"], ["trainer.compile=true"]],
+    [
+        ["task=pretrain", "model.preset=gpt2"],
+        ["task=pretrain", "task.document_mask=true"],
+        ["task=pretrain", "model.window=64", "model.window_pattern=SL"],
+        ["task=pretrain", "trainer.strategy=fsdp"],
+        ["task=mlm"],
+    ],
     ids=str,
 )
-def test_sharded_and_compiled_runs_compute_what_a_plain_one_does(more, gpu_words):
-    plain, _ = run_on_gpus(*gpu_words, "trainer.precision=32", outputs="plain")
-    other, _ = run_on_gpus(*gpu_words, "trainer.precision=32", *more, outputs="other")
-    assert losses(other) == pytest.approx(losses(plain), abs=1e-4)
+def test_a_compiled_run_over_texts_computes_what_a_plain_one_does(more, gpu_text_words):
+    compare_compiled_with_plain(*gpu_text_words, *more)
 
 
-def test_a_killed_run_resumes_to_the_bit_with_deterministic_kernels(gpu_words):
+@pytest.mark.parametrize("arch", ["decoder", "prefix", "encoder_decoder"])
+def test_a_compiled_run_over_pairs_computes_what_a_plain_one_does(arch, gpu_words):
+    compare_compiled_with_plain(*gpu_words, f"model.arch={arch}")
+
+
+def test_torch_compile_is_tried_on_the_gpu():
+    command = [sys.executable, "-m", "gptexp.distributed.compiler", "gpu"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": GPUS[0]},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("compiles", ["false", "true"])
+def test_a_killed_run_resumes_to_the_bit_with_deterministic_kernels(compiles, gpu_words):
     words = [*gpu_words, "trainer.deterministic=true", "model.dropout=0.1", "trainer.log_every=1"]
+    words += [f"trainer.compile={compiles}", "optim=muon"]
     uninterrupted, _ = run_on_gpus(*words, outputs="uninterrupted")
     process = command(*words, "outputs=killed", CUDA_VISIBLE_DEVICES=GPUS[0])
     folder = RunFolder(Path("killed") / uninterrupted.name)
@@ -86,9 +130,19 @@ def test_two_processes_of_torchrun_on_one_gpu_are_refused(gpu_words):
 
 
 @pytest.mark.skipif(len(GPUS) < 2, reason="needs two GPUs")
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_gpus_train_as_one(strategy, gpu_words):
-    words = [*gpu_words, "trainer.precision=32", "trainer.micro_batch_size=2"]
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["trainer.strategy=ddp", "optim=muon"],
+        ["trainer.strategy=fsdp", "optim=muon"],
+        ["trainer.strategy=fsdp", "trainer.tensor_parallel=2"],
+        ["trainer.strategy=fsdp", "trainer.context_parallel=2"],
+    ],
+    ids=str,
+)
+def test_two_gpus_train_as_one(more, gpu_text_words):
+    words = [*gpu_text_words, "task=pretrain", "trainer.precision=32", "trainer.micro_batch_size=2"]
+    words += [word for word in more if word.startswith("optim")]
     one, _ = run_on_gpus(*words, outputs="one")
-    two, _ = run_on_gpus(*words, "trainer.devices=2", f"trainer.strategy={strategy}", outputs="two")
-    assert losses(two) == pytest.approx(losses(one), abs=1e-5)
+    two, _ = run_on_gpus(*words, "trainer.devices=2", *more, outputs="two")
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
