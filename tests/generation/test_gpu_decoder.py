@@ -191,8 +191,8 @@ def test_without_graphs_generation_goes_on(monkeypatch):
     monkeypatch.setattr(CudaGraphs, "_record", fail)
     original = CudaGraphs.__init__
 
-    def turn_on(graphs, device):
-        original(graphs, device)
+    def turn_on(graphs, device, user):
+        original(graphs, device, user)
         graphs.is_on = True
 
     monkeypatch.setattr(CudaGraphs, "__init__", turn_on)

@@ -260,24 +260,7 @@ class Run:
         if self.config.trainer.precision == "float8":
             check_float8(self.device)
             convert_to_float8(module.model)
-        if should_compile(self.config, self.device):
-            self.compile(module.model)
-        has_dense_masks = module.model.build_block_mask is None and needs_masks(
-            module.model.config, self.task.layout
-        )
-        allow_cudnn_attention(self.task.layout.stream and not has_dense_masks)
-        ranks = self.process_group.size
-        if can_replay(
-            self.config.trainer,
-            module.model.config,
-            self.task.layout,
-            self.device,
-            ranks,
-            self.callbacks,
-        ):
-            module.graphs = MicroBatchGraphs(
-                module.compute_micro_batch, module.parameters(), self.device
-            )
+        self.choose_kernels(module)
         try:
             with self.signals.delay_stop():
                 self.lightning_trainer(recorder).fit(module, data)
@@ -285,21 +268,30 @@ class Run:
         except NotFiniteError as error:
             raise record_crash(self.folder, module, self.process_group, error) from None
 
-    def compile(self, model: Transformer) -> None:
-        if self.process_group.is_rank_zero:
-            print(
-                "compiling the model: the first steps take longer (trainer.compile=false avoids it)",
-                file=sys.stderr,
+    def choose_kernels(self, module: TrainModule) -> None:
+        """Compile the model, let attention use cuDNN, and replay steps as CUDA graphs, where that is faster."""
+        trainer, model, layout = self.config.trainer, module.model, self.task.layout
+        has_masks = needs_masks(model.config, layout)
+        if should_compile(self.config, self.device):
+            if self.process_group.is_rank_zero:
+                print(
+                    "compiling the model: the first steps take longer (trainer.compile=false avoids it)",
+                    file=sys.stderr,
+                )
+            compile_model(
+                model,
+                has_fixed_lengths=layout.stream,
+                has_block_masks=has_masks and can_use_flex_attention(model.config, self.device),
+                deterministic=trainer.deterministic,
+                memory_budget=trainer.activation_memory_budget,
             )
-        layout = self.task.layout
-        compile_model(
-            model,
-            has_fixed_lengths=layout.stream,
-            has_block_masks=needs_masks(model.config, layout)
-            and can_use_flex_attention(model.config, self.device),
-            deterministic=self.config.trainer.deterministic,
-            memory_budget=self.config.trainer.activation_memory_budget,
-        )
+        has_dense_masks = has_masks and model.build_block_mask is None
+        allow_cudnn_attention(layout.stream and not has_dense_masks)
+        ranks = self.process_group.size
+        if can_replay(trainer, model.config, layout, self.device, ranks, self.callbacks):
+            module.graphs = MicroBatchGraphs(
+                module.compute_micro_batch, module.parameters(), self.device
+            )
 
     def report(self, totals: TrainingTotals, tracker: Tracker) -> None:
         """Evaluate the best checkpoint on the test split (validation if there is no test) and write the result."""

@@ -41,7 +41,7 @@ def can_replay(
     run that has to repeat to the bit does without graphs.
     """
     is_one_shape = layout.stream and layout.predicts_next and not model.experts
-    is_alone = device.type == "cuda" and ranks == 1 and config.strategy in ("auto", "ddp")
+    is_alone = device.type == "cuda" and ranks == 1 and not config.is_sharded
     return (
         is_alone
         and is_one_shape
