@@ -53,6 +53,7 @@ from gptexp.errors import UserError
         ),
         ("model.window=8 model.window_pattern=SX", "S (sliding window) and L"),
         ("trainer.devices=3", "multiple of trainer.devices"),
+        ("trainer.cpu_offload=true", "is for sharded weights: add trainer.strategy=fsdp"),
         (
             "trainer.devices=3 trainer.context_parallel=2 task=pretrain",
             "multiple of trainer.tensor",

@@ -167,12 +167,13 @@ def load_run(folder: RunFolder, name: str | None = None) -> tuple[Transformer, T
 
 
 def open_run(
-    folder: RunFolder, name: str | None = None
+    folder: RunFolder, name: str | None = None, verifies: bool = True
 ) -> tuple[schema.Config, Tokenizer, Checkpoint]:
-    """Return a run's config and tokenizer, and a checkpoint of it that is verified.
+    """Return a run's config and tokenizer, and a checkpoint of it.
 
     Args:
         name: of the checkpoint: "last", "step-000100"; None: the best.
+        verifies: compare its files with their hashes, which reads all of them.
 
     Raises:
         UserError: the run has no such checkpoint, or it is damaged.
@@ -184,7 +185,8 @@ def open_run(
         )
     checkpoint = Checkpoint(path)
     try:
-        checkpoint.verify()
+        if verifies:
+            checkpoint.verify()
     except CorruptCheckpointError as error:
         advice = "Repeat the run's command to continue from the checkpoint before"
         if folder.result().get("status") == "finished":
@@ -235,13 +237,13 @@ def _mean_rows(rows: StoredTensor, count: int) -> Tensor:
 
 
 def open_run_weights(
-    folder: RunFolder, construction: Construction
+    folder: RunFolder, construction: Construction, verifies: bool = True
 ) -> tuple[Transformer, Tokenizer, dict[str, StoredTensor]]:
     """Return a model like that of a run's best checkpoint, its tokenizer, and its weights, which are not read yet.
 
     Low-rank adapters are merged into the weights. The model still has them.
     """
-    config, tokenizer, checkpoint = open_run(folder)
+    config, tokenizer, checkpoint = open_run(folder, verifies=verifies)
     with construction():
         model = build_model(config, tokenizer.vocab_size)
         add_lora(model, config.optim)
@@ -249,12 +251,16 @@ def open_run_weights(
 
 
 def pretrained_weights(
-    model: Transformer, config: schema.Config, construction: Construction = nullcontext
+    model: Transformer,
+    config: schema.Config,
+    construction: Construction = nullcontext,
+    verifies: bool = True,
 ) -> dict[str, StoredTensor]:
     """Return the weights that `init` names as those of `model`, without heads that they lack or that differ in shape.
 
     Args:
         construction: makes the context in which the model of another run is built.
+        verifies: compare the files of a run with their hashes.
 
     Raises:
         UserError: the weights have another shape; the message lists the overrides that fit.
@@ -262,7 +268,7 @@ def pretrained_weights(
     assert config.init is not None
     source = find_weights(config.init)
     if isinstance(source, RunFolder):
-        pretrained, tokenizer, weights = open_run_weights(source, construction)
+        pretrained, tokenizer, weights = open_run_weights(source, construction, verifies)
     else:
         pretrained, tokenizer, weights = open_folder(source)
     free: Set[str] = FREE_SETTINGS

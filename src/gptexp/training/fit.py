@@ -241,7 +241,9 @@ class Run:
             restore_order(data, state, is_same_data)
             recorder.resume_from(checkpoint, is_same_data)
         elif config.init:
-            weights = pretrained_weights(model, config, construction)
+            with self.process_group.fail_together():  # rank zero alone verifies files
+                verifies = self.process_group.is_rank_zero
+                weights = pretrained_weights(model, config, construction, verifies)
             with construction():
                 add_lora(model, config.optim)
         if module.deferred:
@@ -349,7 +351,9 @@ class Run:
         if built is None or can_hold_model(built[0], self.device, self.process_group):
             return load_run(self.folder)[0].to(self.device)
         model, deferred = built
-        _, _, deferred.stored = open_run_weights(self.folder, partial(torch.device, "meta"))
+        with self.process_group.fail_together():  # rank zero alone verifies files
+            meta, verifies = partial(torch.device, "meta"), self.process_group.is_rank_zero
+            _, _, deferred.stored = open_run_weights(self.folder, meta, verifies)
         # Answers are computed in fp32, and autocast alone decides what else is computed in bf16.
         plain = replace(trainer, precision="32", tensor_parallel=1)
         mesh = build_mesh(plain, self.process_group.as_data_parallel(), self.device)
