@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from decoding import GPT2
+from lightning.fabric.utilities import move_data_to_device
 from measuring import SEED, Part, milliseconds
 
 from gptexp.config import schema
@@ -25,6 +26,7 @@ from gptexp.generation.next_token import sample_next_token
 from gptexp.loss import LossCounts
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.sampling import Sampling
+from gptexp.training.micro_batches import loss_inputs
 from gptexp.training.muon import orthogonalize
 from gptexp.training.optimizers import build_optimizers
 
@@ -176,13 +178,15 @@ def probe_synchronisations(probe: Probe) -> Figures:
     if probe.device != "cuda":
         return
     model = probe.model("modern", layers=2)
-    tokens = probe.tokens(4, probe.context)
+    tokens = probe.tokens(4, probe.context).cpu()
     batch = Batch(tokens, tokens, LossCounts(tokens.numel(), 0, tokens.numel()))
+    device = torch.device(probe.device)
+    cut = [loss_inputs(model, micro_batch, device) for micro_batch in batch.split()]
 
     def step() -> None:
-        for micro_batch in batch.split():
+        for inputs in cut:
             with probe.autocast():
-                loss = model.loss(**micro_batch.inputs()).mean(batch.counts)
+                loss = model.loss(**move_data_to_device(inputs, device)).mean(batch.counts)
             loss.backward()
 
     step()
@@ -208,7 +212,7 @@ def probe_sampling(probe: Probe) -> Figures:
     """Drawing a token for many rows."""
     rows = 4 if probe.part.options.toy else 128
     logits = torch.randn(rows, probe.vocabulary, device=probe.device)
-    uniform, sampling = torch.rand(rows), Sampling(temperature=0.8)
+    uniform, sampling = torch.rand(rows, device=probe.device), Sampling(temperature=0.8)
     yield (
         f"drawing a token for {rows} rows of {probe.vocabulary:,}",
         probe.time(lambda: sample_next_token(logits, sampling, uniform)),

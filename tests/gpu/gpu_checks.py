@@ -9,22 +9,28 @@ import json
 import sys
 import time
 import traceback
-from contextlib import contextmanager
+import warnings
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from unittest import mock
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from models import EXPERTS, KINDS, PROMPTS, a_model, generate
 
 from gptexp.data.batch import Batch
+from gptexp.generation.cuda_graphs import CudaGraphs
+from gptexp.generation.generator import Generator
+from gptexp.generation.prompt import Prompt
 from gptexp.loss import LossCounts
 from gptexp.model import Transformer, token_loss
 from gptexp.sampling import Sampling
 from gptexp.training import muon
+from gptexp.training.micro_batches import loss_inputs
 
 DEVICE = "cuda"
 VOCABULARY = 50_257
@@ -120,13 +126,60 @@ def check_generation_takes_the_tokens_of_the_cpu() -> None:
                 assert answers == expected, (switches, sampling, answers, expected)
 
 
+def check_tokens_of_an_answer_wait_nowhere_for_the_device() -> None:
+    for sampling in (Sampling(), Sampling(temperature=0.9, top_k=5), Sampling(no_repeat_ngram=2)):
+        generator = Generator(a_model().to(DEVICE), eos=4)
+        for is_first in (True, False):  # the first call prepares kernels and records graphs
+            steps = generator.stream([Prompt(tuple(row)) for row in PROMPTS], 12, sampling)
+            next(steps)  # the prompts
+            with nullcontext() if is_first else errors_on_synchronisation():
+                list(steps)
+
+
+def check_generation_replays_graphs() -> None:
+    generator = Generator(a_model().to(DEVICE), eos=-1)
+    prompts = [Prompt(tuple(row)) for row in PROMPTS]
+    first = generator.generate(prompts, 12)
+    before = torch.cuda.memory_allocated() if DEVICE == "cuda" else 0
+    for _ in range(5):
+        assert generator.generate(prompts, 12) == first
+    if DEVICE == "cuda":
+        graphs = generator._decoder._batch.graphs
+        assert graphs.is_on
+        assert graphs._recorded
+        assert torch.cuda.memory_allocated() == before
+
+
+def check_a_recording_that_fails_leaves_a_warning_and_the_result() -> None:
+    x = torch.ones(4, device=DEVICE)
+
+    def wait() -> torch.Tensor:
+        return torch.full_like(x, x.sum().item())
+
+    graphs = CudaGraphs(torch.device(DEVICE), "a check")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        results = [graphs.run("sum", wait).clone() for _ in range(3)]
+    assert all(result.tolist() == [4.0] * 4 for result in results)
+    messages = [str(warning.message) for warning in caught]
+    assert DEVICE == "cpu" or any("without CUDA graphs" in text for text in messages), messages
+    torch.manual_seed(1)  # dropout still works, and follows its seed
+    first = torch.nn.functional.dropout(x.repeat(100), 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(torch.nn.functional.dropout(x.repeat(100), 0.5), first)
+
+
 def check_a_micro_batch_waits_nowhere_for_the_device() -> None:
-    model = a_model(context=64).train().to(DEVICE)
-    batch = batch_of(model, length=64)
-    with autocast():
-        loss_of(model, DEVICE, batch).backward()  # compiles and allocates
-        with errors_on_synchronisation():
-            loss_of(model, DEVICE, batch).backward()
+    for switches in ({}, {"arch": "prefix"}, {"arch": "encoder_decoder"}):
+        model = a_model(context=64, **switches).train().to(DEVICE)
+        batch = batch_of(model, length=64)
+        (micro_batch,) = batch.split()
+        with autocast():
+            loss_of(model, DEVICE, batch).backward()  # prepares kernels and memory
+            inputs = loss_inputs(model, micro_batch, torch.device(DEVICE))
+            with errors_on_synchronisation():
+                inputs = move_data_to_device(inputs, torch.device(DEVICE))
+                model.loss(**inputs).mean(batch.counts).backward()
 
 
 @contextmanager
@@ -168,8 +221,10 @@ def batch_of(model: Transformer, rows: int = 4, length: int = 20) -> Batch:
 
 
 def loss_of(model: Transformer, device: str, batch: Batch) -> torch.Tensor:
-    (micro_batch,) = batch.to(torch.device(device)).split()
-    return model.loss(**micro_batch.inputs()).mean(batch.counts)
+    """Compute the loss of a batch as a training step does: cut and indexed on the CPU, then moved."""
+    (micro_batch,) = batch.split()
+    inputs = loss_inputs(model, micro_batch, torch.device(device))
+    return model.loss(**move_data_to_device(inputs, torch.device(device))).mean(batch.counts)
 
 
 def close(one: torch.Tensor, other: torch.Tensor, tolerance: float, name: str) -> None:
