@@ -62,6 +62,10 @@ from gptexp.errors import UserError
         ("trainer.tensor_parallel=2", "trainer.tensor_parallel=2: needs FSDP2"),
         ("trainer.strategy=fsdp trainer.tensor_parallel=3", "model.heads=4 is not a multiple"),
         ("model.experts=4 trainer.strategy=fsdp trainer.tensor_parallel=2", "use model.experts=0"),
+        (
+            "trainer.cpu_offload=true trainer.strategy=fsdp trainer.tensor_parallel=2",
+            "use trainer.cpu_offload=false",
+        ),
         ("trainer.context_parallel=2 task=summarize", "task=summarize has sequences of varying"),
         ("trainer.context_parallel=2 task=pretrain model.arch=prefix", "use model.arch=decoder"),
         ("trainer.context_parallel=3 task=pretrain", "model.context=256 must be a multiple of 6"),

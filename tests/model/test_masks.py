@@ -77,6 +77,10 @@ def test_flex_attention_has_the_same_masks(name):
         if mask.blocks is not None:
             assert mask.allowed is None
             assert torch.equal(mask.blocks, dense.allowed.expand_as(mask.blocks))
+    if layout.prefix is None:
+        later = layout.mask(3, 4, build_blocks=create_mask).blocks  # a chunk of a longer sequence
+        allowed = layout.mask(3, 4).allowed
+        assert torch.equal(later, allowed.expand_as(later))
 
 
 @pytest.mark.parametrize("window", [0, 3])

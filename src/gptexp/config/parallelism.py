@@ -44,6 +44,8 @@ def check_tensor_parallel(config: "Config") -> None:
     _check_own_blocks(config, word)
     if model.experts:
         raise UserError(f"{word}: experts cannot be divided; use model.experts=0")
+    if config.trainer.cpu_offload:
+        raise UserError(f"{word}: divided weights stay on the GPU; use trainer.cpu_offload=false")
     if config.optim.lora_rank:
         raise UserError(f"{word}: LoRA adapters cannot be divided; use optim.lora_rank=0")
     for name in ("heads", "kv_heads", "d_ff"):

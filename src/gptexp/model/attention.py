@@ -132,7 +132,8 @@ class Attention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, chunked: ChunkedAttention
     ) -> Tensor:
         """Attend from two chunks of each sequence, [B, H, 2 L, D], to the keys of all ranks before them."""
-        key, value = (chunked.group.gather(x.to(query.dtype)) for x in (key, value))
+        both = torch.cat((key, value), dim=1).to(query.dtype)
+        key, value = chunked.group.gather(both).chunk(2, dim=1)
         dropout, length = self.dropout if self.training else 0.0, query.shape[2] // 2
         parts = []
         for part, chunk, mask in zip(

@@ -112,12 +112,12 @@ class SequenceLayout:
         window: int = 0,
         build_blocks: BlockMaskBuilder | None = None,
     ) -> AttentionMask:
-        """Build the mask of `queries` tokens that follow `past` tokens in a cache.
+        """Build the mask of `queries` tokens that follow `past` tokens, in a cache or in earlier chunks.
 
         Args:
             has_prefix: tokens of the prefix attend to each other in both directions.
             window: keys that a query sees on a side, its own included; 0: all.
-            build_blocks: builds a mask of FlexAttention, for a pass without a cache; None: the mask is dense.
+            build_blocks: builds a mask of FlexAttention; None: the mask is dense.
         """
         is_step = past > 0 and queries == 1  # one token after the cache: all keys are before it
         order: list[Predicate] = [causal] if is_causal and not is_step else []
@@ -139,14 +139,14 @@ class SequenceLayout:
         if order and padding:  # a query of the padding attends to itself: its softmax needs a key
             allowed = or_masks(allowed, same_position)
         sequences = next((len(x) for x in vars(self).values() if x is not None), 1)
-        if build_blocks is not None and past == 0:
+        if build_blocks is not None:
             predicate = allowed  # FlexAttention passes the number of a head, too
             blocks = build_blocks(
-                lambda row, _, query, key: predicate(row, query, key),
+                lambda row, _, query, key: predicate(row, query + past, key),
                 sequences,
                 None,
                 queries,
-                queries,
+                past + queries,
                 device=device,
             )
             return AttentionMask(is_causal=is_causal, blocks=blocks)

@@ -341,7 +341,14 @@ class Transformer(nn.Module):
         tokens, targets, length = tokens[:, positions], targets[:, positions], len(positions) // 2
         x, rotary = self._embed(tokens, positions=positions[None])
         firsts, seconds = (
-            layer_masks(self.config, layout, length, chunk * length, tokens.device)
+            layer_masks(
+                self.config,
+                layout,
+                length,
+                chunk * length,
+                tokens.device,
+                build_blocks=self.build_block_mask,
+            )
             for chunk in group.chunks
         )
         contexts = [

@@ -50,10 +50,14 @@ def compile_model(
         model.build_block_mask = torch.compile(create_block_mask, **options)
 
 
-def needs_masks(config: TransformerConfig, layout: Layout) -> bool:
-    """Return whether attention in training is more than causal, or bidirectional over sequences of one length."""
+def needs_masks(config: TransformerConfig, layout: Layout, context_parallel: int = 1) -> bool:
+    """Return whether attention in training is more than causal, or bidirectional over sequences of one length.
+
+    Ranks that share sequences attend from later chunks of a sequence to the whole of it.
+    """
     is_plain = config.arch == "decoder" or (config.arch == "encoder" and layout.stream)
-    return bool(config.window) or not is_plain or getattr(layout, "document_mask", False)
+    has_parts = bool(config.window) or context_parallel > 1
+    return has_parts or not is_plain or getattr(layout, "document_mask", False)
 
 
 def can_use_flex_attention(config: TransformerConfig, device: torch.device) -> bool:

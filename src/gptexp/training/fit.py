@@ -273,7 +273,7 @@ class Run:
     def choose_kernels(self, module: TrainModule) -> None:
         """Compile the model, let attention use cuDNN, and replay steps as CUDA graphs, where that is faster."""
         trainer, model, layout = self.config.trainer, module.model, self.task.layout
-        has_masks = needs_masks(model.config, layout)
+        has_masks = needs_masks(model.config, layout, trainer.context_parallel)
         if should_compile(self.config, self.device):
             if self.process_group.is_rank_zero:
                 print(
