@@ -74,7 +74,7 @@ class Layer(nn.Module):
 
 
 def assert_two_dimensions_share_the_work(dtype):
-    """FSDP2 over pieces that tensor parallelism has made."""
+    """FSDP2 over pieces that tensor parallelism has made, and on each of two machines."""
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
     plan = {"up": ColwiseParallel(), "down": RowwiseParallel()}
     layer = parallelize_module(Layer(), mesh["tensor"], plan)
@@ -85,6 +85,11 @@ def assert_two_dimensions_share_the_work(dtype):
     )
     torch.testing.assert_close(weights, expected, atol=0, rtol=0)
     assert set(counts) == {torch.ops.c10d.alltoall_base_}
+    # Each of two machines has all pieces.
+    copies = [shard(p, mesh, Replicate(), Shard(0)) for p in Layer().parameters()]
+    weights, counts = train(copies, dtype)
+    torch.testing.assert_close(weights, expected, atol=0, rtol=0)
+    assert counts == {torch.ops.c10d.alltoall_base_: 2 * 2}
 
 
 @pytest.mark.parametrize(

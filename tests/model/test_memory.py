@@ -1,11 +1,17 @@
 """The arithmetic of model/memory.py against measured bytes."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+import torch.distributed as dist
 from costed_models import BATCH, GPT2, GPT3, MODELS, PAIR, SHAPE, TOKENS, a_model, losses, peak
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn import functional as F
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from gptexp.config import schema
+from gptexp.distributed.strategies import keep_full_gradients, shard_model
 from gptexp.model import TransformerConfig, attention, token_loss
 from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.model.cost import count_parameters
@@ -108,6 +114,10 @@ def test_activations_of_more_tokens_than_the_formula_takes(switches, bf16, monke
     assert_kept_as_planned(a_model(**switches), bf16, on_gpu=False)
 
 
+SETTINGS = {
+    "adamw": schema.AdamWConfig(lr=0.001),
+    "muon": schema.MuonConfig(lr=0.02, adamw_lr=0.005),
+}
 EXPERTS = {"experts": 4, "shared_experts": 2}
 STEPS = {  # of: a batch, precision, micro-batches, and what the peak is due to
     "activations": ({}, 4, False, 1, "adamw", "none"),
@@ -141,11 +151,7 @@ def test_the_total_is_the_measured_peak(name, monkeypatch):
     def make():
         model = a_model(**{**SHAPE, **sizes, **switches})
         checkpoint_activations(model, recomputes)
-        settings = {
-            "adamw": schema.AdamWConfig(lr=0.001),
-            "muon": schema.MuonConfig(lr=0.02, adamw_lr=0.005),
-        }[kind]
-        built = build_optimizers(model, settings)
+        built = build_optimizers(model, SETTINGS[kind])
 
         def train():
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -172,6 +178,51 @@ def test_the_total_is_the_measured_peak(name, monkeypatch):
     )
 
     assert ours.total == pytest.approx(peak(make, 2), rel=0.05)
+
+
+@pytest.fixture
+def fake_mesh():
+    """A mesh of four ranks, of which this process is the only one."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
+    yield init_device_mesh("cpu", (4,), mesh_dim_names=("data_parallel",))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("kind", "recomputes", "micro_batches", "is_full"),
+    [("adamw", "none", 1, False), ("adamw", "full", 2, True), ("muon", "full", 1, False)],
+)
+def test_a_shard_takes_the_measured_peak(kind, recomputes, micro_batches, is_full, fake_mesh):
+    sizes = {**SHAPE, "layers": 8, "d_model": 96, "d_ff": 256, "vocab_size": 1000}
+    model = a_model(**sizes)
+    checkpoint_activations(model, recomputes)
+    shard_model(model, fake_mesh, schema.TrainerConfig(strategy="fsdp"))
+    optimizers = build_optimizers(model, SETTINGS[kind])
+
+    def train():
+        for micro_batch in range(micro_batches):
+            keeps = is_full and micro_batch < micro_batches - 1
+            with keep_full_gradients(model) if keeps else nullcontext():
+                loss, _ = losses(model, 1, 16)
+                loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    train()
+    ours = estimate_memory(
+        model.config,
+        1,
+        16,
+        optimizer=kind,
+        activation_checkpointing=recomputes,
+        on_gpu=False,
+        accumulates=micro_batches > 1,
+        shards=4,
+        keeps_full_gradients=is_full,
+    )
+    stays = ours.weights + ours.optimizer
+    assert ours.total == pytest.approx(stays + peak(lambda: train, 1), rel=0.05)
 
 
 def test_muon_stacks_as_much_as_planned():

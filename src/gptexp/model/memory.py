@@ -6,7 +6,7 @@ Bytes are those that the operations of this code keep for the backward pass, one
 Legend: B sequences, T tokens, S tokens of the source, C width, V vocabulary.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gptexp.model.attention import EAGER_ATTENTION_MAX_SCORES
 from gptexp.model.config import TransformerConfig
@@ -28,18 +28,21 @@ MUON_STACK = (
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one device in a training step, without those of its driver and of the exchange of gradients.
+    """Bytes on one device in a training step, without those of its driver and of DDP's exchange of gradients.
 
-    weights, gradients: in fp32.
+    weights, gradients: in fp32; with FSDP2, those of this rank's shard.
     autocast_cache: copies in bf16 of the linear layers' weights, which autocast makes once a step.
     optimizer: state of the optimizer.
     activations: kept for the backward pass (see activation_checkpointing.py).
     logits: of the tokens that are computed at once, with their gradients; of several chunks, with the head's gradient.
     head_gradient: which waits for the backward pass where the head computes several chunks.
-    block: activations of one block with their gradients, or the gradients of an embedding that the head shares.
+    block: activations of one block with their gradients.
     recomputed: the part of `block` that activation checkpointing has not kept.
+    embedding: the gradients of an embedding that the head shares.
+    gathered: parameters outside of blocks that FSDP2 has gathered.
+    exchanged: parameters of two blocks that FSDP2 has gathered, and gradients of two that it has not sharded yet.
     workspace: of the optimizer's step.
-    accumulates: gradients of earlier micro-batches exist already.
+    accumulated: gradients of earlier micro-batches.
     """
 
     weights: int
@@ -51,8 +54,11 @@ class Memory:
     head_gradient: int
     block: int
     recomputed: int
+    embedding: int
+    gathered: int
+    exchanged: int
     workspace: int
-    accumulates: bool
+    accumulated: int
 
     @property
     def total(self) -> int:
@@ -64,9 +70,13 @@ class Memory:
         start = (
             self.activations
             + max(self.logits, self.head_gradient + self.recomputed)
-            + self.gradients * self.accumulates
+            + self.accumulated
+            + self.gathered
+            + self.exchanged
         )
-        end = self.gradients + self.autocast_cache * self.accumulates + self.block
+        last = max(self.block + self.exchanged, self.embedding + self.gathered)
+        cache = self.autocast_cache if self.accumulated else 0
+        end = self.gradients + cache + self.gathered + last
         peak = max(start, end, self.gradients + self.workspace)
         return self.weights + self.autocast_cache + self.optimizer + peak
 
@@ -84,6 +94,8 @@ def estimate_memory(
     on_gpu: bool = True,
     masked: bool | None = None,
     accumulates: bool = False,
+    shards: int = 1,
+    keeps_full_gradients: bool = False,
 ) -> Memory:
     """Count the bytes for training on a micro-batch [B, T], and sources [B, S] of an encoder with decoder.
 
@@ -95,6 +107,8 @@ def estimate_memory(
         on_gpu: attention, RMSNorm and dropout are fused.
         masked: attention has a mask [B, 1, T, T]; None: as `arch` needs it.
         accumulates: the step has several micro-batches, or gradients have buffers that stay (DDP).
+        shards: ranks among which FSDP2 shards parameters, gradients and the state of the optimizer.
+        keeps_full_gradients: FSDP2 shards the gradients once a step, and not once a micro-batch.
 
     Raises:
         ValueError: the model cannot have such a batch, or the optimizer is not known.
@@ -110,10 +124,9 @@ def estimate_memory(
         if config.experts:
             shapes[config.experts, config.d_model] -= feed_forwards  # routers
         state -= 4 * sum(matrices * rows * columns for (rows, columns), matrices in shapes.items())
-        workspace = max(  # directions and their stack, or three iterates and two products (training/muon.py)
-            min(matrices, max(1, MUON_STACK // (rows * columns)))
-            * max(8 * rows * columns, size * (3 * rows * columns + 2 * min(rows, columns) ** 2))
-            for (rows, columns), matrices in shapes.items()
+        workspace = max(
+            count_muon_workspace(shape, matrices, size, shards)
+            for shape, matrices in shapes.items()
         )
     elif optimizer != "adamw":
         raise ValueError(f"optimizer={optimizer}: not known. Allowed: muon, adamw")
@@ -123,24 +136,64 @@ def estimate_memory(
     head_rows = count_chunk_rows(targets, outputs, on_gpu)
     in_chunks = head_rows < targets
     head_gradient = 4 * config.d_model * outputs * in_chunks
-    block = activations.largest_block(tokens, source, masked)
-    # The gradient of a tied head waits for that of the embedding, to be added.
+    largest_block = activations.largest_block(tokens, source, masked)
+    embedding = 0  # the gradient of a tied head waits for that of the embedding, to be added
     if config.tie_embeddings and not config.num_token_classes:
-        block = max(block, 4 * config.d_model * outputs * ((1 if bf16 else 2) + accumulates))
+        embedding = 4 * config.d_model * outputs * ((1 if bf16 else 2) + accumulates)
+    gathered, exchanged = 0, 0
+    if shards > 1:
+        block, rest = divide_parameters(config)
+        # A block computes while the next is gathered, and while the gradients of the one before are reduced in fp32.
+        gathered, exchanged = 4 * rest, 2 * block * (2 + 3 if bf16 and on_gpu else 4 + 4)
+    accumulated = 0
+    if accumulates:
+        accumulated = 4 * count if keeps_full_gradients else 4 * count // shards
     return Memory(
-        weights=4 * count,
+        weights=4 * count // shards,
         autocast_cache=2 * (count_linear_parameters(config) - stacked) if bf16 else 0,
-        gradients=4 * count,
-        optimizer=state,
+        gradients=4 * count // shards,
+        optimizer=state // shards,
         activations=activations.total(tokens, source, targets, masked, in_chunks),
         # Log-softmax, its gradient, that of the logits; the head's gradient of a chunk, and their sum.
         logits=12 * head_rows * outputs + head_gradient * (6 if bf16 else 8) // 4,
         head_gradient=head_gradient,
-        block=block,
-        recomputed=activations.recomputed(block, tokens, source),
+        block=largest_block,
+        recomputed=activations.recomputed(largest_block, tokens, source),
+        embedding=embedding,
+        gathered=gathered,
+        exchanged=exchanged,
         workspace=workspace,
-        accumulates=accumulates,
+        accumulated=accumulated,
     )
+
+
+def count_muon_workspace(
+    shape: tuple[int, int], matrices: int, number: int, shards: int = 1
+) -> int:
+    """Count the bytes of Muon's step for matrices of one shape, with iterates of `number` bytes (training/muon.py)."""
+    rows, columns = shape
+    fitting = max(1, MUON_STACK // (rows * columns))
+    count = min(matrices, fitting * shards)  # of one stack, over all shards
+    own = -(-count // shards)
+    iterates = number * own * (3 * rows * columns + 2 * min(rows, columns) ** 2)
+    return max(
+        8 * count * rows * columns // shards, iterates
+    )  # directions and their stack, or iterates and products
+
+
+def divide_parameters(config: TransformerConfig) -> tuple[int, int]:
+    """Count the parameters of the largest block, and those outside of blocks."""
+
+    def of_one_layer(config: TransformerConfig) -> int:
+        return count_parameters(replace(config, layers=2)) - count_parameters(
+            replace(config, layers=1)
+        )
+
+    layer = of_one_layer(config)
+    rest = count_parameters(config) - config.layers * layer
+    if config.encoder_layers:  # the other block of a layer is one of the encoder
+        layer -= of_one_layer(replace(config, arch="decoder"))
+    return layer, rest
 
 
 def count_cache_bytes(
