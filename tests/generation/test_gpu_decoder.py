@@ -4,11 +4,12 @@ import pytest
 import torch
 from models import EXPERTS, GPT2, KINDS, PROMPTS, a_model, generate
 
+from gptexp.generation import generator as generator_module
 from gptexp.generation import gpu_decoder
 from gptexp.generation.cuda_graphs import CudaGraphs
 from gptexp.generation.decode_state import DecodeState
 from gptexp.generation.generator import Generator
-from gptexp.generation.gpu_decoder import GpuDecoder, bucket
+from gptexp.generation.gpu_decoder import GpuDecoder, bucket, count_fitting_rows
 from gptexp.generation.host_copy import HostCopy
 from gptexp.generation.prompt import Prompt
 from gptexp.model import lora
@@ -163,7 +164,7 @@ def test_streams_of_one_generator_do_not_disturb_each_other():
 
 
 @pytest.mark.usefixtures("on_gpu")
-def test_tensors_and_graphs_serve_again_in_the_next_batch(replays):
+def test_tensors_and_graphs_serve_again_in_the_next_batch(replays, monkeypatch):
     generator = Generator(a_model(), eos=-1)
     prompts = prompts_of(PROMPTS)
     first = generator.generate(prompts, 10)
@@ -171,6 +172,12 @@ def test_tensors_and_graphs_serve_again_in_the_next_batch(replays):
     assert generator.generate(prompts, 10) == first
     assert generator._decoder._batch is batch
     assert len(replays) == graphs == 1
+    samples = generator.generate(prompts, 10, Sampling(0.9, mbr_samples=4))
+    monkeypatch.setattr(generator_module, "count_fitting_rows", lambda *_: 4)
+    monkeypatch.setattr(generator_module, "MAX_BATCH_ROWS", 4)
+    batch = generator._decoder._batch
+    assert generator.generate(prompts, 10, Sampling(0.9, mbr_samples=4)) == samples
+    assert generator._decoder._batch is batch
 
 
 def test_long_answers_go_through_graphs_of_growing_caches(monkeypatch, replays):
@@ -217,3 +224,32 @@ def test_adapted_layers_are_left_to_the_model():
     assert GpuDecoder.for_model(model) is not None
     model.blocks[0].double()
     assert GpuDecoder.for_model(model) is None
+
+
+def test_a_compiled_model_generates_uncompiled(monkeypatch):
+    model, graphs = a_model(arch="encoder_decoder"), []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    expected = generate(model, PROMPTS, 6)
+    for block in (*model.blocks, *model.encoder.blocks):
+        block.compile(backend=backend)
+    model.build_block_mask = lambda *_, **__: pytest.fail("a mask of FlexAttention")
+    monkeypatch.setattr(gpu_decoder, "DEVICE", "cpu")
+    monkeypatch.setattr(GpuDecoder, "for_model", lambda _: None)
+    assert generate(model, PROMPTS, 6) == expected
+    assert not graphs
+    assert model.build_block_mask is not None
+    model.build_block_mask = None
+    with torch.no_grad():
+        model.encode(torch.tensor(PROMPTS[:1]), torch.tensor([3]))
+    assert graphs
+
+
+def test_a_batch_fills_a_gpu_but_not_its_memory():
+    config = a_model().config
+    assert count_fitting_rows(config, 24) == 256
+    config.layers, config.kv_heads, config.head_dim = 48, 25, 64  # GPT-2 XL
+    assert count_fitting_rows(config, 1024) == 13

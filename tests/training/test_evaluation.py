@@ -6,9 +6,11 @@ import torch
 from gptexp.checkpoints.load_model import build_model
 from gptexp.data.loader import HeldOutDataset
 from gptexp.distributed.process_group import ProcessGroup
+from gptexp.generation import gpu_decoder
 from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.prepare import prepare
 from gptexp.training.evaluation import (
+    answer_batch_size,
     bootstrap_intervals,
     compute_outputs,
     describe_split,
@@ -73,6 +75,16 @@ def test_outputs_come_in_the_order_of_their_inputs(model_and_data):
     outputs = compute_outputs(model, data.task, tokenizer, inputs)
     assert outputs[:4] == outputs[4:8]
     assert outputs == [compute_outputs(model, data.task, tokenizer, [x])[0] for x in inputs]
+
+
+def test_a_gpu_answers_more_inputs_at_once_so_long_as_each_rank_has_a_share(
+    model_and_data, monkeypatch
+):
+    model, _ = model_and_data
+    assert answer_batch_size(model, 1000, ranks=1) == 32
+    monkeypatch.setattr(gpu_decoder, "DEVICE", "cpu")
+    assert [answer_batch_size(model, 400, ranks) for ranks in (1, 2, 8)] == [256, 200, 50]
+    assert answer_batch_size(model, 10, ranks=1) == 32
 
 
 def test_inputs_without_a_length_are_answered_in_their_order(model_and_data):

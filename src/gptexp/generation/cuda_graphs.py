@@ -7,8 +7,6 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
-Function = Callable[[], Tensor]
-
 
 class CudaGraphs:
     """Graphs of functions that read and write the same tensors, of the same shapes, in every call.
@@ -31,7 +29,7 @@ class CudaGraphs:
         self._called: set[Hashable] = set()
         self._recorded: dict[Hashable, tuple[Callable[[], None], Tensor]] = {}
 
-    def run(self, key: Hashable, function: Function) -> Tensor:
+    def run(self, key: Hashable, function: Callable[[], Tensor]) -> Tensor:
         """Compute function(); a key stands for one function and its shapes."""
         if key in self._recorded:
             replay, result = self._recorded[key]
@@ -51,15 +49,10 @@ class CudaGraphs:
                 self._record(lambda: torch.zeros((), device=self.device))
         return self.run(key, function)
 
-    def clear(self) -> None:
-        """Forget all functions, whose tensors exist no more."""
-        self._called.clear()
-        self._recorded.clear()
-
-    def _record(self, function: Function) -> tuple[Callable[[], None], Tensor]:
+    def _record(self, function: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """Record the kernels of function() without running them; return how to replay them, and their result."""
         graph = torch.cuda.CUDAGraph()
-        self._stream.wait_stream(torch.cuda.current_stream())
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             # Other threads, which prepare data, may allocate memory meanwhile.
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
@@ -67,5 +60,5 @@ class CudaGraphs:
                 result = function()
             finally:
                 graph.capture_end()
-        torch.cuda.current_stream().wait_stream(self._stream)
+        torch.cuda.current_stream(self.device).wait_stream(self._stream)
         return graph.replay, result

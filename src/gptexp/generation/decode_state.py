@@ -3,11 +3,13 @@
 Legend: B sequences, T tokens, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import pad_sequence
 
 from gptexp.generation.cpu_decoder import CpuDecoder
@@ -17,6 +19,8 @@ from gptexp.model.attention import EncoderMemory
 from gptexp.model.config import TransformerConfig
 from gptexp.model.masks import SequenceLayout
 from gptexp.model.transformer import Transformer
+
+PREFILL_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 class DecodeState:
@@ -122,6 +126,25 @@ class DecodeState:
         count = min(1 << (len(unfinished) - 1).bit_length(), total)
         finished = sorted(set(range(total)) - set(unfinished))
         return unfinished + finished[: count - len(unfinished)]
+
+
+@contextmanager
+def generation_mode(model: Transformer) -> Iterator[None]:
+    """Switch dropout off, and what suits only lengths that come again: compiled blocks, and cuDNN's attention."""
+    was_training, build_block_mask = model.training, model.build_block_mask
+    is_compiled = any(block._compiled_call_impl is not None for block in model.blocks)
+    model.eval()
+    model.build_block_mask = None
+    try:
+        with ExitStack() as stack:
+            if is_compiled:
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            if is_on_gpu(model):
+                stack.enter_context(sdpa_kernel(PREFILL_KERNELS))
+            yield
+    finally:
+        model.build_block_mask = build_block_mask
+        model.train(was_training)
 
 
 def prompt_room(config: TransformerConfig, max_new_tokens: int) -> int:

@@ -6,7 +6,6 @@ minimum Bayes risk decoding (mbr.py) and streaming.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 
@@ -14,8 +13,8 @@ import torch
 
 from gptexp.generation.beam_search import beam_search
 from gptexp.generation.cpu_decoder import FORMATS, CpuDecoder
-from gptexp.generation.decode_state import DecodeState
-from gptexp.generation.gpu_decoder import GpuDecoder, is_on_gpu, uses_bfloat16
+from gptexp.generation.decode_state import DecodeState, generation_mode
+from gptexp.generation.gpu_decoder import GpuDecoder, count_fitting_rows, is_on_gpu, uses_bfloat16
 from gptexp.generation.host_copy import HostCopy
 from gptexp.generation.mbr import select_minimum_bayes_risk
 from gptexp.generation.next_token import apply_repetition_penalties, sample_next_token
@@ -80,8 +79,9 @@ class Generator:
         """
         if not prompts:
             return []
+        self._check_model()
         seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
-        with self._prepared_model():
+        with generation_mode(self.model):
             if sampling.num_beams > 1:
                 return self._beam_search(prompts, max_new_tokens, sampling, stopping_criteria)
             if sampling.mbr_samples > 1:
@@ -112,24 +112,17 @@ class Generator:
             raise ValueError(
                 "num_beams and mbr_samples must be 1: their answers cannot be streamed"
             )
+        self._check_model()
         seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
-        with self._prepared_model():
+        with generation_mode(self.model):
             state = self._prefill(prompts, max_new_tokens, len(prompts))
             yield from self._decode(state, max_new_tokens, sampling, seeds, stopping_criteria)
 
-    @contextmanager
-    def _prepared_model(self) -> Iterator[None]:
-        """Refuse a model that generates no tokens, and switch dropout off."""
+    def _check_model(self) -> None:
         if self.model.config.predicts_features:
             raise ValueError(
                 "this model generates rows of features, not tokens: use generate_features"
             )
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            yield
-        finally:
-            self.model.train(was_training)
 
     @torch.inference_mode()
     def _prefill(self, prompts: Sequence[Prompt], max_new_tokens: int, rows: int) -> DecodeState:
@@ -228,13 +221,19 @@ class Generator:
         copies = [prompt for prompt in prompts for _ in range(count)]
         copy_seeds = [seed for own in seeds for seed in replace(sampling, seed=own).seeds(count)]
         longest = min(max(map(len, prompts)) + max_new_tokens, self.model.config.context)
-        rows = max(1, min(MAX_BATCH_ROWS, MAX_BATCH_TOKENS // longest, len(copies)))
+        rows = max(1, min(MAX_BATCH_ROWS, MAX_BATCH_TOKENS // longest))
+        if is_on_gpu(self.model):
+            rows = max(rows, count_fitting_rows(self.model.config, longest))
+        rows = min(rows, len(copies))
         samples: list[list[int]] = []
         for start in range(0, len(copies), rows):
             batch = copies[start : start + rows]
-            state = self._prefill(batch, max_new_tokens, rows)
             steps = self._decode(
-                state, max_new_tokens, sampling, copy_seeds[start : start + rows], stopping_criteria
+                self._prefill(batch, max_new_tokens, rows),
+                max_new_tokens,
+                sampling,
+                copy_seeds[start : start + rows],
+                stopping_criteria,
             )
             samples += _join_steps(steps, len(batch))
         return [

@@ -24,6 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from gptexp.generation.cuda_graphs import CudaGraphs
 from gptexp.generation.supported_models import find_unsupported
 from gptexp.model.attention import EncoderMemory, KVCache
+from gptexp.model.config import TransformerConfig
 from gptexp.model.feed_forward import FeedForward, activate
 from gptexp.model.masks import (
     Predicate,
@@ -39,6 +40,8 @@ from gptexp.model.transformer import Block, Transformer
 
 DEVICE = "cuda"  # tests set it to cpu
 DTYPES = (torch.float32, torch.bfloat16)
+# A GPU is busy from some hundred sequences on, and their cache leaves most of its memory to others.
+MAX_ROWS, MAX_CACHE_BYTES = 256, 1 << 33
 # Larger layers are not fused: a copy of their weights costs more memory than it saves time.
 MAX_FUSED_WEIGHTS = 1 << 24
 # cuDNN's attention takes up to two seconds to plan a shape that it has not seen; FlashAttention takes no mask.
@@ -53,6 +56,12 @@ def uses_bfloat16(weights: str) -> bool:
     """Return whether a GPU computes in bf16 with this format of the weights; "auto": where it does so natively."""
     is_native = weights == "auto" and torch.cuda.is_bf16_supported(including_emulation=False)
     return is_native or weights == "bfloat16"
+
+
+def count_fitting_rows(config: TransformerConfig, longest: int) -> int:
+    """Return how many sequences of at most `longest` tokens a GPU had better generate at once."""
+    size = 2 * 4 * config.layers * config.kv_heads * config.head_dim * longest
+    return max(1, min(MAX_ROWS, MAX_CACHE_BYTES // size))
 
 
 def bucket(tokens: int) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -15,10 +16,13 @@ class HostCopy:
             self._host = torch.empty_like(tensor, device="cpu", pin_memory=True)
             self._host.copy_(tensor, non_blocking=True)
             self._is_complete = torch.cuda.Event()
-            self._is_complete.record()
+            self._is_complete.record(torch.cuda.current_stream(tensor.device))
 
-    def tolist(self) -> Any:
+    def numpy(self) -> NDArray[Any]:
         """Wait for the copy, and return its numbers."""
         if self._is_complete is not None:
             self._is_complete.synchronize()
-        return self._host.tolist()
+        return self._host.numpy()
+
+    def tolist(self) -> Any:
+        return self.numpy().tolist()

@@ -22,6 +22,7 @@ from gptexp.distributed.devices import allow_cudnn_attention, autocast
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.sharding import compute_device
 from gptexp.errors import OutOfMemoryError
+from gptexp.generation.gpu_decoder import count_fitting_rows, is_on_gpu
 from gptexp.loss import LossCounts, LossSums
 from gptexp.model import Transformer
 from gptexp.tasks.layout import EvalExample
@@ -189,6 +190,14 @@ def _sum_losses(model: Transformer, batch: Batch, precision: str) -> Tensor:
     return reduce(torch.add, [_sum_losses(model, part, precision) for part in parts])
 
 
+def answer_batch_size(model: Transformer, inputs: int, ranks: int) -> int:
+    """Return how many inputs are answered at once: on a GPU more, as long as each rank has a share of them."""
+    if not is_on_gpu(model):
+        return BATCH_SIZE
+    fitting = count_fitting_rows(model.config, model.config.context)
+    return max(BATCH_SIZE, min(fitting, math.ceil(inputs / ranks)))
+
+
 def compute_outputs(
     model: Transformer,
     task: Task,
@@ -205,7 +214,8 @@ def compute_outputs(
         process_group = SINGLE_PROCESS
     lengths = [len(item) if isinstance(item, Sized) else 0 for item in inputs]
     order = sorted(range(len(inputs)), key=lengths.__getitem__)
-    groups = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
+    size = answer_batch_size(model, len(inputs), process_group.size)
+    groups = [order[start : start + size] for start in range(0, len(order), size)]
 
     def answer(number: int) -> list[Any]:
         return _answer(model, task, tokenizer, [inputs[i] for i in groups[number]])
