@@ -1,12 +1,12 @@
 """Host memory of a rank that starts a large model with trainer.strategy=fsdp.
 
-    python benchmarks/large_model.py                    # 8 B parameters as rank 1 of 64: 10 minutes on one core
+    python benchmarks/large_model.py                    # 8 B parameters as rank 1 of 64: a minute on one core
     python benchmarks/large_model.py --files            # the same, with weights from files
     python benchmarks/large_model.py --layers 4 --ranks 2 --real    # two processes over gloo
 
 Other ranks are pretended, but for --real: torch's fake process group exchanges nothing. The model is built on the meta
 device, sharded, and filled as in a run. Prints the bytes of the shard, and the peak of the process beyond what torch
-itself takes.
+itself takes: 0.5 and 0.9 GB for 8 B parameters and 64 ranks (from files 0.8 GB), 2.5 and 3.3 GB for 1.3 B and two.
 """
 
 import argparse

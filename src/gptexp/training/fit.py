@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
 import lightning as L
 import torch
@@ -18,20 +17,13 @@ from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from gptexp.checkpoints.checkpoint import Checkpoint
 from gptexp.checkpoints.checkpointer import Checkpointer
 from gptexp.checkpoints.fingerprint import check_fingerprint, compute_fingerprint
-from gptexp.checkpoints.load_model import (
-    add_lora,
-    build_model,
-    load_run,
-    open_run_weights,
-    pretrained_weights,
-)
+from gptexp.checkpoints.load_model import add_lora, build_model, pretrained_weights
 from gptexp.config.parallelism import check_processes
 from gptexp.config.schema import Config
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
 from gptexp.distributed.compiler import should_compile
-from gptexp.distributed.deferred_init import DeferredWeights
 from gptexp.distributed.devices import (
     allow_cudnn_attention,
     lightning_devices,
@@ -44,15 +36,8 @@ from gptexp.distributed.hardware import describe_device
 from gptexp.distributed.process_group import TIMEOUT, ProcessGroup
 from gptexp.distributed.sharding import fill_parameters
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
-from gptexp.distributed.strategies import (
-    LaunchedProcesses,
-    build_mesh,
-    can_hold_model,
-    lightning_strategy,
-    shard_model,
-)
+from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
-from gptexp.model import Transformer
 from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import open_complete_tracker
@@ -70,6 +55,7 @@ from gptexp.training.out_of_memory import explain_out_of_memory
 from gptexp.training.profiler import Profiler
 from gptexp.training.progress_bar import ProgressBar
 from gptexp.training.recorder import Recorder, StepStart
+from gptexp.training.sharded_models import build_deferred, load_best
 
 
 def start(
@@ -196,28 +182,25 @@ class Run:
 
     def build_module(self) -> TrainModule:
         """Build the model with random weights, or on the meta device if it will be sharded."""
-        built = self.build_deferred() if self.config.trainer.is_sharded else None
-        model, deferred = built or (self.build_model(), None)
+        num_tokens = self.store.tokenizer.vocab_size
+        deferred = None
+        if built := build_deferred(self.config, num_tokens):
+            model, deferred = built
+        else:
+            torch.manual_seed(self.config.seed)
+            model = build_model(self.config, num_tokens)
+            if self.config.trainer.is_sharded and self.process_group.is_rank_zero:
+                print(
+                    f"{type(model).__name__}: each process builds the whole model before it is sharded, "
+                    f"since the constructor does more than fill parameters",
+                    file=sys.stderr,
+                )
         checkpoint_activations(model, self.config.trainer.activation_checkpointing)
         fitting = self.folder.read_record("micro_batch").get("micro_batch_size")
         sizes = [size for size in (fitting, self.config.trainer.micro_batch_size) if size]
         return TrainModule(
             model, self.config, self.process_group, self.signals, min(sizes, default=None), deferred
         )
-
-    def build_model(self) -> Transformer:
-        torch.manual_seed(self.config.seed)
-        return build_model(self.config, self.store.tokenizer.vocab_size)
-
-    def build_deferred(self) -> tuple[Transformer, DeferredWeights] | None:
-        """Build the model on the meta device; return None if its weights cannot be initialised shard by shard."""
-        deferred = DeferredWeights(self.config.seed)
-        try:
-            with deferred.construction():
-                model = self.build_model()
-        except Exception:  # the constructor needs values; any other error comes again on a device
-            return None
-        return (model, deferred) if deferred.can_fill(model) else None
 
     def restore(
         self,
@@ -297,7 +280,13 @@ class Run:
 
     def report(self, totals: TrainingTotals, tracker: Tracker) -> None:
         """Evaluate the best checkpoint on the test split (validation if there is no test) and write the result."""
-        model = self.load_best()
+        model = load_best(
+            self.folder,
+            self.config,
+            self.store.tokenizer.vocab_size,
+            self.process_group,
+            self.device,
+        )
         path = self.folder.best_checkpoint()
         assert path is not None
         names = [name for name in ("val", "test") if self.store.has(name)][-1:]
@@ -343,23 +332,6 @@ class Run:
             remarks=remarks,
         )
         tracker.finish(metrics, self.folder.samples())
-
-    def load_best(self) -> Transformer:
-        """Load the model of the best checkpoint, sharded if it takes too much of the memory of this rank."""
-        trainer = self.config.trainer
-        built = self.build_deferred() if trainer.is_sharded else None
-        if built is None or can_hold_model(built[0], self.device, self.process_group):
-            return load_run(self.folder)[0].to(self.device)
-        model, deferred = built
-        with self.process_group.fail_together():  # rank zero alone verifies files
-            meta, verifies = partial(torch.device, "meta"), self.process_group.is_rank_zero
-            _, _, deferred.stored = open_run_weights(self.folder, meta, verifies)
-        # Answers are computed in fp32, and autocast alone decides what else is computed in bf16.
-        plain = replace(trainer, precision="32", tensor_parallel=1)
-        mesh = build_mesh(plain, self.process_group.as_data_parallel(), self.device)
-        home = torch.device("cpu") if trainer.cpu_offload else self.device
-        deferred.materialize(model, home, partial(shard_model, model, mesh, plain))
-        return model.eval()
 
     @contextmanager
     def record_outcome(self) -> Iterator[Tracker]:

@@ -3,7 +3,7 @@
 import pytest
 
 from gptexp.run import run
-from gptexp.training import fit
+from gptexp.training import sharded_models
 
 
 def test_a_sharded_model_is_tuned_and_evaluated_as_on_one_device(translation, monkeypatch):
@@ -11,8 +11,8 @@ def test_a_sharded_model_is_tuned_and_evaluated_as_on_one_device(translation, mo
     base = run(translation("outputs=base", "trainer.max_steps=2"))
     words = [f"init={base.path}", "optim=adamw", "optim.lora_rank=2", "trainer.max_steps=4"]
     whole = run(translation(*words, "outputs=whole"))
-    monkeypatch.setattr(fit, "can_hold_model", lambda *_: False)
-    monkeypatch.setattr(fit, "load_run", None)
+    monkeypatch.setattr(sharded_models, "can_hold_model", lambda *_: False)
+    monkeypatch.setattr(sharded_models, "load_run", None)
     shards = run(translation(*words, "trainer.strategy=fsdp", "outputs=shards"))
     for a, b in zip(whole.metrics(), shards.metrics(), strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-6)
