@@ -50,18 +50,19 @@ def compute_device(tensor: Tensor) -> torch.device:
 
 
 def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Clip the gradients by their common norm, in place, and return the norm before."""
+    """Clip the gradients by their common norm, in place, and return the norm before; max_norm=0 changes nothing."""
     parameters = list(parameters)
     groups = group_by_mesh(parameters)
-    if len(groups) == 1:
+    if len(groups) == 1 and max_norm:
         return full_tensor(nn.utils.clip_grad_norm_(parameters, max_norm)).detach()
     norms = [
         full_tensor(nn.utils.get_total_norm([p.grad for p in group if p.grad is not None]))
         for group in groups
     ]
-    norm = torch.stack(norms).norm()
-    for group in groups:
-        nn.utils.clip_grads_with_norm_(group, max_norm, norm)
+    norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+    if max_norm:
+        for group in groups:
+            nn.utils.clip_grads_with_norm_(group, max_norm, norm)
     return norm.detach()
 
 

@@ -49,6 +49,7 @@ from gptexp.training.compilation import can_use_flex_attention, compile_model, n
 from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import evaluate, held_out_batch_size
+from gptexp.training.garbage import freeze_garbage
 from gptexp.training.micro_batch_graphs import MicroBatchGraphs, can_replay
 from gptexp.training.module import TrainModule
 from gptexp.training.out_of_memory import explain_out_of_memory
@@ -247,7 +248,7 @@ class Run:
             convert_to_float8(module.model)
         self.choose_kernels(module)
         try:
-            with self.signals.delay_stop():
+            with self.signals.delay_stop(), freeze_garbage(self.device):
                 self.lightning_trainer(recorder).fit(module, data)
             self.process_group.set_timeout(TIMEOUT)  # ranks take unequally long to answer
         except NotFiniteError as error:

@@ -237,17 +237,17 @@ class TrainModule(L.LightningModule):
         return nullcontext()
 
     def _clip_grad_norm(self) -> Tensor:
-        max_norm = self.config.optim.grad_clip or torch.inf
-        return clip_grad_norm(self.model.parameters(), max_norm)
+        return clip_grad_norm(self.model.parameters(), self.config.optim.grad_clip)
 
     def _all_reduce_metrics(self, loss_and_statistics: Tensor, grad_norm: Tensor) -> float:
         """Sum loss, statistics and flags over all ranks, in one all_reduce; return the loss."""
         device = loss_and_statistics.device
         flags = self.flags._replace(stop=self.signals.received is not None)
+        host_flags = torch.tensor(flags, dtype=torch.float32)
         metrics = torch.cat(
             [
                 grad_norm.to(device)[None],
-                torch.tensor(flags, dtype=torch.float32, device=device),
+                host_flags.to(device, non_blocking=True),
                 loss_and_statistics,
             ]
         )
