@@ -94,13 +94,13 @@ AIMS = (
     Aim("Shakespeare, ms a step", lambda f: f("shakespeare", STEP), "at most", 8.0),
     Aim(
         "generation, batch 1, against transformers",
-        lambda f: f("generate", "float32, batch 1: against transformers"),
+        lambda f: f("generate", "gpt2, float32, batch 1: against transformers"),
         "at least",
         5.0,
     ),
     Aim(
         "generation, batch 64, against transformers",
-        lambda f: f("generate", "float32, batch 64: against transformers"),
+        lambda f: f("generate", "gpt2, float32, batch 64: against transformers"),
         "at least",
         3.0,
     ),

@@ -39,8 +39,11 @@ def losses(folder: RunFolder) -> list[float]:
     return [row["train/loss"] for row in folder.metrics()]
 
 
-def test_a_run_is_evaluated_and_answers_on_the_gpu(gpu_words):
-    folder, _ = run_on_gpus(*gpu_words, "trainer.precision=auto")
+@pytest.mark.parametrize(
+    "more", [[], ["trainer.deterministic=true", "task.mbr_samples=4"]], ids=str
+)
+def test_a_run_is_evaluated_and_answers_on_the_gpu(more, gpu_words):
+    folder, _ = run_on_gpus(*gpu_words, "trainer.precision=auto", *more)
     assert folder.result()["precision"] == "bf16-mixed"
     for module, *words in (("evaluate",), ("generate", "a river falls")):
         done = subprocess.run(
@@ -86,6 +89,19 @@ def test_a_compiled_run_over_texts_computes_what_a_plain_one_does(more, gpu_text
 @pytest.mark.parametrize("arch", ["decoder", "prefix", "encoder_decoder"])
 def test_a_compiled_run_over_pairs_computes_what_a_plain_one_does(arch, gpu_words):
     compare_compiled_with_plain(*gpu_words, f"model.arch={arch}")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["model.dropout=0.2"], ["trainer.micro_batch_size=2"], ["task.document_mask=true"]],
+    ids=str,
+)
+def test_a_small_model_that_is_replayed_as_graphs_trains_as_one_that_is_not(more, gpu_text_words):
+    words = [*gpu_text_words, "task=pretrain", "trainer.precision=32"]
+    plain, _ = run_on_gpus(*words, *more, "trainer.compile=false", outputs="plain")
+    replayed, output = run_on_gpus(*words, *more, outputs="replayed")
+    assert losses(replayed) == pytest.approx(losses(plain), abs=1e-4)
+    assert "without CUDA graphs" not in output
 
 
 def test_torch_compile_is_tried_on_the_gpu():
