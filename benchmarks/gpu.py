@@ -18,7 +18,8 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ class Part:
         takes: options that it reads where they are given.
         on_ranks: words that replace `words` where there are several ranks; None: it runs on one device only.
         only_on_ranks: it needs several devices.
+        package: that must be installed.
         has_toy: False for a part whose code another part runs; at toy size it runs only if it is named.
     """
 
@@ -52,6 +54,7 @@ class Part:
     on_ranks: tuple[str, ...] | None = None
     only_on_ranks: bool = False
     has_toy: bool = True
+    package: str | None = None
 
 
 def speed(name: str, preset: str, optim: str, *words: str, has_toy: bool = False) -> Part:
@@ -60,9 +63,9 @@ def speed(name: str, preset: str, optim: str, *words: str, has_toy: bool = False
     return Part(name, "speed", more, on_ranks=(*more, "trainer.strategy=ddp"), has_toy=has_toy)
 
 
-def speed_of_xl(name: str, preset: str, optim: str, has_toy: bool = False) -> Part:
+def speed_of_xl(name: str, preset: str, optim: str, *words: str, has_toy: bool = False) -> Part:
     """A run at GPT-2 XL, under FSDP2 on several ranks."""
-    more = ("--size", "gpt2-xl", "--preset", preset, "--optim", optim)
+    more = ("--size", "gpt2-xl", "--preset", preset, "--optim", optim, *words)
     return Part(name, "speed", more, 180, on_ranks=(*more, FSDP), has_toy=has_toy)
 
 
@@ -71,7 +74,9 @@ def speed_on_ranks(name: str, size: str, optim: str, *words: str) -> Part:
     return Part(name, "speed", seconds=180, on_ranks=more, only_on_ranks=True)
 
 
-FSDP = "trainer.strategy=fsdp"
+FSDP, FLOAT8 = "trainer.strategy=fsdp", "trainer.precision=float8"
+RECOMPUTED, BUDGET = "trainer.activation_checkpointing", "trainer.activation_memory_budget"
+WIDE = ("model.d_model=2048", "model.heads=16")  # float8 pays from here on
 LONG_TRANSLATION = ("trainer.compile=true", "trainer.max_steps=500", "trainer.log_every=1")
 PARTS = (  # the most important ones first
     Part("environment", "environment", seconds=60, on_ranks=()),
@@ -94,6 +99,8 @@ PARTS = (  # the most important ones first
     Part("translate-compiled", "translate", LONG_TRANSLATION, takes=("pairs",), has_toy=False),
     Part("tests", "gpu_tests", seconds=400, on_ranks=()),
     Part("resume-compiled", "resume", ("trainer.compile=true",), seconds=240, has_toy=False),
+    Part("checkpoints", "checkpoints"),
+    speed("gpt2-checkpoints", "gpt2", "adamw", "trainer.checkpoint_every=20"),
     Part("generate-xl", "generate", ("--xl",), has_toy=False),
     speed("gpt2-documents", "gpt2", "muon", "task.document_mask=true"),
     speed("gpt2-window", "gpt2", "muon", "model.window=256", "model.window_pattern=SSSL"),
@@ -101,6 +108,11 @@ PARTS = (  # the most important ones first
     speed("gpt2-muon-eager", "gpt2", "muon", "trainer.compile=false"),
     speed_of_xl("xl-modern-muon", "modern", "muon"),
     speed_of_xl("xl-modern-adamw", "modern", "adamw"),
+    speed_of_xl("xl-selective", "modern", "adamw", f"{RECOMPUTED}=selective"),
+    speed_of_xl("xl-full", "modern", "adamw", f"{RECOMPUTED}=full"),
+    speed_of_xl("xl-budget", "modern", "adamw", "trainer.compile=true", f"{BUDGET}=0.5"),
+    speed("wide", "modern", "adamw", *WIDE),
+    replace(speed("wide-float8", "modern", "adamw", *WIDE, FLOAT8), package="torchao"),
 )
 
 
@@ -195,6 +207,8 @@ class Results:
 
 
 def reason_to_skip(part: Part, options: argparse.Namespace, seconds_left: float) -> str | None:
+    if part.package and find_spec(part.package) is None:
+        return f"{part.package} is not installed"
     missing = [f"--{name}" for name in part.needs if getattr(options, name) is None]
     if missing:
         return f"needs {' and '.join(missing)}"

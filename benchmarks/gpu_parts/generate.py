@@ -1,4 +1,4 @@
-"""Generation next to transformers, on the same weights at the shape of GPT-2; samples and beams next to greedy decoding.
+"""Generation next to transformers, on the same weights at the shape of GPT-2, and sampling next to greedy decoding.
 
     python benchmarks/gpu.py --only generate
     python benchmarks/gpu.py --only generate-xl       bf16 against float32 with 1.5 B parameters

@@ -53,6 +53,12 @@ class Part:
             with self.options.figures.open("a") as out:
                 out.write(json.dumps({"name": name, "value": value, "unit": unit}) + "\n")
 
+    def report_lost_time(self, rows: list[dict[str, Any]]) -> None:
+        """Report the mean shares of time that a run loses between its steps."""
+        for name, cause in timings.SHARES.items():
+            share = statistics.mean(row[name] for row in rows if name in row)
+            self.report(f"share of time lost to {cause}", share)
+
     def report_compilation(self, row: dict[str, Any]) -> None:
         """Report what torch.compile has done, from the last row of metrics.jsonl."""
         if timings.COMPILED_GRAPHS in row:

@@ -24,8 +24,10 @@ from gptexp.data.batch import Batch
 from gptexp.distributed.hardware import GIB
 from gptexp.generation.next_token import sample_next_token
 from gptexp.loss import LossCounts
-from gptexp.model import Transformer, TransformerConfig
+from gptexp.model import Transformer, TransformerConfig, token_loss
+from gptexp.model.token_loss import ALIGNMENT
 from gptexp.sampling import Sampling
+from gptexp.training.compilation import compile_model
 from gptexp.training.micro_batches import loss_inputs
 from gptexp.training.muon import orthogonalize
 from gptexp.training.optimizers import build_optimizers
@@ -107,14 +109,27 @@ def run_backward(
 
 def probe_head_and_loss(probe: Probe) -> Figures:
     """One block, the head and the loss, forward and backward: nearly all of it is the head and the loss."""
-    model = probe.model(layers=1)
-    tokens = probe.tokens(probe.batch, probe.context)
-
-    step = partial(run_backward, probe, model, tokens)
-    name = f"head and loss with one block, {tokens.numel():,} tokens"
-    yield name, probe.time(step), "ms"
-    if probe.device == "cuda":
-        yield f"{name}: peak memory", torch.cuda.max_memory_allocated() / GIB, "GiB"
+    tokens, default = probe.tokens(probe.batch, probe.context), token_loss.GPU_LOGITS
+    aligned = -(-probe.vocabulary // ALIGNMENT) * ALIGNMENT
+    for vocabulary, logits, is_compiled in (
+        (probe.vocabulary, default[0], False),
+        (probe.vocabulary, default[0], True),
+        (aligned, default[0], False),
+        *((probe.vocabulary, default[0] * factor, False) for factor in (0.5, 2, 8)),
+    ):
+        model = probe.model(layers=1, vocab_size=vocabulary)
+        if is_compiled and not probe.part.options.toy:
+            compile_model(model, has_fixed_lengths=True)
+        name = f"head and loss, {vocabulary:,} rows{', compiled' if is_compiled else ''}"
+        if logits != default[0]:
+            name += f", chunks of {logits / 2**20:,.0f} Mi logits"
+        token_loss.GPU_LOGITS = (int(logits), int(logits))
+        if probe.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        yield name, probe.time(partial(run_backward, probe, model, tokens)), "ms"
+        if probe.device == "cuda":
+            yield f"{name}: peak memory", torch.cuda.max_memory_allocated() / GIB, "GiB"
+    token_loss.GPU_LOGITS = default
 
 
 def probe_optimizers(probe: Probe) -> Figures:

@@ -72,6 +72,7 @@ def main() -> None:
     part.report("peak memory", measured[-1][timings.PEAK_MEMORY], "GiB")
     if options.ranks == 1:
         part.report("peak memory by model/memory.py", predict_memory(part, words) / GIB, "GiB")
+    part.report_lost_time(measured)
     part.report_compilation(measured[-1])
     part.report("training until the first line of metrics.jsonl", rows[0]["seconds"], "s")
     part.report("from the command to the last measured step", seconds, "s")

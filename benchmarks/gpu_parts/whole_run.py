@@ -36,6 +36,4 @@ def report_run(part: Part, words: list[str], outputs: Path) -> None:
         first = next(row for row in rows if "val/loss" in row)
         late = rows[-1][timings.COMPILED_GRAPHS] - first.get(timings.COMPILED_GRAPHS, 0)
         part.report("graphs compiled after the first validation", late)
-    for name, cause in timings.SHARES.items():
-        share = statistics.mean(row[name] for row in rows if name in row)
-        part.report(f"mean share of time lost to {cause}", share)
+    part.report_lost_time(rows)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import GPUS, TINY, TRAIN, command, end_when, likeness
+from conftest import GPUS, ON_IMPORT, TINY, TRAIN, command, end_when, likeness
 
 from gptexp.runs.run_folder import RunFolder, find_run
 
@@ -24,6 +24,19 @@ def gpu_text_words(text_file):
     train = [word for word in TRAIN if "accelerator" not in word and "precision" not in word]
     data = ["data=files", f"data.path={text_file}", "data.split=tail"]
     return [*TINY, *data, *train, "trainer.accelerator=gpu", "optim=adamw"]
+
+
+@pytest.fixture
+def patched(own_folder, monkeypatch):
+    """Change a module of the processes that the test starts from now on."""
+
+    def patch(module: str, statement: str) -> None:
+        program = f"MODULE = {module!r}\n{ON_IMPORT}\ndef patch(module):\n    {statement}\n"
+        (own_folder / "patched").mkdir()
+        (own_folder / "patched" / "sitecustomize.py").write_text(program)
+        monkeypatch.setenv("PYTHONPATH", str(own_folder / "patched"), prepend=os.pathsep)
+
+    return patch
 
 
 def run_on_gpus(*words, outputs="outputs", gpus=GPUS, code=0):
@@ -56,11 +69,39 @@ def test_a_run_is_evaluated_and_answers_on_the_gpu(more, gpu_words):
         assert done.returncode == 0, done.stderr
 
 
-def test_a_sharded_run_computes_what_a_plain_one_does(gpu_words):
+@pytest.mark.parametrize(
+    "more", [[], ["trainer.reshard_after_forward=false"], ["trainer.cpu_offload=true"]], ids=str
+)
+def test_a_sharded_run_computes_what_a_plain_one_does(more, gpu_words):
     words = [*gpu_words, "trainer.precision=32", "trainer.micro_batch_size=4"]
     plain, _ = run_on_gpus(*words, outputs="plain")
-    sharded, _ = run_on_gpus(*words, "trainer.strategy=fsdp", outputs="sharded")
+    sharded, _ = run_on_gpus(*words, "trainer.strategy=fsdp", *more, outputs="sharded")
     assert losses(sharded) == pytest.approx(losses(plain), abs=1e-4)
+
+
+def test_a_model_that_is_evaluated_in_shards_answers_as_a_whole_one(gpu_words, patched):
+    words = [*gpu_words, "trainer.precision=32", "trainer.strategy=fsdp"]
+    whole, _ = run_on_gpus(*words, outputs="whole")
+    patched("gptexp.distributed.strategies", "module.MAX_FULL_MODEL = 0")
+    sharded, _ = run_on_gpus(*words, outputs="sharded")
+    assert sharded.result()["metrics"] == pytest.approx(whole.result()["metrics"], rel=1e-4)
+    assert sharded.samples() == whole.samples()
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_checkpoints_are_copied_exactly_while_training_goes_on(strategy, gpu_words, patched):
+    words = [*gpu_words, "trainer.deterministic=true", f"trainer.strategy={strategy}"]
+    words += ["trainer.checkpoint_every=3", "trainer.keep_checkpoints=9"]
+    copied, _ = run_on_gpus(*words, outputs="copied")
+    patched(
+        "gptexp.checkpoints.checkpointer",
+        "module.Checkpointer._has_memory_for = lambda self, tensors: False",
+    )
+    written, _ = run_on_gpus(*words, outputs="written")
+    for name in ("step-000003", "step-000006", "step-000009"):
+        for kind in ("model.safetensors", "optimizer.safetensors"):
+            one, other = (run.checkpoints / name / kind for run in (copied, written))
+            assert one.read_bytes() == other.read_bytes(), (name, kind)
 
 
 def compare_compiled_with_plain(*words: str) -> None:
