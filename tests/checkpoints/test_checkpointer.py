@@ -101,7 +101,8 @@ def test_a_checkpoint_holds_the_step_of_its_save_and_replaces_the_one_before_whe
     assert torch.equal(stored["Mean"]["mean"], torch.ones(2))
 
 
-def test_the_next_save_waits_for_the_one_before(tmp_path, writes):
+def test_the_next_save_waits_for_the_one_before(tmp_path, writes, monkeypatch):
+    monkeypatch.setattr(checkpointer_module, "WAIT_SECONDS", 0.01)
     training = Training(tmp_path)
     training.train()
     training.save()
@@ -189,6 +190,7 @@ def save_on_rank(rank, file, folder, sharded):
     dist.init_process_group("gloo", f"file://{file}", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     group = ProcessGroup(rank, 2, rank, 2)
+    checkpointer_module.WAIT_SECONDS = 0.001
     failing = 1 if sharded else 0
     for memory in (0, 10_000):
         checkpointer_module.available_memory = lambda size=memory: size

@@ -32,10 +32,10 @@ class TwentySeconds(L.Callback):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["trainer.checkpoint_minutes=1"], [4, 8, 12]),  # a step that begins a minute later
-        (["trainer.checkpoint_minutes=1", "trainer.checkpoint_every=3"], [3, 6, 9, 12]),
-        (["trainer.checkpoint_every=5"], [5, 10, 12]),
-        (["trainer.checkpoint_every=null", "trainer.max_steps=20"], [16, 20]),  # five minutes
+        # A step that begins a minute after the last checkpoint is saved, as every fifth is.
+        (["trainer.checkpoint_minutes=1", "trainer.checkpoint_every=5"], [4, 5, 9, 10, 12]),
+        (["trainer.checkpoint_every=17", "trainer.max_steps=18"], [17, 18]),
+        (["trainer.max_steps=18"], [16, 18]),  # five minutes
     ],
 )
 def test_a_checkpoint_is_due_after_steps_or_minutes(words, expected, translation, clock):

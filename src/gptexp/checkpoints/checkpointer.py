@@ -6,10 +6,12 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import chain
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -28,20 +30,25 @@ from gptexp.errors import RunError, is_disk_full
 from gptexp.files import commit_folder, dumps_with_checksum, fsync, sha256, write_text
 from gptexp.machine import available_memory
 
-Part = tuple[str, dict[str, Tensor], dict[str, str] | None]  # file, its tensors and metadata
 FileEntries = dict[str, dict[str, Any]]  # bytes and sha256 of files, by name, as in the manifest
 # Memory that has to be available for a copy, by its size: blocks of pinned memory are powers of two.
 MEMORY_MARGIN = 2
+# For which a rank waits for its thread before it answers the others: their collectives time out after minutes.
+WAIT_SECONDS = 60.0
 
 
 @dataclass
 class Writing:
-    """A checkpoint that a thread writes; `files` are those of this rank."""
+    """A checkpoint that the thread of each rank writes; `jobs` are those of this rank."""
 
     step: int
     fingerprint: dict[str, Any]
     is_best: bool
-    files: Future[FileEntries] = field(default_factory=Future)
+    jobs: list[Future[FileEntries]] = field(default_factory=list)
+
+    @property
+    def is_done(self) -> bool:
+        return all(job.done() for job in self.jobs)
 
 
 class Checkpointer:
@@ -65,7 +72,7 @@ class Checkpointer:
     @property
     def is_writing(self) -> bool:
         """Whether the thread of this rank has work."""
-        return self.writing is not None and not self.writing.files.done()
+        return self.writing is not None and not self.writing.is_done
 
     def save(
         self,
@@ -98,21 +105,21 @@ class Checkpointer:
         }
         if self.has_memory is None:
             self.has_memory = self._has_memory_for(tensors)
+        for kind, named in tensors.items():
+            # No name for what is collected: in place, it is freed before the next tensors are gathered.
+            self._submit(writing, *self._collect(kind, named))
+            if not self.has_memory:
+                self._wait_together(writing)
         if callback_tensors is not None:
-            tensors["callbacks"] = callback_tensors
-        parts = self._collect(tensors)
+            items, buffers = callback_tensors.items(), self.buffers["callbacks"]
+            copies = {name: sharding.to_host(name, tensor, buffers) for name, tensor in items}
+            self._submit(writing, "callbacks.safetensors", copies, None)
+        if self.commits_in_thread and self.process_group.is_rank_zero:
+            written = (job.result() for job in tuple(writing.jobs))
+            writing.jobs.append(self.thread.submit(self._commit, writing, written))
         self.writing = writing
-        if self.has_memory:
-            copies, copied = [*parts], _record_event()
-            writing.files = self.thread.submit(self._write, writing, copies, copied)
-            return
-        try:
-            writing.files.set_result(self._write(writing, parts))
-        except Exception as error:
-            writing.files.set_exception(error)
-            for _ in parts:  # the other ranks gather the remaining tensors
-                pass
-        self.finish()
+        if not self.has_memory:
+            self.finish()
 
     def finish(self) -> None:
         """Wait until the checkpoint of the last `save` is complete.
@@ -123,14 +130,13 @@ class Checkpointer:
         if self.writing is None:
             return
         writing, self.writing = self.writing, None
-        with self._write_together(writing):
-            files = writing.files.result()
+        self._wait_together(writing)
         if self.commits_in_thread:
             return
-        files_by_rank = self.process_group.all_gather(files)
+        files = self.process_group.all_gather([job.result() for job in writing.jobs])
         with self._write_together(writing):
             if self.process_group.is_rank_zero:
-                self._commit(writing, reduce(or_, files_by_rank))
+                self._commit(writing, chain.from_iterable(files))
 
     def close(self) -> None:
         """Complete the last checkpoint, and free the memory of copies."""
@@ -139,13 +145,26 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Wait for the thread of this rank alone, after an error that the other ranks may not have."""
-        if self.writing and (error := self.writing.files.exception()):
+        if self.writing is None:
+            return
+        errors = [job.exception() for job in self.writing.jobs]
+        if error := next(filter(None, errors), None):
             print(
                 f"the checkpoint of step {self.writing.step} is not saved: {error}", file=sys.stderr
             )
 
     def _temporary(self, writing: Writing) -> Path:
         return self.folder / f".{Checkpoint.folder_name(writing.step)}.tmp"
+
+    def _wait_together(self, writing: Writing) -> None:
+        """Wait for the threads of all ranks; an error of one is raised on all of them."""
+        is_busy = True
+        while is_busy:
+            futures.wait(writing.jobs, WAIT_SECONDS)
+            is_busy = any(self.process_group.all_gather(not writing.is_done))
+        with self._write_together(writing):
+            for job in writing.jobs:
+                job.result()
 
     @contextmanager
     def _write_together(self, writing: Writing) -> Iterator[None]:
@@ -191,23 +210,24 @@ class Checkpointer:
         (temporary / "callbacks.json").write_text(json.dumps(encoded.values))
         return encoded.tensors
 
-    def _collect(self, tensors: dict[str, dict[str, Tensor]]) -> Iterator[Part]:
-        """Yield the files with tensors that this rank writes. All ranks take part in gathering each.
-
-        Args:
-            tensors: by kind; those of callbacks are on rank zero alone.
-        """
+    def _collect(
+        self, kind: str, named: dict[str, Tensor]
+    ) -> tuple[str, dict[str, Tensor], dict[str, str] | None]:
+        """Return the file that this rank writes, its tensors and metadata. All ranks take part in gathering them."""
         rank, ranks = self.process_group.rank, self.process_group.size
-        for kind, named in tensors.items():
-            items, buffers = named.items(), self.buffers[kind] if self.has_memory else None
-            if kind == "callbacks":
-                copies = {name: sharding.to_host(name, tensor, buffers) for name, tensor in items}
-                yield "callbacks.safetensors", copies, None
-            elif self.sharded:
-                file = f"{kind}-{rank + 1:05d}-of-{ranks:05d}.safetensors"
-                yield file, *sharding.collect_shard(items, rank == 0, buffers)
-            else:  # no name for them here: they are freed before the next ones are gathered
-                yield f"{kind}.safetensors", sharding.collect_full(items, rank == 0, buffers), None
+        items, buffers = named.items(), self.buffers[kind] if self.has_memory else None
+        if self.sharded:
+            file = f"{kind}-{rank + 1:05d}-of-{ranks:05d}.safetensors"
+            return file, *sharding.collect_shard(items, rank == 0, buffers)
+        return f"{kind}.safetensors", sharding.collect_full(items, rank == 0, buffers), None
+
+    def _submit(
+        self, writing: Writing, name: str, tensors: dict[str, Tensor], metadata: Any
+    ) -> None:
+        """Let the thread write a file as soon as its tensors are copied; a whole checkpoint is rank zero's."""
+        if self.sharded or self.process_group.is_rank_zero:
+            file, copied = self._temporary(writing) / name, _record_event()
+            writing.jobs.append(self.thread.submit(_write, file, tensors, metadata, copied))
 
     def _has_memory_for(self, tensors: dict[str, dict[str, Tensor]]) -> bool:
         """Return whether every rank has memory for copies of the tensors that it writes; say so if this one has not."""
@@ -229,32 +249,14 @@ class Checkpointer:
             )
         return all(self.process_group.all_gather(has_memory))
 
-    def _write(
-        self, writing: Writing, parts: Iterable[Part], copied: torch.cuda.Event | None = None
-    ) -> FileEntries:
-        """Write the files of this rank; a checkpoint that one rank writes is complete then."""
-        if copied:
-            copied.synchronize()
-        temporary, files = self._temporary(writing), FileEntries()
-        for name, tensors, metadata in parts:
-            if self.sharded or self.process_group.is_rank_zero:
-                _require_space(temporary, sum(tensor.nbytes for tensor in tensors.values()))
-                save_file(tensors, temporary / name, metadata)
-                del tensors  # before the next ones are gathered
-                fsync(temporary / name)
-                files[name] = _describe_file(temporary / name)
-        if self.commits_in_thread and self.process_group.is_rank_zero:
-            self._commit(writing, files)
-        return files
-
-    def _commit(self, writing: Writing, files: FileEntries) -> None:
+    def _commit(self, writing: Writing, files: Iterable[FileEntries]) -> FileEntries:
         """Add the manifest, rename the folder, point to it, and delete checkpoints that are too old."""
         temporary, name = self._temporary(writing), Checkpoint.folder_name(writing.step)
         texts = {file.name: _describe_file(file) for file in temporary.glob("*.json")}
         manifest = {
             "step": writing.step,
             "fingerprint": writing.fingerprint,
-            "files": dict(sorted((files | texts).items())),
+            "files": dict(sorted(reduce(or_, files, texts).items())),
         }
         (temporary / "manifest.json").write_text(dumps_with_checksum(manifest))
         commit_folder(temporary, self.folder / name)
@@ -262,6 +264,7 @@ class Checkpointer:
         if writing.is_best:
             write_text(self.folder / "best", f"{name}\n")
         self._remove_old()
+        return {}
 
     def latest_valid(self) -> Checkpoint | None:
         """Return the newest checkpoint whose files match its manifest; rename and report damaged ones."""
@@ -318,6 +321,21 @@ def _encode_callbacks(callbacks: dict[str, Any]) -> Encoded:
     except TypeError as error:
         raise RunError(f"the state of a callback cannot be saved: {error}") from error
     return encoded
+
+
+def _write(
+    file: Path,
+    tensors: dict[str, Tensor],
+    metadata: dict[str, str] | None,
+    copied: torch.cuda.Event | None,
+) -> FileEntries:
+    """Write a file, flush it to the disk and return its entry of the manifest."""
+    if copied:
+        copied.synchronize()
+    _require_space(file.parent, sum(tensor.nbytes for tensor in tensors.values()))
+    save_file(tensors, file, metadata)
+    fsync(file)
+    return {file.name: _describe_file(file)}
 
 
 def _describe_file(file: Path) -> dict[str, Any]:
