@@ -10,6 +10,7 @@ import random
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,25 @@ from gptexp.runs import timings
 
 VOCABULARY = 50_257
 TOY_VOCABULARY = 512
-SEQUENCES = {"gpt2": 32, "gpt2-xl": 8}  # of a step, on each device
+
+
+@dataclass(frozen=True)
+class Size:
+    """How a model is measured: the sequences of a step on each device, and how many steps count."""
+
+    sequences: int
+    micro_batch: int
+    log_every: int
+    warm_up_steps: int
+    measured_steps: int
+
+
+SIZES = {
+    "gpt2": Size(32, 32, 5, 20, 40),
+    # Muon's iteration takes the same time whatever the batch: 64 sequences are still an eighth of GPT-2's.
+    "gpt2-xl": Size(64, 8, 2, 6, 10),
+}
+TOY_SIZE = Size(4, 2, 5, 20, 10)
 TOY = [
     "model.layers=2",
     "model.d_model=64",
@@ -32,8 +51,6 @@ TOY = [
     "model.context=64",
     f"model.vocab_size={TOY_VOCABULARY}",
 ]
-LOG_EVERY = 5
-WARM_UP_STEPS, MEASURED_STEPS = 20, 40
 CHARACTERS = 4_000_000
 FOREVER = 1_000_000  # steps
 
@@ -41,24 +58,25 @@ FOREVER = 1_000_000  # steps
 def main() -> None:
     part = Part(
         __doc__,
-        ("--size", {"choices": SEQUENCES, "default": "gpt2"}),
+        ("--size", {"choices": SIZES, "default": "gpt2"}),
         ("--preset", {"choices": ("gpt2", "modern"), "default": "gpt2"}),
         ("--optim", {"choices": ("adamw", "muon"), "default": "muon"}),
     )
     options = part.options
+    size = TOY_SIZE if options.toy else SIZES[options.size]
     with tempfile.TemporaryDirectory(prefix="gptexp-speed-") as name:
         folder = Path(name)
         write_text(folder / "text.txt", CHARACTERS // (40 if options.toy else 1))
-        words = run_words(options, folder)
+        words = run_words(options, size, folder)
         started = time.monotonic()
-        steps = 10 if options.toy else MEASURED_STEPS
+        lines = size.measured_steps // size.log_every
         rows = part.watch_run(
             *words,
             outputs=folder,
-            is_reached=lambda rows: len(rows_with_speed(rows)) * LOG_EVERY >= steps,
+            is_reached=lambda rows: len(rows_with_speed(rows, size)) >= lines,
         )
         seconds = time.monotonic() - started
-    measured = rows_with_speed(rows)
+    measured = rows_with_speed(rows, size)
     step_ms = statistics.median(row[timings.STEP_MS] for row in measured)
     tokens = statistics.median(row[timings.TOKENS_PER_SECOND] for row in measured)
     part.report("step", step_ms, "ms")
@@ -78,9 +96,8 @@ def main() -> None:
     part.report("from the command to the last measured step", seconds, "s")
 
 
-def run_words(options: Any, folder: Path) -> list[str]:
+def run_words(options: Any, size: Size, folder: Path) -> list[str]:
     """Return the settings of the run: the defaults, but for what is measured and what would take time."""
-    sequences = (4 if options.toy else SEQUENCES[options.size]) * options.ranks
     return [
         "task=pretrain",
         f"model={options.size}",
@@ -92,17 +109,18 @@ def run_words(options: Any, folder: Path) -> list[str]:
         "data.split=tail",
         "tokenizer=byte",
         *(TOY if options.toy else [f"model.vocab_size={VOCABULARY}"]),
-        f"trainer.global_batch_size={sequences}",
-        f"trainer.log_every={LOG_EVERY}",
+        f"trainer.global_batch_size={size.sequences * options.ranks}",
+        f"trainer.micro_batch_size={size.micro_batch}",
+        f"trainer.log_every={size.log_every}",
         f"trainer.max_steps={FOREVER}",
         f"trainer.val_every={FOREVER}",
         f"trainer.checkpoint_every={FOREVER}",
     ]
 
 
-def rows_with_speed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def rows_with_speed(rows: list[dict[str, Any]], size: Size) -> list[dict[str, Any]]:
     """Return the rows after the first steps, which compile and allocate."""
-    return [row for row in rows if row["step"] > WARM_UP_STEPS and timings.STEP_MS in row]
+    return [row for row in rows if row["step"] > size.warm_up_steps and timings.STEP_MS in row]
 
 
 def write_text(path: Path, characters: int) -> None:
