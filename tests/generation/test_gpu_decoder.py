@@ -8,6 +8,7 @@ from gptexp.generation import generator as generator_module
 from gptexp.generation import gpu_decoder
 from gptexp.generation.cuda_graphs import CudaGraphs
 from gptexp.generation.decode_state import DecodeState
+from gptexp.generation.feature_decoding import generate_features
 from gptexp.generation.generator import Generator
 from gptexp.generation.gpu_decoder import GpuDecoder, bucket, count_fitting_rows
 from gptexp.generation.host_copy import HostCopy
@@ -253,3 +254,17 @@ def test_a_batch_fills_a_gpu_but_not_its_memory():
     assert count_fitting_rows(config, 24) == 256
     config.layers, config.kv_heads, config.head_dim = 48, 25, 64  # GPT-2 XL
     assert count_fitting_rows(config, 1024) == 13
+
+
+def test_rows_of_features_are_those_of_a_cpu(monkeypatch):
+    shape = {"feature_size": 3, "feature_bins": 8, "predicts_features": True}
+    model = a_model(**shape)
+    with torch.no_grad():  # some answers end early
+        model.feature_head.project.bias[-1] = -0.18
+    expected = generate_features(model, prompts_of(PROMPTS), 12)
+    assert len({len(rows) for rows in expected}) > 1
+    monkeypatch.setattr(gpu_decoder, "DEVICE", "cpu")
+    for ours, theirs in zip(
+        generate_features(model, prompts_of(PROMPTS), 12), expected, strict=True
+    ):
+        assert ours.tolist() == theirs.tolist()

@@ -1,1 +1,1 @@
-"""From prompts to answers: sampling, beam search, minimum Bayes risk decoding, streaming, a fast CPU decoder."""
+"""From prompts to answers: sampling, beam search, minimum Bayes risk decoding, streaming, fast decoders."""

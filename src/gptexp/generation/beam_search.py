@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gptexp.generation.decode_state import DecodeState
-from gptexp.generation.host_copy import HostCopy
+from gptexp.generation.host_copy import HostCopy, to_device
 from gptexp.generation.next_token import apply_repetition_penalties
 from gptexp.sampling import Sampling
 
@@ -74,7 +74,7 @@ def beam_search(
     N, device = sampling.num_beams, state.logits.device  # noqa: N806
     searches = [Search([Hypothesis(0.0, [])] * N) for _ in range(prompts)]
     batch = searches  # those whose prompts are in the batch
-    ends = torch.tensor(sorted(eos), device=device)
+    ends = torch.tensor(sorted(eos), dtype=torch.long, device=device)
     scores = torch.full((prompts, N), -torch.inf, device=device)
     scores[:, 0] = 0.0  # at first all beams of a prompt are equal: one is enough
     history = torch.empty(prompts * N, max_new_tokens, dtype=torch.long, device=device)
@@ -88,7 +88,8 @@ def beam_search(
         # The next step begins before the host reads this one, unless only Python knows which answers end.
         runs_ahead = state.runs_ahead and stopping_criteria is None and not is_last
         if runs_ahead:
-            choice = _choose_beams(best, parents, tokens, torch.isin(tokens, ends), N)
+            has_ended = (tokens[..., None] == ends).any(dim=-1)
+            choice = _choose_beams(best, parents, tokens, has_ended, N)
             scores, history = _advance(state, history, length, *choice)
         all_ended = []
         for search, *columns in zip(batch, *(copy.tolist() for copy in copies), strict=True):
@@ -96,26 +97,25 @@ def beam_search(
                 Hypothesis(score, [*search.beams[parent].tokens, token])
                 for score, parent, token in zip(*columns, strict=True)
             ]
-            has_ended = [
+            ended = [
                 is_last
                 or candidate.tokens[-1] in eos
                 or (stopping_criteria is not None and stopping_criteria(candidate.tokens))
                 for candidate in candidates
             ]
-            search.extend(candidates, has_ended, sampling.length_penalty)
-            all_ended.append(has_ended)
+            search.extend(candidates, ended, sampling.length_penalty)
+            all_ended.append(ended)
         if is_last or all(search.is_finished for search in batch):
             break
         if not runs_ahead:
-            choice = _choose_beams(best, parents, tokens, torch.tensor(all_ended, device=device), N)
+            choice = _choose_beams(best, parents, tokens, to_device(all_ended, device), N)
             scores, history = _advance(state, history, length, *choice)
         unfinished = [number for number, search in enumerate(batch) if not search.is_finished]
         if 2 * len(unfinished) <= len(batch):  # drop finished prompts when they are half of them
             kept = state.rows_to_keep(unfinished, len(batch))
-            rows = [number * N + beam for number in kept for beam in range(N)]
-            state.select(rows)
+            rows = state.select([number * N + beam for number in kept for beam in range(N)])
             batch = [batch[number] for number in kept]
-            scores, history = scores[kept], history[rows]
+            scores, history = scores.flatten()[rows].view(-1, N), history[rows]
     return [[_without_eos(answer.tokens, eos) for answer in search.finished] for search in searches]
 
 

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gptexp.generation.cpu_decoder import CpuDecoder
 from gptexp.generation.gpu_decoder import GpuDecoder, StaticBatch, is_on_gpu
+from gptexp.generation.host_copy import to_device
 from gptexp.generation.prompt import Prompt
 from gptexp.model.attention import EncoderMemory
 from gptexp.model.config import TransformerConfig
@@ -104,17 +105,23 @@ class DecodeState:
         )
         self.logits = self.model.logits(hidden[:, -1])
 
-    def select(self, rows: list[int] | Tensor) -> None:
-        """Reorder, repeat or drop sequences: the new sequence i continues the old sequence rows[i]."""
-        indices = torch.as_tensor(rows, device=self.logits.device)
-        self.logits = self.logits[indices]
+    def select(self, rows: Sequence[int] | Tensor) -> Tensor:
+        """Reorder, repeat or drop sequences: the new sequence i continues the old sequence rows[i].
+
+        Returns:
+            the rows on the device.
+        """
+        if not isinstance(rows, Tensor):
+            rows = to_device(rows, self.logits.device)
+        self.logits = self.logits[rows]
         if self.batch is not None:
-            self.batch.select(indices)
-            return
-        self.cache.select(indices)
-        self.layout = self.layout.select(indices)
+            self.batch.select(rows)
+            return rows
+        self.cache.select(rows)
+        self.layout = self.layout.select(rows)
         if self.memory is not None:
-            self.memory = self.memory.select(indices)
+            self.memory = self.memory.select(rows)
+        return rows
 
     def rows_to_keep(self, unfinished: list[int], total: int) -> list[int]:
         """Return which of `total` rows to keep where some are unfinished: these, and on a GPU up to a power of two.

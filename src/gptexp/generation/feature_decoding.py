@@ -44,8 +44,8 @@ def generate_features(
             for row in unfinished:
                 answers[batch[row]].append(values[row])
             if len(unfinished) < len(batch):
-                state.select(unfinished)
-                rows, placeholders = rows[unfinished], placeholders[unfinished]
+                indices = state.select(unfinished)
+                rows, placeholders = rows[indices], placeholders[indices]
                 batch = [batch[row] for row in unfinished]
             if not (state.runs_ahead or is_last):
                 state.step(placeholders, rows)

@@ -180,9 +180,9 @@ class Generator:
             if 2 * len(unfinished) <= len(batch):  # drop finished rows when they are half of it
                 rows = [row for row, number in enumerate(batch) if number in unfinished]
                 rows = state.rows_to_keep(rows, len(batch))
-                state.select(rows)
                 batch = [batch[row] for row in rows]
-                tokens, uniform, history = tokens[rows], uniform[rows], history[rows]
+                indices = state.select(rows)
+                tokens, uniform, history = tokens[indices], uniform[indices], history[indices]
             if not state.runs_ahead:
                 state.step(tokens)
 

@@ -1,10 +1,18 @@
-"""Copy numbers from a GPU while it goes on computing."""
+"""Copy numbers to and from a GPU while it goes on computing."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+def to_device(numbers: Sequence[Any], device: torch.device) -> Tensor:
+    """Return a tensor of whole numbers or booleans on a device, without waiting for the work before it."""
+    if device.type != "cuda":
+        return torch.tensor(numbers, device=device)
+    return torch.tensor(numbers, pin_memory=True).to(device, non_blocking=True)
 
 
 class HostCopy:
