@@ -77,7 +77,9 @@ def difference(model, decoder, prompts=PROMPTS):
         tokens = states[1].logits.argmax(dim=-1)
         for state in states:
             state.step(tokens)
-            if step == 3 and len(prompts) > 1:  # reorder, repeat and drop
+            if step == 1:
+                state.select(range(len(prompts)), has_same_prompts=True)
+            elif step == 3 and len(prompts) > 1:  # reorder, repeat and drop
                 state.select([2, 0, 2])
             elif step == 5 and len(prompts) > 1:
                 state.select([2, 1])

@@ -163,7 +163,7 @@ def _advance(
     rows = (parents + torch.arange(0, B * N, N, device=parents.device)[:, None]).flatten()
     history = history[rows]
     history[:, length - 1] = tokens.flatten()
-    state.select(rows)
+    state.select(rows, has_same_prompts=True)
     state.step(tokens.flatten())
     return scores, history
 

@@ -105,8 +105,11 @@ class DecodeState:
         )
         self.logits = self.model.logits(hidden[:, -1])
 
-    def select(self, rows: Sequence[int] | Tensor) -> Tensor:
+    def select(self, rows: Sequence[int] | Tensor, has_same_prompts: bool = False) -> Tensor:
         """Reorder, repeat or drop sequences: the new sequence i continues the old sequence rows[i].
+
+        Args:
+            has_same_prompts: each old sequence has the prompt of the new one, which need not move.
 
         Returns:
             the rows on the device.
@@ -115,7 +118,7 @@ class DecodeState:
             rows = to_device(rows, self.logits.device)
         self.logits = self.logits[rows]
         if self.batch is not None:
-            self.batch.select(rows)
+            self.batch.select(rows, has_same_prompts)
             return rows
         self.cache.select(rows)
         self.layout = self.layout.select(rows)

@@ -103,12 +103,12 @@ class GpuDecoder:
 
         The tensors of the batch before, and the graphs that use them, serve again once its user exists no more.
         """
-        rows_, sources = len(rows), 0 if memory is None else memory.states.shape[1]
+        count, sources = len(rows), 0 if memory is None else memory.states.shape[1]
         batch, is_free = self._batch, self._user() in (None, self)
-        if batch is None or not is_free or not batch.has_room(rows_, longest, sources):
+        if batch is None or not is_free or not batch.has_room(count, longest, sources):
             if is_free:
                 self._batch = batch = None  # free its memory first
-            batch = StaticBatch(self, rows_, longest, sources)
+            batch = StaticBatch(self, count, longest, sources)
         self._batch, self._user = batch, weakref.ref(user)
         batch.load(cache, rows, layout.left_padding, memory)
         return batch
@@ -166,6 +166,7 @@ class StaticBatch:
     ) -> None:
         """Copy sequences of a prefilled cache; a sequence may be repeated."""
         self.batch, self.length = len(rows), cache.length
+        self.prompt_length = cache.length
         self.position.fill_(self.length)
         index = torch.tensor(rows, device=self.position.device)
         for part, target in enumerate((cache.keys, cache.values)):
@@ -187,16 +188,18 @@ class StaticBatch:
             else:
                 self.memory_bias[: self.batch, ..., :size].masked_fill_(allowed[index], 0)
 
-    def select(self, rows: Tensor) -> None:
-        """Reorder, repeat or drop sequences, in place: the new sequence i continues the old rows[i]; never more."""
-        count = len(rows)
-        tokens = self.cache[:, :, : self.batch, :, : self.length]
-        self.cache[:, :, :count, :, : self.length] = tokens[:, :, rows]
+    def select(self, rows: Tensor, has_same_prompts: bool = False) -> None:
+        """Reorder, repeat or drop sequences in place, as DecodeState does; there are never more than before."""
+        count, start = len(rows), self.prompt_length if has_same_prompts else 0
+        cache = self.cache[:, :, : self.batch, :, start : self.length]
+        self.cache[:, :, :count, :, start : self.length] = cache[:, :, rows]
+        self.batch = count
+        if has_same_prompts:
+            return
         self.left_padding[:count] = self.left_padding[rows]
         if self.memory_size:
             self.memory[:, :, :count] = self.memory[:, :, rows]
             self.memory_bias[:count] = self.memory_bias[rows]
-        self.batch = count
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append a token to each sequence, [B], and return the logits of the next one, [B, V], until the next step."""
