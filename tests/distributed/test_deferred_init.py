@@ -7,18 +7,21 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from gptexp.config.schema import TrainerConfig
 from gptexp.distributed import deferred_init
 from gptexp.distributed.deferred_init import DeferredWeights
+from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.sharding import local_region
-from gptexp.distributed.strategies import shard_model
+from gptexp.distributed.strategies import build_mesh, shard_model
 from gptexp.model import Transformer, TransformerConfig, lora
 from gptexp.model.hf import convert
 from gptexp.stored_tensors import StoredTensor
 
+CPU = torch.device("cpu")
+FSDP = TrainerConfig(strategy="fsdp")
 SETTINGS = {
     "gpt2": {
         "position": "learned",
@@ -66,15 +69,13 @@ def on_ranks():
     return call
 
 
-def fill(mesh, make, stored=None) -> nn.Module:
+def fill(mesh, make, stored=None, trainer=FSDP) -> nn.Module:
     weights = DeferredWeights(seed=3)
     with weights.construction():
         model = make()
     assert weights.can_fill(model)
     weights.stored = stored or {}
-    weights.materialize(
-        model, torch.device("cpu"), lambda: shard_model(model, mesh, TrainerConfig(strategy="fsdp"))
-    )
+    weights.materialize(model, CPU, lambda: shard_model(model, mesh, trainer))
     return model
 
 
@@ -155,3 +156,24 @@ def test_constructors_that_cannot_be_repeated_are_known():
     assert can_fill(lambda: nn.Linear(4, 4))
     for make in (fill_a_part, multiply, draw, lambda: nn.BatchNorm1d(4)):
         assert not can_fill(make)
+
+
+def test_parts_of_matrices_have_the_weights_of_one_device(monkeypatch):
+    """Two rows of ranks share the shards, and the ranks of a row divide each matrix."""
+    # torch caches by mesh, and would take one rank for another.
+    monkeypatch.setattr(DeviceMesh, "__eq__", object.__eq__)
+    monkeypatch.setattr(DeviceMesh, "__hash__", object.__hash__)
+    trainer = TrainerConfig(strategy="fsdp", tensor_parallel=2)
+    build = partial(Transformer, config(kv_heads=2))
+    models = []
+    for rank in range(6):
+        dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=6)
+        try:
+            mesh = build_mesh(trainer, ProcessGroup(rank, 6, tensor_parallel=2), CPU)
+            models.append(fill(mesh, build, trainer=trainer))
+        finally:
+            dist.destroy_process_group()
+    torch.manual_seed(3)
+    filled = join(models)
+    for name, parameter in build().named_parameters():
+        assert torch.equal(filled[name], parameter), name
