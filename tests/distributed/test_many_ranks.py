@@ -17,15 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gptexp.config.schema import MuonConfig, TrainerConfig
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.distributed.sharding import (
+    clip_grad_norm,
     collect_shard,
     full_tensor,
     local_region,
     local_tensor,
     open_tensors,
 )
-from gptexp.distributed.strategies import build_mesh, shard_model
+from gptexp.distributed.strategies import build_mesh, context_mesh, shard_model
 from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig
+from gptexp.model.context_parallel import ContextGroup
 from gptexp.training.optimizers import build_optimizers
 
 CPU = torch.device("cpu")
@@ -54,20 +56,27 @@ def build() -> Transformer:
     return Transformer(TransformerConfig(vocab_size=600, context=8, **sizes))
 
 
-def take_steps(rank: int, size: int, strategy: str) -> tuple[list[str], int, list[torch.Size]]:
+def take_steps(
+    rank: int, size: int, strategy: str, tensor: int = 1, context: int = 1
+) -> tuple[list[str], int, list[torch.Size]]:
     """Return the collectives of two steps of one rank, the elements that it holds, and the shapes of the model."""
-    group = ProcessGroup(rank, size, rank % 8, 8)
+    group = ProcessGroup(rank, size, rank % 8, 8, tensor, context)
     dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=size)
     try:
         model = build()
-        config = TrainerConfig(strategy=strategy)
+        config = TrainerConfig(strategy=strategy, tensor_parallel=tensor)
         mesh = build_mesh(config, group, CPU)
         shard_model(model, mesh, config)
+        if context > 1:
+            shared = context_mesh(group, CPU)
+            model.context_group = ContextGroup(
+                shared.get_group(), shared.get_local_rank(), shared.size()
+            )
         optimizers = build_optimizers(model, MUON)
         with Collectives() as collectives:
             for _ in range(2):
                 model.loss(TOKENS[0], TOKENS[0]).targets.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                clip_grad_norm(model.parameters(), 1.0)
                 for optimizer in optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
@@ -107,6 +116,20 @@ def test_all_ranks_call_the_same_collectives_and_hold_their_part(size, strategy,
     assert names == last_names
 
 
+def test_all_ranks_that_share_matrices_and_sequences_call_the_same_collectives(monkeypatch):
+    monkeypatch.setattr(DeviceMesh, "__eq__", object.__eq__)
+    monkeypatch.setattr(DeviceMesh, "__hash__", object.__hash__)
+    steps = [take_steps(rank, 64, "fsdp", tensor=2, context=4) for rank in (0, 1, 62, 63)]
+    names = [[name for name in names if not name.startswith("_wrap")] for names, _, _ in steps]
+    # Groups for tensor parallelism that have no share of Muon's matrices exchange none.
+    assert names[0] == names[1]
+    assert names[2] == names[3]
+    others = [Counter(x for x in each if "alltoall" not in x) for each in names]
+    assert others[0] == others[2]
+    assert others[0]["allreduce_"] == 2 * 3  # for the norm of the gradients
+    assert max(held for _, held, _ in steps) == steps[0][1]
+
+
 def train_on_a_machine(rank, file, folder):
     """Compute gradients as one of four ranks, two on each of two machines, and store the shard of the weights."""
     torch.set_num_threads(1)  # those of the parent do not survive a fork
@@ -118,7 +141,7 @@ def train_on_a_machine(rank, file, folder):
     gradients = {name: full_tensor(p.grad) for name, p in model.named_parameters()}
     if rank == 3:
         save_file(gradients, folder / "gradients.safetensors")
-    pieces, metadata = collect_shard(model.named_parameters(), rank == 0, copy=False)
+    pieces, metadata = collect_shard(model.named_parameters(), rank == 0, None)
     save_file(pieces, folder / f"model-{rank}.safetensors", metadata)
     dist.barrier()
     os._exit(0)

@@ -9,8 +9,10 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
@@ -52,18 +54,33 @@ def compute_device(tensor: Tensor) -> torch.device:
 def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
     """Clip the gradients by their common norm, in place, and return the norm before; max_norm=0 changes nothing."""
     parameters = list(parameters)
-    groups = group_by_mesh(parameters)
-    if len(groups) == 1 and max_norm:
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if len(group_by_mesh(parameters)) == 1:
+        if not max_norm:
+            return full_tensor(nn.utils.get_total_norm(gradients)).detach()
         return full_tensor(nn.utils.clip_grad_norm_(parameters, max_norm)).detach()
-    norms = [
-        full_tensor(nn.utils.get_total_norm([p.grad for p in group if p.grad is not None]))
-        for group in groups
-    ]
-    norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+    norm = _norm_over_meshes(gradients)
     if max_norm:
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_([local_tensor(gradient) for gradient in gradients], factor)
+    return norm
+
+
+def _norm_over_meshes(gradients: list[Tensor]) -> Tensor:
+    """Compute the norm of gradients that are sharded over different meshes: one all_reduce a kind and dimension."""
+    kinds: dict[tuple[Any, ...], list[Tensor]] = {}
+    for gradient in gradients:
+        assert isinstance(gradient, DTensor)
+        mesh, placements = gradient.device_mesh, gradient.placements
+        sharded = [i for i, placement in enumerate(placements) if not placement.is_replicate()]
+        groups = tuple(mesh.get_group(i) for i in sharded)
+        kinds.setdefault(groups, []).append(gradient.to_local())
+    squares = []
+    for groups, parts in kinds.items():
+        squares.append(torch.stack(torch._foreach_norm(parts)).square().sum())
         for group in groups:
-            nn.utils.clip_grads_with_norm_(group, max_norm, norm)
-    return norm.detach()
+            dist.all_reduce(squares[-1], group=group)
+    return torch.stack(squares).sum().sqrt()
 
 
 def group_by_mesh(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
