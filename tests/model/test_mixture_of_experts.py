@@ -3,7 +3,7 @@ import torch
 from models import a_model
 from torch.nn import functional as F
 
-from gptexp.model import TransformerConfig
+from gptexp.model import TransformerConfig, mixture_of_experts
 from gptexp.model.mixture_of_experts import Routing, balance_loss
 
 MOE = {"experts": 5, "experts_per_token": 2, "balance_loss": 0.1}
@@ -31,6 +31,21 @@ def test_a_token_gets_the_weighted_outputs_of_its_experts(switches):
         if layer.shared is not None:
             expected = expected + layer.shared(row)
         torch.testing.assert_close(y, expected)
+
+
+@pytest.mark.parametrize("switches", KINDS)
+def test_one_kernel_for_all_experts_computes_the_same_without_waiting_for_counts(
+    switches, monkeypatch
+):
+    layer = a_model(**switches).blocks[0].feed_forward
+    x, gradients = torch.randn(2, 7, 32), []
+    for function in (layer, torch.compile(layer, backend="eager", fullgraph=True)):
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            function(x).float().square().sum().backward()
+        gradients.append([parameter.grad for parameter in layer.parameters()])
+        monkeypatch.setattr(mixture_of_experts, "GROUPED_DEVICES", ("cpu",))
+    torch.testing.assert_close(*gradients, rtol=0.02, atol=0.02)
 
 
 def test_an_expert_that_reads_nothing_has_a_gradient_of_zero():

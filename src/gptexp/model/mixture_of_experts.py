@@ -16,6 +16,10 @@ from torch.nn import functional as F
 from gptexp.model.config import TransformerConfig
 from gptexp.model.feed_forward import FeedForward, activate
 
+# torch 2.10 has a public name for it.
+grouped_mm = getattr(F, "grouped_mm", None) or torch._grouped_mm
+GROUPED_DEVICES = ("cuda",)
+
 
 class Routing(NamedTuple):
     """Decisions of a router in one pass."""
@@ -40,8 +44,14 @@ class ExpertLinear(nn.Module):
         self.in_features, self.bias = in_features, None
         self.weight = nn.Parameter(torch.empty(experts, out_features, in_features))
 
-    def forward(self, x: Tensor, counts: list[int]) -> Tensor:
-        """x [N K, in], sorted by expert, counts [E] rows for each -> [N K, out]."""
+    def forward(self, x: Tensor, counts: list[int] | Tensor) -> Tensor:
+        """x [N K, in], sorted by expert, counts [E] rows for each -> [N K, out].
+
+        A tensor of counts stays on the device, and one kernel multiplies for all experts.
+        """
+        if isinstance(counts, Tensor):
+            ends = counts.cumsum(0, dtype=torch.int32)
+            return grouped_mm(x.bfloat16(), self.weight.bfloat16().mT, offs=ends)
         parts = zip(x.split(counts), self.weight, strict=True)
         return torch.cat([F.linear(rows, weight) for rows, weight in parts])
 
@@ -66,13 +76,24 @@ class MixtureOfExperts(nn.Module):
         weights, experts = self._route(x)  # [N, K]
         tokens, K = x.flatten(0, -2), self.experts_per_token  # noqa: N806
         order = experts.flatten().argsort(stable=True)  # [N K], sorted by expert
-        counts = torch.bincount(experts.flatten(), minlength=self.router.out_features).tolist()
+        counts = self._count_rows(experts)
         rows = tokens.repeat_interleave(K, dim=0)[order]
         gate = None if self.gate is None else self.gate(rows, counts)
         rows = self.down(activate(self.kind, self.up(rows, counts), gate), counts)
         rows = rows[order.argsort()].view(len(tokens), K, -1)
         y = (rows * weights[..., None].to(rows.dtype)).sum(dim=1).view(x.shape)
         return y if self.shared is None else y + self.shared(x)
+
+    def _count_rows(self, experts: Tensor) -> list[int] | Tensor:
+        """Count the rows of each expert: on the host, or where one kernel multiplies for all, on the device."""
+        device, sizes = experts.device.type, self.up.weight.shape[1:]
+        in_bf16 = (
+            torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+        )
+        if device in GROUPED_DEVICES and in_bf16 and not any(size % 8 for size in sizes):
+            numbers = torch.arange(self.router.out_features, device=experts.device)
+            return (experts.flatten()[:, None] == numbers).sum(dim=0)
+        return torch.bincount(experts.flatten(), minlength=self.router.out_features).tolist()
 
     def _route(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights and numbers [N, K] of the experts that each token is sent to."""
