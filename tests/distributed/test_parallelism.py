@@ -54,7 +54,7 @@ def steps(model, optimizers, group, start, end):
             optimizer.step()
             optimizer.zero_grad()
         figures += [group.all_reduce(loss.detach() * group.counts_tokens).item(), norm.item()]
-    sums, counts = evaluate_loss(model, list(batches(3)), "32", group)
+    sums, counts = evaluate_loss(model, list(batches(2)), "32", group)
     return [*figures, sums.mean(counts).item()]
 
 
@@ -96,12 +96,12 @@ def train_on_rank(rank, file, folder, expected):
             state = OptimizerState(model, optimizers)
             if is_resumed:
                 checkpointer.latest_valid().load_optimizers(state)
-                figures = figures[:4]  # noqa: F821
+                figures = figures[:2]  # noqa: F821
             else:
-                figures = steps(model, optimizers, group, 0, 2)[:4]
-                checkpointer.save(model, state, {"step": 2}, {})
+                figures = steps(model, optimizers, group, 0, 1)[:2]
+                checkpointer.save(model, state, {"step": 1}, {})
                 checkpointer.finish()
-            figures += steps(model, optimizers, group, 2, 3)
+            figures += steps(model, optimizers, group, 1, 2)
             ends.append(state_of(model, optimizers))
             if not model.config.dropout:  # ranks draw masks of their own for their tokens
                 assert figures == pytest.approx(expected[number], abs=1e-4)
@@ -115,6 +115,6 @@ def test_ranks_that_share_matrices_and_sequences_train_as_one_and_resume_to_the_
     expected = []
     for switches, config in LAYOUTS.values():
         model = a_model(**switches).train()
-        expected.append(steps(model, build_optimizers(model, config), ProcessGroup(), 0, 3))
+        expected.append(steps(model, build_optimizers(model, config), ProcessGroup(), 0, 2))
     arguments = (tmp_path / "store", tmp_path, expected)
     mp.start_processes(train_on_rank, arguments, 4, start_method="fork")
