@@ -26,6 +26,7 @@ from gptexp.config import compose, package_data
 from gptexp.config.grammar import as_typed
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import explain_option, read_overrides
+from gptexp.config.parallelism import check_processes
 from gptexp.config.schema import Config
 from gptexp.distributed.claim_gpus import claim_gpus
 from gptexp.distributed.environment import explain_single_process, is_launched
@@ -71,7 +72,7 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         callbacks: Lightning callbacks, in addition to those of the config.
 
     Raises:
-        UserError: the data, the initial weights, the callbacks and the settings do not fit together.
+        UserError: the data, the initial weights, the callbacks, the processes and the settings do not fit together.
         RunError: the run failed; the message says why. Preempted: a signal stopped it, after it saved a checkpoint.
     """
     if callbacks and config.trainer.devices > 1 and not is_launched():
@@ -79,6 +80,9 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
             f"trainer.devices={config.trainer.devices} starts processes, which callback objects cannot reach: "
             f"name the callbacks in the config (callbacks.NAME._target_=...), or start with torchrun"
         )
+    if not is_launched():
+        count = config.trainer.devices * config.trainer.nodes
+        check_processes(config, count, "trainer.devices x trainer.nodes")
     with ExitStack() as stack:
         stack.enter_context(unfailing_output("stdout", "stderr"))
         signals = stack.enter_context(StopSignals().handle())

@@ -104,6 +104,30 @@ def test_checkpoints_are_copied_exactly_while_training_goes_on(strategy, gpu_wor
             assert one.read_bytes() == other.read_bytes(), (name, kind)
 
 
+@pytest.mark.parametrize("kind", ["selective", "full"])
+def test_recomputed_activations_are_those_of_the_forward_pass_to_the_bit(kind, gpu_words):
+    words = [*gpu_words, "trainer.deterministic=true", "model.dropout=0.1"]
+    kept, _ = run_on_gpus(*words, outputs="kept")
+    recomputed, _ = run_on_gpus(
+        *words, f"trainer.activation_checkpointing={kind}", outputs="recomputed"
+    )
+    assert losses(recomputed) == losses(kept)
+
+
+def test_a_batch_that_does_not_fit_is_computed_in_parts(gpu_text_words, patched):
+    shape = ["task=pretrain", "model.d_model=256", "model.context=256", "trainer.precision=32"]
+    words = [*gpu_text_words, *shape, "trainer.global_batch_size=512", "trainer.max_steps=2"]
+    parts, _ = run_on_gpus(*words, "trainer.micro_batch_size=16", outputs="parts")
+    patched(
+        "gptexp.training.module",
+        "import torch; torch.cuda.set_per_process_memory_fraction("
+        "1.5e9 / torch.cuda.get_device_properties(0).total_memory)",
+    )
+    halved, output = run_on_gpus(*words, outputs="halved")
+    assert "out of memory with 512 sequences at once" in output
+    assert losses(halved) == pytest.approx(losses(parts), abs=1e-4)
+
+
 def compare_compiled_with_plain(*words: str) -> None:
     words = [*words, "trainer.precision=32", "model.context=256"]
     plain, _ = run_on_gpus(*words, "trainer.compile=false", outputs="plain")

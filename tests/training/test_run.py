@@ -101,6 +101,15 @@ def test_missing_gpus_are_refused_before_data_are_prepared(translation, monkeypa
         run(translation("trainer.accelerator=auto", "trainer.devices=2"))
 
 
+def test_too_few_processes_are_refused_unless_a_launcher_brings_its_own(translation):
+    config = translation("trainer.strategy=fsdp", "trainer.tensor_parallel=2")  # as for torchrun
+    with pytest.raises(
+        UserError, match=r"trainer\.nodes = 1 must be a multiple of trainer\.tensor"
+    ):
+        run(config)
+    assert not Path("outputs").exists()
+
+
 def test_two_processes_do_not_train_one_run_at_once(translation):
     folder = run(translation("trainer.max_steps=1"))
     (folder.path / "result.json").unlink()

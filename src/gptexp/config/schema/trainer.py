@@ -199,7 +199,9 @@ class TrainerConfig(GroupConfig):
             check_tensor_parallel(config)
         if self.context_parallel > 1:
             check_context_parallel(config)
-        check_processes(config, self.devices * self.nodes, "trainer.devices x trainer.nodes")
+        # torchrun and srun bring their own number of processes, whatever trainer.devices says.
+        if self.devices * self.nodes > 1 or self.processes_per_sequence == 1:
+            check_processes(config, self.devices * self.nodes, "trainer.devices x trainer.nodes")
 
     def _check_memory_budget(self, budget: float) -> None:
         word = f"trainer.activation_memory_budget={budget:g}"
