@@ -114,6 +114,7 @@ def test_small_models_on_one_gpu_are_replayed():
         {"model": replace(CONFIG, d_model=1024, d_ff=4096, layers=2)},
         {"config": replace(config, compile="false")},
         {"config": replace(config, deterministic=True)},
+        {"config": replace(config, activation_checkpointing="full")},
         {"config": replace(config, strategy="fsdp")},
     ):
         assert not is_replayed(**change)

@@ -37,8 +37,9 @@ def can_replay(
 ) -> bool:
     """Return whether a run replays its micro-batches: a small model on one GPU, whose batches all have one shape.
 
-    Experts tell the host how many tokens each of them has. Other kernels may run in the first steps of a process, so a
-    run that has to repeat to the bit does without graphs.
+    Experts may tell the host how many tokens each of them has, and activation checkpointing reads the state of the
+    random generator: neither can be recorded. Other kernels may run in the first steps of a process, so a run that has
+    to repeat to the bit does without graphs.
     """
     is_one_shape = layout.stream and layout.predicts_next and not model.experts
     is_alone = device.type == "cuda" and ranks == 1 and not config.is_sharded
@@ -47,6 +48,7 @@ def can_replay(
         and is_one_shape
         and config.compile != "false"
         and not config.deterministic
+        and config.activation_checkpointing == "none"
         and count_parameters(model) <= MAX_PARAMETERS
         and not any(
             getattr(getattr(callback, hook), "__func__", None) is not getattr(L.Callback, hook)
