@@ -1,6 +1,6 @@
 #!/bin/sh
 # Collect the packages of gptexp for a machine without a network that has PyTorch, Lightning and transformers already.
-#     sh benchmarks/wheels.sh wheels 3.12            here: Python's version there; 30 seconds, 20 MB
+#     sh benchmarks/wheels.sh wheels 3.12            here: Python's version there; 14 MB
 #     pip install --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=$PWD/site       there
 # Packages that are installed there in another version stay: only what is missing is collected. W&B is left out; use
 # logger=none or logger=csv. More packages, or other versions: name them after Python's version.
