@@ -1,3 +1,6 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -10,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from gptexp.distributed.launcher import _free_port
 from gptexp.model import Transformer, TransformerConfig, lora, token_loss
 from gptexp.model.activation_checkpointing import checkpoint_activations
-from gptexp.training.compilation import compile_model
+from gptexp.training import compilation
+from gptexp.training.compilation import can_use_flex_attention, compile_model, needs_masks
 
 pytestmark = [  # torch.compile looks at gradients and autograd's functions
     pytest.mark.filterwarnings("ignore:The .grad attribute"),
@@ -131,3 +135,40 @@ def test_a_compiled_model_computes_the_gradients_of_a_plain_one(monkeypatch):
         model.loss(**arguments).targets.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(*gradients)
+
+
+STREAM, EXAMPLES = SimpleNamespace(stream=True), SimpleNamespace(stream=False)
+
+
+@pytest.mark.parametrize(
+    ("switches", "layout", "has_masks"),
+    [
+        ({}, STREAM, False),
+        ({}, EXAMPLES, False),  # causal attention never sees right padding
+        ({}, SimpleNamespace(stream=True, document_mask=True), True),
+        ({"window": 4}, STREAM, True),
+        ({"arch": "prefix"}, EXAMPLES, True),
+        ({"arch": "encoder"}, STREAM, False),
+        ({"arch": "encoder"}, EXAMPLES, True),
+        ({"arch": "encoder_decoder"}, EXAMPLES, True),
+    ],
+)
+def test_masks_are_those_that_kernels_of_attention_do_not_know(switches, layout, has_masks):
+    assert needs_masks(TransformerConfig(**SHAPE | switches), layout) == has_masks
+
+
+def test_attention_keeps_dense_masks_where_flex_attention_does_not_work(monkeypatch, capsys):
+    config, cuda = TransformerConfig(**SHAPE | {"head_dim": 16}), torch.device("cuda")
+    monkeypatch.setattr(compilation, "_run_flex_attention", lambda *_: None)
+    assert can_use_flex_attention(config, cuda)
+    assert not can_use_flex_attention(config, torch.device("cpu"))
+    assert not can_use_flex_attention(replace(config, dropout=0.1), cuda)
+    assert not can_use_flex_attention(replace(config, head_dim=8), cuda)
+    assert capsys.readouterr().err == ""
+
+    def fail(*_):
+        raise RuntimeError("out of shared memory\nand more")
+
+    monkeypatch.setattr(compilation, "_run_flex_attention", fail)
+    assert not can_use_flex_attention(config, cuda)
+    assert capsys.readouterr().err.endswith("FlexAttention fails here (out of shared memory)\n")
