@@ -10,6 +10,7 @@ from gptexp.run import run
 from gptexp.runs.run_folder import find_run
 from gptexp.tasks.prepare import prepare
 from gptexp.training.evaluation import compute_outputs, evaluate_loss
+from gptexp.training.optimizers import AdamW
 from gptexp.training.out_of_memory import explain_out_of_memory, is_out_of_memory
 
 
@@ -84,7 +85,7 @@ def test_an_optimizer_without_memory_for_its_state_says_what_helps(translation, 
     def step(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(AdamW, "step", step)
     message = r"out of memory \(CUDA out of memory. Tried to allocate 2.00 GiB.\) outside of a"
     with pytest.raises(RunError, match=f"^{message} micro-batch, .* trainer.strategy=fsdp"):
         run(translation("optim=adamw"))
