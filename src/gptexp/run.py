@@ -91,10 +91,12 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
         group: ProcessGroup | None = None
         if is_launched():  # by torchrun or SLURM: rank zero opens the run for all processes
             from gptexp.distributed import process_group
-            from gptexp.distributed.devices import pick_device
+            from gptexp.distributed.devices import check_launched_devices, pick_device
 
-            group = process_group.ProcessGroup.from_env()
-            group.init(pick_device(config.trainer.accelerator))
+            group = process_group.find_process_group(config)
+            device = pick_device(config.trainer.accelerator)
+            group.init(device, config.trainer.cpu_offload)
+            check_launched_devices(config.trainer, group, device)
             setup = group.broadcast_from_rank_zero(lambda: open_run(config, suffix, stack))
             is_rank_zero = group.is_rank_zero
         else:

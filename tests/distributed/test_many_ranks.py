@@ -25,7 +25,6 @@ from gptexp.distributed.sharding import (
     open_tensors,
 )
 from gptexp.distributed.strategies import build_mesh, context_mesh, shard_model
-from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.model.context_parallel import ContextGroup
 from gptexp.training.optimizers import build_optimizers
@@ -160,8 +159,3 @@ def test_machines_share_gradients_and_store_the_weights_once(tmp_path):
         assert torch.equal(stored[name].read_all(), parameter)
     files = [load_file(tmp_path / f"model-{rank}.safetensors") for rank in range(4)]
     assert [bool(file) for file in files] == [True, True, False, False]
-
-
-def test_machines_have_equally_many_processes():
-    with pytest.raises(UserError, match="hsdp: 12 processes cannot be 8 on each machine"):
-        build_mesh(TrainerConfig(strategy="hsdp"), ProcessGroup(0, 12, 0, 8), CPU)

@@ -21,6 +21,7 @@ from gptexp.distributed.process_group import (
     check_distinct_gpus,
     record_collectives,
     use_gpu,
+    write_collectives_to,
 )
 from gptexp.errors import Preempted, RunError, UserError
 
@@ -164,16 +165,46 @@ def test_a_failure_of_one_rank_is_raised_on_all(tmp_path):
     ]
 
 
+RECORDING = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE", "TORCH_NCCL_DUMP_ON_TIMEOUT")
+
+
 def test_nccl_records_collectives_in_the_run_folder_unless_the_user_decides(tmp_path, monkeypatch):
-    names = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE", "TORCH_NCCL_DUMP_ON_TIMEOUT")
     files = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
-    for name in (*names, *files):
+    for name in (*RECORDING, *files):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("TORCH_FR_BUFFER_SIZE", "7")
-    record_collectives(tmp_path)
-    assert [os.environ[name] for name in names] == ["7", "2000", "1"]
+    record_collectives()
+    assert [os.environ[name] for name in RECORDING] == ["7", "2000", "1"]
+    assert not {*files} & os.environ.keys()
+    write_collectives_to(tmp_path)
     assert {os.environ[name] for name in files} == {f"{tmp_path}/nccl_rank_"}
+
+
+@pytest.mark.parametrize(
+    ("cpu_offload", "backend"), [(False, "nccl"), (True, "cpu:gloo,cuda:nccl")]
+)
+def test_gpus_start_with_nccl_that_records_and_with_gloo_for_weights_of_the_host(
+    cpu_offload, backend, monkeypatch
+):
+    for name in (*RECORDING, "MASTER_ADDR", "MASTER_PORT", "RANK"):
+        monkeypatch.setenv(name, "0")
+        if name in RECORDING:
+            monkeypatch.delenv(name)
+    started = {}
+
+    def start(backend, **_):
+        started[backend] = [os.environ.get(name) for name in RECORDING]
+
+    monkeypatch.setattr(dist, "init_process_group", start)
+    monkeypatch.setattr(
+        process_group, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 0, 2)])
+    )
+    monkeypatch.setattr(process_group, "use_gpu", lambda _: torch.device("cuda", 0))
+    monkeypatch.setattr(process_group, "describe_gpu", str)
+    monkeypatch.setattr(process_group, "check_distinct_gpus", lambda *_: None)
+    ProcessGroup(0, 2, 0, 2).init(torch.device("cuda"), cpu_offload)
+    assert started == {backend: ["2000", "2000", "1"]}
 
 
 def test_the_timeout_of_nccl_changes_for_every_group(monkeypatch):

@@ -13,6 +13,7 @@ from conftest import TINY, TRAIN, likeness, same_weights
 
 from gptexp.checkpoints.load_model import load_run
 from gptexp.config import compose
+from gptexp.distributed.process_group import ProcessGroup
 from gptexp.errors import Preempted, UserError
 from gptexp.run import run
 from gptexp.runs.run_folder import find_run
@@ -107,6 +108,27 @@ def test_too_few_processes_are_refused_unless_a_launcher_brings_its_own(translat
         UserError, match=r"trainer\.nodes = 1 must be a multiple of trainer\.tensor"
     ):
         run(config)
+    assert not Path("outputs").exists()
+
+
+def test_processes_of_torchrun_are_checked_before_the_run_opens(translation, monkeypatch):
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "LOCAL_RANK": 1, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    started = []
+    monkeypatch.setattr(ProcessGroup, "init", lambda _, *values: started.append(values))
+    monkeypatch.setattr(ProcessGroup, "all_gather", lambda _, value: [value])
+    config = translation()
+    config.trainer.strategy, config.trainer.cpu_offload = "fsdp", True
+    config.trainer.precision = "float8"
+    with pytest.raises(UserError, match=r"float8: needs a GPU"):
+        run(config)
+    assert started == [(torch.device("cpu"), True)]
+    config.trainer.global_batch_size = 3
+    with pytest.raises(UserError, match=r"global_batch_size=3 must be a multiple of the number"):
+        run(config)
+    assert len(started) == 1
     assert not Path("outputs").exists()
 
 

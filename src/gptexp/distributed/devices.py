@@ -6,6 +6,7 @@ import torch
 
 from gptexp.config.schema import TrainerConfig
 from gptexp.distributed.float8 import check_float8
+from gptexp.distributed.process_group import ProcessGroup
 from gptexp.errors import UserError
 
 
@@ -40,6 +41,26 @@ def check_devices(config: TrainerConfig) -> None:
         )
     if config.precision == "float8":
         check_float8(pick_device(config.accelerator))
+
+
+def check_launched_devices(
+    config: TrainerConfig, process_group: ProcessGroup, device: torch.device
+) -> None:
+    """Check the processes and devices that torchrun or srun brings, on all ranks together.
+
+    Raises:
+        UserError: on every rank, if machines differ in their number of processes, or a GPU cannot multiply in float8.
+    """
+    if config.strategy == "hsdp":
+        counts = process_group.all_gather(process_group.local_size)
+        if len(set(counts)) > 1:
+            raise UserError(
+                f"trainer.strategy=hsdp: some machines have {min(counts)} processes and others {max(counts)}; "
+                f"start equally many on all, or use trainer.strategy=fsdp"
+            )
+    if config.precision == "float8":
+        with process_group.fail_together():
+            check_float8(device)
 
 
 def lightning_devices(device: torch.device) -> list[int] | int:

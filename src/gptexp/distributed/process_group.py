@@ -19,6 +19,8 @@ from torch.distributed import distributed_c10d
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
+from gptexp.config.parallelism import check_processes
+from gptexp.config.schema import Config
 from gptexp.distributed.environment import ProcessInfo, slurm_main_address, unset_command
 from gptexp.distributed.launcher import PARENT
 from gptexp.distributed.signals import stop_at_once
@@ -76,22 +78,19 @@ class ProcessGroup(ProcessInfo):
         """Return the same processes, of which each computes sequences of its own."""
         return replace(self, tensor_parallel=1, context_parallel=1)
 
-    def init(
-        self, device: torch.device, cpu_offload: bool = False, traces: Path | None = None
-    ) -> None:
+    def init(self, device: torch.device, cpu_offload: bool = False) -> None:
         """Initialise torch.distributed; a single process, or one that is initialised, does nothing.
 
         Args:
             cpu_offload: ranks with GPUs exchange tensors in the memory of the host, too.
-            traces: folder for the last collectives of each rank, which NCCL writes after a time-out.
         """
         if self.size == 1 or dist.is_initialized():
             return
         if "RANK" not in os.environ:
             os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm_main_address()
         gpu = use_gpu(self.local_rank) if device.type == "cuda" else None
-        if gpu is not None and traces is not None:
-            record_collectives(traces)
+        if gpu is not None:
+            record_collectives()
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         with self._report_waiting(address), stop_at_once():
             try:
@@ -233,16 +232,32 @@ class ProcessGroup(ProcessInfo):
         return tensor
 
 
-def record_collectives(folder: Path) -> None:
-    """Let NCCL's flight recorder keep the last collectives, and write them to FOLDER/nccl_rank_N after a time-out."""
-    settings = {"TORCH_NCCL_DUMP_ON_TIMEOUT": "1"}
-    # Each setting has an older name.
-    for size in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):
-        settings[size] = "2000"
+def find_process_group(config: Config) -> ProcessGroup:
+    """Return the processes of the run, and how they divide its work.
+
+    Raises:
+        UserError: there are too many or too few of them for the settings.
+    """
+    process_group = ProcessGroup.from_env()
+    check_processes(config, process_group.size, "the number of processes")
+    return replace(
+        process_group,
+        tensor_parallel=config.trainer.tensor_parallel,
+        context_parallel=config.trainer.context_parallel,
+    )
+
+
+def record_collectives() -> None:
+    """Let NCCL's flight recorder keep the last collectives; it reads these variables when a process group starts."""
+    os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "1")
+    for size in ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE"):  # the older name second
+        os.environ.setdefault(size, "2000")
+
+
+def write_collectives_to(folder: Path) -> None:
+    """Let the flight recorder write to FOLDER/nccl_rank_N; it reads these variables after a time-out."""
     for file in ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"):
-        settings[file] = str(folder.absolute() / "nccl_rank_")
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
+        os.environ.setdefault(file, str(folder.absolute() / "nccl_rank_"))
 
 
 def use_gpu(local_rank: int) -> torch.device:

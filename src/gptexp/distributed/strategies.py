@@ -23,7 +23,6 @@ from gptexp.distributed.devices import lightning_precision
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.process_group import MIXED_BACKEND, ProcessGroup
 from gptexp.distributed.tensor_parallel import parallelize_blocks
-from gptexp.errors import UserError
 
 MAX_FULL_GRADIENTS = (
     0.1  # share of a GPU's memory that gradients may take while they are not sharded
@@ -128,21 +127,12 @@ def can_hold_model(model: nn.Module, device: torch.device, process_group: Proces
 def build_mesh(
     config: schema.TrainerConfig, process_group: ProcessGroup, device: torch.device
 ) -> DeviceMesh:
-    """Arrange all ranks for `shard_model`: with hsdp, as machines and the ranks of each.
-
-    Raises:
-        UserError: the machines differ in their number of processes.
-    """
+    """Arrange all ranks for `shard_model`: with hsdp, as machines and the ranks of each."""
     size, local_size = process_group.size, process_group.local_size
     if config.strategy != "hsdp":
         sizes = process_group.token_size, process_group.tensor_parallel
         return init_device_mesh(
             device.type, sizes, mesh_dim_names=("data_parallel", "tensor_parallel")
-        )
-    if size % local_size:
-        raise UserError(
-            f"trainer.strategy=hsdp: {size} processes cannot be {local_size} on each machine, as on this one; "
-            f"start equally many on all, or use trainer.strategy=fsdp"
         )
     sizes = size // local_size, local_size
     return init_device_mesh(device.type, sizes, mesh_dim_names=("replicate", "shard"))

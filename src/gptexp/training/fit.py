@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import lightning as L
 import torch
@@ -18,7 +18,6 @@ from gptexp.checkpoints.checkpoint import Checkpoint
 from gptexp.checkpoints.checkpointer import Checkpointer
 from gptexp.checkpoints.fingerprint import check_fingerprint, compute_fingerprint
 from gptexp.checkpoints.load_model import add_lora, build_model, pretrained_weights
-from gptexp.config.parallelism import check_processes
 from gptexp.config.schema import Config
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
@@ -33,7 +32,12 @@ from gptexp.distributed.devices import (
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.float8 import check_float8, convert_to_float8
 from gptexp.distributed.hardware import describe_device
-from gptexp.distributed.process_group import TIMEOUT, ProcessGroup
+from gptexp.distributed.process_group import (
+    TIMEOUT,
+    ProcessGroup,
+    find_process_group,
+    write_collectives_to,
+)
 from gptexp.distributed.sharding import fill_parameters
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
 from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
@@ -116,7 +120,9 @@ def fit(
     process_group, signals = find_process_group(config), signals or StopSignals()
     with signals.handle(), process_group.destroy_on_exit():
         device = pick_device(config.trainer.accelerator)
-        process_group.init(device, config.trainer.cpu_offload, folder.path)
+        process_group.init(device, config.trainer.cpu_offload)
+        if device.type == "cuda":
+            write_collectives_to(folder.path)
         data = data or prepare(config, folder.tokenizer)
         Run(folder, config, data, process_group, signals, callbacks).execute()
     process_group.barrier()  # rank zero has written the result, which the others may read
@@ -394,18 +400,3 @@ def silence_lightning() -> None:
     disable_possible_user_warnings()  # "does not have many workers" and similar ones
     # Lightning's own use of torch
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
-
-
-def find_process_group(config: Config) -> ProcessGroup:
-    """Return the processes of the run, and how they divide its work.
-
-    Raises:
-        UserError: there are too many or too few of them for the settings.
-    """
-    process_group = ProcessGroup.from_env()
-    check_processes(config, process_group.size, "the number of processes")
-    return replace(
-        process_group,
-        tensor_parallel=config.trainer.tensor_parallel,
-        context_parallel=config.trainer.context_parallel,
-    )
