@@ -1,8 +1,10 @@
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._filelock import FileLock
 
 from gptexp.config import compose
 from gptexp.distributed import compiler
@@ -10,6 +12,7 @@ from gptexp.distributed.compiler import (
     check_compiler,
     find_missing_part,
     is_worth_compiling,
+    remove_unfinished_builds,
     should_compile,
 )
 from gptexp.errors import UserError
@@ -53,6 +56,23 @@ def test_a_machine_that_cannot_compile_is_refused_with_the_reason(
         return
     with pytest.raises(UserError, match=r"trainer\.compile=true: .*\(No working compiler\)"):
         check_compiler(config(compile="true"))
+
+
+def test_libraries_whose_build_was_killed_are_compiled_again(own_folder, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(own_folder))
+    for folder in ("aa", "locks", "precompiled_headers/locks"):
+        Path(folder).mkdir(parents=True)
+    for name in ("aa/killed.main", "aa/running.main", "precompiled_headers/killed.h"):
+        Path(f"{name}_CxxBuild").mkdir()
+    cut = [Path("aa/killed.main.so"), Path("precompiled_headers/killed.h.gch")]
+    kept = [Path("aa", name) for name in ("killed.main.cpp", "running.main.so", "complete.main.so")]
+    for path in (*cut, *kept):
+        path.touch()
+    with FileLock("locks/running.lock"):
+        remove_unfinished_builds()
+    assert not any(path.exists() for path in cut)
+    assert all(path.exists() for path in kept)
+    assert [path.name for path in Path().glob("*/*_CxxBuild")] == ["running.main_CxxBuild"]
 
 
 @pytest.mark.usefixtures("gpu_machine")

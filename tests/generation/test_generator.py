@@ -1,6 +1,7 @@
 import pytest
 import torch
 from models import EXPERTS, KINDS, PROMPTS, a_model, generate
+from torch._dynamo.testing import CompileCounter
 
 from gptexp.generation.cpu_decoder import CpuDecoder
 from gptexp.generation.generator import Generator
@@ -96,6 +97,25 @@ def test_a_stream_yields_the_same_tokens_step_by_step():
     eos = answers[0][2]
     steps = Generator(model, eos).stream(prompts[:1], 10)
     assert list(steps) == [[token] for token in answers[0][: answers[0].index(eos)]] + [[None]]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at it
+def test_the_mode_of_a_model_holds_only_while_a_stream_computes():
+    model = a_model().train()
+    model.build_block_mask = build = object()
+    model.blocks[0].compile(backend=(counter := CompileCounter()))
+    first, second = (Generator(model, eos=-1).stream([Prompt((5, 6))], 4) for _ in range(2))
+    tokens = []
+    for stream in (first, second, first, second, first, first, second, second):
+        tokens.append(next(stream))
+        assert model.training
+        assert model.build_block_mask is build
+    assert [tokens[i] for i in (0, 2, 4, 5)] == [tokens[i] for i in (1, 3, 6, 7)]
+    assert next(first, None) is next(second, None) is None
+    model.build_block_mask = None
+    assert counter.frame_count == 0
+    model(torch.tensor([[5, 6]]))
+    assert counter.frame_count == 1  # no stream left compilation off
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(num_beams=2)])

@@ -1,7 +1,9 @@
 import pytest
 import torch
 from models import EXPERTS, GPT2, a_model
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from gptexp.model import mixture_of_experts
 from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.training.compilation import compile_model
 
@@ -31,6 +33,28 @@ def test_recomputed_activations_give_the_same_gradients(switches, bf16, kind):
             found.append(gradients(model))
     for plain, again in zip(*found, strict=True):
         assert torch.equal(plain, again)
+
+
+class CountProducts(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.products = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.products += function in (torch.ops.aten.mm.default, torch.ops.aten._grouped_mm.default)
+        return function(*args, **kwargs or {})
+
+
+def test_selective_computes_no_product_of_experts_again(monkeypatch):
+    monkeypatch.setattr(mixture_of_experts, "GROUPED_DEVICES", ("cpu",))
+    counts = []
+    for kind in ("none", "selective", "full"):
+        model = a_model(**EXPERTS).train()
+        checkpoint_activations(model, kind)
+        with CountProducts() as counter, torch.autocast("cpu", torch.bfloat16):
+            gradients(model)
+        counts.append(counter.products)
+    assert counts[0] == counts[1] < counts[2]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def test_a_gpu_answers_more_inputs_at_once_so_long_as_each_rank_has_a_share(
     monkeypatch.setattr(gpu_decoder, "DEVICE", "cpu")
     assert [answer_batch_size(model, 400, ranks) for ranks in (1, 2, 8)] == [256, 200, 50]
     assert answer_batch_size(model, 10, ranks=1) == 32
+    assert [answer_batch_size(model, 400, 1, num_beams) for num_beams in (4, 5, 300)] == [64, 51, 1]
 
 
 def test_inputs_without_a_length_are_answered_in_their_order(model_and_data):

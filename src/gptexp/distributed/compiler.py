@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,8 +103,32 @@ def compile_example(device: "torch.device") -> None:
     """Compile a few lines, and run them."""
     import torch
 
+    remove_unfinished_builds()
     square = torch.ones(8, 8, device=device, requires_grad=True)
     torch.compile(lambda x: (x @ x).relu() + 1)(square).sum().backward()
+
+
+def remove_unfinished_builds() -> None:
+    """Remove libraries from the caches of torch.compile whose build was killed: torch would load them as they are.
+
+    A compiler writes a library NAME.so in place, and a folder NAME_CxxBuild lies beside it until it is complete. While
+    a process builds it, this process holds a lock. Triton's files and Inductor's own are written atomically.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+    from torch.utils._filelock import FileLock
+
+    default = default_cache_dir()  # precompiled headers are always there
+    for cache in {default, os.environ.get("TORCHINDUCTOR_CACHE_DIR", default)}:
+        for folder in Path(cache).glob("*/*_CxxBuild"):
+            name = folder.name.removesuffix("_CxxBuild")
+            is_header = folder.parent.name == "precompiled_headers"
+            locks = (folder.parent if is_header else Path(cache)) / "locks"
+            lock = FileLock(locks / f"{name.partition('.')[0]}.lock", timeout=0)
+            with suppress(OSError), lock:  # a lock that another process holds raises TimeoutError
+                if folder.is_dir():
+                    for ending in (".so", ".o", ".gch", ".pch"):
+                        folder.with_name(name + ending).unlink(missing_ok=True)
+                    shutil.rmtree(folder)
 
 
 def _try_compiler(accelerator: str) -> str:

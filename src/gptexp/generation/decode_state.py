@@ -140,10 +140,14 @@ class DecodeState:
 
 @contextmanager
 def generation_mode(model: Transformer) -> Iterator[None]:
-    """Switch dropout off, and what suits only lengths that come again: compiled blocks, and cuDNN's attention."""
+    """Switch dropout off, and what suits only lengths that come again: compiled blocks, and cuDNN's attention.
+
+    Leave it before anything is yielded: else other code runs in this mode, and what it sets is undone later.
+    """
     was_training, build_block_mask = model.training, model.build_block_mask
     is_compiled = any(block._compiled_call_impl is not None for block in model.blocks)
-    model.eval()
+    if was_training:  # a walk over all modules takes as long as a step of a small model
+        model.eval()
     model.build_block_mask = None
     try:
         with ExitStack() as stack:
@@ -154,7 +158,8 @@ def generation_mode(model: Transformer) -> Iterator[None]:
             yield
     finally:
         model.build_block_mask = build_block_mask
-        model.train(was_training)
+        if was_training:
+            model.train()
 
 
 def prompt_room(config: TransformerConfig, max_new_tokens: int) -> int:

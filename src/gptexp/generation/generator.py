@@ -116,7 +116,13 @@ class Generator:
         seeds = sampling.seeds(len(prompts)) if seeds is None else seeds
         with generation_mode(self.model):
             state = self._prefill(prompts, max_new_tokens, len(prompts))
-            yield from self._decode(state, max_new_tokens, sampling, seeds, stopping_criteria)
+        steps = self._decode(state, max_new_tokens, sampling, seeds, stopping_criteria)
+        while True:
+            with generation_mode(self.model):
+                tokens = next(steps, None)
+            if tokens is None:
+                return
+            yield tokens
 
     def _check_model(self) -> None:
         if self.model.config.predicts_features:

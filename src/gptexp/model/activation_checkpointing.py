@@ -21,7 +21,7 @@ from torch.utils.checkpoint import (
 from gptexp.model.attention import AttentionContext
 from gptexp.model.transformer import Transformer
 
-PRODUCTS = ("mm", "addmm", "_scaled_mm")
+PRODUCTS = ("mm", "addmm", "_scaled_mm", "_grouped_mm")
 ATTENTION = (
     "_scaled_dot_product_flash_attention",
     "_scaled_dot_product_flash_attention_for_cpu",

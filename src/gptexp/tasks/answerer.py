@@ -14,6 +14,8 @@ from gptexp.tasks.layout import Layout
 
 
 class Answerer(ABC):
+    num_beams = 1  # sequences that are computed at once for each input
+
     @abstractmethod
     def answer(self, model: Transformer, tokenizer: Tokenizer, inputs: list[Any]) -> list[Any]:
         """Return the model's output for each input."""
@@ -27,6 +29,7 @@ class GenerateText(Answerer):
     ) -> None:
         self.layout, self.max_new_tokens = layout, max_new_tokens
         self.sampling = sampling or Sampling()
+        self.num_beams = self.sampling.num_beams
 
     def answer(self, model: Transformer, tokenizer: Tokenizer, inputs: list[Any]) -> list[str]:
         prompts = [self.layout.prompt(text, tokenizer) for text in inputs]

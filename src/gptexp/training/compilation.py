@@ -9,6 +9,7 @@ import torch._functorch.config
 import torch._inductor.config
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+from gptexp.distributed.compiler import remove_unfinished_builds
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.tasks.layout import Layout
 from gptexp.wording import first_line
@@ -34,6 +35,7 @@ def compile_model(
         deterministic: no kernel is chosen by measuring, so that another process computes the same to the bit.
         memory_budget: fraction of a block's activations that are kept for the backward pass; None: all.
     """
+    remove_unfinished_builds()
     # DDP overlaps its exchange with the backward pass of other blocks: no need to cut the graph of one at its buckets.
     torch._dynamo.config.optimize_ddp = False
     torch._dynamo.config.recompile_limit = MAX_GRAPHS

@@ -190,12 +190,16 @@ def _sum_losses(model: Transformer, batch: Batch, precision: str) -> Tensor:
     return reduce(torch.add, [_sum_losses(model, part, precision) for part in parts])
 
 
-def answer_batch_size(model: Transformer, inputs: int, ranks: int) -> int:
-    """Return how many inputs are answered at once: on a GPU more, as long as each rank has a share of them."""
+def answer_batch_size(model: Transformer, inputs: int, ranks: int, num_beams: int = 1) -> int:
+    """Return how many inputs are answered at once: on a GPU more, as long as each rank has a share of them.
+
+    Each beam of an input is a sequence with a cache of its own.
+    """
     if not is_on_gpu(model):
         return BATCH_SIZE
     fitting = count_fitting_rows(model.config, model.config.context)
-    return max(BATCH_SIZE, min(fitting, math.ceil(inputs / ranks)))
+    sequences = max(BATCH_SIZE, min(fitting, math.ceil(inputs / ranks) * num_beams))
+    return max(1, sequences // num_beams)
 
 
 def compute_outputs(
@@ -214,7 +218,7 @@ def compute_outputs(
         process_group = SINGLE_PROCESS
     lengths = [len(item) if isinstance(item, Sized) else 0 for item in inputs]
     order = sorted(range(len(inputs)), key=lengths.__getitem__)
-    size = answer_batch_size(model, len(inputs), process_group.size)
+    size = answer_batch_size(model, len(inputs), process_group.size, task.answerer.num_beams)
     groups = [order[start : start + size] for start in range(0, len(order), size)]
 
     def answer(number: int) -> list[Any]:
