@@ -55,6 +55,10 @@ from gptexp.errors import UserError
         ("trainer.devices=3", "multiple of trainer.devices"),
         ("trainer.cpu_offload=true", "is for sharded weights: add trainer.strategy=fsdp"),
         (
+            "trainer.cpu_offload=true trainer.strategy=fsdp trainer.accelerator=cpu",
+            "trainer.accelerator=cpu uses none; leave out one of them",
+        ),
+        (
             "trainer.devices=3 trainer.context_parallel=2 task=pretrain",
             "multiple of trainer.tensor",
         ),

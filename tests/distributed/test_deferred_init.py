@@ -76,6 +76,9 @@ def fill(mesh, make, stored=None, trainer=FSDP) -> nn.Module:
     assert weights.can_fill(model)
     weights.stored = stored or {}
     weights.materialize(model, CPU, lambda: shard_model(model, mesh, trainer))
+    assert (
+        not weights.stored
+    )  # else the files of a checkpoint would stay open while the run goes on
     return model
 
 
@@ -153,9 +156,47 @@ def test_constructors_that_cannot_be_repeated_are_known():
         torch.randn(3)
         return nn.Linear(4, 4)
 
+    def keep(**attributes):
+        model = nn.Linear(4, 4)
+        vars(model).update(attributes)
+        return model
+
+    def draw_elsewhere():
+        model = nn.Linear(4, 4)
+        nn.init.normal_(model.weight, generator=torch.Generator())
+        return model
+
+    def seed():
+        torch.manual_seed(1)
+        return nn.Linear(4, 4)
+
+    def seed_for_a_while():
+        with torch.random.fork_rng():
+            return seed()
+
+    def add_buffer():
+        model = nn.Linear(4, 4)
+        model.register_buffer("table", torch.ones(3, device="cpu"))
+        return model
+
     assert can_fill(lambda: nn.Linear(4, 4))
-    for make in (fill_a_part, multiply, draw, lambda: nn.BatchNorm1d(4)):
+    assert can_fill(lambda: keep(number=1, table=torch.ones(3, device="cpu")))
+    for make in (
+        *(fill_a_part, multiply, draw, draw_elsewhere, seed, seed_for_a_while),
+        lambda: nn.BatchNorm1d(4),
+        add_buffer,
+        lambda: keep(table=torch.ones(3)),
+        lambda: keep(tables=[torch.arange(3)]),
+    ):
         assert not can_fill(make)
+
+
+def test_construction_takes_no_random_numbers():
+    state = torch.get_rng_state()
+    with DeferredWeights(seed=0).construction():
+        nn.Linear(4, 4)
+        torch.manual_seed(3)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_parts_of_matrices_have_the_weights_of_one_device(monkeypatch):

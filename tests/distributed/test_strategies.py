@@ -17,6 +17,7 @@ from gptexp.distributed.sharding import full_tensor
 from gptexp.distributed.strategies import (
     LaunchedProcesses,
     can_hold_full_gradients,
+    can_hold_model,
     keep_full_gradients,
     lightning_strategy,
     shard_model,
@@ -69,7 +70,7 @@ def accumulate_on_rank(rank, file, folder):
             torch.nn.init.normal_(parameter)
         mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("data_parallel",))
         shard_model(model, mesh, TrainerConfig(strategy="fsdp"))
-        assert can_hold_full_gradients(model, torch.device("cpu"))
+        assert can_hold_full_gradients(model, torch.device("cpu"), ProcessGroup())
         reduced.clear()
         with context(model) if context is keep_full_gradients else context():
             model(tokens[rank]).square().mean().backward()
@@ -91,10 +92,23 @@ def test_sharded_ranks_exchange_gradients_once_a_step(tmp_path):
         assert (tmp_path / f"keep_full_gradients-{rank}").read_text() == "0 2"
 
 
-def test_full_gradients_are_kept_where_they_take_a_small_part_of_the_gpu(monkeypatch):
+def test_full_gradients_are_kept_where_they_take_a_small_part_of_every_gpu(monkeypatch):
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=4000)
     )
     device = torch.device("cuda")
-    assert can_hold_full_gradients(torch.nn.Linear(10, 10, bias=False), device)
-    assert not can_hold_full_gradients(torch.nn.Linear(11, 10, bias=False), device)
+    small, large = torch.nn.Linear(10, 10, bias=False), torch.nn.Linear(11, 10, bias=False)
+    assert can_hold_full_gradients(small, device, ProcessGroup())
+    assert not can_hold_full_gradients(large, device, ProcessGroup())
+    others = SimpleNamespace(all_gather=lambda memory: [memory, 3999])
+    assert not can_hold_full_gradients(small, device, others)
+
+
+def test_a_model_is_held_where_it_takes_a_part_of_the_memory_of_every_rank():
+    model, device = torch.nn.Linear(10, 30, bias=False), torch.device("cpu")
+    assert can_hold_model(model, device, ProcessGroup())
+    for least, fits in (4000, True), (3999, False):
+        ranks = SimpleNamespace(
+            local_size=1, all_gather=lambda memory, other=least: [memory, other]
+        )
+        assert can_hold_model(model, device, ranks) == fits

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gptexp.distributed.sharding import fill_parameters, write_rows
 from gptexp.stored_tensors import StoredTensor
@@ -29,6 +30,9 @@ CHUNK_ELEMENTS = 1 << 25  # about so many are drawn at once
 # The CPU draws normal numbers 16 at a time: parts of a tensor are those of the whole where each has a multiple of 16
 # elements, and the last one at least 16.
 DRAWN_TOGETHER = 16
+CONSTRUCTION_SEED = (
+    0x5EED_0F_C0DE  # during construction, so that a constructor that seeds by itself is known
+)
 
 
 @dataclass(frozen=True)
@@ -68,20 +72,25 @@ class DeferredWeights:
     @contextmanager
     def construction(self) -> Iterator[None]:
         """Build modules on the meta device inside the context, and record how their parameters are initialised."""
-        with _Recorder(self._record), torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), _Recorder(self._record), torch.device("meta"):
+            torch.default_generator.manual_seed(CONSTRUCTION_SEED)
             yield
 
     def can_fill(self, model: nn.Module) -> bool:
-        """Return whether all random values of a model are known. Those of buffers are not."""
+        """Return whether all values of a model are known. Those of buffers and of other tensors are not."""
         filled = {_storage(fill.tensor) for fill in self._fills}
         is_known = all(_storage(parameter) in filled for parameter in model.parameters())
-        return self._is_understood and is_known and not any(True for _ in model.buffers())
+        has_others = any(_has_other_tensors(module) for module in model.modules())
+        return self._is_understood and is_known and not has_others
 
     @torch.no_grad()
     def materialize(
         self, model: nn.Module, device: torch.device, shard: Callable[[], None]
     ) -> None:
-        """Shard a model on the meta device, allocate the shard of this rank on `device`, and fill it."""
+        """Shard a model on the meta device, allocate the shard of this rank on `device`, and fill it.
+
+        This works once: it closes the files that hold parameters.
+        """
         names = {_storage(parameter): name for name, parameter in model.named_parameters()}
         shard()
         model.to_empty(device=device)
@@ -100,23 +109,29 @@ class DeferredWeights:
                     if is_kept:
                         write_rows(parameters[name], start, rows)
         fill_parameters(model, self.stored)
+        self.stored, self._fills = {}, []
 
-    def _record(self, operation: Any, arguments: tuple[Any, ...], result: Any) -> None:
+    def _record(
+        self, operation: Any, arguments: tuple[Any, ...], options: dict[str, Any], result: Any
+    ) -> None:
         """Record an operation on the meta device."""
+        is_random = torch.Tag.nondeterministic_seeded in operation.tags
+        if is_random and torch.initial_seed() != CONSTRUCTION_SEED:
+            self._is_understood = False
         if operation in FACTORIES:
             self._fills.append(Fill(*FACTORIES[operation], result))
-        elif operation in FILLS and _is_whole(arguments[0]):
+        elif operation in FILLS and not options and _is_whole(arguments[0]):
             self._fills.append(Fill(operation, arguments[1:], arguments[0]))
-        elif (
-            operation._schema.is_mutable or torch.Tag.nondeterministic_seeded in operation.tags
-        ):  # an operation that changes values, or takes random numbers, in another way
-            self._is_understood = False
+        elif operation._schema.is_mutable or is_random:
+            self._is_understood = (
+                False  # it changes values, or takes random numbers, in another way
+            )
 
 
 class _Recorder(TorchDispatchMode):
     """Passes each operation on, with its result."""
 
-    def __init__(self, record: Callable[[Any, tuple[Any, ...], Any], None]) -> None:
+    def __init__(self, record: Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None]) -> None:
         super().__init__()
         self.record = record
 
@@ -128,13 +143,23 @@ class _Recorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.record(func, args, result)
+        self.record(func, args, kwargs or {}, result)
         return result
 
 
 def _storage(tensor: Tensor) -> int:
     """Return a number of the memory that a tensor shares with its views and parameters, on the meta device too."""
     return tensor.untyped_storage()._cdata
+
+
+def _has_other_tensors(module: nn.Module) -> bool:
+    """Return whether a module has buffers, or tensors on the meta device that are neither parameters nor buffers."""
+    registered = ("_parameters", "_buffers", "_modules")
+    attributes = [value for name, value in vars(module).items() if name not in registered]
+    has_buffers = any(True for _ in module.buffers(recurse=False))
+    return has_buffers or any(
+        isinstance(leaf, Tensor) and leaf.is_meta for leaf in tree_leaves(attributes)
+    )
 
 
 def _is_whole(tensor: Tensor) -> bool:

@@ -117,7 +117,8 @@ class ProcessGroup(ProcessInfo):
     def set_timeout(self, timeout: timedelta) -> None:
         """Set the time after which a collective on GPUs fails, for those that begin from now on.
 
-        gloo keeps its own: on CPUs the duration of a step says little about that of the next.
+        Runs on CPUs keep that of gloo: there the duration of a step says little about that of the next. With CPU
+        offload, that of gloo changes too.
         """
         if self.size > 1 and "nccl" in dist.get_backend_config():
             for group in list(distributed_c10d._world.pg_map):

@@ -179,9 +179,9 @@ def collect_shard(
                 tensor.shape, tensor.device_mesh, tensor.placements
             )
             positions[name] = {"shape": list(tensor.shape), "offset": list(offset)}
-            pieces[name] = to_host(name, tensor.to_local().detach(), buffers)
+            pieces[name] = to_host(name, tensor.to_local(), buffers)
         elif is_rank_zero:
-            pieces[name] = to_host(name, tensor.detach(), buffers)
+            pieces[name] = to_host(name, tensor, buffers)
     return pieces, {"positions": json.dumps(positions)}
 
 
@@ -202,6 +202,7 @@ def to_host(name: str, tensor: Tensor, buffers: Buffers | None) -> Tensor:
     The copy overwrites the buffer of that name: new memory would cost more time than the copy. For a GPU it is pinned
     memory, and the copy is not waited for: synchronize before reading it.
     """
+    tensor = tensor.detach()  # a buffer that is part of a graph would keep all earlier copies
     if buffers is None:
         return tensor.cpu().contiguous()
     buffer = buffers.get(name)

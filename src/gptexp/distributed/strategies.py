@@ -102,26 +102,29 @@ class LaunchedProcesses(ClusterEnvironment):
         return self.process_group.rank // self.process_group.local_size
 
 
-def can_hold_full_gradients(model: nn.Module, device: torch.device) -> bool:
-    """Return whether fp32 gradients that are not sharded take a small part of the device's memory.
+def can_hold_full_gradients(
+    model: nn.Module, device: torch.device, process_group: ProcessGroup
+) -> bool:
+    """Return whether fp32 gradients that are not sharded take a small part of the memory of each rank's device.
 
-    Ranks then exchange them once a step, and not once a micro-batch.
+    Ranks then exchange them once a step, and not once a micro-batch. All ranks call this.
     """
     if device.type != "cuda":
         return True
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
-    return size <= MAX_FULL_GRADIENTS * torch.cuda.get_device_properties(device).total_memory
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return size <= MAX_FULL_GRADIENTS * min(process_group.all_gather(memory))
 
 
 def can_hold_model(model: nn.Module, device: torch.device, process_group: ProcessGroup) -> bool:
-    """Return whether the fp32 weights of a whole model fit well into the memory of each rank."""
+    """Return whether the fp32 weights of a whole model fit well into the memory of each rank. All ranks call this."""
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         memory //= process_group.local_size
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
-    return size <= MAX_FULL_MODEL * memory
+    return size <= MAX_FULL_MODEL * min(process_group.all_gather(memory))
 
 
 def build_mesh(

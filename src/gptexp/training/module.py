@@ -21,7 +21,7 @@ from gptexp.data.batch import Batch
 from gptexp.data.permutation import splitmix64
 from gptexp.distributed.deferred_init import DeferredWeights
 from gptexp.distributed.devices import micro_batch_tokens
-from gptexp.distributed.process_group import STEP_TIMEOUT, ProcessGroup
+from gptexp.distributed.process_group import STEP_TIMEOUT, TIMEOUT, ProcessGroup
 from gptexp.distributed.sharding import clip_grad_norm
 from gptexp.distributed.signals import StopSignals
 from gptexp.distributed.strategies import (
@@ -119,9 +119,11 @@ class TrainModule(L.LightningModule):
             self.model.context_group = group
 
     def on_fit_start(self) -> None:
+        # The groups of a mesh start with ten minutes, and ranks compile unequally long before their first step.
+        self.process_group.set_timeout(TIMEOUT)
         self.exchange = ExchangeTimer(self.device, is_active=self.process_group.size > 1)
         self.keeps_full_gradients = self.is_sharded and can_hold_full_gradients(
-            self.model, self.device
+            self.model, self.device, self.process_group
         )
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from gptexp.checkpoints.load_model import build_model, load_run, open_run_weights
 from gptexp.config.schema import Config
 from gptexp.distributed.deferred_init import DeferredWeights
-from gptexp.distributed.process_group import ProcessGroup
+from gptexp.distributed.process_group import TIMEOUT, ProcessGroup
 from gptexp.distributed.strategies import build_mesh, can_hold_model, shard_model
 from gptexp.model import Transformer
 from gptexp.runs.run_folder import RunFolder
@@ -55,4 +55,5 @@ def load_best(
     mesh = build_mesh(plain, process_group.as_data_parallel(), device)
     home = torch.device("cpu") if config.trainer.cpu_offload else device
     deferred.materialize(model, home, partial(shard_model, model, mesh, plain))
+    process_group.set_timeout(TIMEOUT)  # of the groups of this mesh, too
     return model.eval()

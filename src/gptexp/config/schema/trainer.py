@@ -186,6 +186,11 @@ class TrainerConfig(GroupConfig):
                     f"trainer.{name}={str(getattr(self, name)).lower()} is for sharded weights: "
                     f"add trainer.strategy=fsdp, or leave it out"
                 )
+        if self.cpu_offload and self.accelerator == "cpu":
+            raise UserError(
+                "trainer.cpu_offload=true relieves the memory of a GPU, and trainer.accelerator=cpu uses none; "
+                "leave out one of them"
+            )
         if self.profile and self.profile + PROFILE_WARM_UP_STEPS > self.max_steps:
             raise UserError(
                 f"trainer.profile={self.profile}: the first {PROFILE_WARM_UP_STEPS} steps are not profiled, so it "
