@@ -106,6 +106,8 @@ def test_auto_says_in_one_line_that_it_finds_no_compiler(config, monkeypatch, ca
     monkeypatch.setattr(compiler, "compile_example", fail)
     assert not should_compile(long, CUDA)
     assert capsys.readouterr().err == f"{line}ptxas is missing)\n"
+    assert not should_compile(long, CUDA, prints=False)  # on other ranks
+    assert capsys.readouterr().err == ""
 
 
 def test_the_parts_that_a_compiler_needs_are_named(monkeypatch):

@@ -172,3 +172,5 @@ def test_attention_keeps_dense_masks_where_flex_attention_does_not_work(monkeypa
     monkeypatch.setattr(compilation, "_run_flex_attention", fail)
     assert not can_use_flex_attention(config, cuda)
     assert capsys.readouterr().err.endswith("FlexAttention fails here (out of shared memory)\n")
+    assert not can_use_flex_attention(config, cuda, prints=False)  # on other ranks
+    assert capsys.readouterr().err == ""

@@ -67,12 +67,18 @@ def test_each_validation_reads_the_same_part_of_a_big_split_and_the_end_all_of_i
 
 
 @pytest.mark.parametrize(
-    ("state", "best"), [({"val_sequences": 5}, 1.5), ({}, 1.5), ({"val_sequences": 6}, None)]
+    ("state", "size", "best"),
+    [
+        ({"val_sequences": 5}, 9, 1.5),
+        ({"val_sequences": 6}, 9, None),
+        ({}, 5, 1.5),  # of a version that validated on the whole split
+        ({}, 9, None),
+    ],
 )
-def test_a_best_loss_on_other_sequences_is_forgotten(state, best):
+def test_a_best_loss_on_other_sequences_is_forgotten(state, size, best):
     forgotten = []
     checkpointer = SimpleNamespace(forget_best=lambda: forgotten.append(1))
-    held_out = SimpleNamespace(count=5)
+    held_out = SimpleNamespace(count=5, sequences=range(size))
     recorder = Recorder(None, None, checkpointer, {}, None, None, held_out)
     checkpoint = SimpleNamespace(state={"step": 3, "best_val_loss": 1.5, **state})
     recorder.resume_from(checkpoint, is_same_data=True)

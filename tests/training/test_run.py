@@ -1,12 +1,15 @@
 """Whole runs of a few seconds, through the same code as the command."""
 
+import gc
 import json
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from conftest import TINY, TRAIN, likeness, same_weights
@@ -18,6 +21,7 @@ from gptexp.errors import Preempted, UserError
 from gptexp.run import run
 from gptexp.runs.run_folder import find_run
 from gptexp.runs.timings import drop_timings
+from gptexp.training import fit, garbage
 
 MEASURED = {
     "speed/tokens_per_second",
@@ -388,3 +392,25 @@ def test_pictures_and_speech_go_on_and_train_on_two_processes(task, monkeypatch)
             alone.metrics(), run(compose.compose_config(shared)).metrics(), strict=True
         ):
             assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)
+
+
+def test_on_a_gpu_the_model_of_training_is_freed_before_the_best_one_is_loaded(
+    translation, monkeypatch
+):
+    modules, load_best = [], fit.load_best
+
+    class Watch(L.Callback):
+        def on_train_start(self, trainer, module):
+            modules.append(weakref.ref(module))
+
+    def load(*arguments):
+        assert [module() for module in modules] == [None]
+        return load_best(*arguments)
+
+    monkeypatch.setattr(fit, "load_best", load)
+    monkeypatch.setattr(fit, "free_memory", lambda _: garbage.free_memory(torch.device("cuda")))
+    gc.disable()
+    try:
+        run(translation("trainer.max_steps=2"), callbacks=[Watch()])
+    finally:
+        gc.enable()

@@ -71,8 +71,12 @@ def find_missing_part() -> str:
     return "" if importlib.util.find_spec("triton") else "package triton"
 
 
-def should_compile(config: Config, device: "torch.device") -> bool:
-    """Return whether this process compiles its model; print a line where trainer.compile=auto would and cannot."""
+def should_compile(config: Config, device: "torch.device", *, prints: bool = True) -> bool:
+    """Return whether this process compiles its model.
+
+    Args:
+        prints: print a line where trainer.compile=auto would, and torch.compile fails.
+    """
     if config.trainer.compile != "auto":
         return config.trainer.compile == "true"
     if device.type != "cuda" or not is_worth_compiling(config) or find_missing_part():
@@ -80,7 +84,8 @@ def should_compile(config: Config, device: "torch.device") -> bool:
     try:
         compile_example(device)
     except Exception as error:
-        _print_uncompiled(first_line(error))
+        if prints:
+            _print_uncompiled(first_line(error))
         return False
     return True
 

@@ -62,21 +62,27 @@ def needs_masks(config: TransformerConfig, layout: Layout, context_parallel: int
     return has_parts or not is_plain or getattr(layout, "document_mask", False)
 
 
-def can_use_flex_attention(config: TransformerConfig, device: torch.device) -> bool:
-    """Return whether the masks of a compiled model can be those of FlexAttention; print a line where it fails.
+def can_use_flex_attention(
+    config: TransformerConfig, device: torch.device, *, prints: bool = True
+) -> bool:
+    """Return whether the masks of a compiled model can be those of FlexAttention.
 
     It skips the blocks of scores that a mask forbids, and keeps no dense mask of each layer for the backward pass. It
     has no dropout, and no backward pass on a CPU.
+
+    Args:
+        prints: print a line where it fails.
     """
     if device.type != "cuda" or config.dropout or config.head_dim < MIN_FLEX_HEAD:
         return False
     try:
         _run_flex_attention(config, device)
     except Exception as error:
-        print(
-            f"attention has dense masks, and is slower for it: FlexAttention fails here ({first_line(error)})",
-            file=sys.stderr,
-        )
+        if prints:
+            print(
+                f"attention has dense masks, and is slower for it: FlexAttention fails here ({first_line(error)})",
+                file=sys.stderr,
+            )
         return False
     return True
 

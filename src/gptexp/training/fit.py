@@ -22,13 +22,7 @@ from gptexp.config.schema import Config
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
-from gptexp.distributed.compiler import should_compile
-from gptexp.distributed.devices import (
-    allow_cudnn_attention,
-    lightning_devices,
-    lightning_precision,
-    pick_device,
-)
+from gptexp.distributed.devices import lightning_devices, lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched
 from gptexp.distributed.float8 import check_float8, convert_to_float8
 from gptexp.distributed.hardware import describe_device
@@ -49,12 +43,11 @@ from gptexp.runs.trackers import Tracker
 from gptexp.stages import stage
 from gptexp.stored_tensors import StoredTensor
 from gptexp.tasks.prepare import TaskData, prepare
-from gptexp.training.compilation import can_use_flex_attention, compile_model, needs_masks
+from gptexp.training.choose_kernels import choose_kernels
 from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import evaluate, held_out_batch_size
-from gptexp.training.garbage import freeze_garbage
-from gptexp.training.micro_batch_graphs import MicroBatchGraphs, can_replay
+from gptexp.training.garbage import free_memory, freeze_garbage
 from gptexp.training.module import TrainModule
 from gptexp.training.out_of_memory import explain_out_of_memory
 from gptexp.training.profiler import Profiler
@@ -170,7 +163,8 @@ class Run:
                 device=describe_device(self.device), processes=self.process_group.size
             )
         with self.record_outcome() as tracker, explain_out_of_memory():
-            totals = self.train(checkpoint, tracker)  # its model and optimizers are freed here
+            totals = self.train(checkpoint, tracker)
+            free_memory(self.device)  # of its model and optimizers
             self.report(totals, tracker)
 
     def train(self, checkpoint: Checkpoint | None, tracker: Tracker) -> TrainingTotals:
@@ -252,38 +246,16 @@ class Run:
         if self.config.trainer.precision == "float8":
             check_float8(self.device)
             convert_to_float8(module.model)
-        self.choose_kernels(module)
+        choose_kernels(module, self.task.layout, self.device, self.callbacks)
         try:
             with self.signals.delay_stop(), freeze_garbage(self.device):
                 self.lightning_trainer(recorder).fit(module, data)
+            for callback in self.callbacks:  # Lightning has given them methods of the module
+                for name in ("log", "log_dict"):
+                    vars(callback).pop(name, None)
             self.process_group.set_timeout(TIMEOUT)  # ranks take unequally long to answer
         except NotFiniteError as error:
             raise record_crash(self.folder, module, self.process_group, error) from None
-
-    def choose_kernels(self, module: TrainModule) -> None:
-        """Compile the model, let attention use cuDNN, and replay steps as CUDA graphs, where that is faster."""
-        trainer, model, layout = self.config.trainer, module.model, self.task.layout
-        has_masks = needs_masks(model.config, layout, trainer.context_parallel)
-        if should_compile(self.config, self.device):
-            if self.process_group.is_rank_zero:
-                print(
-                    "compiling the model: the first steps take longer (trainer.compile=false avoids it)",
-                    file=sys.stderr,
-                )
-            compile_model(
-                model,
-                has_fixed_lengths=layout.stream,
-                has_block_masks=has_masks and can_use_flex_attention(model.config, self.device),
-                deterministic=trainer.deterministic,
-                memory_budget=trainer.activation_memory_budget,
-            )
-        has_dense_masks = has_masks and model.build_block_mask is None
-        allow_cudnn_attention(layout.stream and not has_dense_masks)
-        ranks = self.process_group.size
-        if can_replay(trainer, model.config, layout, self.device, ranks, self.callbacks):
-            module.graphs = MicroBatchGraphs(
-                module.compute_micro_batch, module.parameters(), self.device
-            )
 
     def report(self, totals: TrainingTotals, tracker: Tracker) -> None:
         """Evaluate the best checkpoint on the test split (validation if there is no test) and write the result."""

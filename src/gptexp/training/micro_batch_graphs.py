@@ -5,7 +5,7 @@ waits for it. A replayed step computes the same with the same random numbers: CU
 offset to the graph.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import lightning as L
@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from gptexp.config.schema import TrainerConfig
 from gptexp.generation.cuda_graphs import CudaGraphs
 from gptexp.loss import LossCounts
-from gptexp.model import TransformerConfig
+from gptexp.model import Transformer
 from gptexp.model.cost import count_parameters
 from gptexp.tasks.layout import Layout
 
@@ -24,37 +24,37 @@ MAX_PARAMETERS = (
     20_000_000  # a larger model keeps a GPU busy, and a graph has activations of its own
 )
 MAX_SHAPES = 8  # of micro-batches, before they count as varying
-BACKWARD_HOOKS = ("on_before_backward", "on_after_backward")  # Python that a graph would skip
 
 
 def can_replay(
     config: TrainerConfig,
-    model: TransformerConfig,
+    model: Transformer,
     layout: Layout,
     device: torch.device,
     ranks: int,
-    callbacks: Iterable[L.Callback],
+    callbacks: Collection[L.Callback],
 ) -> bool:
     """Return whether a run replays its micro-batches: a small model on one GPU, whose batches all have one shape.
 
     Experts may tell the host how many tokens each of them has, and activation checkpointing reads the state of the
     random generator: neither can be recorded. Other kernels may run in the first steps of a process, so a run that has
-    to repeat to the bit does without graphs.
+    to repeat to the bit does without graphs. A graph runs no Python: a subclass of the model may compute in it, and a
+    callback may change from step to step what the model computes.
+
+    Args:
+        callbacks: those of the user.
     """
-    is_one_shape = layout.stream and layout.predicts_next and not model.experts
+    is_one_shape = layout.stream and layout.predicts_next and not model.config.experts
+    has_own_python = type(model) is not Transformer or bool(callbacks)
     is_alone = device.type == "cuda" and ranks == 1 and not config.is_sharded
     return (
         is_alone
         and is_one_shape
+        and not has_own_python
         and config.compile != "false"
         and not config.deterministic
         and config.activation_checkpointing == "none"
-        and count_parameters(model) <= MAX_PARAMETERS
-        and not any(
-            getattr(getattr(callback, hook), "__func__", None) is not getattr(L.Callback, hook)
-            for callback in callbacks
-            for hook in BACKWARD_HOOKS
-        )
+        and count_parameters(model.config) <= MAX_PARAMETERS
     )
 
 
@@ -86,7 +86,9 @@ class MicroBatchGraphs:
         """Compute a micro-batch; return the result of `compute`."""
         leaves, structure = tree_flatten(inputs)
         sizes = [tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        key = (*sizes, counts)
+        # An optimizer may give parameters other memory, which a graph would not read.
+        places = [(parameter.data_ptr(), parameter.requires_grad) for parameter in self.parameters]
+        key = (*sizes, counts, *places)
         if key not in self.inputs:
             if len(self.inputs) == MAX_SHAPES:
                 self.clear()
