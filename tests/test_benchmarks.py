@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -57,7 +57,8 @@ def gpu():
 def run_parts(gpu, monkeypatch, capsys):
     """Run benchmarks/gpu.py with parts of our own; return its exit code, results.json and output."""
 
-    def run(parts, *words):
+    def run(parts, *words, machine="a card"):
+        monkeypatch.setattr(gpu, "describe_machine", lambda _: {"gpu": machine, "torch": "2.13"})
         monkeypatch.setattr("sys.argv", ["gpu.py", "--out", "results", *words])
         capsys.readouterr()
         code = 0
@@ -106,7 +107,8 @@ def test_a_part_that_fails_or_hangs_leaves_the_others(gpu, run_parts, own_folder
     assert rows["breaks"]["reason"] == "no memory"
     assert "stopped after" in rows["hangs"]["reason"]
     assert rows["compares"]["reason"] == "needs --nanogpt"
-    for name in ("breaks", "hangs", "works"):  # figures from before the end count
+    for name in ("breaks", "hangs", "works"):
+        assert rows[name]["time"]
         assert rows[name]["figures"] == [{"name": "step", "value": 20.0, "unit": "ms"}]
     assert "| works | step | 20 ms |" in output
 
@@ -125,22 +127,123 @@ def test_a_later_call_measures_what_is_missing(gpu, run_parts, own_folder, monke
     assert Path("runs").read_text() == "1"
     run_parts((once, late), "--again")
     assert Path("runs").read_text() == "11"
-    assert run_parts((once, late), "--toy")[0].startswith(
-        "results/results.json: holds other results"
+
+
+def test_results_of_another_gpu_or_setting_are_refused_in_one_line(
+    gpu, run_parts, own_folder, monkeypatch
+):
+    parts = (part_of(gpu, monkeypatch, own_folder, "works", FIGURE),)
+    run_parts(parts)
+    assert run_parts(parts, machine="another")[0] == (
+        "results/results.json: has results of gpu a card; now: gpu another. Give another --out"
     )
+    assert "toy False; now: toy True" in run_parts(parts, "--toy")[0]
+
+
+def test_a_part_that_the_total_of_minutes_cuts_off_waits_for_the_next_call(
+    gpu, run_parts, own_folder, monkeypatch
+):
+    monkeypatch.setattr(gpu, "LEAST_SECONDS", 0)
+    parts = (part_of(gpu, monkeypatch, own_folder, "hangs", FIGURE + "time.sleep(60)"),)
+    code, results, _ = run_parts(parts, "--minutes", "0.01")
+    row = results["parts"]["hangs"]
+    assert (code, row["state"]) == (0, "skipped")
+    assert "the 0.01 minutes are over; repeat the command" in row["reason"]
+    assert row["figures"] == [{"name": "step", "value": 20.0, "unit": "ms"}]
+
+
+def test_parts_whose_ratio_counts_are_measured_in_the_same_call(
+    gpu, run_parts, own_folder, monkeypatch
+):
+    ours = part_of(gpu, monkeypatch, own_folder, "ours", "open('runs', 'a').write('o')")
+    theirs = part_of(gpu, monkeypatch, own_folder, "theirs", "open('runs', 'a').write('t')")
+    parts = (ours, gpu.replace(theirs, beside="ours"))
+    run_parts(parts, "--only", "ours")
+    run_parts(parts)
+    run_parts(parts)
+    assert Path("runs").read_text() == "oot"
+    run_parts(parts, "--only", "ours", "--again")
+    _, results, _ = run_parts(parts)
+    assert Path("runs").read_text() == "ootoot"
+    assert {row["call"] for row in results["parts"].values()} == {4}
+
+
+def figures_of(state="done", call=1, **values):
+    figures = [{"name": key, "value": value} for key, value in values.items()]
+    return {"state": state, "call": call, "figures": figures}
 
 
 def test_figures_are_held_against_their_aims(gpu):
-    def figures(**values):
-        return {"figures": [{"name": key, "value": values[key]} for key in values]}
-
-    results = {"gpt2-muon": figures(speed=500.0, MFU=0.44), "nanogpt": figures(speed=400.0)}
+    results = {
+        "gpt2-muon": figures_of(speed=500.0, MFU=0.44),
+        "nanogpt": figures_of(speed=400.0),
+        "xl-gpt2-muon": figures_of(state="failed", MFU=0.7),
+    }
     verdicts = {row["aim"]: row for row in gpu.judge(results)}
-    assert verdicts["124 M by default, tokens/s against nanoGPT's"] == {
-        "aim": "124 M by default, tokens/s against nanoGPT's",
+    against_nanogpt = "124 M by default, tokens/s against nanoGPT's in the same call"
+    assert verdicts[against_nanogpt] == {
+        "aim": against_nanogpt,
         "value": 1.25,
         "limit": "at least 1.05",
         "is_met": True,
     }
-    assert not verdicts["124 M by default, MFU"]["is_met"]
-    assert "XL by default, MFU" not in verdicts
+    assert verdicts["124 M by default, MFU"]["is_met"] is False
+    for aim in ("XL by default, MFU", "Shakespeare, validation loss"):  # failed, and not there
+        assert verdicts[aim]["value"] is verdicts[aim]["is_met"] is None
+    results["nanogpt"]["call"] = 2
+    verdicts = {row["aim"]: row for row in gpu.judge(results)}
+    assert verdicts[against_nanogpt]["value"] is None
+
+
+def test_tests_that_are_all_skipped_meet_no_aim(gpu):
+    for passed, is_met in ((0, None), (3, True)):
+        results = {"tests-runs": figures_of(passed=passed, failed=0, skipped=9)}
+        verdicts = {row["aim"]: row for row in gpu.judge(results)}
+        assert verdicts["tests of runs that fail"]["is_met"] is is_met
+
+
+def test_made_up_pairs_are_not_held_against_the_aim_for_those_of_multi30k(gpu):
+    for pairs, is_met in (("made up", None), ("train.en.gz and train.de.gz", True)):
+        results = {"translate": figures_of(pairs=pairs, training=2.0)}
+        verdicts = {row["aim"]: row for row in gpu.judge(results)}
+        assert verdicts["translation of --pairs, seconds of training"]["is_met"] is is_met
+
+
+def test_an_aim_that_was_not_measured_is_listed_as_such(run_parts, gpu, own_folder, monkeypatch):
+    _, _, output = run_parts((part_of(gpu, monkeypatch, own_folder, "works", FIGURE),))
+    assert "| Shakespeare, tokens of training | at most 13,000,000 | not measured |  |" in output
+
+
+def test_outcomes_of_tests_are_counted_as_they_come(own_folder, monkeypatch, capsys):
+    (own_folder / "test_some.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('words', [['a=1', 'b=2']], ids=str)\n"
+        "def test_right(words): pass\n"
+        "def test_wrong(): assert False\n"
+        "@pytest.mark.skip(reason='no GPU')\n"
+        "def test_left_out(): pass\n"
+        "def test_other(): pass\n"
+    )
+    module = import_script(FOLDER / "gpu_parts" / "gpu_tests.py")
+    monkeypatch.setattr(module, "TESTS", own_folder)
+    monkeypatch.setattr(
+        "signal.signal", lambda *_: None
+    )  # SIGTERM ends a part, but not these tests
+    monkeypatch.setattr("sys.argv", ["gpu_tests.py", "test_some.py", "--names", "not other"])
+    module.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert {"failed test: test_wrong", "passed: 1", "failed: 1", "skipped: 1"} <= set(lines)
+
+
+def test_a_probe_that_fails_leaves_the_size_of_chunks_as_it_was(monkeypatch):
+    module = import_script(FOLDER / "gpu_parts" / "probe.py")
+    before = module.token_loss.GPU_LOGITS
+    probe = module.Probe(SimpleNamespace(options=SimpleNamespace(device="cpu", toy=True)))
+    monkeypatch.setattr(module, "run_backward", lambda *_: None)
+    figures = module.probe_head_and_loss(probe)
+    for _ in range(3):
+        next(figures)
+    monkeypatch.delattr(module, "run_backward")
+    with pytest.raises(NameError):
+        list(figures)
+    assert before == module.token_loss.GPU_LOGITS

@@ -47,7 +47,7 @@ class Part:
 
     def report(self, name: str, value: Any, unit: str = "") -> None:
         """Print a figure, and append it to the file of figures."""
-        value = float(f"{value:.4g}") if isinstance(value, float) else value
+        value = float(f"{value:.5g}") if isinstance(value, float) else value
         print(f"{name}: {value} {unit}".rstrip(), flush=True)
         if self.options.figures:
             with self.options.figures.open("a") as out:

@@ -6,6 +6,8 @@ Each probe calls the package's own code. One that fails leaves the others.
 """
 
 import collections
+import operator
+import statistics
 import time
 import traceback
 import warnings
@@ -21,6 +23,7 @@ from measuring import SEED, Part, milliseconds
 
 from gptexp.config import schema
 from gptexp.data.batch import Batch
+from gptexp.distributed.devices import allow_cudnn_attention
 from gptexp.distributed.hardware import GIB
 from gptexp.generation.next_token import sample_next_token
 from gptexp.loss import LossCounts
@@ -109,27 +112,35 @@ def run_backward(
 
 def probe_head_and_loss(probe: Probe) -> Figures:
     """One block, the head and the loss, forward and backward: nearly all of it is the head and the loss."""
-    tokens, default = probe.tokens(probe.batch, probe.context), token_loss.GPU_LOGITS
+    default = token_loss.GPU_LOGITS
+    try:
+        yield from probe_chunks(probe, default[0])
+    finally:
+        token_loss.GPU_LOGITS = default
+
+
+def probe_chunks(probe: Probe, default: int) -> Figures:
+    """Vary the rows of the vocabulary, torch.compile, and the logits of a chunk."""
+    tokens = probe.tokens(probe.batch, probe.context)
     aligned = -(-probe.vocabulary // ALIGNMENT) * ALIGNMENT
     for vocabulary, logits, is_compiled in (
-        (probe.vocabulary, default[0], False),
-        (probe.vocabulary, default[0], True),
-        (aligned, default[0], False),
-        *((probe.vocabulary, default[0] * factor, False) for factor in (0.5, 2, 8)),
+        (probe.vocabulary, default, False),
+        (probe.vocabulary, default, True),
+        (aligned, default, False),
+        *((probe.vocabulary, int(default * factor), False) for factor in (0.5, 2, 8)),
     ):
         model = probe.model(layers=1, vocab_size=vocabulary)
         if is_compiled and not probe.part.options.toy:
             compile_model(model, has_fixed_lengths=True)
         name = f"head and loss, {vocabulary:,} rows{', compiled' if is_compiled else ''}"
-        if logits != default[0]:
+        if logits != default:
             name += f", chunks of {logits / 2**20:,.0f} Mi logits"
-        token_loss.GPU_LOGITS = (int(logits), int(logits))
+        token_loss.GPU_LOGITS = (logits, logits)
         if probe.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         yield name, probe.time(partial(run_backward, probe, model, tokens)), "ms"
         if probe.device == "cuda":
             yield f"{name}: peak memory", torch.cuda.max_memory_allocated() / GIB, "GiB"
-    token_loss.GPU_LOGITS = default
 
 
 def probe_optimizers(probe: Probe) -> Figures:
@@ -171,21 +182,32 @@ def probe_stacked_products(probe: Probe) -> Figures:
 
 def probe_new_lengths(probe: Probe) -> Figures:
     """Forward and backward of a block at lengths that were not seen before, and at the same again."""
-    for arch, preset in (("decoder", "modern"), ("prefix", "modern")):
-        model = probe.model(preset, layers=1, vocab_size=512, arch=arch)
-        first, again = [], []
-        for length in range(probe.context // 2 + 1, probe.context // 2 + 6):
-            tokens = torch.randint(512, (16, length), device=probe.device)
-            prefix = torch.full((16,), 5, device=probe.device) if arch == "prefix" else None
+    was_allowed = torch.backends.cuda.cudnn_sdp_enabled()
+    allow_cudnn_attention(False)  # as a run does whose lengths vary
+    try:
+        for arch in ("decoder", "prefix"):
+            model = probe.model("modern", layers=1, vocab_size=512, arch=arch)
+            times = [
+                time_new_length(probe, model, length)
+                for length in range(probe.context // 2 + 1, probe.context // 2 + 7)
+            ]
+            first, again = zip(*times[1:], strict=True)  # the first one loads kernels
+            more = statistics.median(map(operator.sub, first, again))
+            yield f"{arch}: a length not seen before", statistics.median(first), "ms"
+            yield f"{arch}: the same length again", statistics.median(again), "ms"
+            yield f"{arch}: a length not seen before costs more by", more, "ms"
+    finally:
+        allow_cudnn_attention(was_allowed)
 
-            step = partial(run_backward, probe, model, tokens, prefix)
 
-            for times in (first, again):
-                times.append(milliseconds(step, probe.device, repeats=1, warm_up=0))
-        first, again = sorted(first[1:]), sorted(again[1:])
-        middle = len(first) // 2
-        yield f"{arch}: a length not seen before", first[middle], "ms"
-        yield f"{arch}: the same length again", again[middle], "ms"
+def time_new_length(probe: Probe, model: Transformer, length: int) -> tuple[float, float]:
+    """Return the milliseconds of the first and of the second step with sequences of a length."""
+    tokens = torch.randint(512, (16, length), device=probe.device)
+    is_causal = model.config.arch == "decoder"
+    prefix = None if is_causal else torch.full((16,), 5, device=probe.device)
+    step = partial(run_backward, probe, model, tokens, prefix)
+    first, again = (milliseconds(step, probe.device, repeats=1, warm_up=0) for _ in range(2))
+    return first, again
 
 
 def probe_synchronisations(probe: Probe) -> Figures:

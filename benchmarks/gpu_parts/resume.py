@@ -8,6 +8,7 @@ Three runs of one command: one that nothing interrupts, one that is killed and c
 import hashlib
 import json
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,10 +35,10 @@ TOY = [
     "model.heads=2",
     "model.context=32",
     "tokenizer=byte",
-    "trainer.max_steps=24",
+    "trainer.max_steps=80",
     "trainer.global_batch_size=4",
-    "trainer.checkpoint_every=4",
-    "trainer.val_every=8",
+    "trainer.checkpoint_every=10",
+    "trainer.val_every=20",
 ]
 TENSORS = ("model.safetensors", "optimizer.safetensors")
 
@@ -57,13 +58,16 @@ def main() -> None:
         words += TOY if part.options.toy else RECIPE
         exact = [*words, "trainer.deterministic=true"]
         uninterrupted = part.finish_run(*exact, outputs=folder / "uninterrupted")
-        half = uninterrupted.result()["steps"] // 2
+        steps = uninterrupted.result()["steps"]
+        half = steps // 2
         part.watch_run(
             *exact,
             outputs=folder / "killed",
             is_reached=lambda rows: any(row["step"] > half for row in rows),
         )
         steps_saved = find_only_run(folder / "killed").steps_done()
+        if not 0 < steps_saved < steps:
+            sys.exit(f"nothing to resume: the killed run had saved step {steps_saved} of {steps}")
         resumed = part.finish_run(*exact, outputs=folder / "killed")
         part.report("killed after step", half)
         part.report("continued from step", steps_saved)

@@ -2,7 +2,8 @@
 
     python benchmarks/gpu.py --only shakespeare --shakespeare FILE
 
-nanoGPT states 1.4697 for the best of 5,000 steps, on random batches of the same split.
+nanoGPT states 1.4697 for the best of 5,000 steps, on random batches of the same split. By default, so short a run is
+not compiled; "training" includes compilation where it is.
 """
 
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from measuring import SEED, Part
 from whole_run import report_run
 
-STEPS = 800  # of 64 x 256 tokens: 13.1 million
+STEPS = 793  # of 64 x 256 tokens: 12.99 million
 RECIPE = [
     "model.layers=6",
     "model.d_model=384",
@@ -22,7 +23,6 @@ RECIPE = [
     "trainer.global_batch_size=64",
     f"trainer.max_steps={STEPS}",
     "trainer.log_every=20",
-    "trainer.compile=true",
 ]
 TOY = [
     "model.layers=2",

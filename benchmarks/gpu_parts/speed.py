@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py --only gpt2-muon
 
-The run is killed once enough steps are logged: it neither validates nor saves. Words that follow the options are
-settings of the run.
+The run is killed once enough steps are logged: it does not validate, and saves only with --checkpoints. Words that
+follow the options are settings of the run.
 """
 
 import random
@@ -43,7 +43,11 @@ SIZES = {
     # Muon's iteration takes the same time whatever the batch: 64 sequences are still an eighth of GPT-2's.
     "gpt2-xl": Size(64, 8, 2, 6, 10),
 }
+WITH_CHECKPOINTS = Size(
+    32, 32, 5, 120, 200
+)  # the first one, which allocates memory for copies, does not count
 TOY_SIZE = Size(4, 2, 5, 20, 10)
+CHECKPOINT_EVERY, TOY_CHECKPOINT_EVERY = 100, 10
 TOY = [
     "model.layers=2",
     "model.d_model=64",
@@ -61,9 +65,11 @@ def main() -> None:
         ("--size", {"choices": SIZES, "default": "gpt2"}),
         ("--preset", {"choices": ("gpt2", "modern"), "default": "gpt2"}),
         ("--optim", {"choices": ("adamw", "muon"), "default": "muon"}),
+        ("--checkpoints", {"action": "store_true"}),
     )
     options = part.options
-    size = TOY_SIZE if options.toy else SIZES[options.size]
+    size = WITH_CHECKPOINTS if options.checkpoints else SIZES[options.size]
+    size = TOY_SIZE if options.toy else size
     with tempfile.TemporaryDirectory(prefix="gptexp-speed-") as name:
         folder = Path(name)
         write_text(folder / "text.txt", CHARACTERS // (40 if options.toy else 1))
@@ -98,6 +104,9 @@ def main() -> None:
 
 def run_words(options: Any, size: Size, folder: Path) -> list[str]:
     """Return the settings of the run: the defaults, but for what is measured and what would take time."""
+    checkpoint_every = FOREVER
+    if options.checkpoints:
+        checkpoint_every = TOY_CHECKPOINT_EVERY if options.toy else CHECKPOINT_EVERY
     return [
         "task=pretrain",
         f"model={options.size}",
@@ -114,7 +123,7 @@ def run_words(options: Any, size: Size, folder: Path) -> list[str]:
         f"trainer.log_every={size.log_every}",
         f"trainer.max_steps={FOREVER}",
         f"trainer.val_every={FOREVER}",
-        f"trainer.checkpoint_every={FOREVER}",
+        f"trainer.checkpoint_every={checkpoint_every}",
     ]
 
 

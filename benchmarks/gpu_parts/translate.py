@@ -1,6 +1,7 @@
 """Translation with sentences of varying lengths: 200 steps of 128 pairs, model=nano.
 
     python benchmarks/gpu.py --only translate --pairs train.en.gz train.de.gz
+    python benchmarks/gpu.py --only translate-compiled       500 steps with torch.compile
 
 Without --pairs, it makes pairs of 5 to 40 words of its own.
 """
@@ -16,6 +17,7 @@ from whole_run import report_run
 PAIRS = 29_000
 SHORTEST, LONGEST = 5, 40  # words
 RECIPE = ["trainer.max_steps=200", "trainer.global_batch_size=128"]
+COMPILED = ["trainer.compile=true", "trainer.log_every=1"]
 TOY = [
     "model.layers=2",
     "model.d_model=32",
@@ -29,14 +31,18 @@ TOY = [
 
 
 def main() -> None:
-    part = Part(__doc__, ("--pairs", {"type": Path, "nargs": 2}))
+    part = Part(
+        __doc__, ("--pairs", {"type": Path, "nargs": 2}), ("--compiled", {"action": "store_true"})
+    )
     with tempfile.TemporaryDirectory(prefix="gptexp-translate-") as name:
         folder = Path(name)
         path = folder / "pairs.jsonl"
         if part.options.pairs:
             source = f"[{','.join(map(str, part.options.pairs))}]"
+            part.report("pairs", " and ".join(file.name for file in part.options.pairs))
         else:
             source = str(path)
+            part.report("pairs", "made up")
             write_pairs(path, 400 if part.options.toy else PAIRS)
         words = [
             "task=translate",
@@ -46,6 +52,8 @@ def main() -> None:
             f"data.path={source}",
         ]
         words += [f"seed={SEED}", *(TOY if part.options.toy else RECIPE)]
+        if part.options.compiled:
+            words += COMPILED if part.options.toy else [*COMPILED, "trainer.max_steps=500"]
         report_run(part, words, folder / "outputs")
 
 
