@@ -102,7 +102,7 @@ PARTS = (  # the most important ones first
     speed_on_ranks("gpt2-tensor-parallel", "gpt2", "muon", FSDP, "trainer.tensor_parallel=2"),
     speed_on_ranks("gpt2-context-parallel", "gpt2", "muon", FSDP, "trainer.context_parallel=2"),
     Part("nanogpt-shakespeare", "nanogpt", needs=("nanogpt", "shakespeare")),
-    Part("translate-compiled", "translate", ("--compiled",), takes=("pairs",), has_toy=False),
+    Part("translate-compiled", "translate", ("--compiled",), 240, takes=("pairs",), has_toy=False),
     Part("tests-computations", "gpu_tests", ("test_gpu_computations.py",), 150, on_ranks=()),
     Part("tests-runs", "gpu_tests", (*RUNS, "--names", "not compiled_run"), 450, on_ranks=()),
     Part("tests-compiled-runs", "gpu_tests", (*RUNS, "--names", "compiled_run"), 450, on_ranks=()),
