@@ -81,8 +81,7 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
             f"name the callbacks in the config (callbacks.NAME._target_=...), or start with torchrun"
         )
     if not is_launched():
-        count = config.trainer.devices * config.trainer.nodes
-        check_processes(config, count, "trainer.devices x trainer.nodes")
+        check_processes(config)
     with ExitStack() as stack:
         stack.enter_context(unfailing_output("stdout", "stderr"))
         signals = stack.enter_context(StopSignals().handle())

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -172,6 +173,16 @@ def test_without_memory_for_a_copy_it_is_written_at_once(tmp_path, monkeypatch, 
     for name in ("model.safetensors", "optimizer.safetensors", "manifest.json"):
         one, two = (tmp_path / folder / "step-000002" / name for folder in ("copied", "in_place"))
         assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("is_rank_zero", [True, False])
+def test_rank_zero_alone_says_that_a_rank_lacks_memory(is_rank_zero, tmp_path, capsys):
+    process_group = SimpleNamespace(
+        is_rank_zero=is_rank_zero, local_size=2, all_gather=lambda own: [own, "rank 1 has none"]
+    )
+    checkpointer = checkpointer_module.Checkpointer(tmp_path, process_group)
+    assert not checkpointer._has_memory_for({"model": {"weight": torch.zeros(2)}})
+    assert capsys.readouterr().err == ("rank 1 has none\n" if is_rank_zero else "")
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

@@ -9,6 +9,7 @@ from conftest import same_weights
 
 from gptexp.checkpoints.optimizer_state import Encoded, OptimizerState
 from gptexp.errors import RunError
+from gptexp.stored_tensors import compute_stored
 
 
 class Eccentric(torch.optim.Optimizer):
@@ -59,7 +60,11 @@ def train(model, optimizer, steps):
 
 def store(encoded: Encoded) -> Encoded:
     """Return what a checkpoint gives back: JSON, and copies of the tensors."""
-    return Encoded(json.loads(json.dumps(encoded.values)), deepcopy(encoded.tensors))
+    stored = {
+        name: compute_stored(tensor.shape, tensor.dtype, tensor.clone)
+        for name, tensor in deepcopy(encoded.tensors).items()
+    }
+    return Encoded(json.loads(json.dumps(encoded.values)), stored=stored)
 
 
 @pytest.mark.parametrize(

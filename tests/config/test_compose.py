@@ -52,7 +52,10 @@ from gptexp.errors import UserError
             "no layer up that can be adapted. Allowed: query, key, value, output",
         ),
         ("model.window=8 model.window_pattern=SX", "S (sliding window) and L"),
-        ("trainer.devices=3", "multiple of trainer.devices"),
+        (
+            "trainer.devices=3",
+            "multiple of trainer.devices x trainer.nodes = 3: use trainer.global_batch_size=18",
+        ),
         ("trainer.cpu_offload=true", "is for sharded weights: add trainer.strategy=fsdp"),
         (
             "trainer.cpu_offload=true trainer.strategy=fsdp trainer.accelerator=cpu",
@@ -60,7 +63,11 @@ from gptexp.errors import UserError
         ),
         (
             "trainer.devices=3 trainer.context_parallel=2 task=pretrain",
-            "multiple of trainer.tensor",
+            "multiple of trainer.tensor_parallel x trainer.context_parallel = 2: use trainer.devices=4",
+        ),
+        (
+            "trainer.devices=3 trainer.nodes=2 trainer.context_parallel=4 task=pretrain",
+            "= 4: use trainer.devices=4",
         ),
         ("trainer.devices=6 trainer.context_parallel=2 task=pretrain", "context_parallel) = 3"),
         ("trainer.tensor_parallel=2", "trainer.tensor_parallel=2: needs FSDP2"),

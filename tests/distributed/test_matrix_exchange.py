@@ -14,7 +14,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from gptexp.distributed.sharding import full_tensor, shard_like
+from gptexp.distributed.sharding import full_tensor
 from gptexp.training.muon import Muon
 from gptexp.training.optimizers import AdamW
 
@@ -30,6 +30,13 @@ def random_parameters(shapes=SHAPES):
 
 def shard(parameter, mesh, *placements):
     return nn.Parameter(distribute_tensor(parameter.detach(), mesh, placements))
+
+
+def shard_like(full, parameter):
+    if not isinstance(parameter, DTensor):
+        return full
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return distribute_tensor(full, mesh, placements, src_data_rank=None)  # all ranks have all of it
 
 
 def train(parameters, dtype, steps=3):

@@ -108,9 +108,10 @@ def test_missing_gpus_are_refused_before_data_are_prepared(translation, monkeypa
 
 def test_too_few_processes_are_refused_unless_a_launcher_brings_its_own(translation):
     config = translation("trainer.strategy=fsdp", "trainer.tensor_parallel=2")  # as for torchrun
-    with pytest.raises(
-        UserError, match=r"trainer\.nodes = 1 must be a multiple of trainer\.tensor"
-    ):
+    message = (
+        r"trainer\.nodes = 1 must be a multiple of trainer\.tensor.* = 2: use trainer\.devices=2$"
+    )
+    with pytest.raises(UserError, match=message):
         run(config)
     assert not Path("outputs").exists()
 

@@ -230,7 +230,7 @@ class Checkpointer:
             writing.jobs.append(self.thread.submit(_write, file, tensors, metadata, copied))
 
     def _has_memory_for(self, tensors: dict[str, dict[str, Tensor]]) -> bool:
-        """Return whether every rank has memory for copies of the tensors that it writes; say so if this one has not."""
+        """Return whether all ranks have memory for copies of the tensors that they write; rank zero says if not."""
         values = [tensor for named in tensors.values() for tensor in named.values()]
         size, writers = 0, 1
         if self.sharded:
@@ -239,15 +239,16 @@ class Checkpointer:
         elif self.process_group.is_rank_zero:
             size = sum(tensor.nbytes for tensor in values)
         available = available_memory()
-        has_memory = True
+        shortage = ""
         if available is not None and MEMORY_MARGIN * size * writers > available:
-            has_memory = False
-            print(
+            shortage = (
                 f"a copy of a checkpoint takes {size * writers / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB "
-                f"are available: training waits while checkpoints are written",
-                file=sys.stderr,
+                f"are available: training waits while checkpoints are written"
             )
-        return all(self.process_group.all_gather(has_memory))
+        shortages = list(filter(None, self.process_group.all_gather(shortage)))
+        if shortages and self.process_group.is_rank_zero:
+            print(shortages[0], file=sys.stderr)
+        return not shortages
 
     def _commit(self, writing: Writing, files: Iterable[FileEntries]) -> FileEntries:
         """Add the manifest, rename the folder, point to it, and delete checkpoints that are too old."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gptexp.distributed.sharding import read_like, shard_like
+from gptexp.distributed.sharding import read_like
 from gptexp.errors import RunError
 from gptexp.stored_tensors import StoredTensor
 
@@ -22,7 +22,7 @@ NOT_STORED = ("params", "lr")
 
 @dataclass
 class Encoded:
-    """A nested value: `values` is JSON that refers to `tensors` by name, in memory or in files."""
+    """A nested value: `values` is JSON that names tensors, encoded ones in memory, or stored ones to decode."""
 
     values: Any = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -59,11 +59,8 @@ class Encoded:
         """Return the value that JSON stands for (default: all of it); tensors are sharded as `like` is."""
         match self.values if value is ... else value:
             case {"tensor": name}:
-                if name in self.stored:
-                    stored = self.stored[name]
-                    return stored.read_all().clone() if like is None else read_like(stored, like)
-                tensor = self.tensors[name]
-                return tensor if like is None else shard_like(tensor, like)
+                stored = self.stored[name]
+                return stored.read_all().clone() if like is None else read_like(stored, like)
             case {"tuple": items}:
                 return tuple(self.decode(items, like))
             case {"dict": pairs}:

@@ -1,5 +1,6 @@
 """Rules about processes that share matrices (trainer.tensor_parallel) or sequences (trainer.context_parallel)."""
 
+import math
 from typing import TYPE_CHECKING
 
 from gptexp.errors import UserError
@@ -8,27 +9,41 @@ if TYPE_CHECKING:
     from gptexp.config.schema import Config
 
 
-def check_processes(config: "Config", count: int, name: str) -> None:
+def check_processes(config: "Config", launched: int | None = None) -> None:
     """Check that the processes divide into groups that share sequences, and the global batch among these.
 
     Args:
-        count: number of processes; `name` says where it comes from.
+        launched: number of processes that torchrun or srun has started; None: as many as the settings say.
 
     Raises:
         UserError: one is not a multiple of the other.
     """
     trainer = config.trainer
     shared, batch = trainer.processes_per_sequence, trainer.global_batch_size
+    if launched is None:
+        name, count = "trainer.devices x trainer.nodes", trainer.devices * trainer.nodes
+        devices = round_up(trainer.devices, shared // math.gcd(shared, trainer.nodes))
+        remedy = f"use trainer.devices={devices}"
+    else:
+        name, count = "the number of processes", launched
+        remedy = f"start {round_up(launched, shared)} processes"
     if count % shared:
         raise UserError(
             f"{name} = {count} must be a multiple of "
-            f"trainer.tensor_parallel x trainer.context_parallel = {shared}"
+            f"trainer.tensor_parallel x trainer.context_parallel = {shared}: {remedy}"
         )
-    if batch % (count // shared):
+    groups = count // shared
+    if batch % groups:
         divided = "" if shared == 1 else f" / {shared} (trainer.tensor_parallel x context_parallel)"
         raise UserError(
-            f"trainer.global_batch_size={batch} must be a multiple of {name}{divided} = {count // shared}"
+            f"trainer.global_batch_size={batch} must be a multiple of {name}{divided} = {groups}: "
+            f"use trainer.global_batch_size={round_up(batch, groups)}"
         )
+
+
+def round_up(number: int, divisor: int) -> int:
+    """Return the smallest multiple of `divisor` that is at least `number`."""
+    return math.ceil(number / divisor) * divisor
 
 
 def check_tensor_parallel(config: "Config") -> None:

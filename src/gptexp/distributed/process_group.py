@@ -240,7 +240,7 @@ def find_process_group(config: Config) -> ProcessGroup:
         UserError: there are too many or too few of them for the settings.
     """
     process_group = ProcessGroup.from_env()
-    check_processes(config, process_group.size, "the number of processes")
+    check_processes(config, process_group.size)
     return replace(
         process_group,
         tensor_parallel=config.trainer.tensor_parallel,

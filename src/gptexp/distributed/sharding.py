@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from gptexp.stored_tensors import (
@@ -97,14 +97,6 @@ def reshard(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
-
-
-def shard_like(full: Tensor, like: Tensor) -> Tensor:
-    """Move `full` to the device of `like` and shard it in the same way; a tensor of another shape stays full."""
-    if full.shape == like.shape and isinstance(like, DTensor):
-        full = full.to(like.device).contiguous()  # every rank has all of it and keeps its own part
-        return distribute_tensor(full, like.device_mesh, like.placements, src_data_rank=None)
-    return full.to(like.device)
 
 
 def read_like(stored: StoredTensor, like: Tensor) -> Tensor:

@@ -206,7 +206,7 @@ class TrainerConfig(GroupConfig):
             check_context_parallel(config)
         # torchrun and srun bring their own number of processes, whatever trainer.devices says.
         if self.devices * self.nodes > 1 or self.processes_per_sequence == 1:
-            check_processes(config, self.devices * self.nodes, "trainer.devices x trainer.nodes")
+            check_processes(config)
 
     def _check_memory_budget(self, budget: float) -> None:
         word = f"trainer.activation_memory_budget={budget:g}"
