@@ -247,3 +247,16 @@ def test_a_probe_that_fails_leaves_the_size_of_chunks_as_it_was(monkeypatch):
     with pytest.raises(NameError):
         list(figures)
     assert before == module.token_loss.GPU_LOGITS
+
+
+def test_a_row_that_leaves_the_expected_tokens_at_a_tie_counts_as_the_same():
+    module = import_script(FOLDER / "gpu_parts" / "generate.py")
+    logits = module.torch.tensor([0.0, 1.0, 1.0 + module.MAX_TIE / 2, 3.0])
+    expected = module.torch.tensor([[*[0] * module.PROMPT_LENGTH, 3, 1, 3]] * 3)
+
+    def reference(tokens):
+        return SimpleNamespace(logits=logits.expand(1, tokens.shape[1], 4))
+
+    for second, same in ((1, 3), (2, 3), (0, 2)):  # equal, a tie, another token
+        answers = [[3, second, 3], [3, 1, 3], [3, 1, 3]]
+        assert module.count_same_rows(answers, expected, reference) == same
