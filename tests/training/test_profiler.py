@@ -16,7 +16,7 @@ def test_a_profile_leaves_a_trace_and_a_table(translation, capsys):
     with gzip.open(folder.path / "trace.json.gz") as file:
         names = {event["name"] for event in json.load(file)["traceEvents"]}
     assert len([name for name in names if name.startswith("ProfilerStep#")]) == 2
-    line = [line for line in capsys.readouterr().err.splitlines() if "profile" in line]
+    line = [line for line in capsys.readouterr().err.splitlines() if "profile of" in line]
     assert line == [
         f"profile of steps 5 to 6: {folder.path}/profile.txt has the most expensive operations, "
         f"{folder.path}/trace.json.gz opens in https://ui.perfetto.dev"
