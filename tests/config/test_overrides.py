@@ -44,6 +44,14 @@ def test_items_of_lists_and_sweeps_may_have_any_signs():
     assert compose.compose_config(["outputs=~/x"]).outputs == str(Path.home() / "x")
 
 
+def test_true_beside_other_choices_is_a_text_as_it_is_typed():
+    assert read_overrides(["trainer.compile=True"]) == ["trainer.compile='true'"]
+    assert read_overrides(["trainer.compile=true,auto"], is_sweep=True) == [
+        "trainer.compile='true',auto"
+    ]
+    assert read_overrides(["trainer.progress=False"]) == ["trainer.progress=False"]
+
+
 @pytest.mark.parametrize(
     "template", ["{title}", "{title}: {body}", "{last}, {first}", "Q: {title} (short)", "{a}\\n{b}"]
 )

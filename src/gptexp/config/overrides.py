@@ -72,6 +72,8 @@ def read_override(word: str, is_sweep: bool = False) -> str:
     _check_characters(word, key, value)
     if any(item.metadata.get("texts") for item in declarations(key)):
         value = _quote_numbers(value)
+    if any("true" in item.metadata.get("choices", ()) for item in declarations(key)):
+        value = _quote_booleans(value)
     if reason := find_missing_source(value):
         raise UserError(f"{word}: {reason}")
     override = parse_override(f"{prefix}{key}={value}")
@@ -248,6 +250,13 @@ def _quote_numbers(value: str) -> str:
     return replace_items(value, {item: quote_text(item.text) for item in numbers})
 
 
+def _quote_booleans(value: str) -> str:
+    """Quote true and false of a setting that has other choices as well: OmegaConf writes a boolean as the text True."""
+    items = find_items(value, with_brackets=False)
+    booleans = [item for item in items if item.text.lower() in ("true", "false")]
+    return replace_items(value, {item: quote_text(item.text.lower()) for item in booleans})
+
+
 def _check_characters(word: str, key: str, value: str) -> None:
     """Refuse characters that nobody sees, and curly quotes around a text; in a number, all lookalikes.
 
@@ -300,7 +309,8 @@ def _check_value(word: str, key: str, value: str, override: Override, is_sweep: 
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     if declared and all(map(is_text, declared)):
         _refuse_changed_texts(word, key, value, any(map(takes_items, declared)))
-    for item in values:
+    for typed in values:
+        item = typed.text if isinstance(typed, QuotedString) else typed
         if reason := find_misfit_of_key(key, item):
             text = f"{key}={show(item)}" if override.is_sweep_override() else word
             hint = _hint_number(key, str(item))
