@@ -46,10 +46,10 @@ def test_items_of_lists_and_sweeps_may_have_any_signs():
 
 def test_true_beside_other_choices_is_a_text_as_it_is_typed():
     assert read_overrides(["trainer.compile=True"]) == ["trainer.compile='true'"]
-    assert read_overrides(["trainer.compile=true,auto"], is_sweep=True) == [
-        "trainer.compile='true',auto"
-    ]
-    assert read_overrides(["trainer.progress=False"]) == ["trainer.progress=False"]
+    for word in ("trainer.progress=False", "+unknown=true"):
+        assert read_overrides([word]) == [word]
+    for words in (["trainer.compile=true,auto"], ["trainer.compile='true',auto"]):
+        assert read_overrides(words, is_sweep=True) == words  # the folders of jobs have their names
 
 
 @pytest.mark.parametrize(

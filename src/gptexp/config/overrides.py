@@ -72,8 +72,6 @@ def read_override(word: str, is_sweep: bool = False) -> str:
     _check_characters(word, key, value)
     if any(item.metadata.get("texts") for item in declarations(key)):
         value = _quote_numbers(value)
-    if any("true" in item.metadata.get("choices", ()) for item in declarations(key)):
-        value = _quote_booleans(value)
     if reason := find_missing_source(value):
         raise UserError(f"{word}: {reason}")
     override = parse_override(f"{prefix}{key}={value}")
@@ -83,6 +81,9 @@ def read_override(word: str, is_sweep: bool = False) -> str:
     if override is None:
         raise UserError(f"{word}: cannot be read; {_how_to_type(key, value)}")
     _check_value(word, key, value, override, is_sweep)
+    if any("true" in item.metadata.get("choices", ()) for item in declarations(key)):
+        # OmegaConf makes the text True of a boolean. The values of a sweep name its folders: they stay.
+        value = quote_text(value.lower()) if value.lower() in ("true", "false") else value
     is_entry = dictionary_of(key) or (key in dictionary_keys() and value.startswith("{"))
     return f"{'++' if is_entry else prefix}{key}={value}"
 
@@ -248,13 +249,6 @@ def _quote_numbers(value: str) -> str:
     items = find_items(value, with_brackets=True)
     numbers = [item for item in items if re.fullmatch(r"0|[1-9]\d*", item.text)]
     return replace_items(value, {item: quote_text(item.text) for item in numbers})
-
-
-def _quote_booleans(value: str) -> str:
-    """Quote true and false of a setting that has other choices as well: OmegaConf writes a boolean as the text True."""
-    items = find_items(value, with_brackets=False)
-    booleans = [item for item in items if item.text.lower() in ("true", "false")]
-    return replace_items(value, {item: quote_text(item.text.lower()) for item in booleans})
 
 
 def _check_characters(word: str, key: str, value: str) -> None:
