@@ -8,8 +8,6 @@ the hidden states into logits.
 Legend: B sequences, T tokens, S tokens of the source, C width, V vocabulary.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,9 +19,9 @@ from gptexp.model.config import TransformerConfig
 from gptexp.model.context_parallel import ChunkedAttention, ContextGroup
 from gptexp.model.features import FeatureEmbedding, FeatureHead
 from gptexp.model.feed_forward import FeedForward
+from gptexp.model.initialisation import init_weights
 from gptexp.model.masks import BlockMaskBuilder, SequenceLayout, layer_masks
 from gptexp.model.mixture_of_experts import (
-    ExpertLinear,
     MixtureOfExperts,
     balance_loss,
     expert_load,
@@ -116,7 +114,7 @@ class Transformer(nn.Module):
             self.class_head = nn.Linear(4 * config.d_model, config.num_sequence_classes)
         self.feature_embedding = FeatureEmbedding(config) if config.feature_size else None
         self.feature_head = FeatureHead(config) if config.predicts_features else None
-        self._init_weights()
+        init_weights(self)
 
     def forward(
         self,
@@ -400,30 +398,3 @@ class Transformer(nn.Module):
         for block, context in zip(blocks, contexts, strict=True):
             x = block(x, context)
         return x
-
-    @torch.no_grad()
-    def _init_weights(self) -> None:
-        """Draw random weights. gpt2: as Radford et al. 2019. zero: each block starts as the identity.
-
-        The second suits Muon (Jordan et al. 2024, modded-nanogpt).
-        """
-        gpt2 = self.config.initialisation == "gpt2"
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear | ExpertLinear):
-                is_output = name.endswith(("attention.output", "feed_forward.down", "shared.down"))
-                std = 0.02 / math.sqrt(2 * self.config.layers) if is_output else 0.02
-                if not gpt2:
-                    std = 0.0 if is_output else 0.5 / math.sqrt(module.in_features)
-                nn.init.normal_(module.weight, std=std)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        std = 0.02 if self.config.tie_embeddings or gpt2 else 1.0
-        if self.config.position == "sinusoidal":
-            std = self.config.d_model**-0.5
-        nn.init.normal_(self.embedding.weight, std=std)
-        if self.positions is not None:
-            nn.init.normal_(self.positions.weight, std=0.02)
-        if self.head.weight is not self.embedding.weight and not gpt2:
-            nn.init.zeros_(self.head.weight)
-        if self.class_head is not None:
-            nn.init.zeros_(self.class_head.weight)
