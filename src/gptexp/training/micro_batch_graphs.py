@@ -20,9 +20,8 @@ from gptexp.model import Transformer
 from gptexp.model.cost import count_parameters
 from gptexp.tasks.layout import Layout
 
-MAX_PARAMETERS = (
-    20_000_000  # a larger model keeps a GPU busy, and a graph has activations of its own
-)
+# A larger model keeps a GPU busy, and a graph has activations of its own.
+MAX_PARAMETERS = 20_000_000
 MAX_SHAPES = 8  # of micro-batches, before they count as varying
 
 

@@ -63,10 +63,9 @@ class Recorder(L.Callback):
     def resume_from(self, checkpoint: Checkpoint, is_same_data: bool) -> None:
         self.checkpoint, self.saved_step = checkpoint, checkpoint.state["step"]
         self.logged_step = checkpoint.state["step"]
-        count, all_sequences = 0, 0
-        if self.held_out:
-            count, all_sequences = self.held_out.count, len(self.held_out.sequences)
-        # A checkpoint without this entry is from a run that validated on all sequences.
+        count = self.held_out.count if self.held_out else 0
+        # Earlier versions, which did not save the count, validated on all sequences.
+        all_sequences = len(self.held_out.sequences) if self.held_out else 0
         if is_same_data and checkpoint.state.get("val_sequences", all_sequences) == count:
             self.best_val_loss = checkpoint.state["best_val_loss"]
         else:  # losses on other sequences do not compare

@@ -32,6 +32,7 @@ class ExchangeTimer:
 
     def __init__(self, device: torch.device, is_active: bool) -> None:
         self.is_active, self.uses_events = is_active, is_active and device.type == "cuda"
+        self.start_event: torch.cuda.Event | None = None
         self.events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self.step_started = self.exchange_started = 0.0
         self.forward_seconds = self.exchange_seconds = 0.0
