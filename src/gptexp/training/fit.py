@@ -24,7 +24,7 @@ from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
 from gptexp.distributed.devices import lightning_devices, lightning_precision, pick_device
 from gptexp.distributed.environment import is_launched
-from gptexp.distributed.float8 import check_float8, convert_to_float8
+from gptexp.distributed.float8 import convert_to_float8
 from gptexp.distributed.hardware import describe_device
 from gptexp.distributed.process_group import (
     TIMEOUT,
@@ -244,7 +244,6 @@ class Run:
 
     def fit(self, module: TrainModule, recorder: Recorder, data: DataModule) -> None:
         if self.config.trainer.precision == "float8":
-            check_float8(self.device)
             convert_to_float8(module.model)
         choose_kernels(module, self.task.layout, self.device, self.callbacks)
         try:

@@ -204,29 +204,33 @@ class TrainModule(L.LightningModule):
             seed_step(self.config.seed, self.step, self.process_group.token_rank)
 
     def _accumulate_gradients(self, batch: Batch) -> Tensor:
-        parts = []
         micro_batches = self._cut(batch)
         if self.graphs is not None:
             parts = [self.graphs.run(inputs, batch.counts) for inputs in micro_batches]
             return reduce(torch.add, parts)
+        parts = []
         for micro_batch in micro_batches:
-            sums = self.model.loss(**move_data_to_device(micro_batch, self.device))
-            loss = sums.mean(batch.counts)
+            inputs = move_data_to_device(micro_batch, self.device)
             is_last = micro_batch is micro_batches[-1]
-            if is_last:
-                self.exchange.start_exchange()
-            with nullcontext() if is_last else self._no_sync():
-                # Strategies average gradients over ranks; the loss is a sum over them.
-                self.manual_backward(loss * self.process_group.token_size)
-            parts.append(torch.cat([loss.detach()[None], sums.statistics.detach()]))
+            parts.append(self.compute_micro_batch(inputs, batch.counts, is_last=is_last))
         total = reduce(torch.add, parts)
         return total if self.process_group.counts_tokens else torch.zeros_like(total)
 
-    def compute_micro_batch(self, inputs: dict[str, Any], counts: LossCounts) -> Tensor:
-        """Run both passes of a micro-batch on the only rank; return its part of the loss, then its statistics."""
+    def compute_micro_batch(
+        self, inputs: dict[str, Any], counts: LossCounts, *, is_last: bool = True
+    ) -> Tensor:
+        """Run both passes of a micro-batch; return its part of the loss, then its statistics.
+
+        Args:
+            is_last: of the step, so that ranks exchange gradients.
+        """
         sums = self.model.loss(**inputs)
         loss = sums.mean(counts)
-        self.manual_backward(loss)
+        if is_last:
+            self.exchange.start_exchange()
+        with nullcontext() if is_last else self._no_sync():
+            # Strategies average gradients over ranks; the loss is a sum over them.
+            self.manual_backward(loss * self.process_group.token_size)
         return torch.cat([loss.detach()[None], sums.statistics.detach()])
 
     def _no_sync(self) -> AbstractContextManager[Any]:
