@@ -35,7 +35,7 @@ from gptexp.model.masks import (
     sliding_window,
 )
 from gptexp.model.positions import sinusoidal
-from gptexp.model.token_loss import ALIGNMENT
+from gptexp.model.token_loss import align_rows
 from gptexp.model.transformer import Block, Transformer
 
 DEVICE = "cuda"  # tests set it to cpu
@@ -78,10 +78,8 @@ class GpuDecoder:
         self.model = model
         self.blocks = [_DecoderBlock(cast(Block, block)) for block in model.blocks]
         self.head = model.head.weight
-        if (
-            self.head.dtype == torch.bfloat16
-        ):  # a copy with aligned rows where the vocabulary has none
-            self.head = F.pad(self.head, (0, 0, 0, -len(self.head) % ALIGNMENT))
+        if self.head.dtype == torch.bfloat16:
+            self.head = align_rows(self.head)
         self._batch: StaticBatch | None = None
         self._user: weakref.ref[object] = weakref.ref(self)
 

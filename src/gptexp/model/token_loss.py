@@ -46,8 +46,13 @@ class Head(nn.Linear):
         if torch.is_autocast_enabled(x.device.type):
             weight = weight.to(torch.get_autocast_dtype(x.device.type))
         if weight.itemsize == 2 and x.device.type in ALIGNED_DEVICES:
-            weight = F.pad(weight, (0, 0, 0, -len(weight) % ALIGNMENT))
+            weight = align_rows(weight)
         return weight
+
+
+def align_rows(weight: Tensor) -> Tensor:
+    """Return a weight [V, C] with rows of zeros up to a multiple of ALIGNMENT."""
+    return F.pad(weight, (0, 0, 0, -len(weight) % ALIGNMENT))
 
 
 def count_chunk_rows(rows: int, outputs: int, on_gpu: bool) -> int:
