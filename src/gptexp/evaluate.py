@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("run", help="a run folder, its name, or 'latest'")
     parser.add_argument(
         "--split",
-        choices=("val", "test", "unseen"),
+        choices=("val", "test", "unseen", "unsupported"),
         default="test",
         help="held-out split (default: test)",
     )

@@ -4,11 +4,13 @@ from pathlib import Path
 import pytest
 
 from gptexp.config import schema
+from gptexp.data.corpora import pydocs
 from gptexp.data.corpora.cldr import Cldr
 from gptexp.data.corpora.cleaning import Cleaner
-from gptexp.data.corpora.docstrings import parse_docstrings
+from gptexp.data.corpora.docstrings import Docstring, parse_docstrings
 from gptexp.data.corpora.hub import Hub
-from gptexp.data.corpora.pydocs import Pydocs, dependencies, split_summary
+from gptexp.data.corpora.pydocs import Pydocs, dependencies
+from gptexp.data.corpora.summaries import content_words, summary_pair, support
 from gptexp.data.duplicates import first_near_duplicates
 from gptexp.errors import UserError
 
@@ -41,25 +43,80 @@ def test_an_unknown_locale_is_refused():
         Cldr(schema.CldrConfig(tgt="xx"), PAIR, CACHE)
 
 
+MODULE = '''
+"""Say what the module is for, in one line."""
+raise SystemExit
+class Shelf:
+    """Hold many books, each at a place of its own."""
+    def find(self, title: str, *, case=False) -> int:
+        """Find the place of a book by its title, at some length.
+
+        More."""
+        place = self.places[title]
+        return place
+async def f():
+    """Say what f does, at some length, in one line."""
+'''
+
+
 def test_docstrings_are_parsed_not_imported(tmp_path):
     path = tmp_path / "module.py"
-    path.write_text(
-        'raise SystemExit\ndef f():\n    """Say what f does, at some length, in one line.\n\n    More."""\n'
-    )
-    assert parse_docstrings(path) == ["Say what f does, at some length, in one line.\n\nMore."]
+    path.write_text(MODULE)
+    module, shelf, function, find = parse_docstrings(path)
+    assert module == ("module", "Say what the module is for, in one line.", "")
+    assert (shelf.header, function.header) == ("Shelf", "f()")
+    assert find.header == "Shelf.find(title: str, *, case=False)"
+    assert find.text == "Find the place of a book by its title, at some length.\n\nMore."
+    assert find.code == "place = self.places[title]\nreturn place"
     path.write_text("def broken(:\n    '''A docstring of a file that does not parse at all.'''")
     assert parse_docstrings(path) == []
 
 
-def test_a_summary_is_a_first_line_with_prose_below():
-    body = "It goes on with what a reader has to know, in so many more words than the summary has that one asks why."
-    assert split_summary(f"Return the answer.\n\n{body}\n\nArgs:\n    x: a number") == (
-        body,
-        "Return the answer.",
-    )
-    assert split_summary(f"Return\nthe answer.\n\n{body}") == (body, "Return the answer.")
-    assert split_summary(f"Two. Sentences here.\n\n{body}") is None
-    assert split_summary("Return the answer.\n\nToo short.") is None
+BODY = "It goes on with what a reader has to know, in so many more words than the summary has that one asks why."
+
+
+def pair_of(text, with_code=False):
+    return summary_pair(Docstring("Shelf.find(title)", text, "return 1"), with_code)
+
+
+def test_a_summary_is_a_first_line_and_its_source_begins_with_the_signature():
+    arguments = "Args:\n    x: a number"
+    source, summary = pair_of(f"Find\nthe book.\n\n{BODY}\n>>> find()\n\n{arguments}")
+    assert summary == "Find the book."
+    assert source == f"Shelf.find(title)\n{BODY}\n\n{arguments}"
+    assert pair_of(f"Find it now.\n\n{BODY}", with_code=True).source.endswith("why.\nreturn 1")
+    assert pair_of("Find it now.\n\nToo short.", with_code=True)
+    for text in ("Two. Sentences here.\n\n" + BODY, "Find it now.\n\nToo short."):
+        assert pair_of(text) is None
+    assert pair_of(f"Return the answer.\n\n{BODY}") is None  # as every getter does
+
+
+def test_a_summary_is_supported_by_the_stems_of_its_source():
+    assert content_words("The find_book of HTTPServers is reading") == {
+        *("find", "book", "http", "server", "read")
+    }
+    assert support("Finds books quickly.", "find a Book") == pytest.approx(2 / 3)
+    assert support("It is the one.", "nothing") == 1
+    assert pair_of(f"Find some readers.\n\n{BODY}").is_supported
+    assert not pair_of(f"Find unrelated green vegetables.\n\n{BODY}").is_supported
+
+
+def test_pairs_without_support_are_tested_on_and_never_trained_on(tmp_path, monkeypatch):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for i in range(60):
+        first = "Find the book" if i % 2 else "Grow vegetables"
+        rest = " ".join(f"word{i}x{j}" for j in range(25))
+        text = f'def find_book{i}():\n    """{first} number{i}.\n\n    {rest}"""\n'
+        (folder / f"m{i}.py").write_text(text)
+    monkeypatch.setattr(pydocs, "_sources", lambda _: [("shelf", "1", "MIT", folder)])
+    config = schema.PydocsConfig(packages=["shelf"], unseen=[], test_fraction=0.3)
+    pairs = list(Pydocs(config, PAIR, tmp_path))
+    splits = {(pair.split, bool(pair.left_out), pair.fields["target"][0]) for pair in pairs}
+    assert splits == {
+        *[("train", False, "F"), ("val", False, "F"), ("test", False, "F")],
+        *[("train", True, "G"), ("val", True, "G"), ("unsupported", False, "G")],
+    }
 
 
 def test_views_of_pydocs_share_one_split_and_unseen_packages_are_a_split_of_their_own(tmp_path):
@@ -72,6 +129,7 @@ def test_views_of_pydocs_share_one_split_and_unseen_packages_are_a_split_of_thei
     pairs = list(Pydocs(config, PAIR, tmp_path))
     assert {pair.split for pair in pairs} >= {"train", "unseen"}
     for pair in pairs:
+        pair.split = "test" if pair.split == "unsupported" else pair.split
         splits = [
             split
             for text, split in documents.items()
@@ -97,7 +155,8 @@ def test_near_duplicates_point_to_the_first(tmp_path):
     (tmp_path / "a.py").write_text(
         "\n".join(f'def f{i}():\n    """Do it {i} times. {words}"""' for i in range(9))
     )
-    assert first_near_duplicates(parse_docstrings(tmp_path / "a.py")).tolist() == [0] * 9
+    texts = [docstring.text for docstring in parse_docstrings(tmp_path / "a.py")]
+    assert first_near_duplicates(texts).tolist() == [0] * 9
 
 
 def test_dependencies_are_those_of_the_named_extras_that_are_installed(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from gptexp.errors import UserError
 from gptexp.run import run
 from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.prepare import prepare
-from gptexp.tasks.summarize import NameRecall
+from gptexp.tasks.summarize import NameRecall, Repeated, Support
 from gptexp.tasks.task import make_task
 
 TEXT = "Open a file. Then read_all of it with GZipFile, version 3, for the sake of a long text that has many words."
@@ -42,6 +42,26 @@ def test_the_stronger_of_two_baselines_counts_and_names_are_looked_for(tiny):
         target = [EvalExample(text, text)]
         assert task.score([text], target)["rouge1"] == 100
         assert task.score(["2025"], target)["rouge1"] == 0
+
+
+def test_the_name_of_what_is_documented_is_a_baseline_and_the_text_begins_below_it(tiny):
+    task = make_task(schema.SummarizeConfig(max_target_tokens=8), tiny("task=summarize").model)
+    examples = [
+        EvalExample(f"{header}\nOpen it. Now.", "Open it.")
+        for header in ("zip.ZipFile.openFile(mode='r')", "read_csv", "Path")
+    ]
+    baselines = task.baselines(examples)
+    assert baselines["words of the name"] == ["open file", "read csv", "path"]
+    assert baselines["words of class and name"][0] == "zip zip file open file"
+    assert baselines["first sentence of the text"] == ["Open it."] * 3
+
+
+def test_answers_are_held_against_their_text_and_against_each_other():
+    outputs = ["Reads a file.", "reads  a file.", "Write green files."]
+    examples = [EvalExample("The file is read.", "")] * 3
+    assert Support().score_each(outputs, examples)["support"] == [1, 1, pytest.approx(1 / 3)]
+    assert Repeated().score_all(outputs, examples)["repeated"] == pytest.approx(2 / 3)
+    assert Repeated().score_all(["one", "two"], examples[:2])["repeated"] == 0
 
 
 def test_a_run_tells_intervals_and_searches_with_beams(tiny, pairs_file, capsys):

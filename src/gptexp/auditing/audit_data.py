@@ -33,7 +33,13 @@ from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.progress import track_progress
 
 MAX_CONTEXTS = 3  # of a term in a report
-KEEPING_ORDER = ("test", "unseen", "val", "train")  # of two copies, the first split's stays
+KEEPING_ORDER = (
+    "test",
+    "unsupported",
+    "unseen",
+    "val",
+    "train",
+)  # of two copies, the first split's stays
 
 
 def audit_data(

@@ -1,12 +1,17 @@
-"""Summarization: ROUGE F1 next to the beginning of the text, and the recall of names such as read_csv."""
+"""Summarization: ROUGE F1 next to naive summaries, and how far the answers keep to their text and differ."""
 
 import re
+from collections import Counter
 from types import MappingProxyType
 
+from gptexp.data.corpora.summaries import WORD, support
 from gptexp.tasks.entities import find_entities, words_of
 from gptexp.tasks.layout import EvalExample
-from gptexp.tasks.metrics import UNDEFINED, Metric, Rouge
+from gptexp.tasks.metrics import UNDEFINED, ExampleMetric, Metric, Rouge
 from gptexp.tasks.text_to_text import TextToText
+
+# The first line of a source that describes code: Class.method(arguments), or a dotted name alone.
+HEADER = re.compile(r"(?P<classes>(?:\w+\.)*)(?P<name>\w+)(?:\(.*\))?")
 
 
 class NameRecall(Metric):
@@ -27,14 +32,49 @@ class NameRecall(Metric):
         return {"names": recalled / total if total else UNDEFINED}
 
 
+class Support(ExampleMetric):
+    """The share of an output's content words that stand in its text, by their stems, 0 to 1."""
+
+    name = "support"
+
+    def score(self, output: str, example: EvalExample) -> float:
+        return support(output, example.input)
+
+
+class Repeated(Metric):
+    """The share of the outputs that another text has got as well, 0 to 1: a small model repeats itself."""
+
+    name = "repeated"
+    higher_is_better = False
+
+    def score_all(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, float]:
+        counts = Counter(" ".join(output.lower().split()) for output in outputs)
+        repeated = sum(count for count in counts.values() if count > 1)
+        return {"repeated": repeated / len(outputs) if outputs else UNDEFINED}
+
+
 class Summarize(TextToText):
-    metrics = (Rouge(), NameRecall())
+    metrics = (Rouge(), NameRecall(), Support(), Repeated())
 
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[str]]:
-        texts = [" ".join(example.input.split()) for example in examples]
-        return {
+        matches = [HEADER.fullmatch(example.input.partition("\n")[0]) for example in examples]
+        headers = [match for match in matches if match]
+        baselines: dict[str, list[str]] = {}
+        texts = [example.input for example in examples]
+        if len(headers) == len(examples):
+            texts = [text.partition("\n")[2] for text in texts]
+            baselines["words of the name"] = [_split_names(header["name"]) for header in headers]
+            baselines["words of class and name"] = [
+                _split_names(header["classes"] + header["name"]) for header in headers
+            ]
+        texts = [" ".join(text.split()) for text in texts]
+        return baselines | {
             "first sentence of the text": [
                 re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0] for text in texts
             ],
             "first 12 words of the text": [" ".join(text.split()[:12]) for text in texts],
         }
+
+
+def _split_names(names: str) -> str:
+    return " ".join(WORD.findall(names)).lower()

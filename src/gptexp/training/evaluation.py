@@ -32,7 +32,10 @@ from gptexp.training.out_of_memory import is_out_of_memory
 
 BATCH_SIZE, BATCH_TOKENS = 32, 1 << 14  # largest batch of a held-out pass
 SINGLE_PROCESS = ProcessGroup()
-METRIC_PREFIX = {"unseen": "test/unseen"}  # of a split's metrics, where it is not the split's name
+METRIC_PREFIX = {
+    "unseen": "test/unseen",
+    "unsupported": "test/unsupported",
+}  # of a split's metrics, where it is not the split's name
 BOOTSTRAP_SAMPLES = 2000
 FEW_EXAMPLES, FEW_TARGETS = 10, 1000  # fewer say little about a model
 Value = TypeVar("Value")

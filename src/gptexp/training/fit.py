@@ -268,8 +268,8 @@ class Run:
         path = self.folder.best_checkpoint()
         assert path is not None
         names = [name for name in ("val", "test") if self.store.has(name)][-1:]
-        if names and self.store.has("unseen"):
-            names.append("unseen")
+        if names:
+            names += [name for name in ("unseen", "unsupported") if self.store.has(name)]
         evaluations = [
             evaluate(
                 model,

@@ -56,6 +56,9 @@ class PydocsConfig(DataConfig):
         ["fsspec", "networkx", "wandb"],
         "packages that are never trained on: they are the split `unseen`",
     )
+    code: bool = setting(
+        False, "summaries: add the first 40 lines of a function's code to its source"
+    )
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-SPLITS = ("train", "val", "test", "unseen")
+SPLITS = ("train", "val", "test", "unseen", "unsupported")
 SPLIT_NAMES = {  # names that data sets use, and ours
     "train": "train",
     "validation": "val",
@@ -16,6 +16,7 @@ SPLIT_NAMES = {  # names that data sets use, and ours
     "val": "val",
     "test": "test",
     "unseen": "unseen",
+    "unsupported": "unsupported",
 }
 
 

@@ -1,24 +1,37 @@
 """Read docstrings from source files, which are parsed and never imported, with one process a core.
 
 This file is also the script of these processes: it reads a JSON list of paths from stdin, and writes a JSON list of the
-docstrings of each to stdout. multiprocessing would import the caller's main module again.
+docstrings of each to stdout, as [header, text, code]. multiprocessing would import the caller's main module again.
 """
 
 import ast
 import json
+import re
 import subprocess
 import sys
+import textwrap
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 MIN_CHARACTERS = 40  # shorter docstrings say little
+MAX_SIGNATURE = 200  # characters
+MAX_CODE_LINES = 40
 FILES_PER_PROCESS = 200
-NODES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Documented = ast.Module | ast.ClassDef | Function
 
 
-def read_docstrings(files: list[Path]) -> Iterator[list[str]]:
+class Docstring(NamedTuple):
+    header: str  # of what it documents: "json", "Path", "Path.open(mode='r')"
+    text: str  # cleaned as inspect.cleandoc does
+    code: str  # of a function, without the docstring; its first lines
+
+
+def read_docstrings(files: list[Path]) -> Iterator[list[Docstring]]:
     """Yield the docstrings of each file, in order."""
     # Imported here, because the processes may run without gptexp on their path.
     from gptexp.machine import available_cpus
@@ -30,16 +43,16 @@ def read_docstrings(files: list[Path]) -> Iterator[list[str]]:
             yield from docstrings
 
 
-def _read_in_process(files: list[Path]) -> list[list[str]]:
+def _read_in_process(files: list[Path]) -> list[list[Docstring]]:
     command = [sys.executable, "-I", __file__]
     done = subprocess.run(
         command, input=json.dumps(list(map(str, files))), capture_output=True, text=True, check=True
     )
-    return json.loads(done.stdout)
+    return [[Docstring(*record) for record in records] for records in json.loads(done.stdout)]
 
 
-def parse_docstrings(path: Path) -> list[str]:
-    """Return the docstrings of one file, cleaned as inspect.cleandoc does; none if it does not parse."""
+def parse_docstrings(path: Path) -> list[Docstring]:
+    """Return the docstrings of one file; none if it does not parse."""
     try:
         source = path.read_bytes()
     except OSError:  # a broken link, or no permission
@@ -52,12 +65,44 @@ def parse_docstrings(path: Path) -> list[str]:
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return []
-    texts = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, NODES)]
-    return [
-        text
-        for text in texts
-        if text and len(text) >= MIN_CHARACTERS and text.encode("utf8", "ignore").decode() == text
-    ]
+    lines = source.decode("utf8", "replace").splitlines()
+    docstrings = []
+    for node, names in _documented_nodes(tree):
+        text = ast.get_docstring(node)
+        if text and len(text) >= MIN_CHARACTERS and text.encode("utf8", "ignore").decode() == text:
+            docstrings.append(Docstring(_header(node, names, path), text, _code(node, lines)))
+    return docstrings
+
+
+def _documented_nodes(tree: ast.Module) -> Iterator[tuple[Documented, tuple[str, ...]]]:
+    """Yield modules, classes and functions in the order of ast.walk, with the names of the classes around each."""
+    pending: deque[tuple[ast.AST, tuple[str, ...]]] = deque([(tree, ())])
+    while pending:
+        node, names = pending.popleft()
+        if isinstance(node, Documented):
+            yield node, names
+        inside = (*names, node.name) if isinstance(node, ast.ClassDef) else names
+        pending.extend((child, inside) for child in ast.iter_child_nodes(node))
+
+
+def _header(node: Documented, names: tuple[str, ...], path: Path) -> str:
+    if isinstance(node, ast.Module):
+        return path.parent.name if path.stem == "__init__" else path.stem
+    name = ".".join((*names, node.name))
+    if isinstance(node, ast.ClassDef):
+        return name
+    arguments = ast.unparse(node.args)
+    arguments = re.sub(r"^(?:self|cls)\b(?:, )?", "", arguments) if names else arguments
+    return f"{name}({arguments if len(arguments) <= MAX_SIGNATURE else '...'})"
+
+
+def _code(node: Documented, lines: list[str]) -> str:
+    """Return the first lines of a function behind its docstring."""
+    if not isinstance(node, Function) or len(node.body) < 2:
+        return ""
+    start = node.body[1].lineno - 1
+    end = min(node.end_lineno or start, start + MAX_CODE_LINES)
+    return textwrap.dedent("\n".join(lines[start:end]))
 
 
 if __name__ == "__main__":

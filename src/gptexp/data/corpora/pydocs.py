@@ -1,9 +1,9 @@
 """English text that is already on the machine: docstrings of the standard library and of installed packages.
 
-Source files are parsed, never imported. A docstring is a document for pretraining; its first line, which PEP 257 makes
-a summary, and the body below it are a pair for summarization. All views share one split, so that no test pair is ever
-pretrained on. One of several near-duplicates is kept (generated, wrapped or overloaded functions), and the packages in
-`data.unseen` are only tested on.
+Source files are parsed, never imported. A docstring is a document for pretraining; its first line and all the rest are
+a pair for summarization (summaries.py). All views share one split, so that no test pair is ever pretrained on. One of
+several near-duplicates is kept (generated, wrapped or overloaded functions), and the packages in `data.unseen` are only
+tested on. Test pairs whose summary says what its source does not are the split `unsupported`.
 """
 
 import json
@@ -22,8 +22,9 @@ from gptexp.config import schema
 from gptexp.config.source import source_fingerprint
 from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.corpus import SPLITS, Corpus, Example
-from gptexp.data.corpora.docstrings import MIN_CHARACTERS, read_docstrings
+from gptexp.data.corpora.docstrings import MIN_CHARACTERS, Docstring, read_docstrings
 from gptexp.data.corpora.keyterms import extract_key_terms
+from gptexp.data.corpora.summaries import summary_pair
 from gptexp.data.duplicates import first_near_duplicates
 from gptexp.data.progress import track_progress
 from gptexp.data.splits import assign_splits
@@ -40,10 +41,7 @@ from gptexp.files import (
 SOURCE = source_fingerprint(
     "data/corpora/pydocs.py", "data/corpora/docstrings.py", "data/splits.py", "data/duplicates.py"
 )
-SECTION = re.compile(
-    r"^(?:[A-Z]\w+(?: \w+)?\n[-=~]{3,}|(?:Args|Arguments|Parameters|Returns|Yields|Raises|Examples?):)",
-    re.M,
-)
+UNSUPPORTED = "less than half of the summary's words stand in the source"
 # Extras of gptexp whose packages are part of `all`, where they are installed.
 EXTRAS = ("speech", "vision")
 VIEWS = {
@@ -95,25 +93,31 @@ class Pydocs(Corpus):
             cleaner = Cleaner()
             for line in lines:
                 record = json.loads(line)
-                for fields in self._views(record["text"], cleaner):
+                docstring = Docstring(*(record[name] for name in Docstring._fields))
+                for example in self._views(docstring, record["split"], cleaner):
                     # A repeated summary or paragraph teaches nothing.
-                    name = "target" if self.view == "summaries" else next(iter(fields))
-                    text = fields[name].lower()
+                    name = "target" if self.view == "summaries" else next(iter(example.fields))
+                    text = example.fields[name].lower()
                     if text not in seen:
                         seen.add(text)
-                        yield Example(fields, record["split"])
+                        yield example
 
-    def _views(self, text: str, cleaner: Cleaner) -> Iterator[dict[str, str]]:
-        """Yield the fields of a docstring: its prose, a summary pair, or its paragraphs with key terms."""
+    def _views(self, docstring: Docstring, split: str, cleaner: Cleaner) -> Iterator[Example]:
+        """Yield a docstring's prose, its summary pair, or its paragraphs with key terms."""
         if self.view == "documents":
-            prose = cleaner.extract_prose(text)
+            prose = cleaner.extract_prose(docstring.text)
             if len(prose) >= MIN_CHARACTERS:
-                yield {"text": prose}
+                yield Example({"text": prose}, split)
         elif self.view == "key terms":
-            for paragraph, terms in extract_key_terms(text):
-                yield {"source": paragraph, "terms": terms}
-        elif pair := split_summary(text):
-            yield {"source": pair[0], "target": pair[1]}
+            for paragraph, terms in extract_key_terms(docstring.text):
+                yield Example({"source": paragraph, "terms": terms}, split)
+        elif pair := summary_pair(docstring, self.config.code):
+            example = Example({"source": pair.source, "target": pair.summary}, split)
+            if not pair.is_supported and split == "test":
+                example.split = "unsupported"
+            elif not pair.is_supported:
+                example.leave_out(UNSUPPORTED, pair.summary)
+            yield example
 
     def _is_valid(self) -> bool:
         """Return whether the file of extracted docstrings exists and is as it was written."""
@@ -129,12 +133,14 @@ class Pydocs(Corpus):
         sources = sorted(self.sources, key=lambda source: source[0] not in self.unseen)
         files = [(name, path) for name, _, _, folder in sources for path in _python_files(folder)]
         documents: dict[str, str] = {}  # text -> package; equal texts are one document
+        first_docstrings: dict[str, Docstring] = {}
         docstrings = zip(files, read_docstrings([path for _, path in files]), strict=True)
-        for (name, _), texts in track_progress(
+        for (name, _), of_file in track_progress(
             docstrings, "reading docstrings", "files", len(files)
         ):
-            for text in texts:
-                documents.setdefault(text, name)
+            for docstring in of_file:
+                documents.setdefault(docstring.text, name)
+                first_docstrings.setdefault(docstring.text, docstring)
         fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
         rule = self.config.split
         if rule == "near":
@@ -147,26 +153,12 @@ class Pydocs(Corpus):
         with atomic_write(self.file) as temporary:
             with temporary.open("w", encoding="utf8") as out:
                 for (text, name), split in zip(documents.items(), assigned, strict=True):
-                    record = {"package": name, "text": text, "split": SPLITS[split]}
+                    fields = first_docstrings[text]._asdict()
+                    record = {"package": name, **fields, "split": SPLITS[split]}
                     out.write(json.dumps(record) + "\n")
             self.file.with_suffix(".json").write_text(
                 dumps_with_checksum({"sha256": sha256(temporary)})
             )
-
-
-def split_summary(text: str) -> tuple[str, str] | None:
-    """Return (body, summary) of a docstring with a one-sentence first paragraph and prose below it, else None."""
-    first, _, rest = text.partition("\n\n")
-    summary = " ".join(first.split())
-    section = SECTION.search(rest)
-    prose = rest[: section.start()] if section else rest
-    body = "\n".join(
-        line for line in prose.splitlines() if not line.lstrip().startswith((">>>", "..."))
-    ).strip()
-    is_sentence = summary.endswith(".") and ". " not in summary
-    if not is_sentence or not 3 <= len(summary.split()) <= 30 or len(body.split()) < 20:
-        return None
-    return body, summary
 
 
 def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:

@@ -1,0 +1,76 @@
+"""Pairs for summarization: all that a docstring says below its first line, and the first line, a summary by PEP 257.
+
+The source begins with a header, the name and signature of what is documented: a summary mostly repeats their words.
+Half of the summaries use words that stand nowhere in their source; a model can only learn to invent them. Such pairs
+are not `supported` and never trained on.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from nltk.stem.porter import PorterStemmer
+
+from gptexp.data.corpora.docstrings import Docstring
+
+SUMMARY_WORDS = range(3, 31)
+MIN_SOURCE_WORDS = 20  # below the first line, where there is no code
+MIN_SUPPORT = 0.5
+# "Return the name." of a getter repeats its name
+BARE_RETURN = re.compile(r"Returns?(?: \S+){1,2}")
+# read, Csv of readCsv; read, csv of read_csv
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_a-zA-Z]+")
+_STOP_WORDS = """
+    a about above after all also an and any are as at be been before being below between both but by can could did
+    do does each either else etc for from get given has have how if in instead into is it its may more most must no
+    nor not of off on one only onto or other otherwise our out over own s same set should so some such t than that the
+    their them then there these they this those through to too under until up upon use used using via was we were what
+    when where whether which while who will with within without would you your
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+
+
+class SummaryPair(NamedTuple):
+    source: str
+    summary: str
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether at least half of the summary's content words stand in the source."""
+        return support(self.summary, self.source) >= MIN_SUPPORT
+
+
+def summary_pair(docstring: Docstring, with_code: bool = False) -> SummaryPair | None:
+    """Return the pair of a docstring with a one-sentence first paragraph and enough below it, else None."""
+    first, _, rest = docstring.text.partition("\n\n")
+    summary = " ".join(first.split())
+    is_sentence = summary.endswith(".") and ". " not in summary
+    if not is_sentence or len(summary.split()) not in SUMMARY_WORDS:
+        return None
+    if BARE_RETURN.fullmatch(summary[:-1]):
+        return None
+    body = "\n".join(
+        line for line in rest.splitlines() if not line.lstrip().startswith((">>>", "..."))
+    ).strip()
+    code = docstring.code if with_code else ""
+    if not code and len(body.split()) < MIN_SOURCE_WORDS:
+        return None
+    parts = [docstring.header, body, code]
+    return SummaryPair("\n".join(part for part in parts if part), summary)
+
+
+def support(answer: str, source: str) -> float:
+    """Return the share of the content words of `answer` that stand in `source`, by their stems; 1 if it has none."""
+    words = content_words(answer)
+    return len(words & content_words(source)) / len(words) if words else 1.0
+
+
+def content_words(text: str) -> set[str]:
+    """Return the stems of the words of a text, and of the words that its names consist of, without stop words."""
+    words = {word.lower() for word in WORD.findall(text)} - STOP_WORDS
+    return {_stem(word) for word in words}
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
+    return PorterStemmer().stem(word)
