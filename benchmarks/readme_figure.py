@@ -1,6 +1,6 @@
 """Draw the curves in the README from real runs: docs/images/translate.png.
 
-python -m gptexp.run -m task=translate model=nano seed=1,2,3
+python -m gptexp.run -m task=translate seed=1,2,3
 python benchmarks/readme_figure.py outputs/translate-nano-*      (needs matplotlib)
 """
 

@@ -24,6 +24,20 @@ def test_the_page_of_settings_is_that_of_the_schema():
     assert page.read_text("utf8") == settings_page(), "python -m gptexp.settings > docs/settings.md"
 
 
+def test_the_page_tells_what_a_task_chooses(own_folder):
+    (own_folder / "loud.py").write_text(PLUGIN)
+    (own_folder / "conf" / "task").mkdir(parents=True)
+    task = own_folder / "conf" / "task" / "loud.yaml"
+    task.write_text(
+        "# @package _global_\ndefaults: [/task/base_loud@task, override /model: nano]\n"
+    )
+    task.with_name("quiet.yaml").write_text("# @package _global_\n")
+    page = settings_page("plugins=[loud]")
+    assert "| `task=loud` | `model=nano` |" in page
+    assert "| `task=quiet` |  |" in page
+    assert "| `task=speak` | `model=nano data=spoken tokenizer=char` |" in page
+
+
 def test_a_plain_field_of_a_plugin_is_listed(own_folder):
     (own_folder / "loud.py").write_text(PLUGIN)
     assert "| `task.volume` | `8` | integer |  |" in settings_page("plugins=[loud]")

@@ -1,7 +1,7 @@
 """Train, continue an interrupted run, or print the result of a finished one.
 
     python -m gptexp.run model=small task=summarize
-    python -m gptexp.run -m task=translate model=nano seed=1,2
+    python -m gptexp.run -m task=translate seed=1,2
 
 This module composes the config without torch; the last line on stdout is the run folder.
 """
@@ -47,11 +47,12 @@ HELP = """\
 Train a Transformer, continue a run that was interrupted, or print the result of a finished one.
 
   python -m gptexp.run model=small task=summarize
-  python -m gptexp.run task=translate data.tgt=fr model=nano
-  python -m gptexp.run -m task=translate model=nano seed=1,2,3
+  python -m gptexp.run task=translate data.tgt=fr
+  python -m gptexp.run -m task=translate seed=1,2,3
 
 Groups (GROUP=NAME; `--cfg job` prints what a command composes)
 {groups}
+A task also chooses model, data and tokenizer where the command does not: task=speak takes model=nano data=spoken.
 
 Common keys (KEY=VALUE; `python -m gptexp.settings` prints all of them with their documentation)
   trainer.max_steps   trainer.global_batch_size   trainer.devices   trainer.strategy   trainer.precision

@@ -59,6 +59,8 @@ def _section(group: str, base: type[GroupConfig]) -> str:
     text = (
         f"## {group}\n`{group}=` {', '.join(f'`{name}`' for name in package_data.choices(group))}\n"
     )
+    if group == "task":
+        text += "\n" + _choices_of_tasks()
     if shared:
         text += "\n" + _table(f"{group}.", shared)
     for kind, schema in sorted(registry.schemas(group).items()):
@@ -67,6 +69,15 @@ def _section(group: str, base: type[GroupConfig]) -> str:
         if own and schema is not base:
             text += f"\n### {group}={kind}\n" + _table(f"{group}.", own)
     return text
+
+
+def _choices_of_tasks() -> str:
+    rows = ["A task chooses these, where the command does not:\n", "| | |", "|---|---|"]
+    for name in package_data.choices("task"):
+        made = package_data.choices_of_task(name)
+        words = " ".join(f"{group}={choice}" for group, choice in made.items())
+        rows.append(f"| `task={name}` | {f'`{words}`' if words else ''} |")
+    return "\n".join([*rows, ""])
 
 
 def _differs(item: Field, shared: Field | None) -> bool:

@@ -116,13 +116,28 @@ def test_values_of_every_kind_can_be_given():
     )
 
 
-def test_the_task_picks_data_and_tokenizer_and_the_user_overrides():
-    config = compose.compose_config(["task=translate"])
-    assert (config.data.kind, config.tokenizer.kind) == ("cldr", "char")
-    config = compose.compose_config(
-        ["task=translate", "data=files", "data.path=[a.en,a.de]", "tokenizer=byte"]
+def choices_of(words, sweep=None):
+    config = compose.compose_config(words, sweep)
+    return config.model.size, config.data.kind, config.tokenizer.kind
+
+
+def test_the_task_picks_model_data_and_tokenizer_and_the_user_overrides():
+    assert choices_of(["task=translate"]) == ("nano", "cldr", "char")
+    assert choices_of(["task=summarize"]) == ("small", "pydocs", "bpe")
+    words = ["data=files", "data.path=[a.en,a.de]", "tokenizer=byte", "model=small"]
+    assert choices_of(["task=translate", *words]) == ("small", "files", "byte")
+    assert choices_of([*words, "task=translate"]) == ("small", "files", "byte")
+
+
+def test_the_model_of_an_experiment_and_of_a_sweep_wins_over_that_of_the_task(own_folder):
+    assert choices_of(["experiment=shakespeare", "data.path=x"]) == ("nano", "files", "char")
+    sweep = own_folder / "sizes.yaml"
+    sweep.write_text(
+        "defaults: [config, override task: translate, override model: small, _self_]\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '1,2'}}}\n"
     )
-    assert (config.data.kind, config.tokenizer.kind) == ("files", "byte")
+    assert choices_of([], sweep) == ("small", "cldr", "char")
+    assert choices_of(["model=nano"], sweep) == ("nano", "cldr", "char")
 
 
 def test_a_flavour_sets_the_switches_that_are_not_given():

@@ -13,7 +13,14 @@ def an_id(*overrides: str) -> str:
 
 @pytest.mark.parametrize(
     "change",
-    ["seed=2", "optim.lr=0.1", "data.tgt=fr", "model=nano", "trainer.max_steps=7", "init_digest=x"],
+    [
+        "seed=2",
+        "optim.lr=0.1",
+        "data.tgt=fr",
+        "model=small",
+        "trainer.max_steps=7",
+        "init_digest=x",
+    ],
 )
 def test_the_id_changes_with_what_changes_the_result(change):
     assert an_id() != an_id(change)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 from gptexp.config.keys import group_names
 from gptexp.config.plugins import plugin_conf_folders
 
@@ -46,6 +48,19 @@ def choices(group: str) -> list[str]:
     """Return the choices of a group, those of plugins included."""
     folders = [Path(conf_folder()), *plugin_conf_folders()]
     return sorted(path.stem for folder in folders for path in (folder / group).glob("*.yaml"))
+
+
+def choices_of_task(name: str) -> dict[str, str]:
+    """Return the choice of each other group that a task makes, unless the command makes another."""
+    folders = [Path(conf_folder()), *plugin_conf_folders()]
+    files = [folder / "task" / f"{name}.yaml" for folder in folders]
+    file = next(path for path in files if path.is_file())
+    settings = yaml.safe_load(file.read_text("utf8")) or {}
+    entries = [entry for entry in settings.get("defaults", []) if isinstance(entry, dict)]
+    made = {
+        key.removeprefix("override /"): value for entry in entries for key, value in entry.items()
+    }
+    return {group: str(made[group]) for group in GROUPS if group in made}
 
 
 def groups_text() -> str:
