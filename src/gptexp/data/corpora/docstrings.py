@@ -6,7 +6,6 @@ docstrings of each to stdout, as [header, text, code]. multiprocessing would imp
 
 import ast
 import json
-import re
 import subprocess
 import sys
 import textwrap
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 MIN_CHARACTERS = 40  # shorter docstrings say little
-MAX_SIGNATURE = 200  # characters
+MAX_ARGUMENTS = 12  # that a header names
+MAX_RETURN_TYPE = 40  # characters
 MAX_CODE_LINES = 40
 FILES_PER_PROCESS = 200
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -26,7 +26,7 @@ Documented = ast.Module | ast.ClassDef | Function
 
 
 class Docstring(NamedTuple):
-    header: str  # of what it documents: "json", "Path", "Path.open(mode='r')"
+    header: str  # of what it documents: "json", "Path", "Path.open(mode, encoding) -> IO"
     text: str  # cleaned as inspect.cleandoc does
     code: str  # of a function, without the docstring; its first lines
 
@@ -91,9 +91,22 @@ def _header(node: Documented, names: tuple[str, ...], path: Path) -> str:
     name = ".".join((*names, node.name))
     if isinstance(node, ast.ClassDef):
         return name
-    arguments = ast.unparse(node.args)
-    arguments = re.sub(r"^(?:self|cls)\b(?:, )?", "", arguments) if names else arguments
-    return f"{name}({arguments if len(arguments) <= MAX_SIGNATURE else '...'})"
+    header = f"{name}({', '.join(_argument_names(node, is_method=bool(names)))})"
+    returns = ast.unparse(node.returns) if node.returns else ""
+    return f"{header} -> {returns}" if 0 < len(returns) <= MAX_RETURN_TYPE else header
+
+
+def _argument_names(node: Function, is_method: bool) -> list[str]:
+    arguments = node.args
+    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args)]
+    if is_method and names and names[0] in ("self", "cls"):
+        del names[0]
+    if arguments.vararg:
+        names.append(f"*{arguments.vararg.arg}")
+    names += [argument.arg for argument in arguments.kwonlyargs]
+    if arguments.kwarg:
+        names.append(f"**{arguments.kwarg.arg}")
+    return names if len(names) <= MAX_ARGUMENTS else [*names[:MAX_ARGUMENTS], "..."]
 
 
 def _code(node: Documented, lines: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Pairs for summarization: all that a docstring says below its first line, and the first line, a summary by PEP 257.
 
 The source begins with a header, the name and signature of what is documented: a summary mostly repeats their words.
+Its markup and code examples are left out, and it is cut to the first 600 characters, so that it fits into a context.
 Half of the summaries use words that stand nowhere in their source; a model can only learn to invent them. Such pairs
 are not `supported` and never trained on.
 """
@@ -11,10 +12,13 @@ from typing import NamedTuple
 
 from nltk.stem.porter import PorterStemmer
 
+from gptexp.data.corpora.docstring_markup import plain_text
 from gptexp.data.corpora.docstrings import Docstring
 
 SUMMARY_WORDS = range(3, 31)
-MIN_SOURCE_WORDS = 20  # below the first line, where there is no code
+# Below the first line:
+MIN_SOURCE_WORDS = 20  # where there is no code
+MAX_SOURCE_CHARACTERS = 600  # about 170 tokens; the rest is mostly arguments and examples
 MIN_SUPPORT = 0.5
 # "Return the name." of a getter repeats its name
 BARE_RETURN = re.compile(r"Returns?(?: \S+){1,2}")
@@ -43,20 +47,25 @@ class SummaryPair(NamedTuple):
 def summary_pair(docstring: Docstring, with_code: bool = False) -> SummaryPair | None:
     """Return the pair of a docstring with a one-sentence first paragraph and enough below it, else None."""
     first, _, rest = docstring.text.partition("\n\n")
-    summary = " ".join(first.split())
+    summary = plain_text(first)
     is_sentence = summary.endswith(".") and ". " not in summary
     if not is_sentence or len(summary.split()) not in SUMMARY_WORDS:
         return None
     if BARE_RETURN.fullmatch(summary[:-1]):
         return None
-    body = "\n".join(
-        line for line in rest.splitlines() if not line.lstrip().startswith((">>>", "..."))
-    ).strip()
+    body = plain_text(rest)
     code = docstring.code if with_code else ""
     if not code and len(body.split()) < MIN_SOURCE_WORDS:
         return None
-    parts = [docstring.header, body, code]
+    parts = [docstring.header, _cut(body), code]
     return SummaryPair("\n".join(part for part in parts if part), summary)
+
+
+def _cut(text: str) -> str:
+    """Return the first words of a text: up to MAX_SOURCE_CHARACTERS."""
+    if len(text) <= MAX_SOURCE_CHARACTERS:
+        return text
+    return text[: MAX_SOURCE_CHARACTERS + 1].rsplit(maxsplit=1)[0]
 
 
 def support(answer: str, source: str) -> float:
