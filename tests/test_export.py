@@ -17,6 +17,7 @@ from gptexp.config.schema import CharConfig, PretrainConfig
 from gptexp.data.tokenizers import Tokenizer, build
 from gptexp.errors import UserError
 from gptexp.model import Transformer, TransformerConfig
+from gptexp.model.hf import convert
 from gptexp.run import run
 
 SHAPE = {"layers": 1, "d_model": 16, "heads": 2, "kv_heads": 2, "d_ff": 16, "context": 32}
@@ -62,6 +63,31 @@ def test_an_exported_run_answers_the_same_here_and_in_transformers(
         assert part in card
     exec(snippet(Path("there/out")).replace("The text", source).replace("50", "9"), {})
     assert capsys.readouterr().out.rstrip("\n") == answer
+
+
+def test_an_int8_export_is_read_as_what_transformers_was_compared_with(own_folder, verb):
+    write_llama(own_folder / "llama")
+    report = json.loads(verb(export, "llama", "small", "--dtype", "int8", "--json"))
+    assert report["largest_difference"] < 1e-5
+    assert report["same_text"]
+    before, small = (load(find_weights(name))[0].state_dict() for name in ("llama", "small"))
+    for name, tensor in small.items():
+        step = before[name].abs().amax(-1, keepdim=True) / 127
+        assert ((tensor - before[name]).abs() <= (step if tensor.ndim == 2 else 0)).all()
+    assert "pip install compressed-tensors" in Path("small/README.md").read_text()
+    verb(export, "small", "again", "--dtype", "int8")
+    files = [Path(name, "model.safetensors").read_bytes() for name in ("again", "small", "llama")]
+    assert files[0] == files[1]
+    assert len(files[1]) < 0.5 * len(files[2])  # rows of 32 or 48: the scales weigh much
+
+
+def test_an_int8_export_is_refused_where_transformers_would_not_read_it(own_folder, verb):
+    shape = {"position": "learned", "norm": "layer", "feed_forward": "gelu", "qk_norm": False}
+    model = Transformer(TransformerConfig(vocab_size=20, **SHAPE, **shape, bias=True))
+    convert.save(model, own_folder)
+    code, message = verb(export, ".", "out", "--dtype", "int8")
+    assert code == 2
+    assert "--dtype int8: GPT2LMHeadModel has matrices that transformers does not read" in message
 
 
 def test_an_exported_encoder_guesses_hidden_tokens_in_transformers(

@@ -94,9 +94,9 @@ def main() -> None:
     parser.add_argument("to", help="the folder to write: a new or empty one, or an earlier export")
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "int8"),
         default="float32",
-        help="format of the weights (default: float32)",
+        help="format of the weights (default: float32); transformers reads int8 with the package compressed-tensors",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     args = parser.parse_args()
@@ -136,10 +136,15 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
     except ValueError as error:
         raise UserError(f"{source.path}: cannot be exported: {error}") from None
     precision: torch.dtype = getattr(torch, dtype)
-    model.to(precision).float()  # compare the rounded weights, those that are written
+    try:
+        convert.round_weights(model, precision)  # to compare those that are written
+    except ValueError as error:
+        raise UserError(f"--dtype {dtype}: {error}") from None
     prompts = _comparison_prompts(source, task, settings, model, tokenizer)
     with atomic_folder(to) as folder:
-        _write_files(folder, model, tokenizer, task, precision)
+        # Without compressed-tensors, transformers cannot load int8: it gets the same values in fp32.
+        readable = torch.float32 if precision == torch.int8 else precision
+        _write_files(folder, model, tokenizer, task, readable)
         comparison = _compare(model, tokenizer, folder, architecture.auto_class, prompts)
         report = Report(
             folder=str(to),
@@ -150,6 +155,8 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
         )
         if not report.agrees:
             raise RunError(f"{report}\n{to} is not written")
+        if readable != precision:
+            _write_files(folder, model, tokenizer, task, precision)
         card = format_model_card(
             source.path,
             task,
@@ -158,6 +165,7 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
             _describe_size(model),
             model.config.context,
             left_out,
+            dtype,
         )
         (folder / "README.md").write_text(card, "utf8")
     return report

@@ -20,7 +20,7 @@ tags: [gptexp, {kind}]
 {training}
 ## Use
 ```python
-from transformers import {auto_class}, AutoTokenizer
+{install}from transformers import {auto_class}, AutoTokenizer
 
 FOLDER = "."  # the folder of this file, or its name on the hub
 tokenizer, model = AutoTokenizer.from_pretrained(FOLDER), {auto_class}.from_pretrained(FOLDER)
@@ -85,6 +85,7 @@ def format_model_card(
     size: str,
     context: int,
     left_out: str | None,
+    dtype: str = "float32",
 ) -> str:
     """Return the text of a model card, with its front matter.
 
@@ -93,6 +94,7 @@ def format_model_card(
         auto_class: the class of transformers that loads the model.
         size: number of parameters, layers, width and vocabulary, as a phrase.
         left_out: the part of the model that was not exported, and why.
+        dtype: format of the weights.
     """
     text = '"The sea"'
     if isinstance(task, schema.TextToTextConfig):
@@ -107,6 +109,7 @@ def format_model_card(
         architecture=architecture,
         size=size,
         training=_training(RunFolder(source)) if is_run else "",
+        install="# pip install compressed-tensors, which reads int8\n" if dtype == "int8" else "",
         auto_class=auto_class,
         text=text,
         use=USES[auto_class],

@@ -47,6 +47,7 @@ class Architecture:
     older_names: their names, with those that transformers 4 has for them; we write both.
     transposed: pattern of their modules whose weights are [in, out]; by default it matches none.
     needs_whole_heads: transformers refuses a width that is no multiple of the number of heads.
+    is_quantizable: all its matrices belong to linear layers and embeddings, which transformers reads in int8.
     windows: which layers can slide: none, all of them with one window, or those that `layer_types` names.
     """
 
@@ -61,6 +62,7 @@ class Architecture:
     older_names: dict[str, str] = field(default_factory=dict)
     transposed: str = "$^"
     needs_whole_heads: bool = True
+    is_quantizable: bool = False
     windows: Literal["", "all layers", "by layer"] = ""
 
 
@@ -160,6 +162,7 @@ QWEN3 = Architecture(
     | {"num_key_value_heads": 32, "head_dim": 128, "max_window_layers": 28}
     | {"use_sliding_window": False, "sliding_window": 4096},
     needs_whole_heads=False,
+    is_quantizable=True,
     windows="by layer",
 )
 LLAMA = Architecture(
@@ -171,6 +174,7 @@ LLAMA = Architecture(
     modules=GATED_MODULES,
     required_hf_values={"hidden_act": ("silu", "swish")},
     hf_defaults=HF_DEFAULTS | {"attention_bias": False, "mlp_bias": False},
+    is_quantizable=True,
 )
 QWEN3_MOE = Architecture(
     "Qwen3MoeForCausalLM",
@@ -208,6 +212,7 @@ MISTRAL = Architecture(
     modules=GATED_MODULES,
     required_hf_values={"hidden_act": ("silu", "swish")},
     hf_defaults=HF_DEFAULTS | {"num_key_value_heads": 8, "sliding_window": 4096},
+    is_quantizable=True,
     windows="all layers",
 )
 MIXTRAL = Architecture(
@@ -243,6 +248,7 @@ EUROBERT = Architecture(
         "mlp_bias": (False,),
     },
     hf_defaults=HF_DEFAULTS | {"rms_norm_eps": 1e-5},
+    is_quantizable=True,
 )
 
 ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "output": "out_proj"}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gptexp.model.config import TransformerConfig
+from gptexp.model.hf import int8
 from gptexp.model.hf.architectures import ARCHITECTURES, TRANSLATED, WITHOUT_INFLUENCE, Architecture
 
 ROPE_SCALING = ("factor", "high_freq_factor", "low_freq_factor", "original_max_position_embeddings")
@@ -142,9 +143,9 @@ def _from_hf_config(
             wrong.append(f"no {hf_names}")
         elif kinds[name] is int and not (ours[name] is None or _is_count(ours[name])):
             wrong.append(f"{hf_names.split()[0]}={ours[name]!r} (only whole numbers above 0)")
-    if quantisation := values.get("quantization_config"):
-        method = quantisation.get("quant_method") if isinstance(quantisation, dict) else None
-        wrong.append(f"weights that are quantised ({method}): give the model as it was before")
+    quantization = values.get("quantization_config")
+    if quantization and (unread := int8.describe_unread(quantization)):
+        wrong.append(f"weights that are quantised ({unread}): give the model as it was before")
     if architecture.fixed_settings["position"] == "rotary":
         wrong += _read_rotary(values, ours)
     if not wrong and architecture.windows:

@@ -12,14 +12,22 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from gptexp.model.hf import config_json
+from gptexp.model.hf import config_json, int8
 from gptexp.model.hf.architectures import CLASSES, Architecture
 from gptexp.model.hf.config_json import read_config
 from gptexp.model.hf.weights import from_hf_weights, open_weights, to_hf_weights
 from gptexp.model.transformer import Transformer
 from gptexp.stored_tensors import StoredTensor
 
-__all__ = ["architecture_of", "load", "open_model", "read_config", "read_model", "save"]
+__all__ = [
+    "architecture_of",
+    "load",
+    "open_model",
+    "read_config",
+    "read_model",
+    "round_weights",
+    "save",
+]
 
 
 def architecture_of(model: Transformer) -> Architecture:
@@ -69,21 +77,43 @@ def open_model(folder: Path) -> tuple[Transformer, dict[str, StoredTensor]]:
     return model, from_hf_weights(architecture, model, open_weights(folder), folder)
 
 
+def round_weights(model: Transformer, dtype: torch.dtype) -> None:
+    """Round the weights of a model, in place, to the values that `save` writes in `dtype`.
+
+    Raises:
+        ValueError: the matrices of its architecture cannot be written in int8.
+    """
+    if dtype != torch.int8:
+        model.to(dtype).float()
+        return
+    int8.check_quantizable(architecture_of(model))
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            parameter.data = int8.round_matrix(parameter.data)
+
+
 def save(
     model: Transformer, folder: Path, dtype: torch.dtype = torch.float32, **more: Any
 ) -> Architecture:
     """Write config.json and model.safetensors as transformers reads them.
 
     Args:
+        dtype: of the weights; int8: of the matrices, with vectors in fp32.
         more: further entries of config.json, such as eos_token_id.
 
     Raises:
-        ValueError: no architecture of transformers computes this model.
+        ValueError: no architecture of transformers computes this model, or not with matrices in int8.
     """
     architecture = architecture_of(model)
-    weights = to_hf_weights(architecture, model, dtype)
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     values = config_json.to_hf_config(architecture, model.config)
-    values |= {"dtype": str(dtype).removeprefix("torch.")} | more
+    if dtype == torch.int8:
+        int8.check_quantizable(architecture)
+        weights = int8.quantize(to_hf_weights(architecture, model, torch.float32))
+        values |= {"dtype": "float32", "quantization_config": int8.QUANTIZATION_CONFIG}
+    else:
+        weights = to_hf_weights(architecture, model, dtype)
+        values["dtype"] = str(dtype).removeprefix("torch.")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    values |= more
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf8")
     return architecture

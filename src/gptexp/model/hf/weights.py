@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gptexp.model.config import TransformerConfig
 from gptexp.model.hf.architectures import Architecture
+from gptexp.model.hf.int8 import open_quantized
 from gptexp.model.positions import sinusoidal
 from gptexp.model.transformer import Transformer
 from gptexp.stored_tensors import StoredTensor, open_safetensors, stack_stored
@@ -77,6 +78,8 @@ def to_hf_weights(
 def open_weights(folder: Path) -> dict[str, StoredTensor]:
     """Return the tensors of model.safetensors, or of the files that model.safetensors.index.json names.
 
+    Matrices in int8 are returned in fp32.
+
     Raises:
         ValueError: a file is damaged, or there are only pickled weights.
         OSError: a file is missing or unreadable.
@@ -102,7 +105,7 @@ def open_weights(folder: Path) -> dict[str, StoredTensor]:
             weights |= open_safetensors(folder / name)[0]
         except SafetensorError as error:
             raise ValueError(f"{folder / name}: damaged ({error})") from error
-    return weights
+    return open_quantized(weights)
 
 
 def from_hf_weights(
