@@ -19,10 +19,11 @@ def compress(path, kind, content):
             path.write_bytes(bz2.compress(content))
         case "xz":
             path.write_bytes(lzma.compress(content))
-        case "zst":
+        case "zst" | "lz4":
             import pyarrow
 
-            with pyarrow.CompressedOutputStream(str(path), "zstd") as stream:
+            codec = {"zst": "zstd"}.get(kind, kind)
+            with pyarrow.CompressedOutputStream(str(path), codec) as stream:
                 stream.write(content)
         case "zip":
             with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -31,7 +32,7 @@ def compress(path, kind, content):
     return path
 
 
-@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst", "zip"])
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst", "lz4", "zip"])
 def test_compressed_files_are_read_and_damaged_ones_named(kind, tmp_path):
     text = "".join(f"line {i} of {i * i}\n" for i in range(9000))
     path = compress(tmp_path / f"a.txt.{kind}", kind, text.encode())
@@ -41,7 +42,7 @@ def test_compressed_files_are_read_and_damaged_ones_named(kind, tmp_path):
     other.write_bytes(path.read_bytes())
     assert "".join(read_lines(other, "utf-8")) == text
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(UserError, match=r"not a complete (gzip|bzip2|xz|Zstandard|zip) file"):
+    with pytest.raises(UserError, match=r"not a complete (gzip|bzip2|xz|Zstandard|LZ4|zip) file"):
         list(read_lines(path, "utf-8"))
 
 

@@ -48,10 +48,10 @@ def test_the_name_of_what_is_documented_is_a_baseline_and_the_text_begins_below_
     task = make_task(schema.SummarizeConfig(max_target_tokens=8), tiny("task=summarize").model)
     examples = [
         EvalExample(f"{header}\nOpen it. Now.", "Open it.")
-        for header in ("zip.ZipFile.openFile(mode='r')", "read_csv", "Path")
+        for header in ("zip.ZipFile.openFile(mode='r')", "read_csv", "lib-c++-dev")
     ]
     baselines = task.baselines(examples)
-    assert baselines["words of the name"] == ["open file", "read csv", "path"]
+    assert baselines["words of the name"] == ["open file", "read csv", "lib c dev"]
     assert baselines["words of class and name"][0] == "zip zip file open file"
     assert baselines["first sentence of the text"] == ["Open it."] * 3
 

@@ -10,8 +10,8 @@ from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.metrics import UNDEFINED, ExampleMetric, Metric, Rouge
 from gptexp.tasks.text_to_text import TextToText
 
-# The first line of a source that describes code: Class.method(arguments) -> type, or a dotted name alone.
-HEADER = re.compile(r"(?P<classes>(?:\w+\.)*)(?P<name>\w+)(?:\(.*\))?(?: -> .*)?")
+# The first line of a source: Class.method(arguments) -> type of code, a dotted name alone, or the name of a package.
+HEADER = re.compile(r"(?P<classes>(?:[\w+-]+\.)*)(?P<name>[\w+-]+)(?:\(.*\))?(?: -> .*)?")
 
 
 class NameRecall(Metric):

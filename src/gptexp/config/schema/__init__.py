@@ -20,6 +20,7 @@ from gptexp.config.plugins import (
 from gptexp.config.schema.data import (
     CldrConfig,
     DataConfig,
+    DebianConfig,
     FilesConfig,
     GeneratedConfig,
     HubConfig,
@@ -74,6 +75,7 @@ __all__ = [
     "CosineConfig",
     "CsvConfig",
     "DataConfig",
+    "DebianConfig",
     "ExtractConfig",
     "FilesConfig",
     "GeneratedConfig",

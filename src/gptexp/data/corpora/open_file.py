@@ -1,4 +1,4 @@
-"""Open files as bytes, and decompress gzip, bzip2, xz, Zstandard and zip."""
+"""Open files as bytes, and decompress gzip, bzip2, xz, Zstandard, LZ4 and zip."""
 
 import bz2
 import gzip
@@ -16,12 +16,20 @@ from gptexp.data.corpora.find_files import is_hidden
 from gptexp.errors import UserError
 from gptexp.files import is_lfs_pointer
 
-COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard", ".zip": "zip"}
+COMPRESSIONS = {
+    ".gz": "gzip",
+    ".bz2": "bzip2",
+    ".xz": "xz",
+    ".zst": "Zstandard",
+    ".lz4": "LZ4",
+    ".zip": "zip",
+}
 MAGIC = {
     re.compile(rb"\x1f\x8b"): ".gz",
     re.compile(rb"BZh[1-9]1AY&SY"): ".bz2",
     re.compile(rb"\xfd7zXZ\x00"): ".xz",
     re.compile(rb"\x28\xb5\x2f\xfd"): ".zst",
+    re.compile(rb"\x04\x22\x4d\x18"): ".lz4",
     re.compile(rb"PK\x03\x04"): ".zip",
 }
 
@@ -62,10 +70,11 @@ def open_bytes(file: Path) -> IO[bytes]:
             return bz2.open(file)
         case ".xz":
             return cast(IO[bytes], lzma.open(file))
-        case ".zst":
+        case ".zst" | ".lz4":
             import pyarrow
 
-            return cast(IO[bytes], pyarrow.CompressedInputStream(str(file), "zstd"))
+            codec = "zstd" if suffix == ".zst" else "lz4"
+            return cast(IO[bytes], pyarrow.CompressedInputStream(str(file), codec))
         case ".zip":
             archive = zipfile.ZipFile(file)
             return archive.open(_member(file, archive))
@@ -81,7 +90,7 @@ def explain_damage(file: Path) -> Iterator[None]:
         raise UserError(f"{file}: no permission to read it") from None
     except (
         EOFError,
-        OSError,  # of gzip, bzip2 and Zstandard
+        OSError,  # of gzip, bzip2, Zstandard and LZ4
         lzma.LZMAError,
         zipfile.BadZipFile,
         zlib.error,

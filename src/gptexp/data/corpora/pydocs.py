@@ -24,7 +24,7 @@ from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.corpus import SPLITS, Corpus, Example
 from gptexp.data.corpora.docstrings import MIN_CHARACTERS, Docstring, read_docstrings
 from gptexp.data.corpora.keyterms import extract_key_terms
-from gptexp.data.corpora.summaries import summary_pair
+from gptexp.data.corpora.summaries import UNSUPPORTED, summary_pair
 from gptexp.data.duplicates import first_near_duplicates
 from gptexp.data.progress import track_progress
 from gptexp.data.splits import assign_splits
@@ -41,7 +41,6 @@ from gptexp.files import (
 SOURCE = source_fingerprint(
     "data/corpora/pydocs.py", "data/corpora/docstrings.py", "data/splits.py", "data/duplicates.py"
 )
-UNSUPPORTED = "less than half of the summary's words stand in the source"
 # Extras of gptexp whose packages are part of `all`, where they are installed.
 EXTRAS = ("speech", "vision")
 VIEWS = {

@@ -20,6 +20,7 @@ SUMMARY_WORDS = range(3, 31)
 MIN_SOURCE_WORDS = 20  # where there is no code
 MAX_SOURCE_CHARACTERS = 600  # about 170 tokens; the rest is mostly arguments and examples
 MIN_SUPPORT = 0.5
+UNSUPPORTED = "less than half of the summary's words stand in the source"
 # "Return the name." of a getter repeats its name
 BARE_RETURN = re.compile(r"Returns?(?: \S+){1,2}")
 # read, Csv of readCsv; read, csv of read_csv
@@ -57,11 +58,11 @@ def summary_pair(docstring: Docstring, with_code: bool = False) -> SummaryPair |
     code = docstring.code if with_code else ""
     if not code and len(body.split()) < MIN_SOURCE_WORDS:
         return None
-    parts = [docstring.header, _cut(body), code]
+    parts = [docstring.header, cut_source(body), code]
     return SummaryPair("\n".join(part for part in parts if part), summary)
 
 
-def _cut(text: str) -> str:
+def cut_source(text: str) -> str:
     """Return the first words of a text: up to MAX_SOURCE_CHARACTERS."""
     if len(text) <= MAX_SOURCE_CHARACTERS:
         return text
