@@ -176,8 +176,12 @@ def test_help_and_errors_come_without_torch_and_at_once(words):
         (["optim=adamw"], {"lr": 0.001}),
         (["optim=adamw", "init=base", "optim.lora_rank=4"], {"lr": 0.001}),
         (["resume=latest"], {"lr": None, "adamw_lr": None}),
+        (["task=nsp"], {"lr": 0.004, "adamw_lr": 0.002}),
+        (["task=nsp", "optim.lr=0.01"], {"lr": 0.01, "adamw_lr": 0.002}),
+        (["task=nsp", "optim=adamw"], {"lr": 0.001}),
+        (["task=bert", "init=gpt2"], {"lr": 0.0004, "adamw_lr": 0.0004}),
     ],
 )
-def test_rates_that_are_not_given_depend_on_what_a_run_starts_from(words, rates):
+def test_rates_that_are_not_given_depend_on_the_task_and_on_what_a_run_starts_from(words, rates):
     optim = compose.compose_config(["task=pretrain", *words]).optim
     assert {name: getattr(optim, name) for name in rates} == pytest.approx(rates)

@@ -49,10 +49,11 @@ class OptimConfig(GroupConfig):
         """Set the learning rates that are null to those of an earlier run, or to their defaults.
 
         A run that starts from trained weights takes a tenth of the defaults. LoRA adapters are
-        new weights, and take the defaults.
+        new weights, and take the defaults. A task may have defaults of its own.
         """
         scale = 0.1 if config.init and not self.lora_rank else 1.0
-        for name, rate in self.default_rates.items():
+        defaults = self.default_rates | config.task.default_rates.get(self.kind, {})
+        for name, rate in defaults.items():
             if getattr(self, name) is None:
                 setattr(self, name, getattr(earlier, name, scale * rate))
 
@@ -87,14 +88,16 @@ class MuonConfig(OptimConfig):
     default_rates: ClassVar[dict[str, float]] = {"lr": 0.02, "adamw_lr": 0.005}
     lr: float | None = setting(
         None,
-        "peak learning rate of Muon for the blocks' matrices; null: 0.02, or 0.002 from trained weights",
+        "peak learning rate of Muon for the blocks' matrices; null: 0.02 (task=nsp and task=bert: 0.004), "
+        "or a tenth of it from trained weights",
         minimum=0,
     )
     weight_decay: float = setting(0.0, "decoupled weight decay of matrices", minimum=0)
     momentum: float = setting(0.95, "momentum of Muon", minimum=0, maximum=0.99999)
     adamw_lr: float | None = setting(
         None,
-        "peak learning rate of AdamW for all other weights; null: 0.005, or 0.0005 from trained weights",
+        "peak learning rate of AdamW for all other weights; null: 0.005 (task=nsp: 0.002, task=bert: 0.004), "
+        "or a tenth of it from trained weights",
         minimum=0,
     )
     beta1: float = setting(0.8, "AdamW: decay of the first moment", minimum=0, maximum=0.99999)

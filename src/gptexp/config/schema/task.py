@@ -36,6 +36,9 @@ class TaskConfig(GroupConfig):
     archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # that it works on
     divides_sequences: ClassVar[bool] = False  # among processes: all have the same length
     starts_from_base: ClassVar[bool] = False  # True: by default, where the model has base's shape
+    default_rates: ClassVar[
+        dict[str, dict[str, float]]
+    ] = {}  # optimizer -> learning rates where null
     num_sequence_classes: ClassVar[int] = 0  # of the classification head
     num_token_classes: ClassVar[int] = 0  # of the tag head, in place of the vocabulary's
     feature_size: ClassVar[int] = 0  # channels of a feature row: a patch of pixels, an audio frame
@@ -147,6 +150,9 @@ class MlmConfig(MaskedLMConfig):
 class NspConfig(TaskConfig):
     kind: str = "nsp"
     target = "gptexp.tasks.nsp:Nsp"
+    default_rates: ClassVar[dict[str, dict[str, float]]] = {
+        "muon": {"lr": 0.004, "adamw_lr": 0.002}
+    }
     num_sequence_classes = 2
     archs = ("encoder",)
 
@@ -156,4 +162,7 @@ class NspConfig(TaskConfig):
 class BertConfig(MaskedLMConfig):
     kind: str = "bert"
     target = "gptexp.tasks.bert:Bert"
+    default_rates: ClassVar[dict[str, dict[str, float]]] = {
+        "muon": {"lr": 0.004, "adamw_lr": 0.004}
+    }
     num_sequence_classes = 2
