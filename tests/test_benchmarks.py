@@ -260,3 +260,23 @@ def test_a_row_that_leaves_the_expected_tokens_at_a_tie_counts_as_the_same():
     for second, same in ((1, 3), (2, 3), (0, 2)):  # equal, a tie, another token
         answers = [[3, second, 3], [3, 1, 3], [3, 1, 3]]
         assert module.count_same_rows(answers, expected, reference) == same
+
+
+def test_the_table_of_every_task_goes_on_after_a_command_that_fails(monkeypatch, capfd):
+    module = import_script(FOLDER / "every_task.py")
+    assert {"task=speak", "task=summarize", "experiment=video"} <= set(module.plain_commands())
+    monkeypatch.setattr(module, "plain_commands", lambda: ["task=none"])
+    monkeypatch.setattr("sys.argv", ["every_task.py"])
+    module.main()
+    printed = capfd.readouterr()
+    assert "| `task=none` | exit code 2 | | | | |" in printed.out.splitlines()
+    assert "task=none" in printed.err
+    result = {
+        "primary_metric": "test/f1",
+        "metrics": {"test/f1": 0.5, "test/baseline/f1": 0.25},
+        "train_seconds": 61.2,
+        "steps": 7,
+    }
+    folder = SimpleNamespace(result=lambda: result)
+    row = module.Measurement("task=some", folder, 100.4, 180.0).row()
+    assert row == "| `task=some` | test/f1 0.5 (baseline 0.25) | 100 | 61 | 180 | 7 |"
