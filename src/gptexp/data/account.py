@@ -5,7 +5,7 @@ tokens that stand in a text, terms and other things that a layout notes, near-du
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gptexp.data.corpora import Example
 from gptexp.data.corpora.corpus import SPLITS
+from gptexp.data.corpora.fields import OPTIONAL_FIELDS
 from gptexp.data.lost_text import LostText
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
@@ -76,12 +77,14 @@ class DataAccount:
         encoded: "TokenizedExample",
         split: str,
         fields: Iterable[str],
+        learned: Collection[str],
         tokenizer: Tokenizer,
         tokens_of: dict[str, list[int]],
     ) -> int:
-        """Count an example that is used, and return the number of bytes that its last field loses in encoding.
+        """Count an example that is used, and return the number of bytes that its learned fields lose in encoding.
 
         Args:
+            learned: those of `fields` whose texts the model learns.
             tokens_of: tokens of texts, where they are known.
         """
         self.splits[split] = self.splits.get(split, 0) + 1
@@ -94,11 +97,16 @@ class DataAccount:
             self.reader_notes.setdefault(note, Tally()).add(example.where)
         for note, instance in encoded.notes:
             self.notes.setdefault(note, Tally()).add(instance)
-        lost: Counter[str] = Counter()
+        lost_bytes = 0
         text = ""
         for name in fields:
             text = example.fields[name]
+            if not text and name in OPTIONAL_FIELDS:
+                self._readable.add((split, name))
+                continue
             lost = self.text.add(text, tokenizer, tokens_of.get(text))
+            if name in learned:
+                lost_bytes += sum(len(char.encode()) * count for char, count in lost.items())
             for token in set(tokenizer.special_text.findall(text)):
                 self.special_tokens.setdefault(token, Tally()).add(example.where)
             if (split, name) not in self._readable and self.text.is_readable(text, lost):
@@ -110,7 +118,7 @@ class DataAccount:
         labels = self._labels.setdefault(split, set())
         if len(labels) <= MAX_LABELS:
             labels.add(text)
-        return sum(len(character.encode()) * count for character, count in lost.items())
+        return lost_bytes
 
     def add_groups(
         self, groups: NDArray[np.int64], splits: NDArray[np.uint8], names: tuple[str, ...]
@@ -157,7 +165,7 @@ class DataAccount:
                 self.remarks.append(
                     f"all prompts of the {split} split are the same once they are cut"
                 )
-        if fields != ("text",):
+        if fields[0] != "text":  # the texts of pretraining are no labels
             self._compare_labels()
 
     def left_out_text(self) -> str:

@@ -189,7 +189,13 @@ def _encode(
                 account.leave_out(example.left_out or "the task cannot use it", example.where)
                 continue
             lost_bytes = account.add(
-                example, sequence, SPLITS[split], encoder.fields, tokenizer, tokens_of
+                example,
+                sequence,
+                SPLITS[split],
+                encoder.fields,
+                encoder.learned_fields,
+                tokenizer,
+                tokens_of,
             )
             writers[split].add(number, sequence, example, lost_bytes)
         first += len(chunk)
@@ -277,7 +283,7 @@ class _SplitWriter:
         """Append example `number` of the corpus.
 
         Args:
-            lost_bytes: bytes of the text to learn that its tokens do not give back.
+            lost_bytes: bytes of the texts to learn that their tokens do not give back.
         """
         if self.continued_by not in (None, number):
             self._end_document()  # its next piece is in another split
@@ -293,11 +299,12 @@ class _SplitWriter:
             self.num_feature_rows += len(encoded.features)
             if self.split != "train":
                 np.save(self.media, example.media())
-        target_text = example.fields[self.encoder.fields[-1]]
         self.counts["sequences"] += 1
         self.counts["tokens"] += len(encoded.tokens)
         self.counts["targets"] += encoded.targets
-        self.counts["bytes"] += len(target_text.encode())
+        self.counts["bytes"] += sum(
+            len(example.fields[name].encode()) for name in self.encoder.learned_fields
+        )
         self.counts["lost_bytes"] += lost_bytes
 
     def _add_to_index(self, encoded: TokenizedExample) -> None:

@@ -61,7 +61,11 @@ class ExampleEncoder(Protocol):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields of an example; the last one is the text to learn."""
+        """The fields of an example."""
+
+    @property
+    def learned_fields(self) -> tuple[str, ...]:
+        """Those of `fields` whose texts the model learns."""
 
     @property
     def stream(self) -> bool:

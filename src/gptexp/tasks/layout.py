@@ -27,11 +27,16 @@ class EvalExample:
 
 
 class Layout(ABC):
-    fields: tuple[str, ...]  # the fields of an example that it reads; the last one is learned
+    fields: tuple[str, ...]  # the fields of an example that it reads
     medium: str = ""  # "image" or "audio", where it reads an example's media, too
     stream: bool = False  # True: windows over one stream of documents, and outputs continue prompts
     predicts_next: bool = True  # the target of a position is the next token, not one of its own
     targets_are_tokens: bool = True  # False: `target_name` names them
+
+    @property
+    def learned_fields(self) -> tuple[str, ...]:
+        """The fields whose texts the model learns: by default the last one."""
+        return self.fields[-1:]
 
     @abstractmethod
     def encode(

@@ -1,7 +1,8 @@
 """Causal language modelling (Radford et al. 2018): predict each token from those before it, over windows of a stream.
 
 In a share of the documents the first sentence can follow the rest, after a separator, so that the model learns to
-summarize as well (a lead-sentence variant of PEGASUS, Zhang et al. 2020, arXiv 1912.08777).
+summarize as well (a lead-sentence variant of PEGASUS, Zhang et al. 2020, arXiv 1912.08777). Records can have an
+answer, which follows the text in the same form: a mixture of documents and tasks (Raffel et al. 2020, arXiv 1910.10683).
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import numpy as np
 from gptexp.config import schema
 from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.datasets.packed_documents import PackedDocuments
 from gptexp.data.datasets.windows import TokenWindows
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
@@ -23,7 +25,7 @@ from gptexp.generation.stream_text import decode_after
 from gptexp.loss import LossCounts, LossSums
 from gptexp.sampling import Sampling
 from gptexp.tasks.answerer import GenerateText
-from gptexp.tasks.layout import EvalExample, Layout
+from gptexp.tasks.layout import EvalExample, Layout, cut_beyond
 from gptexp.tasks.task import Task
 from gptexp.tasks.unigram import unigram_loss
 
@@ -33,9 +35,8 @@ MAX_PROMPT_TOKENS = 32  # of a held-out example
 
 
 class TextStream(Layout):
-    """Documents one after the other, each with an end-of-text token, cut into windows."""
+    """Documents, each with an end-of-text token, in windows: text <eos>, or text <sep> answer <eos>."""
 
-    fields = ("text",)
     stream = True
 
     def __init__(
@@ -44,30 +45,52 @@ class TextStream(Layout):
         max_new_tokens: int,
         document_mask: bool = False,
         lead_last_fraction: float = 0.0,
+        answers: bool = False,
+        packing: str = "stream",
     ) -> None:
         self.context, self.max_new_tokens = context, max_new_tokens
         self.document_mask, self.lead_last_fraction = document_mask, lead_last_fraction
+        self.answers, self.packing = answers, packing
+        self.fields = ("text", "answer") if answers else ("text",)
+
+    @property
+    def learned_fields(self) -> tuple[str, ...]:
+        return self.fields
 
     def fingerprint(self) -> dict[str, Any]:
         fingerprint: dict[str, Any] = {"layout": "text eos"}
         if self.lead_last_fraction:
             fingerprint["lead_last_fraction"] = self.lead_last_fraction
             fingerprint["context"] = self.context
+        if self.answers:
+            fingerprint |= {"answers": True, "context": self.context}
         return fingerprint
 
     def encode(
         self, examples: list[Example], tokenizer: Tokenizer
     ) -> list[TokenizedExample | None]:
         texts = tokenizer.encode_batch([example.fields["text"] for example in examples])
+        answers: list[list[int]] = [[]] * len(examples)
+        if self.answers:
+            answers = tokenizer.encode_batch([example.fields["answer"] for example in examples])
         return [
-            TokenizedExample(row, targets=len(row))
-            for row in (
-                self._sequence(example, text, tokenizer)
-                for example, text in zip(examples, texts, strict=True)
-            )
+            self._sequence(*parts, tokenizer)
+            for parts in zip(examples, texts, answers, strict=True)
         ]
 
-    def _sequence(self, example: Example, text: list[int], tokenizer: Tokenizer) -> list[int]:
+    def _sequence(
+        self, example: Example, text: list[int], answer: list[int], tokenizer: Tokenizer
+    ) -> TokenizedExample:
+        if not answer:
+            tokens = self._document(example, text, tokenizer)
+            return TokenizedExample(tokens, targets=len(tokens))
+        room = max(1, self.context - len(answer) - 1)
+        setting = f"model.context={self.context} leaves {room} tokens beside its answer"
+        tokens = [*text[:room], tokenizer.sep, *answer, tokenizer.eos]
+        cuts = cut_beyond(room, len(text), "text", setting)
+        return TokenizedExample(tokens, targets=len(tokens), cuts=cuts)
+
+    def _document(self, example: Example, text: list[int], tokenizer: Tokenizer) -> list[int]:
         if not example.ends_document:
             return text
         lead = self._split_lead(example.fields["text"]) if example.split == "train" else None
@@ -90,6 +113,8 @@ class TextStream(Layout):
         return " ".join(match["sentence"].split()), match["rest"]
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
+        if self.packing == "best_fit" and seed is not None:
+            return PackedDocuments(store, split, self.context, seed, self.document_mask)
         return TokenWindows(store, split, self.context, seed, self.document_mask)
 
     def prompt(self, input: str, tokenizer: Tokenizer) -> Prompt:
@@ -144,7 +169,12 @@ class Pretrain(Task):
     def __init__(self, config: schema.PretrainConfig, model: schema.ModelConfig) -> None:
         max_new_tokens = min(config.max_new_tokens, model.context // 2)
         layout = TextStream(
-            model.context, max_new_tokens, config.document_mask, config.lead_last_fraction
+            model.context,
+            max_new_tokens,
+            config.document_mask,
+            config.lead_last_fraction,
+            config.answers,
+            config.packing,
         )
         answerer = GenerateText(layout, max_new_tokens, Sampling(temperature=0.8))
         super().__init__(config, model, layout, answerer)

@@ -63,6 +63,17 @@ class PretrainConfig(TaskConfig):
     target = "gptexp.tasks.pretrain:Pretrain"
     archs = ("decoder", "prefix")
     divides_sequences = True
+    answers: bool = setting(
+        False,
+        "records may have a field `answer`, which follows their text behind a separator, as a summary does; a longer "
+        "text is cut at its end to the rest of the context",
+    )
+    packing: str = setting(
+        "stream",
+        "stream: windows over the documents one after the other; best_fit: whole documents are packed into windows, "
+        "and only those longer than the context are cut. Use it with document_mask=true",
+        choices=("stream", "best_fit"),
+    )
     document_mask: bool = setting(
         False, "tokens attend only to tokens of their own document, where a window has several"
     )

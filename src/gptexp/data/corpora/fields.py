@@ -23,6 +23,7 @@ PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 MAX_RECORDS_WITHOUT_FIELD = 1000  # a field that none of the first records has is refused
 MAX_EXACT_FLOAT = 2.0**53  # whole numbers below it are written without an exponent
 MAX_LISTED_NAMES = 30
+OPTIONAL_FIELDS = ("answer",)  # of a task, that a record may lack
 MISSING = object()
 
 Record = dict[str, Any]
@@ -32,7 +33,7 @@ class FieldReader:
     """Makes examples of the records of one pass over a source.
 
     A record without one of the fields is left out, but one of the first MAX_RECORDS_WITHOUT_FIELD must have it:
-    otherwise the name is wrong.
+    otherwise the name is wrong. One of OPTIONAL_FIELDS is empty where a record has none.
 
     Args:
         fields: the fields of the task.
@@ -48,7 +49,12 @@ class FieldReader:
         self.source_names = [
             name for template in self.names.values() for name in _names_in(template)
         ]
-        self.unseen = set(self.source_names)  # names that no record has had
+        self.unseen = {  # names that no record has had
+            name
+            for field, template in self.names.items()
+            if field not in OPTIONAL_FIELDS
+            for name in _names_in(template)
+        }
         self.num_records = 0
         self.first: tuple[str, Record] | None = None
         self._notes: list[str] = []  # of the record that is read
@@ -72,7 +78,9 @@ class FieldReader:
             elif _is_template(name):
                 text = self._fill_template(record, field, name, where)
             else:
-                text, left_out = "", f"no field '{name}'"
+                text = ""
+                if field not in OPTIONAL_FIELDS:
+                    left_out = f"no field '{name}'"
             is_blank = not (text or "").strip()
             if "text" in self.names:  # an empty text is an empty document, and a voice may be empty
                 is_blank = text is None and field == "text"
