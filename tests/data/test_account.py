@@ -124,7 +124,7 @@ def add(
     )
     account.examples += 1
     sequence = TokenizedExample([1], **encoded)
-    return account.add(example, sequence, split, ("source", "target"), tokenizer, {})
+    return account.add(example, sequence, split, ("source", "target"), ("target",), tokenizer, {})
 
 
 def test_an_account_survives_its_file(by_name):
@@ -226,7 +226,8 @@ def test_prompts_that_a_cut_makes_equal_are_named(by_name):
             example = Example({"source": f"the mill {number}", "target": f"day {token}"})
             tokens = [5, 6 if split == "train" else number, token]
             encoded = TokenizedExample(**cut | {"tokens": tokens})
-            account.add(example, encoded, split, ("source", "target"), by_name["byte"], {})
+            fields = ("source", "target")
+            account.add(example, encoded, split, fields, fields[1:], by_name["byte"], {})
     account.finish(("source", "target"))
     assert account.remarks == ["all prompts of the train split are the same once they are cut"]
 

@@ -1,5 +1,6 @@
 """Samples of pretraining: pieces of held-out documents, and the text that follows each."""
 
+import json
 import random
 from string import ascii_letters
 
@@ -8,6 +9,8 @@ import pytest
 
 from gptexp.config.schema import ByteConfig
 from gptexp.data.tokenizers import build
+from gptexp.errors import UserError
+from gptexp.tasks.prepare import prepare
 from gptexp.tasks.pretrain import TextStream, find_piece
 
 BYTES = build(ByteConfig(), [])
@@ -59,3 +62,55 @@ def test_a_piece_without_an_end_of_text_in_it_is_where_it_was_asked_for():
     assert find_piece(tokens, 1, 8, 4, EOS) == (4, 12, 16)
     assert find_piece(tokens, 0, 8, 4, EOS) == (0, 1, 3)
     assert find_piece(tokens, 38, 8, 4, EOS) is None
+
+
+RECORDS = [
+    {"text": "A river falls over stones.", "answer": "river"},
+    {"text": "A document that no answer follows."},
+    {"text": "A bird", "answer": ""},
+]
+
+
+def test_an_answer_follows_its_text_behind_a_separator(tiny, own_folder):
+    (own_folder / "val.jsonl").write_text('{"text": "A road without an answer."}\n' * 9)
+    (own_folder / "train.jsonl").write_text("\n".join(map(json.dumps, RECORDS)))
+    prepared = prepare(
+        tiny(
+            "task=pretrain",
+            "data=files",
+            "data.path=train.jsonl",
+            "data.val_path=val.jsonl",
+            "data.test_fraction=0",
+            "data.split=exact",
+            "task.answers=true",
+            "task.packing=best_fit",
+            "tokenizer=byte",
+        )
+    )
+    store, tokens = prepared.store, prepared.store.tokens("train").tolist()
+    ends = [i + 1 for i, token in enumerate(tokens) if token == EOS]
+    documents = [tokens[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    river, document, bird = documents
+    assert river == [*BYTES.encode(RECORDS[0]["text"]), BYTES.sep, *BYTES.encode("river"), EOS]
+    assert document == [*BYTES.encode(RECORDS[1]["text"]), EOS]
+    assert bird == [*BYTES.encode("A bird"), EOS]
+    texts = [record["text"] + record.get("answer", "") for record in RECORDS]
+    assert store.meta["splits"]["train"]["bytes"] == len("".join(texts))
+
+
+def test_a_text_with_an_answer_is_cut_to_the_context(tiny, own_folder, capsys):
+    rows = [{"text": f"{number} " + "long " * 20, "answer": "short"} for number in range(40)]
+    (own_folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("task=pretrain", "data=files", "data.path=rows.jsonl", "data.split=exact")
+    options = ("task.answers=true", "task.packing=best_fit", "tokenizer=byte")
+    prepared = prepare(tiny(*words, *options, "model.context=32"))
+    assert "model.context=32 leaves 26 tokens beside its answer" in capsys.readouterr().err
+    windows = prepared.task.layout.dataset(prepared.store, "train", 1)
+    batch = windows.batch(np.arange(3), 0, np.arange(3))
+    for row, targets in zip(batch.tokens.tolist(), batch.targets.tolist(), strict=True):
+        assert BYTES.decode([*row[:26], *row[27:], targets[-1]]).endswith("short")
+        assert row[26] == BYTES.sep
+        assert targets[-1] == EOS
+    (own_folder / "text.txt").write_text("a text")
+    with pytest.raises(UserError, match="this task needs text and answer"):
+        prepare(tiny(*words[:2], "data.path=text.txt", *options))

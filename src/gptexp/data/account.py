@@ -4,7 +4,6 @@ It counts the examples that were read, left out and cut, the characters that the
 tokens that stand in a text, terms and other things that a layout notes, near-duplicates, and splits of one label.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self

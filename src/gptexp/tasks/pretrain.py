@@ -2,7 +2,7 @@
 
 In a share of the documents the first sentence can follow the rest, after a separator, so that the model learns to
 summarize as well (a lead-sentence variant of PEGASUS, Zhang et al. 2020, arXiv 1912.08777). Records can have an
-answer, which follows the text in the same form: a mixture of documents and tasks (Raffel et al. 2020, arXiv 1910.10683).
+answer, which follows the text in the same form: documents and tasks are mixed (Raffel et al. 2020, arXiv 1910.10683).
 """
 
 import hashlib
