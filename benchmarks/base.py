@@ -65,7 +65,7 @@ def main() -> None:
     models = {name: load(find_weights(name)) for name in args.weights}
     figures["baselines"] = measure_baselines(held_out, training, next(iter(models.values()))[1])
     figures["models"] = {
-        name: {
+        Path(name).name: {
             "context": model.config.context,
             "bits_per_byte": {
                 split: bits_per_byte(model.to(pick_device()), tokenizer, texts)
@@ -78,7 +78,8 @@ def main() -> None:
     }
     print(format_tables(figures))
     if args.json:
-        atomic_write(args.json, json.dumps(figures, indent=2) + "\n")
+        with atomic_write(args.json) as file:
+            file.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def read_docstrings(split: str) -> Iterator[str]:
@@ -155,7 +156,7 @@ def bits_per_byte(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str]
     return nats / math.log(2) / sum(len(text.encode()) for text in texts)
 
 
-def measure_copying(model: Transformer, tokenizer: Tokenizer) -> dict[int, list[float]]:
+def measure_copying(model: Transformer, tokenizer: Tokenizer) -> dict[str, list[float]]:
     """Map a number of random tokens to the nats a token of them, and of their repetition without its first token."""
     specials = {tokenizer.eos, tokenizer.pad, tokenizer.sep, tokenizer.mask}
     usual = torch.tensor(sorted(set(range(tokenizer.vocab_size)) - specials))
@@ -168,7 +169,10 @@ def measure_copying(model: Transformer, tokenizer: Tokenizer) -> dict[int, list[
         start = torch.full((COPIED_SEQUENCES, 1), tokenizer.eos)
         rows = torch.cat((start, half, half), dim=1).tolist()
         losses = torch.stack(token_losses(model, rows))  # [B, 2 * length]
-        copying[length] = [float(losses[:, :length].mean()), float(losses[:, length + 1 :].mean())]
+        copying[str(length)] = [
+            float(losses[:, :length].mean()),
+            float(losses[:, length + 1 :].mean()),
+        ]
     return copying
 
 
@@ -245,32 +249,42 @@ def _look_up(keys: NDArray, values: NDArray, queries: NDArray) -> NDArray:
 
 def format_tables(figures: dict[str, Any]) -> str:
     """Return the figures as Markdown tables."""
-    names = list(figures["models"])
-    baselines = [key for key in figures["baselines"]["test"] if key.startswith(("5", "xz"))]
-    rows = [["bits per byte of documents", "bytes", *names, *baselines]]
+    tables = [format_documents(figures), format_copying(figures)]
+    return "\n\n".join([*tables, *(format_probe(figures, key) for key in SENTENCE_FILES)])
+
+
+def format_documents(figures: dict[str, Any]) -> str:
+    baselines = ("5-gram", "xz")
+    rows = [["bits per byte of documents", "bytes", *figures["models"], *baselines]]
     for split, description in SPLITS.items():
         values = figures["baselines"][split]
-        bits = [figures["models"][name]["bits_per_byte"][split] for name in names]
+        bits = [model["bits_per_byte"][split] for model in figures["models"].values()]
         bits += [values[key] for key in baselines]
         rows.append([description, f"{values['bytes']:,}", *(f"{value:.3f}" for value in bits)])
-    parts = [format_table(rows)]
-    rows = [["random tokens, nats each", *(f"{name}, then again" for name in names)]]
-    for length in COPIED_LENGTHS:
-        cells = [figures["models"][name]["copying"] for name in names]
-        found = [cell.get(length, cell.get(str(length))) for cell in cells]
-        rows.append([str(length), *("" if x is None else f"{x[0]:.2f}, {x[1]:.2f}" for x in found)])
-    parts.append(format_table(rows))
-    for key in SENTENCE_FILES:
-        probes = [figures["models"][name]["probes"][key] for name in names]
-        first, second = probes[0]["groups"]
-        rows = [[f"nats, {first} over {second}", *names]]
-        rows.append(["all pairs", *(format_estimate(item["overall"]) for item in probes)])
-        for filler in probes[0]["fillers"]:
-            estimates = [item["fillers"][filler] for item in probes]
-            rows.append([f"{filler}, less that", *map(format_estimate, estimates)])
-        parts.append(format_table(rows))
-    counts = ", ".join(f"{name} {value:.0f}" for name, value in figures["pronouns"].items())
-    return "\n\n".join([*parts, f"Pronouns in a million words of the training text: {counts}"])
+    return format_table(rows)
+
+
+def format_copying(figures: dict[str, Any]) -> str:
+    models = figures["models"]
+    rows = [["random tokens", *(f"{name}: nats each, and again" for name in models)]]
+    for length in map(str, COPIED_LENGTHS):
+        cells = [model["copying"].get(length) for model in models.values()]
+        rows.append([length, *("" if x is None else f"{x[0]:.2f}, {x[1]:.2f}" for x in cells)])
+    return format_table(rows)
+
+
+def format_probe(figures: dict[str, Any], key: str) -> str:
+    """Return a table of the fillers that the first model treats unlike the others."""
+    probes = {name: model["probes"][key] for name, model in figures["models"].items()}
+    first = next(iter(probes.values()))
+    rows = [[f"nats, {' over '.join(first['groups'])}", *probes]]
+    rows.append(["all pairs", *(format_estimate(item["overall"]) for item in probes.values())])
+    for filler, (_, low, high) in first["fillers"].items():
+        if low > 0 or high < 0:
+            estimates = [item["fillers"][filler] for item in probes.values()]
+            rows.append([f"{filler}, less all pairs", *map(format_estimate, estimates)])
+    rest = len(first["fillers"]) - len(rows) + 2
+    return f"{format_table(rows)}\n\n{rest} others do not differ from all pairs."
 
 
 def format_estimate(estimate: Sequence[float]) -> str:

@@ -138,8 +138,8 @@ def _training(run: RunFolder) -> str:
         fingerprint=data.get("fingerprint", "unknown"),
         sources="\n".join(_sources(data.get("corpus", {}))),
     )
-    if curve := _curve(run.metrics()):
-        training += CURVE.format(rows="\n".join(curve))
+    if curve := curve_rows(run.metrics()):
+        training += CURVE.format(rows="\n".join(f"| {' | '.join(row)} |" for row in curve))
     metrics = tables.metrics_table(result.get("metrics", {}))
     if not metrics:
         return training + NO_RESULTS
@@ -147,12 +147,12 @@ def _training(run: RunFolder) -> str:
     return training + RESULTS.format(metrics=metrics, remarks=remarks)
 
 
-def _curve(rows: list[dict[str, Any]]) -> list[str]:
-    """Return table rows of the losses at validation steps, about MAX_CURVE_ROWS."""
+def curve_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return step, training loss and validation loss of the validation steps, about MAX_CURVE_ROWS of them."""
     validated = [row for row in rows if "val/loss" in row]
     stride = max(1, -(-len(validated) // MAX_CURVE_ROWS))
     return [
-        f"| {row['step']} | {_loss(row.get('train/loss'))} | {_loss(row['val/loss'])} |"
+        [str(row["step"]), _loss(row.get("train/loss")), _loss(row["val/loss"])]
         for row in validated[::stride]
     ]
 
