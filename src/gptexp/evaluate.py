@@ -67,7 +67,7 @@ def main() -> None:
             }
         )
     else:
-        print(tables.samples_text(evaluation.samples))
+        print(tables.samples_text(evaluation.samples(prepared.task)))
         print(tables.metrics_table(evaluation.metrics))
         for remark in evaluation.remarks:
             print(f"  {remark}")

@@ -98,3 +98,14 @@ def test_long_samples_are_cut_and_empty_ones_are_named():
     assert "1. input" in text
     assert "..." in text
     assert "(nothing)" in text
+
+
+def test_values_and_answers_before_training_stand_beside_those_after_it():
+    metrics = {"test/f1": 0.5, "test/baseline/f1": 0.1, "test/before/f1": 0.2}
+    assert [line.split() for line in metrics_table(metrics).splitlines()] == [
+        ["metric", "before", "model", "baseline"],
+        ["test/f1", "0.2", "0.5", "0.1"],
+    ]
+    sample = {"input": "a", "reference": "b", "output": "d", "before": "c"}
+    names = [line.split()[-2] for line in samples_text([sample]).splitlines() if line]
+    assert names == ["input", "reference", "before", "output"]

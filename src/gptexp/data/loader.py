@@ -77,13 +77,7 @@ class DataModule(L.LightningDataModule):
         """Return the batches of each validation, with about `trainer.val_tokens`; None without such a split."""
         if not self.store.has("val"):
             return None
-        sequences = self.layout.dataset(self.store, "val", None)
-        total = len(self.store.tokens("val")) + len(self.store.features("val"))
-        limit = self.config.val_tokens
-        count = None
-        if limit is not None and limit < total:
-            count = max(1, len(sequences) * limit // total)
-        return HeldOutDataset(sequences, batch_size, count)
+        return held_out_batches(self.layout, self.store, "val", batch_size, self.config.val_tokens)
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -146,3 +140,15 @@ class HeldOutDataset(Dataset):
         end = min(start + self.batch_size, self.count)
         indices = np.arange(start, end, dtype=np.int64) * len(self.sequences) // self.count
         return self.sequences.batch(indices, 0, indices)
+
+
+def held_out_batches(
+    layout: Layout, store: TokenStore, split: str, batch_size: int, max_tokens: int | None
+) -> HeldOutDataset:
+    """Return the batches of a split, or of a part of its sequences with about `max_tokens`."""
+    sequences = layout.dataset(store, split, None)
+    total = len(store.tokens(split)) + len(store.features(split))
+    count = None
+    if max_tokens is not None and max_tokens < total:
+        count = max(1, len(sequences) * max_tokens // total)
+    return HeldOutDataset(sequences, batch_size, count)

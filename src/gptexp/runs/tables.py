@@ -8,29 +8,36 @@ from typing import Any
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sweep_jobs import Job
 
-COMPANIONS = ("low", "high", "baseline")  # SPLIT/low/NAME is shown in the row of SPLIT/NAME
-SAMPLE_FIELDS = ("input", "reference", "output")
+COMPANIONS = (
+    "before",
+    "low",
+    "high",
+    "baseline",
+)  # SPLIT/low/NAME is shown in the row of SPLIT/NAME
+SAMPLE_FIELDS = ("input", "reference", "before", "output")  # before training, where it is known
 
 
 def metrics_table(metrics: dict[str, float]) -> str:
-    """Return a table of each metric's value, 95 % interval and naive baseline; the last two where known.
+    """Return a table of each metric: before training, its value, 95 % interval and naive baseline, where known.
 
     Without metrics it is empty, and has no header.
     """
     if not metrics:
         return ""
-    rows: list[tuple[str, ...]] = [("metric", "model", "95 %", "baseline")]
+    rows: list[tuple[str, ...]] = [("metric", "before", "model", "95 %", "baseline")]
     for name, value in metrics.items():
         split, _, leaf = name.rpartition("/")
         if split.endswith(COMPANIONS):
             continue
-        low, high, baseline = (metrics.get(f"{split}/{kind}/{leaf}") for kind in COMPANIONS)
+        before, low, high, baseline = (metrics.get(f"{split}/{kind}/{leaf}") for kind in COMPANIONS)
         interval = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
-        rows.append((name, f"{value:.4g}", interval, "" if baseline is None else f"{baseline:.4g}"))
-    for column in (2, 3):
-        if not any(row[column] for row in rows[1:]):
-            rows = [(*row[:column], "", *row[column + 1 :]) for row in rows]
-    return _align(rows, "<>>>")
+        rows.append((name, _format(before), _format(value), interval, _format(baseline)))
+    known = [number for number in range(5) if number == 2 or any(row[number] for row in rows[1:])]
+    return _align([tuple(row[number] for number in known) for row in rows], "<" + ">" * 4)
+
+
+def _format(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def primary_metric_text(result: dict[str, Any]) -> str:
@@ -77,7 +84,7 @@ def samples_text(samples: list[dict[str, Any]], width: int = 110) -> str:
     """Return the samples as wrapped text; a long field is cut to two lines."""
     lines = []
     for number, sample in enumerate(samples, 1):
-        for name in SAMPLE_FIELDS:
+        for name in filter(sample.__contains__, SAMPLE_FIELDS):
             text = textwrap.shorten(str(sample[name]), 2 * width, placeholder=" ...") or "(nothing)"
             label = f"{number}. {name}" if name == "input" else f"   {name}"
             lines += textwrap.wrap(
@@ -104,9 +111,9 @@ def result_text(folder: RunFolder) -> str:
 
 def _align(rows: Sequence[tuple[str, ...]], alignments: str) -> str:
     """Return the rows as lines of aligned columns; alignments: `<` or `>` for each column."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(alignments))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        columns = zip(row, alignments, widths, strict=True)
+        columns = zip(row, alignments, widths, strict=False)
         lines.append("  ".join(f"{cell:{alignment}{width}}" for cell, alignment, width in columns))
     return "\n".join(f"  {line}".rstrip() for line in lines)

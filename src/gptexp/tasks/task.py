@@ -116,13 +116,17 @@ class Task:
             baseline: a description of the baseline that the model is compared with; "": there is none.
             init: the weights that training started from; None: random ones.
         """
-        model = metrics.get(f"{split}/{self.primary_metric}")
-        naive = metrics.get(f"{split}/baseline/{self.primary_metric}")
+        return self.compare(metrics, split, baseline)
+
+    def compare(self, metrics: dict[str, float], prefix: str, baseline: str) -> list[str]:
+        """Return a sentence that compares the model with the baseline by the primary metric; none without a score."""
+        name = f"{prefix}/{self.primary_metric}"
+        model, naive = metrics.get(name), metrics.get(f"{prefix}/baseline/{self.primary_metric}")
         if model is None or naive is None:
             return []
         is_better = model > naive if self.higher_is_better else model < naive
         verdict = "better than" if is_better else "NOT better than"
-        return [f"by {self.primary_metric} the model is {verdict} the baseline ({baseline})"]
+        return [f"by {name} the model is {verdict} the baseline ({baseline})"]
 
 
 def _build_metric(path: str) -> Metric:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from gptexp.data.batch import Batch
-from gptexp.data.loader import HeldOutDataset
+from gptexp.data.loader import HeldOutDataset, held_out_batches
 from gptexp.data.progress import track_progress
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
@@ -35,6 +35,7 @@ SINGLE_PROCESS = ProcessGroup()
 METRIC_PREFIX = {
     "unseen": "test/unseen",
     "unsupported": "test/unsupported",
+    "all": "test/all",  # the test split and `unsupported`
 }  # of a split's metrics, where it is not the split's name
 BOOTSTRAP_SAMPLES = 2000
 FEW_EXAMPLES, FEW_TARGETS = 10, 1000  # fewer say little about a model
@@ -42,11 +43,28 @@ Value = TypeVar("Value")
 
 
 @dataclass
+class Answers:
+    """Held-out examples and a model's outputs for them."""
+
+    examples: list[EvalExample]
+    outputs: list[Any]
+
+    def __add__(self, other: "Answers") -> "Answers":
+        return Answers(self.examples + other.examples, self.outputs + other.outputs)
+
+
+@dataclass
 class Evaluation:
+    prefix: str  # of the metrics: "test", "test/unseen"
     metrics: dict[str, float]  # test/loss, test/rougeL, test/baseline/rougeL, test/low/rougeL, ...
-    samples: list[dict[str, Any]]  # input, reference, output
+    answers: Answers
     baseline: str  # description of the strongest baseline
     remarks: list[str]  # sentences about what the split cannot tell
+
+    def samples(self, task: Task) -> list[dict[str, Any]]:
+        """Return the first answers with their inputs and references, as a run keeps and shows them."""
+        pairs = zip(self.answers.examples, self.answers.outputs, strict=True)
+        return [task.sample(*pair) for pair in islice(pairs, task.config.samples)]
 
 
 def held_out_batch_size(context: int) -> int:
@@ -60,44 +78,80 @@ def evaluate(
     split: str,
     precision: str = "32",
     process_group: ProcessGroup = SINGLE_PROCESS,
+    with_loss: bool = True,
 ) -> Evaluation:
-    """Return the metrics of a split ("val", "test" or "unseen") and a few samples.
+    """Return the metrics of a split ("val", "test" or "unseen") and the answers that they score.
 
     Args:
         precision: trainer.precision, for the loss; answers are computed in fp32.
+        with_loss: whether to compute the loss, too.
     """
     allow_cudnn_attention(False)  # batches and answers have ever new lengths
-    batches = HeldOutDataset(
-        task.layout.dataset(store, split, None), held_out_batch_size(task.context)
-    )
-    losses = evaluate_loss(model, batches, precision, process_group, f"{split} loss")
+    metrics: dict[str, float] = {}
+    remarks: list[str] = []
+    if with_loss:
+        batch_size, tokens = held_out_batch_size(task.context), task.config.test_tokens
+        batches = held_out_batches(task.layout, store, split, batch_size, tokens)
+        sums, counts = evaluate_loss(model, batches, precision, process_group, f"{split} loss")
+        metrics = task.loss_metrics(store, split, sums, counts) | model.report(sums.statistics)
     model.eval()
-    metrics = task.loss_metrics(store, split, *losses) | model.report(losses[0].statistics)
+    answers = answer_examples(model, task, store, split, process_group)
+    evaluation = score_answers(task, store, answers, split)
+    if with_loss:
+        examples = answers.examples if task.metrics else None
+        remarks = describe_split(split, examples, counts.targets)
+    evaluation.metrics = _prefixed(metrics, evaluation.prefix) | evaluation.metrics
+    evaluation.remarks = remarks + evaluation.remarks
+    return evaluation
+
+
+def answer_examples(
+    model: Transformer,
+    task: Task,
+    store: TokenStore,
+    split: str,
+    process_group: ProcessGroup = SINGLE_PROCESS,
+) -> Answers:
+    """Return the model's outputs for the examples of a split that are scored, or shown where none are.
+
+    The split `unsupported` is scored together with the test split: the same fraction of both is answered.
+    """
     count = task.config.test_examples if task.metrics else task.config.samples
+    if split == "unsupported" and count and store.has("test"):
+        tested, total = (store.meta["splits"][name]["sequences"] for name in ("test", split))
+        count = max(1, round(total * min(1.0, count / tested)))
     examples: list[EvalExample] = []
     if count or task.metrics:
         examples = list(task.layout.eval_examples(store, split, count))
-    metrics |= task.prepare_metrics(store, examples)
-    outputs = compute_outputs(
-        model, task, store.tokenizer, [example.input for example in examples], process_group
+    inputs = [example.input for example in examples]
+    return Answers(
+        examples,
+        compute_outputs(
+            model, task, store.tokenizer, inputs, process_group, f"answering {split} examples"
+        ),
     )
-    baseline = task.loss_baseline
-    remarks = describe_split(split, examples if task.metrics else None, losses[1].targets)
+
+
+def score_answers(task: Task, store: TokenStore, answers: Answers, split: str) -> Evaluation:
+    """Return the metrics of answers, with their intervals and those of the strongest baseline."""
+    examples, outputs = answers.examples, answers.outputs
+    metrics = task.prepare_metrics(store, examples)
+    baseline, remarks = task.loss_baseline, []
     if task.metrics:
         each, overall = task.score_each(outputs, examples), task.score_all(outputs, examples)
         metrics |= means(each) | bootstrap_intervals(each) | drop_undefined(overall)
-        remarks += task.describe_undefined(
+        remarks = task.describe_undefined(
             each | {name: [value] for name, value in overall.items()}, split
         )
         strongest, naive = task.score_baselines(examples)
         baseline = baseline or strongest
         metrics |= {f"baseline/{name}": value for name, value in naive.items()}
-    pairs = zip(examples, outputs, strict=True)
-    samples = [task.sample(*pair) for pair in islice(pairs, task.config.samples)]
     prefix = METRIC_PREFIX.get(split, split)
-    return Evaluation(
-        {f"{prefix}/{name}": value for name, value in metrics.items()}, samples, baseline, remarks
-    )
+    return Evaluation(prefix, _prefixed(metrics, prefix), answers, baseline, remarks)
+
+
+def _prefixed(metrics: dict[str, float], prefix: str) -> dict[str, float]:
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}
 
 
 def describe_split(split: str, examples: list[EvalExample] | None, targets: int) -> list[str]:
@@ -211,6 +265,7 @@ def compute_outputs(
     tokenizer: Tokenizer,
     inputs: list[Any],
     process_group: ProcessGroup = SINGLE_PROCESS,
+    description: str = "answering",
 ) -> list[Any]:
     """Return the model's output for each input. Inputs of similar length are computed together.
 
@@ -228,7 +283,7 @@ def compute_outputs(
         return _answer(model, task, tokenizer, [inputs[i] for i in groups[number]])
 
     outputs: dict[int, Any] = {}
-    answered = _map_over_ranks(answer, len(groups), "answering", process_group)
+    answered = _map_over_ranks(answer, len(groups), description, process_group)
     for group, values in zip(groups, answered, strict=True):
         outputs |= dict(zip(group, values, strict=True))
     return [outputs[i] for i in range(len(inputs))]

@@ -36,6 +36,7 @@ from gptexp.distributed.sharding import fill_parameters
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
 from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
+from gptexp.model import Transformer
 from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import open_complete_tracker
@@ -46,13 +47,14 @@ from gptexp.tasks.prepare import TaskData, prepare
 from gptexp.training.choose_kernels import choose_kernels
 from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
-from gptexp.training.evaluation import evaluate, held_out_batch_size
+from gptexp.training.evaluation import Evaluation, held_out_batch_size
 from gptexp.training.garbage import free_memory, freeze_garbage
 from gptexp.training.module import TrainModule
 from gptexp.training.out_of_memory import explain_out_of_memory
 from gptexp.training.profiler import Profiler
 from gptexp.training.progress_bar import ProgressBar
 from gptexp.training.recorder import Recorder, StepStart
+from gptexp.training.report import describe_scores, evaluate_held_out, record_before, write_report
 from gptexp.training.sharded_models import build_deferred, load_best
 
 
@@ -177,6 +179,9 @@ class Run:
             config, self.folder, self.checkpointer, self.fingerprint, tracker, data, held_out
         )
         self.restore(module, recorder, data, checkpoint)
+        scores_before = config.task.score_before and not config.trainer.is_sharded
+        if scores_before and config.init and not checkpoint:
+            self.score_before_training(module.model)
         if module.step < config.trainer.max_steps:
             self.fit(module, recorder, data)
         return TrainingTotals(module.step, module.tokens, round(module.seconds, 3))
@@ -267,33 +272,17 @@ class Run:
         )
         path = self.folder.best_checkpoint()
         assert path is not None
-        names = [name for name in ("val", "test") if self.store.has(name)][-1:]
-        if names:
-            names += [name for name in ("unseen", "unsupported") if self.store.has(name)]
-        evaluations = [
-            evaluate(
-                model,
-                self.task,
-                self.store,
-                name,
-                self.config.trainer.precision,
-                self.process_group.as_data_parallel(),  # as load_best divides the model
-            )
-            for name in names
-        ]
+        evaluations = self.evaluate_held_out(model)
         if not self.process_group.is_rank_zero:
             return
-        metrics: dict[str, float] = {}
-        remarks = ["no data was held out, so nothing was scored"]
-        if evaluations:
-            if "val" not in names:
-                metrics |= Checkpoint(path).state["metrics"]
-            for evaluation in evaluations:
-                metrics |= evaluation.metrics
-            remarks = self.task.remarks(
-                metrics, names[0], evaluations[0].baseline, self.config.init or self.config.resume
-            ) + [remark for evaluation in evaluations for remark in evaluation.remarks]
-            self.folder.write_samples(evaluations[0].samples)
+        before = self.folder.read_record("before")
+        report = write_report(
+            evaluations, self.task, before, self.config.init or self.config.resume
+        )
+        metrics = report.metrics
+        if evaluations and report.split != "val":
+            metrics = Checkpoint(path).state["metrics"] | metrics
+        self.folder.write_samples(report.samples)
         self.folder.update_result(
             status="finished",
             error=None,
@@ -304,12 +293,33 @@ class Run:
             parameters=sum(p.numel() for p in model.parameters()),
             precision=lightning_precision(self.config.trainer.precision, self.device),
             evaluated=path.name,
-            primary_metric=f"{names[0] if names else 'test'}/{self.task.primary_metric}",
+            primary_metric=f"{report.split}/{self.task.primary_metric}",
             higher_is_better=self.task.higher_is_better,
             metrics=metrics,
-            remarks=remarks,
+            remarks=report.remarks,
         )
         tracker.finish(metrics, self.folder.samples())
+
+    def score_before_training(self, model: Transformer) -> None:
+        """Score the weights of `init` on the held-out splits, and write the record `before`."""
+        evaluations = self.evaluate_held_out(model.to(self.device), with_loss=False)
+        model.train()
+        if self.process_group.is_rank_zero:
+            self.folder.write_record("before", **record_before(evaluations, self.task))
+            scores = describe_scores(evaluations, self.task)
+            print(f"before training: {scores}", file=sys.stderr)
+
+    def evaluate_held_out(
+        self, model: Transformer, with_loss: bool = True
+    ) -> dict[str, Evaluation]:
+        return evaluate_held_out(
+            model,
+            self.task,
+            self.store,
+            self.config.trainer.precision,
+            self.process_group.as_data_parallel(),  # as load_best divides the model
+            with_loss,
+        )
 
     @contextmanager
     def record_outcome(self) -> Iterator[Tracker]:

@@ -25,6 +25,17 @@ class TaskConfig(GroupConfig):
     test_examples: int = setting(
         400, "number of examples of a split that are answered and scored; 0: all", minimum=0
     )
+    test_tokens: int | None = setting(
+        None,
+        "tokens of a held-out split that its loss in the result is computed from, of sequences spread evenly over a "
+        "larger split; null: all of them",
+        minimum=1,
+    )
+    score_before: bool = setting(
+        False,
+        "answer and score the same examples before training as well, with the weights of `init`; sharded weights "
+        "(trainer.strategy=fsdp) are scored after training alone",
+    )
     samples: int = setting(
         8, "number of examples whose answers are printed and kept", minimum=0, affects_result=False
     )
