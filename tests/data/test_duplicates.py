@@ -7,7 +7,7 @@ from gptexp.data.duplicates import (
     connected_components,
     duplicate_pairs,
     first_near_duplicates,
-    minhash_signature,
+    minhash_signatures,
     normalized_hash,
 )
 
@@ -20,7 +20,7 @@ def test_the_share_of_equal_hashes_estimates_the_jaccard_similarity():
         changed = [*words[:50], *(str(rng.randrange(10**6)) for _ in range(50))]
         sets = [{tuple(text[i : i + 3]) for i in range(98)} for text in (words, changed)]
         jaccard = len(sets[0] & sets[1]) / len(sets[0] | sets[1])
-        one, two = (minhash_signature(" ".join(text)) for text in (words, changed))
+        one, two = minhash_signatures(" ".join(text) for text in (words, changed))
         errors.append((one == two).mean() - jaccard)
     assert abs(np.mean(errors)) < 0.02
 
@@ -38,7 +38,21 @@ def test_each_text_is_labelled_with_the_first_of_its_near_duplicates():
 
 
 def test_texts_that_cannot_be_encoded_or_are_short_have_a_signature():
-    assert len({minhash_signature(text).tobytes() for text in ("", "a", "a b", "\ud800")}) == 4
+    signatures = minhash_signatures(["", "a", "a b", "\ud800"])
+    assert len(np.unique(signatures, axis=0)) == 4
+
+
+def test_a_signature_does_not_depend_on_the_texts_around_it():
+    rng = random.Random(0)
+    texts = [sentence(rng, length) for length in (3, 5000, 40, 1, 900, 900, 900, 2)]
+    alone = [minhash_signatures([text])[0] for text in texts]
+    assert (minhash_signatures(texts) == alone).all()
+
+
+def test_ascii_and_other_texts_have_the_same_words():
+    text = "Some_name.other-name(x1, 'y')\t42\x1f7 tokens; \x7f end"
+    one, other = minhash_signatures([text, f"{text} \u2014"])  # a dash is no word
+    assert (one == other).all()
 
 
 def test_the_normalized_hash_ignores_white_space_and_capitals():

@@ -25,6 +25,9 @@ MAX_WORDS = 4000  # words of a text that its signature covers
 WORD = re.compile(
     r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+"
 )
+# Translates the ASCII characters that WORD does not match to spaces.
+_WORD_CHARACTERS = bytes(code if WORD.match(chr(code)) else ord(" ") for code in range(256))
+WORDS_PER_CHUNK = 2000  # of which the hashes fit into a cache of the processor
 _HASH_SEEDS = np.random.SeedSequence(0).generate_state(NUM_BANDS * ROWS_PER_BAND, np.uint64)
 
 # Indices [P] of the first text and [P] of the second text of each pair.
@@ -37,18 +40,44 @@ def normalized_hash(text: str) -> bytes:
     return hashlib.blake2b(normalized.encode("utf8", "surrogatepass"), digest_size=8).digest()
 
 
-def minhash_signature(text: str) -> NDArray[np.uint32]:
-    """Return the MinHashes [S] of a text's word trigrams."""
-    words = WORD.findall(text.lower())[:MAX_WORDS] or [text]
-    if len(words) < 3:
-        trigrams = np.array([crc32(" ".join(words))], np.uint64)
+def minhash_signatures(texts: Iterable[str]) -> NDArray[np.uint32]:
+    """Return the MinHashes [N, S] of the word trigrams of each text."""
+    signatures = [np.empty((0, len(_HASH_SEEDS)), np.uint32)]
+    chunk: list[NDArray[np.uint64]] = []
+    num_words = 0
+    for text in texts:
+        chunk.append(_word_hashes(text))
+        num_words += len(chunk[-1])
+        if num_words >= WORDS_PER_CHUNK:
+            signatures.append(_signatures(chunk))
+            chunk, num_words = [], 0
+    if chunk:
+        signatures.append(_signatures(chunk))
+    return np.concatenate(signatures)
+
+
+def _word_hashes(text: str) -> NDArray[np.uint64]:
+    """Return the hashes of a text's first words; a short text is filled up to three."""
+    lower = text.lower()
+    if lower.isascii():  # the words of WORD, in a fifth of the time
+        words = lower.encode().translate(_WORD_CHARACTERS).split()[:MAX_WORDS]
+        hashes = [*map(zlib.crc32, words)]
     else:
-        hashes = np.fromiter(map(crc32, words), np.uint64, len(words))
-        first, second, third = (
-            splitmix64(part) for part in (hashes[:-2], hashes[1:-1], hashes[2:])
-        )
-        trigrams = first + np.uint64(3) * second + np.uint64(7) * third
-    return min_hashes(np.unique(trigrams), _HASH_SEEDS)
+        hashes = [*map(crc32, WORD.findall(lower)[:MAX_WORDS])]
+    hashes = hashes or [crc32(text)]
+    return np.array([*hashes, *[0] * (3 - len(hashes))], np.uint64)
+
+
+def _signatures(texts: list[NDArray[np.uint64]]) -> NDArray[np.uint32]:
+    """Return the MinHashes [N, S] of texts of at least three words; texts: [words] hashes of the words of each."""
+    words = splitmix64(np.concatenate(texts))
+    trigrams = words[:-2] + np.uint64(3) * words[1:-1] + np.uint64(7) * words[2:]
+    ends = np.cumsum([len(text) for text in texts])
+    starts = ends - [len(text) for text in texts]
+    # A text's trigrams end two words before it does: every other range is of those that reach into the next text.
+    ranges = np.stack([starts, ends - 2], axis=1).ravel()[:-1]
+    minima = np.minimum.reduceat(splitmix64(_HASH_SEEDS[:, None] ^ trigrams), ranges, axis=1)
+    return (minima[:, ::2].T >> np.uint64(32)).astype(np.uint32)
 
 
 def min_hashes(items: NDArray[np.uint64], seeds: NDArray) -> NDArray[np.uint32]:
@@ -110,8 +139,7 @@ def connected_components(count: int, *edges: Pairs) -> NDArray[np.int64]:
 
 def first_near_duplicates(texts: Iterable[str]) -> NDArray[np.int64]:
     """Return for each text the index [N] of the first text of its group of near-duplicates."""
-    rows = [minhash_signature(text) for text in texts]
-    signatures = np.array(rows, np.uint32).reshape(-1, NUM_BANDS * ROWS_PER_BAND)
+    signatures = minhash_signatures(texts)
     return connected_components(len(signatures), near_duplicate_pairs(signatures))
 
 

@@ -22,7 +22,7 @@ from gptexp.data.duplicates import (
     ROWS_PER_BAND,
     connected_components,
     duplicate_pairs,
-    minhash_signature,
+    minhash_signatures,
     near_duplicate_pairs,
     normalized_hash,
 )
@@ -32,6 +32,7 @@ from gptexp.wording import format_count
 
 TRAIN, VAL, TEST = 0, 1, 2  # indices into SPLITS
 UNASSIGNED = 255
+EXAMPLES_PER_CHUNK = 256
 MIN_EXPECTED_FOR_WARNING = 20  # examples that a split should have before a smaller one is reported
 
 
@@ -101,6 +102,7 @@ class _Table:
 def _read(examples: Iterable[tuple[str, str, str | None]], rule: str) -> _Table:
     text_hashes, group_hashes, signatures = bytearray(), bytearray(), bytearray()
     lengths, fixed_splits = bytearray(), bytearray()
+    texts: list[str] = []  # of which the signatures are not yet computed
     for text, group_key, fixed_split in examples:
         text_hash = normalized_hash(text)
         text_hashes += text_hash
@@ -108,7 +110,11 @@ def _read(examples: Iterable[tuple[str, str, str | None]], rule: str) -> _Table:
         lengths += np.int64(len(text)).tobytes()
         fixed_splits.append(SPLITS.index(fixed_split) if fixed_split else UNASSIGNED)
         if rule == "near":
-            signatures += minhash_signature(text).tobytes()
+            texts.append(text)
+        if len(texts) == EXAMPLES_PER_CHUNK:
+            signatures += minhash_signatures(texts).tobytes()
+            texts = []
+    signatures += minhash_signatures(texts).tobytes()
     return _Table(
         np.frombuffer(text_hashes, np.uint64),
         np.frombuffer(group_hashes, np.uint64),

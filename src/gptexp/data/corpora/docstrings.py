@@ -5,6 +5,7 @@ docstrings of each to stdout, as [header, text, code]. multiprocessing would imp
 """
 
 import ast
+import gc
 import json
 import subprocess
 import sys
@@ -20,9 +21,11 @@ MIN_CHARACTERS = 40  # shorter docstrings say little
 MAX_ARGUMENTS = 12  # that a header names
 MAX_RETURN_TYPE = 40  # characters
 MAX_CODE_LINES = 40
-FILES_PER_PROCESS = 200
+FILES_PER_PROCESS = 300
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = ast.Module | ast.ClassDef | Function
+# Fields of a node that hold statements, in the order of ast.walk.
+BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
 
 
 class Docstring(NamedTuple):
@@ -82,7 +85,9 @@ def _documented_nodes(tree: ast.Module) -> Iterator[tuple[Documented, tuple[str,
         if isinstance(node, Documented):
             yield node, names
         inside = (*names, node.name) if isinstance(node, ast.ClassDef) else names
-        pending.extend((child, inside) for child in ast.iter_child_nodes(node))
+        for block in BLOCKS:  # expressions, most of a tree, document nothing
+            if statements := getattr(node, block, None):
+                pending.extend([(statement, inside) for statement in statements])
 
 
 def _header(node: Documented, names: tuple[str, ...], path: Path) -> str:
@@ -119,4 +124,5 @@ def _code(node: Documented, lines: list[str]) -> str:
 
 
 if __name__ == "__main__":
+    gc.disable()  # a syntax tree has no cycles, and visiting its objects takes a third of the time
     json.dump([parse_docstrings(Path(path)) for path in json.load(sys.stdin)], sys.stdout)
