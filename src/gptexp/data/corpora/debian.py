@@ -19,6 +19,7 @@ from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.data.corpora.open_file import COMPRESSIONS, explain_damage, open_bytes
 from gptexp.data.corpora.summaries import MIN_SOURCE_WORDS, UNSUPPORTED, SummaryPair, cut_source
 from gptexp.data.duplicates import first_near_duplicates, normalized_hash
+from gptexp.data.progress import track_progress
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256
 
@@ -71,10 +72,14 @@ class Debian(Corpus):
         # Of near-duplicates the first is kept, which must not be one that is trained on.
         with_splits.sort(key=lambda pair: pair[0] == "train")
         if self.config.split == "near":
-            first = first_near_duplicates(one.text for _, one in with_splits)
+            texts = [one.text for _, one in with_splits]
+            first = first_near_duplicates(
+                track_progress(texts, "comparing descriptions", "packages", len(texts))
+            )
             with_splits = [pair for i, pair in enumerate(with_splits) if first[i] == i]
         make_example = _document if self.fields == ("text",) else _pair
-        return [make_example(one, split) for split, one in with_splits]
+        rows = track_progress(with_splits, "choosing examples", "packages", len(with_splits))
+        return [make_example(one, split) for split, one in rows]
 
     def _split(self, source_package: str) -> str:
         position = int.from_bytes(normalized_hash(source_package), "little") / 2**64
@@ -118,7 +123,8 @@ def _read_descriptions(descriptions: list[Path], packages: list[Path]) -> list[D
         source = stanza.get("Source", stanza["Package"]).split()[0]
         sources.setdefault(stanza["Package"], source)
     first: dict[str, Description] = {}
-    for stanza in _read_stanzas(descriptions, ("Package", "Description-en")):
+    stanzas = _read_stanzas(descriptions, ("Package", "Description-en"))
+    for stanza in track_progress(stanzas, "reading descriptions", "packages", len(sources)):
         name = stanza["Package"]
         if name not in first and "Description-en" in stanza:
             synopsis, *lines = stanza["Description-en"].split("\n")
