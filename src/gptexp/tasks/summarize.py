@@ -11,7 +11,9 @@ from gptexp.tasks.metrics import UNDEFINED, ExampleMetric, Metric, Rouge
 from gptexp.tasks.text_to_text import TextToText
 
 # The first line of a source: Class.method(arguments) -> type of code, a dotted name alone, or the name of a package.
-HEADER = re.compile(r"(?P<classes>(?:[\w+-]+\.)*)(?P<name>[\w+-]+)(?:\(.*\))?(?: -> .*)?")
+HEADER = re.compile(
+    r"(?P<classes>(?:[\w+-]+\.)*)(?P<name>[\w+-]+)(?:\((?P<arguments>.*)\))?(?: -> .*)?"
+)
 
 
 class NameRecall(Metric):
@@ -59,21 +61,37 @@ class Summarize(TextToText):
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[str]]:
         matches = [HEADER.fullmatch(example.input.partition("\n")[0]) for example in examples]
         headers = [match for match in matches if match]
-        baselines: dict[str, list[str]] = {}
         texts = [example.input for example in examples]
-        if len(headers) == len(examples):
+        has_headers = len(headers) == len(examples)
+        if has_headers:
             texts = [text.partition("\n")[2] for text in texts]
-            baselines["words of the name"] = [_split_names(header["name"]) for header in headers]
-            baselines["words of class and name"] = [
-                _split_names(header["classes"] + header["name"]) for header in headers
-            ]
         texts = [" ".join(text.split()) for text in texts]
-        return baselines | {
-            "first sentence of the text": [
-                re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0] for text in texts
-            ],
-            "first 12 words of the text": [" ".join(text.split()[:12]) for text in texts],
+        sentences = [re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0] for text in texts]
+        baselines = {
+            "first sentence of the text": sentences,
+            "first 12 words of the text": [_first_words(text, 12) for text in texts],
         }
+        if has_headers:
+            names = [_split_names(header["name"]) for header in headers]
+            full = [_split_names(header["classes"] + header["name"]) for header in headers]
+            arguments = [_split_names(header["arguments"] or "") for header in headers]
+            baselines |= {
+                "words of the name": names,
+                "words of class and name": full,
+                "words of the name, first 4 words of the arguments": [
+                    f"{name} {_first_words(words, 4)}".strip()
+                    for name, words in zip(names, arguments, strict=True)
+                ],
+                "words of class and name, first 6 words of the text": [
+                    f"{name} {_first_words(text, 6)}"
+                    for name, text in zip(full, texts, strict=True)
+                ],
+            }
+        return baselines
+
+
+def _first_words(text: str, count: int) -> str:
+    return " ".join(text.split()[:count])
 
 
 def _split_names(names: str) -> str:
