@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.files import loads_checked
+from gptexp.errors import UserError
+from gptexp.files import cached_sha256, loads_checked
 
 INDEX_DTYPE = np.dtype(
     [
@@ -137,6 +138,49 @@ class TokenStore:
                 if self.meta["feature_size"]:
                     fields["media"] = np.load(arrays)
                 yield fields
+
+
+def open_store(
+    folder: Path, encoder: ExampleEncoder, cache: Path, tokenizer: Tokenizer | None = None
+) -> TokenStore:
+    """Open a store that another run has built.
+
+    Args:
+        tokenizer: that of the initial weights, which must be the store's.
+
+    Raises:
+        UserError: the folder is no store, is damaged, or was made for another task or tokenizer.
+    """
+    word = f"data.path={folder}"
+    file = folder / "meta.json"
+    try:
+        meta = loads_checked(file.read_text())
+        for name, expected in meta["files"].items():
+            file = folder / name
+            if cached_sha256(file, cache) != expected:
+                raise ValueError("its content is not what was written")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{word}: is not a complete token store ({file.name}: {reason}). Give a folder with the meta.json and all "
+            f"files of one"
+        ) from None
+    if meta["task"] != encoder.fingerprint():
+        raise UserError(
+            f"{word}: its tokens were made for {_describe(meta['task'])}; this run needs "
+            f"{_describe(encoder.fingerprint())}. Give the task and the model.context that they were made with"
+        )
+    store = TokenStore(folder)
+    if tokenizer is not None and tokenizer.fingerprint() != store.tokenizer.fingerprint():
+        raise UserError(
+            f"{word}: has another tokenizer than the weights that the run starts from. Give other weights with "
+            f"init=..., or init=scratch"
+        )
+    return store
+
+
+def _describe(fingerprint: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fingerprint.items())
 
 
 def _memory_map(path: Path, dtype: np.dtype) -> NDArray:

@@ -4,12 +4,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from gptexp.config import schema
 from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config
 from gptexp.data.build_store import build_store
 from gptexp.data.corpora import open_corpus
 from gptexp.data.corpora.corpus import SPLITS
-from gptexp.data.token_store import TokenStore
+from gptexp.data.token_store import TokenStore, open_store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.tasks.task import Task, make_task
 
@@ -34,9 +35,12 @@ def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = T
     """
     task = make_task(config.task, config.model)
     cache = cache_folder(config)
-    corpus = open_corpus(config.data, task.layout.fields, cache, task.layout.medium)
     tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file and config.init_digest else None
-    store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, tokenizer)
+    if isinstance(config.data, schema.TokensConfig):
+        store = open_store(Path(config.data.path), task.layout, cache, tokenizer)
+    else:
+        corpus = open_corpus(config.data, task.layout.fields, cache, task.layout.medium)
+        store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, tokenizer)
     if report and store.is_new:
         print(f"data account:\n{store.account.table()}", file=sys.stderr)
     if not config.init_digest:

@@ -28,6 +28,7 @@ from gptexp.config.schema.data import (
     PydocsConfig,
     RecordsConfig,
     TableConfig,
+    TokensConfig,
 )
 from gptexp.config.schema.logger import (
     CsvConfig,
@@ -102,6 +103,7 @@ __all__ = [
     "TensorBoardConfig",
     "TextToTextConfig",
     "TokenizerConfig",
+    "TokensConfig",
     "TrainerConfig",
     "TranslateConfig",
     "WandbConfig",

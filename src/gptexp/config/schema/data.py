@@ -197,6 +197,21 @@ class FilesConfig(TableConfig):
 
 @register
 @dataclass
+class TokensConfig(DataConfig):
+    kind: str = "tokens"
+    target = "gptexp.data.corpora.stored_tokens:StoredTokens"
+    path: str = setting(
+        MISSING,
+        "folder of a token store: its tokenizer and splits are taken as they are, so that a machine without the texts "
+        "can train",
+    )
+
+    def resolve(self, config: "Config") -> None:
+        self.path = absolute_path(self.path, "data.path")
+
+
+@register
+@dataclass
 class HubConfig(RecordsConfig):
     kind: str = "hub"
     target = "gptexp.data.corpora.hub:Hub"
