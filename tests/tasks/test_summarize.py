@@ -54,7 +54,7 @@ def test_the_name_of_what_is_documented_is_a_baseline_and_the_text_begins_below_
     assert baselines["words of the name"] == ["open file", "read csv", "lib c dev"]
     assert baselines["words of class and name"][0] == "zip zip file open file"
     with_arguments = baselines["words of the name, first 4 words of the arguments"]
-    assert with_arguments == ["open file mode r", "read csv", "path"]
+    assert with_arguments == ["open file mode r", "read csv", "lib c dev"]
     with_text = baselines["words of class and name, first 6 words of the text"]
     assert with_text[1] == "read csv Open it. Now."
     assert baselines["first sentence of the text"] == ["Open it."] * 3
