@@ -5,6 +5,7 @@ Debian's lists and archives lie in a folder of their own, so that the lists of t
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from collections.abc import Callable
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
+
+UNKNOWN = "see the package"
+MAX_LICENCE = 40  # characters of a licence's name
 
 
 class MissingPackageError(Exception):
@@ -138,10 +142,7 @@ def read_facts(registry: str, name: str, archive: Path, folder: Path) -> dict[st
         return {"version": version, "licence": debian_licence(folder, name)}
     if registry == "npm":
         stated = json.loads((folder / "package" / "package.json").read_text())
-        return {
-            "version": stated["version"],
-            "licence": str(stated.get("license", "see the package")),
-        }
+        return {"version": stated["version"], "licence": str(stated.get("license", UNKNOWN))}
     (metadata,) = folder.glob("*.dist-info/METADATA")
     fields = HeaderParser().parsestr(metadata.read_text(encoding="utf8"))
     classifiers = [
@@ -152,15 +153,18 @@ def read_facts(registry: str, name: str, archive: Path, folder: Path) -> dict[st
         *(text.rsplit(" :: ", 1)[-1] for text in classifiers),
         fields["License"],
     ]
-    stated = next((text for text in licences if text and len(text) < 100), "see the package")
+    stated = next((text for text in licences if text and len(text) <= MAX_LICENCE), UNKNOWN)
     return {"version": fields["Version"], "licence": stated}
 
 
 def debian_licence(folder: Path, name: str) -> str:
-    """Return the names of the licences in the machine-readable copyright file of a package, at most four."""
+    """Return the licences that the copyright file of a package names, at most four."""
     file = folder / "usr/share/doc" / name / "copyright"
-    if not file.is_file():
-        return "see the package"
-    lines = file.read_text(encoding="utf8", errors="replace").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("License:")]
-    return ", ".join(list(dict.fromkeys(filter(None, names)))[:4]) or "see the package"
+    if not file.is_file():  # it is in a package that this one depends on
+        return UNKNOWN
+    text = file.read_text(encoding="utf8", errors="replace")
+    stated = re.findall(r"^License:[ \t]*(\S.*)", text, re.M) or re.findall(
+        r"common-licenses/([\w.-]*\w)", text
+    )
+    names = [name.strip() for name in stated if len(name.strip()) <= MAX_LICENCE]
+    return ", ".join(list(dict.fromkeys(names))[:4]) or UNKNOWN

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.config import schema
+from gptexp.config.base_weights import HELD_OUT_FRACTION
 from gptexp.data.duplicates import crc32, normalized_hash
 from gptexp.data.permutation import splitmix64
 
@@ -22,8 +23,7 @@ WORD = re.compile(r"\w+")
 PARAGRAPH = re.compile(r"\n[ \t]*\n")
 PYDOCS = schema.PydocsConfig()
 UNSEEN_PACKAGES = frozenset(PYDOCS.unseen)
-DESCRIPTIONS = 0.05  # of Debian's source packages in each of the validation and test splits
-DOCUMENTS = 0.01  # of the other documents
+DOCUMENTS = 0.01  # of the other documents in each of the validation and test splits
 
 
 def docstring_split(text: str) -> str:
@@ -35,8 +35,8 @@ def docstring_split(text: str) -> str:
 
 def description_split(source: str) -> str:
     """Return the split of the packages of a source package by the rule of data=debian."""
-    digest = hashlib.blake2b(source.encode(), digest_size=8).digest()
-    return _split_at(int.from_bytes(digest, "little") / 2**64, DESCRIPTIONS, DESCRIPTIONS)
+    position = int.from_bytes(normalized_hash(source), "little") / 2**64
+    return _split_at(position, HELD_OUT_FRACTION / 2, HELD_OUT_FRACTION / 2)
 
 
 def document_split(text: str) -> str:
