@@ -1,3 +1,7 @@
+import platform
+import subprocess
+import sys
+
 import pytest
 
 from gptexp.machine import available_memory
@@ -44,3 +48,28 @@ def test_the_memory_that_is_left_is_the_smallest_of_all_limits(files, expected, 
 
 def test_memory_is_unknown_where_linux_does_not_tell(tmp_path):
     assert available_memory(tmp_path) is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone is told to keep memory")
+def test_large_arrays_take_no_fresh_pages_where_freed_memory_is_kept():
+    script = """
+import resource
+import numpy as np
+from gptexp.machine import keep_freed_memory
+
+def count_page_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        np.ones(1 << 22)  # 32 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+before = count_page_faults()
+keep_freed_memory()
+count_page_faults()
+print(before, count_page_faults())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert after < before / 10

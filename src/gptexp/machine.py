@@ -1,12 +1,15 @@
 """Resources of this machine."""
 
+import ctypes
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 NO_GPU = ("", "-1", "NoDevFiles")  # entries of CUDA_VISIBLE_DEVICES that hide all GPUs
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # options of mallopt, from malloc.h
 
 
 def available_cpus() -> int:
@@ -38,6 +41,18 @@ def available_memory(root: Path = Path("/")) -> int | None:
         return None
     sizes = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
     return min([*sizes, *_available_in_groups(root)], default=None)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse freed memory of up to a GiB; by default, each large tensor gets fresh pages from Linux.
+
+    A training step on a CPU takes up to a fifth longer with fresh pages. Other C libraries keep their ways.
+    """
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        if not mallopt(M_MMAP_THRESHOLD, 1 << 30):  # glibc before 2.35
+            mallopt(M_MMAP_THRESHOLD, 1 << 25)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _available_in_groups(root: Path) -> Iterator[int]:

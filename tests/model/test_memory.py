@@ -12,7 +12,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from gptexp.config import schema
 from gptexp.distributed.strategies import keep_full_gradients, shard_model
-from gptexp.model import TransformerConfig, attention, token_loss
+from gptexp.model import TransformerConfig, attention, norm, positions, token_loss
 from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.model.cost import count_parameters
 from gptexp.model.memory import MUON_STACK, count_cache_bytes, estimate_memory
@@ -55,6 +55,8 @@ def as_on_a_gpu(monkeypatch):
     """A CPU's operations replaced by those that keep what a GPU's keep: fused ones, and autocast's fp32 for some."""
     fused, square = F.scaled_dot_product_attention, torch.Tensor.square
     monkeypatch.setattr(attention, "EAGER_ATTENTION_MAX_SCORES", 0)
+    for module in (norm, positions):
+        monkeypatch.setattr(module, "trains_on_cpu", lambda _: False)
     monkeypatch.setattr(
         F, "rms_norm", lambda x, _, weight, eps: FusedRMSNorm.apply(x.float(), weight, eps)
     )

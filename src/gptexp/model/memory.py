@@ -331,10 +331,8 @@ class ActivationMemory:
         # Autocast copies the input for each linear layer. Without it, all layers share the encoder's states.
         kept += 2 * width * rows + 4 * width * key_rows if self.bf16 else 4 * width * rows
         if config.qk_norm:
-            size = config.head_dim
-            kept += self.norm(rows * config.heads, size, "rms") + self.norm(
-                key_rows * config.kv_heads, size, "rms"
-            )
+            heads = rows * config.heads + key_rows * config.kv_heads
+            kept += self.norm(heads, config.head_dim, "rms", self.bytes_per_number)
         is_eager = self.bf16 and tokens * keys <= EAGER_ATTENTION_MAX_SCORES  # see attention.py
         if not self.on_gpu and (is_eager or config.dropout):  # each head has keys of its own there
             scores = rows * config.heads * keys * (3 if config.dropout else 1)
@@ -347,11 +345,11 @@ class ActivationMemory:
             + 4 * config.heads * rows
         )
 
-    def norm(self, rows: int, width: int, kind: str) -> int:
-        """Count the input and its divisor; on a CPU, the single operations of RMSNorm keep the quotient too."""
+    def norm(self, rows: int, width: int, kind: str, number: int = 4) -> int:
+        """Count the input, of `number` bytes a number on a CPU, and its divisor where that is kept."""
         if kind == "layer":
             return rows * (4 * width + 8)
-        return rows * (4 * width * (1 if self.on_gpu else 2) + 4)
+        return rows * (4 * width + 4 if self.on_gpu else number * width)
 
     def dropout_mask(self, rows: int, number: int) -> int:
         """Count the mask of dropout on [rows, C]: booleans on a GPU, numbers of the input's size on a CPU."""

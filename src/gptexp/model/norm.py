@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gptexp.model.config import TransformerConfig
+from gptexp.model.cpu_training import RMSNormOnCPU, trains_on_cpu
 
 
 class RMSNorm(nn.RMSNorm):
@@ -21,6 +22,8 @@ class RMSNorm(nn.RMSNorm):
         return self._normalize(x)
 
     def _normalize(self, x: Tensor) -> Tensor:
+        if trains_on_cpu(x):
+            return RMSNormOnCPU.apply(x, self.weight, self.eps)
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gptexp.model.cpu_training import RotationOnCPU, trains_on_cpu
+
 
 class Rotary(nn.Module):
     """Rotate queries and keys by angles that grow with their positions, so that attention sees distances.
@@ -40,6 +42,8 @@ class Rotary(nn.Module):
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate x [B, H, T, D] by angles with cos and sin [B or 1, 1, T, D]."""
+    if trains_on_cpu(x):
+        return RotationOnCPU.apply(x, cos, sin)
     left, right = x.chunk(2, dim=-1)
     rotated = torch.cat((-right, left), dim=-1)
     return (x * cos + rotated * sin).to(x.dtype)

@@ -36,6 +36,7 @@ from gptexp.distributed.sharding import fill_parameters
 from gptexp.distributed.signals import StopSignals, requeue_slurm_job
 from gptexp.distributed.strategies import LaunchedProcesses, lightning_strategy
 from gptexp.errors import OutOfMemoryError, Preempted, UserError, describe_error
+from gptexp.machine import keep_freed_memory
 from gptexp.model import Transformer
 from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.runs.run_folder import RunFolder
@@ -118,6 +119,8 @@ def fit(
         process_group.init(device, config.trainer.cpu_offload)
         if device.type == "cuda":
             write_collectives_to(folder.path)
+        else:
+            keep_freed_memory()
         data = data or prepare(config, folder.tokenizer)
         Run(folder, config, data, process_group, signals, callbacks).execute()
     process_group.barrier()  # rank zero has written the result, which the others may read
