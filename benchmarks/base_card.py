@@ -157,7 +157,14 @@ def format_trainings(run: RunFolder) -> str:
     else:
         name = "base, the version before" if source.path.name == "base" else source.path.name
         rows.insert(0, [name, "", "", "", "", ""])
-    head = ["task", "steps", "tokens", "context", "learning rates", "validation loss"]
+    head = [
+        "task",
+        "steps",
+        "tokens",
+        "context",
+        "learning rates",
+        "loss on its own validation split",
+    ]
     return base.format_table([head, *rows])
 
 
@@ -195,7 +202,7 @@ def format_sources(packages: list[dict[str, Any]]) -> str:
         for package in packages
         if package["bytes of text"]
     ]
-    return base.format_table([["package", "version", "from", "licence", "MB of text"], *rows])
+    return base.format_table([["package", "version", "from", "licence", "MB of text read"], *rows])
 
 
 if __name__ == "__main__":
