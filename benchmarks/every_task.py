@@ -63,7 +63,7 @@ def measure(command: str, more: list[str], outputs: Path, cache: Path) -> Measur
     """
     words = [*command.split(), *more, f"outputs={outputs}", f"cache={cache}"]
     cpu_before, start = _cpu_seconds_of_children(), time.perf_counter()
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "gptexp.run", *words],
         stdout=subprocess.PIPE,
         text=True,
@@ -71,7 +71,7 @@ def measure(command: str, more: list[str], outputs: Path, cache: Path) -> Measur
         env={"WANDB_MODE": "offline"} | os.environ,
     )
     seconds = time.perf_counter() - start
-    folder = RunFolder(Path(done.stdout.splitlines()[-1]))
+    folder = RunFolder(Path(process.stdout.splitlines()[-1]))
     return Measurement(command, folder, seconds, _cpu_seconds_of_children() - cpu_before)
 
 

@@ -72,10 +72,11 @@ def _section(group: str, base: type[GroupConfig]) -> str:
 
 
 def _choices_of_tasks() -> str:
+    """Return a table of the model, data and tokenizer that each task chooses."""
     rows = ["A task chooses these, where the command does not:\n", "| | |", "|---|---|"]
     for name in package_data.choices("task"):
-        made = package_data.choices_of_task(name)
-        words = " ".join(f"{group}={choice}" for group, choice in made.items())
+        choices = package_data.choices_of_task(name)
+        words = " ".join(f"{group}={choice}" for group, choice in choices.items())
         rows.append(f"| `task={name}` | {f'`{words}`' if words else ''} |")
     return "\n".join([*rows, ""])
 

@@ -51,16 +51,16 @@ def choices(group: str) -> list[str]:
 
 
 def choices_of_task(name: str) -> dict[str, str]:
-    """Return the choice of each other group that a task makes, unless the command makes another."""
+    """Return what the file of a task chooses from other groups: {"model": "nano", "data": "spoken"}."""
     folders = [Path(conf_folder()), *plugin_conf_folders()]
     files = [folder / "task" / f"{name}.yaml" for folder in folders]
     file = next(path for path in files if path.is_file())
     settings = yaml.safe_load(file.read_text("utf8")) or {}
     entries = [entry for entry in settings.get("defaults", []) if isinstance(entry, dict)]
-    made = {
+    overrides = {
         key.removeprefix("override /"): value for entry in entries for key, value in entry.items()
     }
-    return {group: str(made[group]) for group in GROUPS if group in made}
+    return {group: str(overrides[group]) for group in GROUPS if group in overrides}
 
 
 def groups_text() -> str:
