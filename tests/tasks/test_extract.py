@@ -19,6 +19,18 @@ def test_markup_becomes_terms():
     assert terms == "read_csv; Buffer; frame"
 
 
+def test_definitions_of_arguments_are_no_text_with_marked_terms():
+    heading = f"Notes\n-----\n{MARKED}"
+    lists = [
+        f"path : str\n    {MARKED}",
+        f"Args:\n    path: {MARKED}",
+        f":param path: {MARKED}",
+        f"Parameters\n----------\npath : str\n    {MARKED}",
+    ]
+    texts = [text for text, _ in extract_key_terms("\n\n".join([heading, *lists]))]
+    assert texts == [next(extract_key_terms(MARKED))[0]]
+
+
 def test_terms_are_found_as_whole_words_the_longest_first():
     text = "map, remap and map_all"
     assert [text[a:b] for a, b in find_occurrences(text, ["map", "map_all"])] == ["map", "map_all"]

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 
 # ``code``, `reference`, :role:`reference`, :role:`text <reference>`
 MARKED = re.compile(r"(?::[\w+.-]+(?::[\w+.-]+)?:)?(``|`)(?!`)(.+?)\1(?!`)_{0,2}")
+HEADING = re.compile(r"\A[^\n]*\n[ \t]*([-=~^*])\1{2,}[ \t]*(?:\n|\Z)")  # with its underline
 MAX_CHARACTERS = 40  # of a term
 PARAGRAPH_WORDS = range(12, 161)
 
 
 def extract_key_terms(text: str) -> Iterator[tuple[str, str]]:
     """Yield each paragraph with marked terms, without markup, and its terms separated by semicolons."""
-    for paragraph in re.split(r"\n\s*\n", text):
-        if ">>>" in paragraph or paragraph.startswith(("    ", "\t")) or ";" in paragraph:
+    for section in re.split(r"\n\s*\n", text):
+        paragraph = HEADING.sub("", section)
+        if ">>>" in paragraph or ";" in paragraph or not _is_prose(paragraph):
             continue
         line = " ".join(paragraph.split())
         terms = dict.fromkeys(_strip_markup(match[2]) for match in MARKED.finditer(line))
@@ -24,6 +26,15 @@ def extract_key_terms(text: str) -> Iterator[tuple[str, str]]:
         )
         if terms and is_usable and sum(map(len, terms)) < len(plain) / 2:
             yield plain, "; ".join(terms)
+
+
+def _is_prose(paragraph: str) -> bool:
+    """Return whether a paragraph is running text: its lines are indented alike, and less than code.
+
+    The lines of a list of arguments are not. Its names are terms, but no author marks them.
+    """
+    indents = {len(line) - len(line.lstrip()) for line in paragraph.splitlines()}
+    return len(indents) == 1 and max(indents) < 4 and not paragraph.startswith(":")
 
 
 def _strip_markup(marked: str) -> str:
