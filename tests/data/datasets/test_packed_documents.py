@@ -153,10 +153,10 @@ def test_ends_are_found_across_parts_of_the_stream_and_where_the_last_document_h
 
 
 def test_pieces_of_a_long_document_share_one_token():
-    starts, lengths, are_later = cut_documents(np.array([4, 26]), 10)
+    starts, lengths, is_later = cut_documents(np.array([4, 26]), 10)
     assert starts.tolist() == [0, 4, 14, 24]
     assert lengths.tolist() == [4, 11, 11, 2]
-    assert are_later.tolist() == [False, False, True, True]
+    assert is_later.tolist() == [False, False, True, True]
 
 
 def test_a_single_token_is_refused():

@@ -26,7 +26,7 @@ class PackedDocuments(SequenceDataset):
     of a document predicts the first token of the next one, as in windows over the stream. Pieces of a document share
     one token, the last target of a piece and the first input of the next.
 
-    The windows follow from the seed and stay the same in all epochs. They take about 16 bytes of memory a document.
+    The windows follow from the seed and stay the same in all epochs. They take about 20 bytes of memory a document.
     """
 
     def __init__(
@@ -39,18 +39,18 @@ class PackedDocuments(SequenceDataset):
                 f"the {split} split has {format_count(len(self.tokens), 'token')}, too few to train on: "
                 f"give more text"
             )
-        starts, lengths, are_later = cut_documents(find_ends(self.tokens, self.eos), context)
+        starts, lengths, is_later = cut_documents(find_ends(self.tokens, self.eos), context)
         key = splitmix64(np.array([seed % 2**64], np.uint64))
         keys = splitmix64(np.arange(len(lengths), dtype=np.uint64) ^ key)
         windows = best_fit(lengths, context + 1, keys)
         order = np.lexsort((keys, windows))
         self.starts, self.lengths = starts[order], lengths[order]
         # A later piece of a document has no target before it, where it is not the first in its window.
-        self.are_later = are_later[order]
+        self.is_later = is_later[order]
         self.first = np.searchsorted(windows[order], np.arange(windows.max() + 2))  # of a window
         is_first = np.zeros(len(order), bool)
         is_first[self.first[:-1]] = True
-        targets = self.lengths - (is_first | self.are_later)
+        targets = self.lengths - (is_first | self.is_later)
         self.targets = np.add.reduceat(targets, self.first[:-1], dtype=np.int64)
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class PackedDocuments(SequenceDataset):
         ends = np.cumsum(lengths)
         count = len(window) - 1
         tokens[:count], targets[:count] = window[:-1], window[1:]
-        targets[ends[:-1][self.are_later[pieces][1:]] - 1] = IGNORE
+        targets[ends[:-1][self.is_later[pieces][1:]] - 1] = IGNORE
         documents[ends[ends < self.context]] = 1
         np.cumsum(documents, out=documents)
 
@@ -134,38 +134,37 @@ def best_fit(lengths: NDArray[np.int64], size: int, keys: NDArray[np.uint64]) ->
         keys: [N], the order among items of one length.
     """
     order = np.lexsort((keys, -lengths))
-    bins = np.empty(len(lengths), np.int64)  # in this order
     ordered = lengths[order]
-    rooms: dict[int, list[NDArray[np.int64]]] = {}  # bins by the room that they have left
-    has_room = 0  # bit r: some bin has room r
-    num_bins = done = 0
-    while done < len(ordered):
-        length = int(ordered[done])
+    bins = np.empty(len(lengths), np.int64)  # of the ordered items
+    bins_by_room: dict[int, list[NDArray[np.int64]]] = {}
+    rooms = 0  # bit r is set where a bin has room for r
+    num_bins = start = 0
+    while start < len(ordered):
+        length = int(ordered[start])
         end = int(np.searchsorted(-ordered, -length, side="right"))
-        while done < end:
-            fitting = has_room >> length
+        while start < end:
+            fitting = rooms >> length
             room = length + (fitting & -fitting).bit_length() - 1 if fitting else size
             per_bin = room // length
-            wanted = -(-(end - done) // per_bin)
+            limit = -(-(end - start) // per_bin)  # bins that these items can fill
             if fitting:
-                chosen = rooms[room].pop()
-                if len(chosen) > wanted:
-                    rooms[room].append(chosen[wanted:])
-                    chosen = chosen[:wanted]
-                if not rooms[room]:
-                    has_room ^= 1 << room
+                targets, rest = np.split(bins_by_room[room].pop(), [limit])
+                if len(rest):
+                    bins_by_room[room].append(rest)
+                if not bins_by_room[room]:
+                    rooms ^= 1 << room
             else:
-                chosen = np.arange(num_bins, num_bins + wanted)
-                num_bins += wanted
-            taken = min(end - done, per_bin * len(chosen))
-            bins[done : done + taken] = np.repeat(chosen, per_bin)[:taken]
-            done += taken
-            in_last = taken - per_bin * (len(chosen) - 1)
-            for part, items in ((chosen[:-1], per_bin), (chosen[-1:], in_last)):
+                targets = np.arange(num_bins, num_bins + limit)
+                num_bins += limit
+            count = min(end - start, per_bin * len(targets))
+            bins[start : start + count] = np.repeat(targets, per_bin)[:count]
+            start += count
+            count_in_last = count - per_bin * (len(targets) - 1)
+            for part, items in ((targets[:-1], per_bin), (targets[-1:], count_in_last)):
                 left = room - items * length
                 if len(part) and left:
-                    rooms.setdefault(left, []).append(part)
-                    has_room |= 1 << left
+                    bins_by_room.setdefault(left, []).append(part)
+                    rooms |= 1 << left
     result = np.empty_like(bins)
     result[order] = bins
     return result
