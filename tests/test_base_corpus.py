@@ -19,7 +19,7 @@ from documents import QUOTES, make_documents
 from extract import read_code, read_json
 from held_out import HeldOutTexts, docstring_split
 from markup import Section, read_html, read_man, read_pod, read_rst, read_xml
-from pages import man_summary
+from pages import man_summary, read_pages
 from records import RecordMaker
 
 REPOSITORY = Path(__file__).parents[1]
@@ -230,6 +230,22 @@ def test_prose_is_read_without_markup_code_and_menus(
 
 def test_a_man_page_has_a_summary() -> None:
     assert man_summary(MAN) == "copy files"
+
+
+def test_of_a_manual_in_many_languages_one_form_of_the_english_pages_is_read(
+    own_folder: Path,
+) -> None:
+    names = [
+        "start.en.html",
+        "start.de.html",
+        "pt-BR/use.html",
+        "_sources/use.rst.txt",
+        "io/use.html",
+    ]
+    for name in [*names, "genindex.html", "logo.svg"]:
+        (own_folder / name).parent.mkdir(exist_ok=True)
+        (own_folder / name).write_text(f"<p>{SENTENCE}</p>")
+    assert [page.name for page in read_pages(own_folder)] == ["use", "start.en"]
 
 
 def test_dictionaries_are_read_as_headwords_and_senses() -> None:

@@ -111,9 +111,11 @@ _MAN_ESCAPES = {
 }  # fmt: skip
 _MAN_ESCAPE = re.compile("|".join(map(re.escape, _MAN_ESCAPES)))
 _MAN_FONT = re.compile(r"\\f(?:\(..|\[[^]]*\]|.)|\\s[-+]?\d|\\[mF]\[[^]]*\]|\\c$|\\\[[^]]*\]")
-_BREAKS = re.compile("PP|LP|P|TP|IP|RS|RE|HP|TQ|sp|br|Pp|It|Bl|El|Bd|Ed|SH|SS|Sh|nf|EX|fi|EE|TS|TE")
+_BREAKS = re.compile(
+    "PP|LP|P|TP|IP|RS|RE|HP|TQ|sp|br|Pp|It|Bl|El|Bd|Ed|SH|SS|Sh|nf|EX|fi|EE|TS|TE|Vb|Ve"
+)
 _FONTS = re.compile("B|I|BR|BI|IB|IR|RB|RI|SM|SB")
-_CODE_STARTS, _CODE_ENDS = ("nf", "EX", "TS"), ("fi", "EE", "TE", "SH")
+_CODE_STARTS, _CODE_ENDS = ("nf", "EX", "TS", "Vb"), ("fi", "EE", "TE", "Ve", "SH")
 
 
 def read_man(page: str) -> list[Section]:

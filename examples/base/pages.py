@@ -10,10 +10,13 @@ from typing import NamedTuple
 
 from markup import Section, read_html, read_man, read_pod, read_rst, read_xml
 
-# Second forms of the same pages, code, and other languages.
-SKIPPED_FOLDERS = re.compile(
-    "_sources|_static|_images|examples|search|locale|de|fr|ja|es|it|pl|ru|zh"
+LANGUAGES = (
+    "(?:ar|bg|bs|ca|cs|da|de|el|eo|es|et|eu|fa|fi|fr|gl|he|hi|hr|hu|id|it|ja|ko|lt|lv|mk|ml|nb|nl|nn|pa|pl|pt|ro|ru"
+    "|sk|sl|sr|sv|ta|te|th|tr|uk|vi|zh)(?:[-_@][A-Za-z]+)?"
 )
+# Second forms of the same pages, code, and other languages.
+SKIPPED_FOLDERS = re.compile(f"_sources|_static|_images|examples|search|locale|{LANGUAGES}")
+IN_LANGUAGE = re.compile(rf".*\.{LANGUAGES}(?:\.\w+)+")
 SKIPPED_FILES = re.compile(
     "genindex|py-modindex|search|index-|copyright|changelog|news|licen[cs]e|authors|thanks|contributors|404|toc[.]|nav",
     re.I,
@@ -50,7 +53,8 @@ def read_pages(folder: Path) -> Iterator[Page]:
         folders = path.relative_to(folder).parts[:-1]
         if path.is_symlink() or not path.is_file() or any(map(SKIPPED_FOLDERS.fullmatch, folders)):
             continue
-        if SKIPPED_FILES.match(path.name) or path.stat().st_size > MAX_BYTES:
+        is_skipped = SKIPPED_FILES.match(path.name) or IN_LANGUAGE.fullmatch(path.name)
+        if is_skipped or path.stat().st_size > MAX_BYTES:
             continue
         name = path.stem if path.suffix in COMPRESSED else path.name
         suffix = Path(name).suffix

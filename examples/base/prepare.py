@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.data.corpora.pydocs import Pydocs
-from gptexp.data.duplicates import NUM_BANDS, ROWS_PER_BAND, minhash_signature
+from gptexp.data.duplicates import minhash_signatures
 from gptexp.files import sha256, short_hash
 
 REGISTRIES = ("pypi", "npm", "debian")
@@ -104,11 +104,13 @@ def make_documents_file(data: Path, key: str, sources: list[Source], source: Sou
         return source
     file.parent.mkdir(parents=True, exist_ok=True)
     held_out_lines = read_lines(held_out_file(data, source))
-    save_signatures(file.with_suffix(".held-out.npy"), map(text_of, held_out_lines))
+    signatures = minhash_signatures(map(text_of, held_out_lines))
+    np.save(file.with_suffix(".held-out.npy"), signatures)
     left_out: Counter[str] = Counter()
     lines = read_lines(lines_file(data, source))
     documents = list(make_documents(lines, read_held_out(data, tuple(sources)), left_out))
-    save_signatures(file.with_suffix(".npy"), (document["text"] for document in documents))
+    signatures = minhash_signatures(document["text"] for document in documents)
+    np.save(file.with_suffix(".npy"), signatures)
     file.with_suffix(".json").write_text(json.dumps(left_out))
     write_lines(file, documents)
     return source
@@ -119,11 +121,6 @@ def text_of(line: Line) -> str:
     if line["kind"] == "docstring":
         return line["text"]
     return "\n".join([f"{line['package']}: {line['synopsis']}", *line["paragraphs"]])
-
-
-def save_signatures(path: Path, texts: Iterator[str]) -> None:
-    rows = [minhash_signature(text) for text in texts]
-    np.save(path, np.array(rows, np.uint32).reshape(len(rows), NUM_BANDS * ROWS_PER_BAND))
 
 
 def read_signatures(path: Path) -> NDArray[np.uint32]:
