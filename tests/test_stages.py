@@ -1,3 +1,4 @@
+import re
 import time
 
 import pytest
@@ -51,6 +52,20 @@ def test_a_pass_over_data_reports_how_far_it_is(capsys):
     for _ in range(1200):
         next(items)
     [line, *_] = wait_for_lines(capsys, 1)
-    assert line.startswith("reading: 1,199 of 3,000 examples (")
+    assert re.fullmatch(r"reading: 1,199 of 3,000 examples, \d+ s left \(\d+ s\)", line)
     items.close()
     assert not stages.WATCHER.stages
+
+
+def test_a_pass_begins_with_the_first_item_of_a_source_that_reports_its_own_work(capsys):
+    def read():
+        with stage("parsing"):
+            lines.extend(wait_for_lines(capsys, 1))
+        yield from range(2)
+
+    lines: list[str] = []
+    items = track_progress(read(), "reading")
+    next(items)
+    lines += wait_for_lines(capsys, 1)
+    items.close()
+    assert [line.split(" (")[0] for line in lines] == ["parsing", "reading: 0 examples"]

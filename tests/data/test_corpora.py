@@ -1,3 +1,4 @@
+import ast
 import json
 from pathlib import Path
 
@@ -150,6 +151,30 @@ def test_cleaned_documents_are_prose_without_boilerplate():
         "Part 2 of it.",
         "Part 3 of it.",
     ]
+
+
+def test_docstrings_are_found_in_every_block_in_the_order_of_depth(tmp_path):
+    blocks = [
+        ("if 1:", "elif 2:", "else:"),
+        ("for i in x:", "else:"),
+        ("while 1:", "else:"),
+        ("with x:",),
+        ("try:", "except A:", "else:", "finally:"),
+        ("try:", "except* B:"),
+    ]
+    source, expected = "", []
+    for opening in (line for lines in blocks for line in lines):
+        name = f"f{len(expected)}"
+        source += f'{opening}\n def {name}(): """{name} {"word " * 10}"""\n'
+        expected.append(name)
+    source += f'match x:\n case 1:\n  class C:\n   """C {"word " * 10}"""\n'
+    source += f'def last():\n """last {"word " * 10}"""\n'
+    (tmp_path / "a.py").write_text(source)
+    names = [docstring.text.split()[0] for docstring in parse_docstrings(tmp_path / "a.py")]
+    tree = ast.parse(source)
+    documented = [node.name for node in ast.walk(tree) if hasattr(node, "name") and node.name]
+    assert names == documented
+    assert {*expected, "C", "last"} == set(names)
 
 
 def test_near_duplicates_point_to_the_first(tmp_path):

@@ -132,7 +132,7 @@ def _write_store(
     )
     if tokenizer is None:
         texts = _training_texts(corpus, data.limit, assigned)
-        texts = track_progress(texts, "training the tokenizer")
+        texts = track_progress(texts, "training the tokenizer", "texts")
         tokenizer = tokenizers.build(tokenizer_config, texts)
     tokenizer.save(folder / "tokenizer.json")
     token_dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
@@ -177,7 +177,8 @@ def _encode(
 ) -> None:
     """Encode every example and append it to the files of its split. Count those that the task cannot use."""
     first = 0  # number of the chunk's first example
-    for chunk in _chunks(track_progress(usable_examples(corpus, limit), "encoding")):
+    examples = track_progress(usable_examples(corpus, limit), "encoding", total=len(assigned))
+    for chunk in _chunks(examples):
         splits = assigned[first : first + len(chunk)]
         for example, split in zip(chunk, splits, strict=True):
             example.split = SPLITS[split]

@@ -1,8 +1,10 @@
 """Progress of a pass over data: a bar in a terminal or notebook, an occasional line elsewhere."""
 
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import TypeVar
 
 from tqdm import TqdmWarning
@@ -24,7 +26,14 @@ def is_interactive() -> bool:
 def track_progress(
     items: Iterable[Item], description: str, unit: str = "examples", total: int | None = None
 ) -> Iterator[Item]:
-    """Yield the items and show on stderr how many there were. A pass of less than two seconds shows nothing."""
+    """Yield the items and show on stderr how many there were. A pass of less than two seconds shows nothing.
+
+    The time before the first item is not part of it: a source that prepares its items reports that itself.
+    """
+    iterator = iter(items)
+    with stage(description):
+        first = list(islice(iterator, 1))
+    items = chain(first, iterator)
     if is_interactive():
         with stage(description, is_quiet=True):
             yield from tqdm(
@@ -38,10 +47,14 @@ def track_progress(
                 dynamic_ncols=True,
             )
         return
+    start = time.monotonic()
     number = 0
 
     def describe() -> str:
-        return f"{description}: {number:,}{f' of {total:,}' if total else ''} {unit}"
+        if not total or not number:
+            return f"{description}: {number:,}{f' of {total:,}' if total else ''} {unit}"
+        left = (time.monotonic() - start) * (total - number) / number
+        return f"{description}: {number:,} of {total:,} {unit}, {left:.0f} s left"
 
     with stage(describe):
         for number, item in enumerate(items):  # noqa: B007  `describe` reads it

@@ -11,6 +11,8 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -83,14 +85,24 @@ class Pydocs(Corpus):
         return short_hash(json.dumps(key))
 
     def __iter__(self) -> Iterator[Example]:
+        for example in self._examples:
+            yield replace(example)  # its reader marks it
+
+    @cached_property
+    def _examples(self) -> list[Example]:
+        """All examples; a store is built in several passes over them."""
+        return list(self._read())
+
+    def _read(self) -> Iterator[Example]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.file}.lock"):
             if not self._is_valid():
                 self._extract()
-        with self.file.open(encoding="utf8") as lines:
+        with self.file.open(encoding="utf8") as file:
             seen: set[str] = set()
             cleaner = Cleaner()
-            for line in lines:
+            lines = file.readlines()
+            for line in track_progress(lines, f"extracting {self.view}", "docstrings", len(lines)):
                 record = json.loads(line)
                 docstring = Docstring(*(record[name] for name in Docstring._fields))
                 for example in self._views(docstring, record["split"], cleaner):
@@ -143,7 +155,10 @@ class Pydocs(Corpus):
         fractions = {"val": self.config.val_fraction, "test": self.config.test_fraction}
         rule = self.config.split
         if rule == "near":
-            first = first_near_duplicates(documents)
+            texts = track_progress(
+                documents, "finding near-duplicates", "docstrings", len(documents)
+            )
+            first = first_near_duplicates(texts)
             numbered = enumerate(documents.items())
             documents = {text: name for i, (text, name) in numbered if first[i] == i}
             rule = "exact"  # no near-duplicates are left
