@@ -11,7 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,11 +27,13 @@ from gptexp.config.grammar import as_typed
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.parallelism import check_processes
+from gptexp.config.plugins import has_outside_code
 from gptexp.config.schema import Config
 from gptexp.distributed.claim_gpus import claim_gpus
 from gptexp.distributed.environment import explain_single_process, is_launched
 from gptexp.distributed.signals import StopSignals, ignore_interrupts
 from gptexp.errors import Preempted, UserError, exits_cleanly, explain_error
+from gptexp.optional_imports import hide_optional_packages
 from gptexp.output import unfailing_output
 from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder
@@ -64,13 +66,20 @@ A text with a comma stands in quotes: 'name="a, b"'. A list is KEY=[a,b], a mapp
 plugins=[my_package] adds the choices of your own modules. --hydra-help lists the flags that come from Hydra."""
 
 
-def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunFolder:
+def run(
+    config: Config,
+    suffix: str = "",
+    callbacks: Sequence[Any] = (),
+    *,
+    hides_optional_packages: bool = False,
+) -> RunFolder:
     """Train a run, resume it, or print its result; return its folder.
 
     Args:
         config: a config that `compose.validate` or `compose.check_config` has checked.
         suffix: appended to the folder's name, for jobs of a sweep that have the same id.
         callbacks: Lightning callbacks, in addition to those of the config.
+        hides_optional_packages: import Lightning without those, where the process executes no code but gptexp's.
 
     Raises:
         UserError: the data, the initial weights, the callbacks, the processes and the settings do not fit together.
@@ -135,7 +144,8 @@ def run(config: Config, suffix: str = "", callbacks: Sequence[Any] = ()) -> RunF
                 folder.create(config)
                 folder.write_record("data", **prepared.store.meta)
                 prepared.store.tokenizer.save(folder.tokenizer)
-            with stage("loading Lightning"):
+            imports = hide_optional_packages() if hides_optional_packages else nullcontext()
+            with stage("loading Lightning"), imports:
                 from gptexp.training import fit
 
             fit.start(folder, config, prepared, callbacks, signals)
@@ -249,7 +259,7 @@ def run_job(cfg: DictConfig, swept: set[str]) -> Job:
             for word in overrides
             if word.split("=")[0] in neutral
         )
-        folder = run(config, suffix)
+        folder = run(config, suffix, hides_optional_packages=not has_outside_code(config))
         return tables.finished_job(words, folder.name, folder.result())
     except Exception as error:
         explained = explain_error(error)

@@ -108,6 +108,11 @@ def modules_of(config: "Config") -> list[str]:
     return _outside([*config.plugins, *classes, *targets])
 
 
+def has_outside_code(config: "Config") -> bool:
+    """Return whether this process may execute other people's code: that of the config, or of any imported plugin."""
+    return bool(modules_of(config) or _outside(imported_plugins()))
+
+
 def outside_targets(config: "Config") -> list[str]:
     """Return the classes and functions of other people that a run uses, as MODULE:NAME or MODULE.NAME."""
     targets = [group.target for group in config.groups() if group.target]

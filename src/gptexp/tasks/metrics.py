@@ -9,11 +9,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer
-from sacrebleu.metrics import BLEU, CHRF
-
-from gptexp.data.duplicates import WORD
 from gptexp.data.token_store import TokenStore
 from gptexp.tasks.layout import EvalExample
 
@@ -85,6 +80,8 @@ class Bleu(Metric):
         self.tokenize = tokenize
 
     def score_all(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, float]:
+        from sacrebleu.metrics import BLEU
+
         references = [example.reference for example in examples]
         tokenize = self.tokenize
         if tokenize == "auto":
@@ -104,6 +101,8 @@ class Chrf(Metric):
     defined_for = MappingProxyType({"chrf": "references that are not empty"})
 
     def score_all(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, float]:
+        from sacrebleu.metrics import CHRF
+
         references = [example.reference for example in examples]
         if not any(map(str.strip, references)):
             return {"chrf": UNDEFINED}
@@ -124,22 +123,13 @@ class Rouge(Metric):
     )
 
     def score_each(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, list[float]]:
-        tokenizer = _RougeTokenizer(use_stemmer=True)
-        scorer = RougeScorer(list(self.min_words), tokenizer=tokenizer)
+        from gptexp.tasks.rouge import RougeScorer
+
+        scorer = RougeScorer(list(self.min_words))
         scores: dict[str, list[float]] = {name: [] for name in self.min_words}
         for output, example in zip(outputs, examples, strict=True):
-            words = len(tokenizer.tokenize(example.reference))
+            words = scorer.count_words(example.reference)
             for name, score in scorer.score(example.reference, output).items():
                 is_defined = words >= self.min_words[name]
                 scores[name].append(100 * score.fmeasure if is_defined else UNDEFINED)
         return scores
-
-
-class _RougeTokenizer(DefaultTokenizer):
-    """The tokenizer of rouge_score, which knows the letters a to z only, and words of other letters unchanged."""
-
-    def tokenize(self, text: str) -> list[str]:
-        tokens: list[str] = []
-        for word in WORD.findall(text.lower()):
-            tokens += super().tokenize(word) if word.isascii() else [word]
-        return tokens
