@@ -141,6 +141,23 @@ def test_views_of_pydocs_share_one_split_and_unseen_packages_are_a_split_of_thei
         assert pair.split in splits
 
 
+def test_a_paragraph_with_key_terms_stands_below_the_signature_and_is_used_once(
+    tmp_path, monkeypatch
+):
+    paragraph = "It returns the ``book`` that has this very ``title``, or nothing if there is none."
+    (tmp_path / "m.py").write_text(
+        f'''def find(title):\n    """Find it.\n\n    {paragraph}"""\n'''
+        f'''def seek(title):\n    """Seek the other book.\n\n    {paragraph}"""\n'''
+    )
+    monkeypatch.setattr(pydocs, "_sources", lambda _: [("shelf", "1", "MIT", tmp_path)])
+    config = schema.PydocsConfig(
+        packages=["shelf"], unseen=[], split="exact", val_fraction=0, test_fraction=0
+    )
+    [example] = Pydocs(config, ("source", "terms"), tmp_path)
+    text = paragraph.replace("`", "")
+    assert example.fields == {"source": f"find(title)\n{text}", "terms": "book; title"}
+
+
 def test_cleaned_documents_are_prose_without_boilerplate():
     cleaner = Cleaner()
     licence = "Redistribution is permitted\nunder the terms of the licence."

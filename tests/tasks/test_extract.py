@@ -5,6 +5,8 @@ import pytest
 
 from gptexp.data.corpora.keyterms import extract_key_terms
 from gptexp.run import run
+from gptexp.tasks.extract import TermF1
+from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.term_tags import find_occurrences
 
 MARKED = (
@@ -34,6 +36,15 @@ def test_definitions_of_arguments_are_no_text_with_marked_terms():
 def test_terms_are_found_as_whole_words_the_longest_first():
     text = "map, remap and map_all"
     assert [text[a:b] for a, b in find_occurrences(text, ["map", "map_all"])] == ["map", "map_all"]
+
+
+def test_the_signature_above_a_text_is_no_part_of_the_baseline():
+    examples = [
+        EvalExample("Shelf.find_book(by_title)\nCall read_csv.", "read_csv"),
+        EvalExample("Call read_csv\nof find_book.", "read_csv"),
+    ]
+    [outputs] = TermF1().baselines(examples).values()
+    assert outputs == ["read_csv", "read_csv; find_book"]
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from gptexp.errors import UserError
 from gptexp.tasks.answerer import Answerer
 from gptexp.tasks.layout import EvalExample, Layout
 from gptexp.tasks.metrics import UNDEFINED, Metric
+from gptexp.tasks.summarize import HEADER
 from gptexp.tasks.term_tags import TagTerms, TermTags, split_terms
 from gptexp.tasks.text_to_text import TextToText
 
@@ -42,9 +43,11 @@ class TermF1(Metric):
         }
 
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[str]]:
-        identifiers = (dict.fromkeys(IDENTIFIER.findall(example.input)) for example in examples)
+        texts = [_text_below_header(example.input) for example in examples]
         return {
-            "everything that looks like an identifier": ["; ".join(names) for names in identifiers]
+            "everything that looks like an identifier": [
+                "; ".join(dict.fromkeys(IDENTIFIER.findall(text))) for text in texts
+            ]
         }
 
 
@@ -63,3 +66,9 @@ class Extract(TextToText):
                 "task.num_beams and task.mbr_samples need generated answers: add model.arch=decoder"
             )
         return TermTags(model.context), TagTerms(model.context)
+
+
+def _text_below_header(source: str) -> str:
+    """Return a source without its first line, if that is the name and signature of what the text documents."""
+    header, _, text = source.partition("\n")
+    return text if text and HEADER.fullmatch(header) else source

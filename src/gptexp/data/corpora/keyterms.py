@@ -1,4 +1,7 @@
-"""Extract paragraphs of documentation and the terms that their author marked as code or as a reference."""
+"""Extract paragraphs of documentation and the terms that their author marked as code or as a reference.
+
+Only running text has all its terms marked: an author who lists arguments marks no names.
+"""
 
 import re
 from collections.abc import Iterator

@@ -105,30 +105,31 @@ class Pydocs(Corpus):
             for line in track_progress(lines, f"extracting {self.view}", "docstrings", len(lines)):
                 record = json.loads(line)
                 docstring = Docstring(*(record[name] for name in Docstring._fields))
-                for example in self._views(docstring, record["split"], cleaner):
+                for text, example in self._views(docstring, record["split"], cleaner):
                     # A repeated summary or paragraph teaches nothing.
-                    name = "target" if self.view == "summaries" else next(iter(example.fields))
-                    text = example.fields[name].lower()
-                    if text not in seen:
-                        seen.add(text)
+                    if text.lower() not in seen:
+                        seen.add(text.lower())
                         yield example
 
-    def _views(self, docstring: Docstring, split: str, cleaner: Cleaner) -> Iterator[Example]:
-        """Yield a docstring's prose, its summary pair, or its paragraphs with key terms."""
+    def _views(
+        self, docstring: Docstring, split: str, cleaner: Cleaner
+    ) -> Iterator[tuple[str, Example]]:
+        """Yield a docstring's prose, its summary pair, or its paragraphs with key terms, each behind its own text."""
         if self.view == "documents":
             prose = cleaner.extract_prose(docstring.text)
             if len(prose) >= MIN_CHARACTERS:
-                yield Example({"text": prose}, split)
+                yield prose, Example({"text": prose}, split)
         elif self.view == "key terms":
             for paragraph, terms in extract_key_terms(docstring.text):
-                yield Example({"source": paragraph, "terms": terms}, split)
+                source = f"{docstring.header}\n{paragraph}"
+                yield paragraph, Example({"source": source, "terms": terms}, split)
         elif pair := summary_pair(docstring, self.config.code):
             example = Example({"source": pair.source, "target": pair.summary}, split)
             if not pair.is_supported and split == "test":
                 example.split = "unsupported"
             elif not pair.is_supported:
                 example.leave_out(UNSUPPORTED, pair.summary)
-            yield example
+            yield pair.summary, example
 
     def _is_valid(self) -> bool:
         """Return whether the file of extracted docstrings exists and is as it was written."""
