@@ -41,7 +41,7 @@ TINY = """
     trainer.max_steps=1 trainer.global_batch_size=2 trainer.val_every=1 trainer.progress=false
     trainer.accelerator=cpu logger=none task.samples=1
 """.split()
-PAIRS = ["task=summarize", "task.max_target_tokens=8", "task.mbr_samples=1", *TINY]
+PAIRS = ["task=summarize", "task.max_target_tokens=8", *TINY]
 PAIR_FILE = [*PAIRS, "data=files", "data.path=p.jsonl"]
 KEYS = """
     seed name tags init resume outputs plugins task model data optim.lr optim.grad_clip trainer.max_steps

@@ -76,7 +76,6 @@ def test_a_run_tells_intervals_and_searches_with_beams(tiny, pairs_file, capsys)
             f"data.path={pairs_file}",
             "task.max_target_tokens=8",
             "task.num_beams=2",
-            "task.mbr_samples=1",
             "task.no_repeat_ngram=2",
             "task.test_examples=12",
             *TRAIN,
@@ -99,7 +98,12 @@ def test_an_answer_does_not_depend_on_what_is_asked_beside_it(tiny):
         UserError,
         match=r"task\.num_beams=4 searches, task\.mbr_samples=32 samples: one of them must be 1",
     ):
-        make_task(compose.compose_config(["task=summarize", "task.num_beams=4"]).task, config.model)
+        make_task(
+            compose.compose_config(
+                ["task=summarize", "task.num_beams=4", "task.mbr_samples=32"]
+            ).task,
+            config.model,
+        )
 
 
 def test_pretraining_puts_the_first_sentence_of_some_documents_last(tiny, own_folder):
