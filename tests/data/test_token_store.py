@@ -116,7 +116,7 @@ def test_a_limit_leaves_what_is_held_out(tiny, pairs_file):
         )
     ).store
     counts = {split: count["sequences"] for split, count in store.meta["splits"].items()}
-    assert counts == {"train": 100, "val": 50, "test": 0, "unseen": 0}
+    assert counts == {"train": 100, "val": 50, "test": 0, "unseen": 0, "unsupported": 0}
 
 
 def test_no_document_runs_into_another_where_a_text_is_split(tiny, text_file):

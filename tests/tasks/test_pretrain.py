@@ -96,6 +96,7 @@ def test_an_answer_follows_its_text_behind_a_separator(tiny, own_folder):
     assert bird == [*BYTES.encode("A bird"), EOS]
     texts = [record["text"] + record.get("answer", "") for record in RECORDS]
     assert store.meta["splits"]["train"]["bytes"] == len("".join(texts))
+    assert "  task        1 texts have an answer, for example 'river'" in store.account.table()
 
 
 def test_a_text_with_an_answer_is_cut_to_the_context(tiny, own_folder, capsys):
@@ -111,6 +112,8 @@ def test_a_text_with_an_answer_is_cut_to_the_context(tiny, own_folder, capsys):
         assert BYTES.decode([*row[:26], *row[27:], targets[-1]]).endswith("short")
         assert row[26] == BYTES.sep
         assert targets[-1] == EOS
+    with pytest.raises(UserError, match=r"no record has the field 'answer'\. Name it"):
+        prepare(tiny(*words, *options, "data.fields.answer=reply"))
     (own_folder / "text.txt").write_text("a text")
     with pytest.raises(UserError, match="this task needs text and answer"):
         prepare(tiny(*words[:2], "data.path=text.txt", *options))

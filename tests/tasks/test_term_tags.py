@@ -46,7 +46,7 @@ def test_data_without_a_term_that_is_a_whole_word_are_refused(tokenizer, terms):
     layout, account = TermTags(100), DataAccount()
     example = Example({"source": TEXT, "terms": terms})
     [encoded] = layout.encode([example], tokenizer)
-    account.add(example, encoded, "train", layout.fields, tokenizer, {})
+    account.add(example, encoded, "train", layout.fields, layout.learned_fields, tokenizer, {})
     assert "no term is in its text, so nothing could be learned" in layout.objection(account)
     assert ("within a longer word, for example 'mill'" in layout.objection(account)) == (
         terms == "mill"
@@ -84,9 +84,9 @@ def test_terms_behind_the_cut_are_counted_and_refused_where_all_are(tokenizer):
     example = Example({"source": TEXT, "terms": "miller"})
     [encoded] = layout.encode([example], tokenizer)
     assert encoded.cuts == (Cut("source", len(TEXT.encode()) - 10, "model.context=10"),)
-    account.add(example, encoded, "train", layout.fields, tokenizer, {})
+    account.add(example, encoded, "train", layout.fields, layout.learned_fields, tokenizer, {})
     assert "model.context=10: every term is behind" in layout.objection(account)
     tagged = Example({"source": TEXT, "terms": "day"})
     [encoded] = layout.encode([tagged], tokenizer)
-    account.add(tagged, encoded, "train", layout.fields, tokenizer, {})
+    account.add(tagged, encoded, "train", layout.fields, layout.learned_fields, tokenizer, {})
     assert layout.objection(account) == ""

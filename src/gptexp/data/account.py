@@ -226,7 +226,7 @@ class DataAccount:
                 )
             )
         for note, tally in self.notes.items():
-            rows.append(("terms", f"{tally.count:,} {note}, for example '{tally.first:.40}'"))
+            rows.append(("task", f"{tally.count:,} {note}, for example '{tally.first:.40}'"))
         rows += [("tokenizer", sentence) for sentence in self.text.sentences()]
         for token, tally in self.special_tokens.items():
             of_texts = f"{format_count(tally.count, 'text')}: {describe_special_tokens(token)}"

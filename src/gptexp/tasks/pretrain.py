@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gptexp.config import schema
+from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.datasets.packed_documents import PackedDocuments
@@ -30,6 +31,7 @@ from gptexp.tasks.task import Task
 from gptexp.tasks.unigram import unigram_loss
 
 LEAD = re.compile(r"(?P<sentence>.{10,300}?[.!?])\s+(?P<rest>.*)", re.S)
+ANSWERS = "texts have an answer"  # what the account counts
 MIN_WORDS = 20  # behind a first sentence that is moved
 MAX_PROMPT_TOKENS = 32  # of a held-out example
 
@@ -88,7 +90,16 @@ class TextStream(Layout):
         setting = f"model.context={self.context} leaves {room} tokens beside its answer"
         tokens = [*text[:room], tokenizer.sep, *answer, tokenizer.eos]
         cuts = cut_beyond(room, len(text), "text", setting)
-        return TokenizedExample(tokens, targets=len(tokens), cuts=cuts)
+        notes = ((ANSWERS, example.fields["answer"]),)
+        return TokenizedExample(tokens, targets=len(tokens), cuts=cuts, notes=notes)
+
+    def objection(self, account: DataAccount) -> str:
+        if self.answers and ANSWERS not in account.notes:
+            return (
+                "task.answers=true: no record has the field 'answer'. Name it with data.fields.answer=..., "
+                "or leave task.answers out"
+            )
+        return ""
 
     def _document(self, example: Example, text: list[int], tokenizer: Tokenizer) -> list[int]:
         if not example.ends_document:
