@@ -4,7 +4,7 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -58,7 +58,7 @@ def source_fingerprint(*places: str) -> str:
     files = {
         file for place in places for file in [*(PACKAGE / place).rglob("*.py"), PACKAGE / place]
     }
-    return _fingerprint(PACKAGE, {file for file in files if file.is_file()})
+    return _fingerprint(PACKAGE, {file for file in files if file.is_file()}, _own_source)
 
 
 def outside_fingerprint(modules: Iterable[str]) -> str:
@@ -123,12 +123,13 @@ def _imports(file: Path) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
-def _fingerprint(folder: Path, files: set[Path]) -> str:
-    return _digest(
-        "".join(
-            f"{file.relative_to(folder)}\n{normalized_source(file)}\n" for file in sorted(files)
-        )
-    )
+_own_source = cache(normalized_source)  # parsing all files takes half a second
+
+
+def _fingerprint(
+    folder: Path, files: set[Path], read: Callable[[Path], str] = normalized_source
+) -> str:
+    return _digest("".join(f"{file.relative_to(folder)}\n{read(file)}\n" for file in sorted(files)))
 
 
 def _digest(text: str) -> str:
