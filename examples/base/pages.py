@@ -6,7 +6,7 @@ import lzma
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from markup import Section, read_html, read_man, read_pod, read_rst, read_xml
 
@@ -25,7 +25,12 @@ MAN_PAGE = re.compile(r"/man/man\d\w*/[^/]+\.\d\w*(\.gz)?$")
 MAN_NAME = re.compile(r'^\.SH "?NAME"?\n(.*?)^\.S', re.M | re.S)
 MAN_LINES = re.compile(r"^\.(?:B|I|BR|RB|IR|TH|\\\").*\n?", re.M)
 MAX_BYTES = 4_000_000  # of a file
-COMPRESSED = {".gz": gzip.open, ".dz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+COMPRESSED: dict[str, Callable[..., IO[bytes]]] = {
+    ".gz": gzip.open,
+    ".dz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
 READERS: dict[str, Callable[[str], list[Section]]] = {
     ".html": read_html,
     ".htm": read_html,
