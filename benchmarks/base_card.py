@@ -47,7 +47,7 @@ Losses of the last one, in nats a token; its validation split has documents and 
 {kinds}
 
 Texts are free prose, documentation and source code from package registries. Near-duplicates over all sources are
-removed, and so is what is near to a held-out text of any task of gptexp. The table at the end has the packages and
+removed, and so is what repeats a held-out text of any task of gptexp. The table at the end has the packages and
 their licences.
 
 ## Quality
