@@ -62,7 +62,8 @@ class Sampling:
     )
     mbr_samples: int = _option(
         1,
-        "number of samples from which minimum Bayes risk decoding selects the answer; 1 means a single answer",
+        "number of samples from which, and from the greedy answer, minimum Bayes risk decoding selects; 1 means a "
+        "single answer",
     )
     seed: int = _option(0, "seed of sampling")
 

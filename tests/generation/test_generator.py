@@ -64,13 +64,25 @@ def test_minimum_bayes_risk_selects_the_sample_that_is_most_similar_to_the_other
     assert select_minimum_bayes_risk([[1, 2, 3], [4, 5], [2, 3, 9], [2, 3, 1, 8]]) == [1, 2, 3]
     assert select_minimum_bayes_risk([[], [7]]) == []
     assert select_minimum_bayes_risk([[7], [], []]) == []
+    assert select_minimum_bayes_risk([[7], [], []], weights=[9, 1, 1]) == [7]
     model = a_model()
     samples = generate(
         model, [PROMPTS[0]] * 9, 10, -1, Sampling(0.9), seeds=Sampling(seed=7).seeds(9)
     )
-    assert generate(model, PROMPTS[:1], 10, -1, Sampling(0.9, mbr_samples=9), seeds=[7]) == [
+    samples += generate(model, PROMPTS[:1], 10, -1)  # the greedy answer is a candidate, too
+    sampling = Sampling(0.9, mbr_samples=9)
+    assert generate(model, PROMPTS[:1], 10, -1, sampling, seeds=[7]) == [
         select_minimum_bayes_risk(samples)
     ]
+    unlikely = min(samples, key=samples.count)
+    weighed = Generator(model, eos=-1).generate(
+        [Prompt(tuple(PROMPTS[0]))],
+        10,
+        sampling,
+        seeds=[7],
+        candidate_weight=lambda _, answer: float(answer == unlikely),
+    )
+    assert weighed == [unlikely] != [select_minimum_bayes_risk(samples)]
 
 
 def test_the_batch_size_of_samples_changes_no_answer(monkeypatch):

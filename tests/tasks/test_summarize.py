@@ -68,6 +68,16 @@ def test_answers_are_held_against_their_text_and_against_each_other():
     assert Repeated().score_all(["one", "two"], examples[:2])["repeated"] == 0
 
 
+def test_candidates_are_weighed_by_the_words_that_their_text_has():
+    tokenizer = build(schema.ByteConfig(), [])
+    config = compose.compose_config(["task=summarize", "tokenizer=byte", "model=nano"])
+    task = make_task(config.task, config.model)
+    weigh = task.answerer.candidate_weight(tokenizer)
+    prompt = task.layout.prompt("open(path)\nOpens the file.", tokenizer)
+    answers = ["Opens files.", "Opens windows.", "Closes windows."]
+    assert [weigh(prompt, tokenizer.encode(answer)) for answer in answers] == [1, 0.5, 0]
+
+
 def test_a_run_tells_intervals_and_searches_with_beams(tiny, pairs_file, capsys):
     folder = run(
         tiny(
@@ -75,6 +85,7 @@ def test_a_run_tells_intervals_and_searches_with_beams(tiny, pairs_file, capsys)
             "data=files",
             f"data.path={pairs_file}",
             "task.max_target_tokens=8",
+            "task.mbr_samples=1",
             "task.num_beams=2",
             "task.no_repeat_ngram=2",
             "task.test_examples=12",

@@ -25,7 +25,7 @@ def test_a_model_is_scored_before_and_after_training_and_on_all_test_pairs(
     folders = [(name, "1", "MIT", own_folder / name) for name, _ in sources]
     monkeypatch.setattr(pydocs, "_sources", lambda _: folders)
     words = ["task=summarize", "tokenizer=byte", "data.unseen=[fsspec]", "data.test_fraction=0.3"]
-    words += ["model.context=128", "task.max_target_tokens=8", *TRAIN]
+    words += ["model.context=128", "task.max_target_tokens=8", "task.mbr_samples=1", *TRAIN]
     words += ["trainer.max_steps=2", "task.test_examples=10", "task.samples=2"]
     base = run(tiny(*words, "task.score_before=false", "outputs=base"))
     words.append(f"init={base.path}")

@@ -23,6 +23,8 @@ from gptexp.model.transformer import Transformer
 from gptexp.sampling import Sampling
 
 StoppingCriteria = Callable[[list[int]], bool]  # tokens of an answer -> whether it ends here
+# (prompt, tokens of an answer) -> the factor of its similarity to the other candidates
+CandidateWeight = Callable[[Prompt, list[int]], float]
 
 GREEDY = Sampling()
 MAX_BATCH_ROWS, MAX_BATCH_TOKENS = 128, 32_768  # of the samples of minimum Bayes risk decoding
@@ -62,6 +64,7 @@ class Generator:
         *,
         seeds: Sequence[int] | None = None,
         stopping_criteria: StoppingCriteria | None = None,
+        candidate_weight: CandidateWeight | None = None,
     ) -> list[list[int]]:
         """Return the new tokens of each prompt, without the end-of-text token.
 
@@ -72,6 +75,7 @@ class Generator:
                 depends on its prompt and its seed, not on the rest of the batch.
             stopping_criteria: called with the tokens of an answer after each new one; the answer ends, with this token,
                 where it returns True.
+            candidate_weight: weighs the candidates of minimum Bayes risk decoding; None: all alike.
 
         Raises:
             ValueError: the model does not generate tokens, a prompt is empty or has unknown tokens, max_new_tokens does
@@ -85,9 +89,13 @@ class Generator:
             if sampling.num_beams > 1:
                 return self._beam_search(prompts, max_new_tokens, sampling, stopping_criteria)
             if sampling.mbr_samples > 1:
-                return self._minimum_bayes_risk(
+                candidates = self._sample_candidates(
                     prompts, max_new_tokens, sampling, seeds, stopping_criteria
                 )
+                return [
+                    _select_answer(prompt, answers, candidate_weight)
+                    for prompt, answers in zip(prompts, candidates, strict=True)
+                ]
             state = self._prefill(prompts, max_new_tokens, len(prompts))
             steps = self._decode(state, max_new_tokens, sampling, seeds, stopping_criteria)
             return _join_steps(steps, len(prompts))
@@ -214,15 +222,15 @@ class Generator:
         next_best = {prompt: iter(answers) for prompt, answers in zip(copies, best, strict=True)}
         return [next(next_best[prompt]) for prompt in prompts]
 
-    def _minimum_bayes_risk(
+    def _sample_candidates(
         self,
         prompts: Sequence[Prompt],
         max_new_tokens: int,
         sampling: Sampling,
         seeds: Sequence[int],
         stopping_criteria: StoppingCriteria | None,
-    ) -> list[list[int]]:
-        """Sample several answers to each prompt, in batches of limited size, and select one of them."""
+    ) -> list[list[list[int]]]:
+        """Sample several answers to each prompt, in batches of limited size, and add the greedy answer."""
         count = sampling.mbr_samples
         copies = [prompt for prompt in prompts for _ in range(count)]
         copy_seeds = [seed for own in seeds for seed in replace(sampling, seed=own).seeds(count)]
@@ -242,10 +250,28 @@ class Generator:
                 stopping_criteria,
             )
             samples += _join_steps(steps, len(batch))
+        greedy = Sampling(
+            repetition_penalty=sampling.repetition_penalty, no_repeat_ngram=sampling.no_repeat_ngram
+        )
+        likeliest: list[list[int]] = []
+        for start in range(0, len(prompts), rows):
+            likeliest += self.generate(
+                prompts[start : start + rows],
+                max_new_tokens,
+                greedy,
+                stopping_criteria=stopping_criteria,
+            )
         return [
-            select_minimum_bayes_risk(samples[start : start + count])
-            for start in range(0, len(samples), count)
+            [*samples[number * count : (number + 1) * count], answer]
+            for number, answer in enumerate(likeliest)
         ]
+
+
+def _select_answer(
+    prompt: Prompt, candidates: list[list[int]], weight: CandidateWeight | None
+) -> list[int]:
+    weights = [weight(prompt, candidate) for candidate in candidates] if weight else None
+    return select_minimum_bayes_risk(candidates, weights)
 
 
 def _join_steps(steps: Iterator[list[int | None]], answers: int) -> list[list[int]]:

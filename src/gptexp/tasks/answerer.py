@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gptexp.data.tokenizers import Tokenizer
-from gptexp.generation.generator import Generator
+from gptexp.generation.generator import CandidateWeight, Generator
 from gptexp.generation.prompt import Prompt
 from gptexp.generation.stream_text import Decode, decode_after, find_stop
 from gptexp.model import Transformer
@@ -40,6 +40,7 @@ class GenerateText(Answerer):
             self.max_new_tokens,
             self.sampling,
             seeds=self.sampling.seeds(1) * len(distinct),
+            candidate_weight=self.candidate_weight(tokenizer),
         )
         texts = {
             prompt: self.decoder(prompt, tokenizer)(row)
@@ -72,9 +73,14 @@ class GenerateText(Answerer):
             max_new_tokens,
             sampling,
             stopping_criteria=contains_stop if stop_strings else None,
+            candidate_weight=self.candidate_weight(tokenizer),
         )
         texts = [decode(row) for row in rows]
         return [text[: find_stop(text, stop_strings)] for text in texts]
+
+    def candidate_weight(self, tokenizer: Tokenizer) -> CandidateWeight | None:
+        """Return the function that weighs the candidates of minimum Bayes risk decoding; None: all weigh the same."""
+        return None
 
     def decoder(self, prompt: Prompt, tokenizer: Tokenizer) -> Decode:
         """Return the function that decodes an answer: as a text of its own, or in a stream as what follows a prompt."""

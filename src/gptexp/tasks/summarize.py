@@ -2,9 +2,14 @@
 
 import re
 from collections import Counter
+from functools import lru_cache
 from types import MappingProxyType
 
 from gptexp.data.corpora.summaries import WORD, support
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.generation.generator import CandidateWeight
+from gptexp.generation.prompt import Prompt
+from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.entities import find_entities, words_of
 from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.metrics import UNDEFINED, ExampleMetric, Metric, Rouge
@@ -55,7 +60,19 @@ class Repeated(Metric):
         return {"repeated": repeated / len(outputs) if outputs else UNDEFINED}
 
 
+class GenerateSupported(GenerateText):
+    """Of several candidates, prefer those whose words stand in the text: a small model invents the others."""
+
+    def candidate_weight(self, tokenizer: Tokenizer) -> CandidateWeight:
+        @lru_cache(maxsize=1)  # the candidates of one prompt follow each other
+        def decode(prompt: Prompt) -> str:
+            return tokenizer.decode(list(prompt.tokens))
+
+        return lambda prompt, answer: support(tokenizer.decode(answer), decode(prompt))
+
+
 class Summarize(TextToText):
+    answerer_class = GenerateSupported
     metrics = (Rouge(), NameRecall(), Support(), Repeated())
 
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from gptexp.tasks.task import Task
 
 class TextToText(Task):
     fields: tuple[str, str] = ("source", "target")  # of an example: the text, and its answer
+    answerer_class: type[GenerateText] = GenerateText
 
     def __init__(self, config: schema.TextToTextConfig, model: schema.ModelConfig) -> None:
         super().__init__(config, model, *self.parts(config, model))
@@ -22,7 +23,7 @@ class TextToText(Task):
         layout = PromptCompletion(
             model.context, config.max_target_tokens, config.loss_on_prompt, cls.fields
         )
-        return layout, GenerateText(layout, config.max_target_tokens, sampling)
+        return layout, cls.answerer_class(layout, config.max_target_tokens, sampling)
 
     def remarks(
         self, metrics: dict[str, float], split: str, baseline: str, init: str | None
