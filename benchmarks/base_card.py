@@ -53,8 +53,9 @@ their licences.
 ## Quality
 {documents}
 
-The 5-gram model is trained on {baseline_tokens:,} tokens of the same text. Copying: random tokens, and the same tokens
-once more. A model that copies needs few nats for them the second time; a uniform guess needs {uniform:.2f}.
+The 5-gram model is trained on {baseline_tokens:,} tokens of the same text, base on those of all trainings above: the
+5-gram model is therefore a weak baseline. Copying: random tokens, and the same tokens once more. A model that copies
+needs few nats for them the second time; a uniform guess needs {uniform:.2f}.
 
 {copying}
 
@@ -83,7 +84,8 @@ it continues texts; after `<|sep|>` it writes the summary of the text before.
 - It does not follow instructions, and it has not been made safe for anything but a start for fine-tuning.
 - A hash of each document assigns it to a split. Other versions of the packages below may have sentences on both sides
   of the split.
-- The packages keep the copyright of their texts; the weights have the licence of gptexp.
+- Texts under the GPL and the GFDL train the weights but are not shipped as text. The packages keep the copyright of
+  their texts; the weights have the licence of gptexp.
 
 ## Bias
 Log-likelihood ratios of sentences that differ in one word, with 95 % bootstrap intervals over the templates (`gptexp

@@ -5,8 +5,8 @@
     python benchmarks/every_task.py --add trainer.max_steps=20 --cache cache
 
 Each command starts with an empty cache folder, so its total has the time of preparing the data as well. On two cores
-each should take at most five minutes (docs/recipes.md has the table). OMP_NUM_THREADS=1 measures CPU seconds that do
-not depend on what else the machine does.
+each should take at most five minutes. OMP_NUM_THREADS=1 measures CPU seconds that do not depend on what else the
+machine does.
 """
 
 import argparse
