@@ -11,15 +11,17 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import fetch
 import pytest
 from conftest import WORDS
 from copying import CopyingTexts
 from dictionaries import read_foldoc, read_gcide, read_wordnet
-from documents import QUOTES, make_documents
-from extract import read_code, read_json
+from documents import CODE, QUOTES, make_documents
+from extract import read_code, read_json, remove_docstrings
+from fetch import MAIN_LISTS, Fetcher, MissingPackageError, debian_licence, find_main_list
 from held_out import HeldOutTexts, docstring_split
 from markup import Section, read_html, read_man, read_pod, read_rst, read_xml
-from pages import man_summary, read_pages
+from pages import SKIPPED_FILES, man_summary, read_pages
 from records import RecordMaker
 
 REPOSITORY = Path(__file__).parents[1]
@@ -281,6 +283,101 @@ def test_code_is_read_without_docstrings_and_data_is_no_code(own_folder: Path) -
     assert '"""' not in code
     path.write_text("TABLE = [\n" + "    1234, 5678, 9012,\n" * 50 + "]\n")
     assert read_code(path) == ""
+
+
+def test_docstrings_in_any_form_are_no_code() -> None:
+    source = (
+        'def first():\n    """Held out."""  # noqa\n    return 1\n\n\n'
+        'def second():\n    "Held out."\n    return 2\n\n\n'
+        'def third(): "Held out."; return "é"\n\n\n'
+        'class Fourth:\n    """Held\n    out."""\n\n    size = "kept"\n'
+    )
+    assert remove_docstrings(source) == (
+        "def first():\n    return 1\n\n\n"
+        "def second():\n    return 2\n\n\n"
+        'def third(): return "é"\n\n\n'
+        'class Fourth:\n\n    size = "kept"\n'
+    )
+
+
+@pytest.mark.parametrize("form", ['help="{}"', "# {}", "text = '{}'  # a copy"])
+def test_code_with_a_held_out_first_line_is_left_out(form: str) -> None:
+    first = "Return the lines of a file."
+    held_out = HeldOutTexts([f"{first}\n\n{SENTENCE}"])
+    left_out: Counter[str] = Counter()
+    lines = [
+        {"kind": "code", "text": f"x = 1\n    {form.format(text)}"} for text in (first, SECOND)
+    ]
+    assert list(make_documents(iter(lines), held_out, left_out)) == lines[1:]
+    assert left_out[CODE] == 1
+
+
+def test_a_docstring_repeats_no_held_out_paragraph() -> None:
+    held_out = HeldOutTexts([f"Read lines.\n\n{SENTENCE}"])
+    line = {"kind": "docstring", "header": "read()", "code": ""}
+    left_out: Counter[str] = Counter()
+    lines = [line | {"text": f"Read it.\n\n{SENTENCE}\n  \n{SECOND}"}]
+    (document,) = make_documents(iter(lines), held_out, left_out)
+    assert document["text"] == f"Read it.\n\n{SECOND}"
+    assert left_out[QUOTES] == 1
+
+
+def write_lists(fetcher: Fetcher, *names: str) -> None:
+    for name in names:
+        (fetcher.apt_state / "lists" / name).write_text("Package: tree\n")
+
+
+def test_lists_are_updated_until_both_of_main_exist(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetcher = Fetcher(own_folder / "packages", own_folder / "apt")
+    updates: list[list[str]] = []
+    monkeypatch.setattr(fetch, "run_client", lambda command, _: updates.append(command))
+    with pytest.raises(MissingPackageError, match="left no list"):
+        fetcher.update_lists()
+    with pytest.raises(MissingPackageError, match="did not end"):
+        fetcher.check_lists()
+    write_lists(fetcher, *(f"a_dists_x_main_{kind.replace('*', 'amd64')}" for kind in MAIN_LISTS))
+    write_lists(fetcher, "a_dists_x-backports_main_i18n_Translation-en")
+    fetcher.update_lists()
+    fetcher.update_lists()
+    fetcher.check_lists()
+    assert len(updates) == 2
+    found = find_main_list(own_folder / "apt" / "lists", MAIN_LISTS[1])
+    assert found is not None
+    assert found.name == "a_dists_x_main_i18n_Translation-en"
+
+
+def test_a_package_that_cannot_be_read_is_missing(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetcher = Fetcher(own_folder / "packages", own_folder / "apt")
+    monkeypatch.setenv("PATH", str(own_folder))
+    with pytest.raises(MissingPackageError, match="left-pad: npm: is not installed"):
+        fetcher.fetch("npm", "left-pad")
+
+    def leave_broken_wheel(_: str, downloads: Path) -> Path:
+        (downloads / "broken.whl").write_bytes(b"no archive")
+        return downloads / "broken.whl"
+
+    fetcher.clients["pypi"] = leave_broken_wheel
+    with pytest.raises(MissingPackageError, match="alpha: BadZipFile"):
+        fetcher.fetch("pypi", "alpha")
+
+
+def test_more_licences_than_are_listed_are_others(own_folder: Path) -> None:
+    (own_folder / "usr/share/doc/tree").mkdir(parents=True)
+    text = "".join(f"License: L-{number}\n" for number in range(5))
+    (own_folder / "usr/share/doc/tree/copyright").write_text(text)
+    assert debian_licence(own_folder, "tree") == "L-0, L-1, L-2, L-3 and others"
+
+
+def test_pages_are_skipped_by_their_whole_name() -> None:
+    skipped = ("search.html", "changelog.Debian.gz", "index-a.html", "LICENSE", "toc.html")
+    assert all(map(SKIPPED_FILES.fullmatch, skipped))
+    assert not any(
+        map(SKIPPED_FILES.fullmatch, ("searching.html", "navigation.md", "newsgroups.txt"))
+    )
 
 
 def test_an_answer_is_asked_for_only_where_its_words_stand_in_the_text() -> None:

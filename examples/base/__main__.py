@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from assemble import Assembler
-from prepare import held_out_key, list_sources, make_documents_file, prepare
+from prepare import held_out_key, list_sources, make_documents_file, prepare, update_lists
 
 PACKAGES = Path(__file__).with_name("packages.yaml")
 
@@ -37,6 +37,8 @@ def main() -> None:
 def build(data: Path, packages: dict[str, Any], processes: int | None) -> None:
     """Write the corpus of these packages into a folder."""
     sources = list_sources(packages)
+    if problem := update_lists(data, sources):
+        print(f"Debian's packages are left out: {problem}", flush=True)
     with ProcessPoolExecutor(processes) as pool:
         problems = []
         for source, problem in zip(sources, pool.map(partial(prepare, data), sources), strict=True):

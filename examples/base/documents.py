@@ -1,12 +1,13 @@
 """Turn the lines of a package into documents: {"kind": ..., "text": ...} with all that its records need."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from extract import Line
-from held_out import HeldOutTexts, description_split, docstring_split
+from held_out import PARAGRAPH, HeldOutTexts, description_split, docstring_split
 from markup import Section
 
 Document = dict[str, Any]
@@ -14,10 +15,12 @@ Document = dict[str, Any]
 ENTRIES_PER_DOCUMENT = 8
 MIN_PAGE = 100  # characters; a shorter page says little
 MAX_PAGE = 8000  # characters; a longer page is several documents, cut between sections
-QUOTES, FIRST_LINE = (
+QUOTES, FIRST_LINE, CODE = (
     "paragraphs that quote a held-out text",
     "docstrings with a held-out first line",
+    "code with a held-out first line",
 )
+STRING = re.compile(r"""(["'])(.+?)\1""")  # in a line of code
 
 
 def is_held_out(line: Line, is_unseen: bool = False) -> bool:
@@ -50,8 +53,10 @@ def make_documents(
             entries.append(line)
         elif kind == "page":
             yield from _pages(line, held_out, left_out)
-        elif kind == "docstring" and held_out.contains(line["text"].partition("\n\n")[0]):
-            left_out[FIRST_LINE] += 1
+        elif kind == "docstring":
+            yield from _docstring(line, held_out, left_out)
+        elif kind == "code" and _has_held_out_line(line["text"], held_out):
+            left_out[CODE] += 1
         elif kind != "description":
             yield line
         elif not held_out.contains(line["synopsis"]):
@@ -63,6 +68,26 @@ def make_documents(
         pairs = [(entry["word"], entry["text"]) for entry in batch]
         text = "\n".join(f"{word}: {definition}" for word, definition in pairs)
         yield {"kind": "entries", "text": text, "entries": pairs}
+
+
+def _docstring(line: Line, held_out: HeldOutTexts, left_out: Counter[str]) -> Iterator[Document]:
+    first, *others = PARAGRAPH.split(line["text"])
+    if held_out.contains(first):
+        left_out[FIRST_LINE] += 1
+        return
+    rest = [text for text in others if not held_out.contains(text)]
+    left_out[QUOTES] += len(others) - len(rest)
+    document = line if len(rest) == len(others) else line | {"text": "\n\n".join([first, *rest])}
+    yield document | {"code": ""} if _has_held_out_line(line["code"], held_out) else document
+
+
+def _has_held_out_line(code: str, held_out: HeldOutTexts) -> bool:
+    """Return whether a line of code, a comment or a string in a line is a held-out text or a paragraph of one."""
+    return any(
+        held_out.contains(text)
+        for line in code.splitlines()
+        for text in (line.strip("\"'# \t"), *(match[2] for match in STRING.finditer(line)))
+    )
 
 
 def _pages(line: Line, held_out: HeldOutTexts, left_out: Counter[str]) -> Iterator[Document]:

@@ -4,17 +4,20 @@ Kinds of lines: a docstring (header, text, code), the code of a source file (tex
 sections), an entry of a dictionary (word, text), a Debian description (package, source, synopsis, paragraphs).
 """
 
+import ast
 import gzip
 import itertools
 import json
 import re
 import subprocess
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from descriptions import read_descriptions, source_packages
 from dictionaries import Entry, read_foldoc, read_gcide, read_jargon, read_wordnet
+from fetch import MAIN_LISTS, find_main_list
 from markup import Section, is_prose, strip_tags
 from pages import Page, read_pages, read_text
 
@@ -28,8 +31,6 @@ MIN_CODE_LETTERS = 0.45  # of all characters; a file with fewer is a table
 NO_PYTHON = {"site-packages", "__pycache__"}
 NO_CODE = {"tests", "test", "testing", "_vendor", "vendor", "migrations", "locale"}
 FIRST_COMMENT = re.compile(r"\A(?:#.*\n|\s*\n)+")
-# A string that stands where a statement does.
-DOCSTRING = re.compile(r'^[ \t]*[rRuU]?("""|\'\'\').*?\1[ \t]*$\n?', re.M | re.S)
 EMPTY_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+\n")
 
 
@@ -58,18 +59,45 @@ def read_python(folder: Path) -> Iterator[Line]:
 
 
 def read_code(path: Path) -> str:
-    """Return a source file without docstrings and first comment; an empty string if it is data or of another size."""
+    """Return a source file without docstrings and first comment.
+
+    Returns an empty string where the file does not parse, is data, or is of another size.
+    """
     try:
-        text = path.read_text(encoding="utf8")
-    except (OSError, UnicodeDecodeError):
+        text = remove_docstrings(FIRST_COMMENT.sub("", path.read_text(encoding="utf-8-sig")))
+    except (OSError, SyntaxError, ValueError, RecursionError):
         return ""
-    text = DOCSTRING.sub("", FIRST_COMMENT.sub("", text)).strip()
+    text = text.strip()
     text = EMPTY_LINES.sub("\n\n", text)
-    # A string that is left may be a docstring in another form.
+    # A string that is left may hold source code with docstrings.
     if len(text) not in CODE_CHARACTERS or '"""' in text or "'''" in text:
         return ""
     has_letters = sum(map(str.isalpha, text)) >= MIN_CODE_LETTERS * len(text)
     return text if has_letters and max(map(len, text.splitlines())) <= MAX_CODE_LINE else ""
+
+
+def remove_docstrings(source: str) -> str:
+    """Return Python source without the strings that are statements, nor the lines that hold nothing else.
+
+    Raises:
+        SyntaxError, ValueError or RecursionError: it does not parse.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in strings
+        tree = ast.parse(source)
+    lines = source.encode().split(b"\n")  # columns of a tree count bytes
+    strings = [
+        (node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+    for first, start, last, end in sorted(strings, reverse=True):
+        before, after = lines[first - 1][:start], lines[last - 1][end:].lstrip(b" \t;")
+        is_code = before.strip() or (after and not after.startswith(b"#"))
+        lines[first - 1 : last] = [before + after] if is_code else []
+    return b"\n".join(lines).decode()
 
 
 def read_json(folder: Path) -> Iterator[Page]:
@@ -99,9 +127,7 @@ def _json_sections(value: Any, title: str) -> Iterator[Section]:
 
 def read_debian_descriptions(lists: Path) -> Iterator[Line]:
     """Yield the descriptions in Debian's main list, each with its source package."""
-    packages, english = (
-        _read_list(lists, kind) for kind in ("binary-*_Packages", "i18n_Translation-en")
-    )
+    packages, english = (_read_list(lists, kind) for kind in MAIN_LISTS)
     sources = source_packages(packages)
     for description in read_descriptions(english):
         source = sources.get(description.package, description.package)
@@ -109,13 +135,10 @@ def read_debian_descriptions(lists: Path) -> Iterator[Line]:
 
 
 def _read_list(lists: Path, kind: str) -> str:
-    # The lists of updates and of security say the same again.
-    files = [
-        path
-        for path in lists.glob(f"*_main_{kind}*")
-        if not re.search("-updates|-security", path.name)
-    ]
-    command = ["/usr/lib/apt/apt-helper", "cat-file", *map(str, sorted(files)[:1])]
+    file = find_main_list(lists, kind)
+    if file is None:
+        raise FileNotFoundError(f"{lists}: has no list *_main_{kind} of a plain suite")
+    command = ["/usr/lib/apt/apt-helper", "cat-file", str(file)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 

@@ -18,6 +18,20 @@ from typing import Any
 
 UNKNOWN = "see the package"
 MAX_LICENCE = 40  # characters of a licence's name
+MAX_LICENCES = 4  # of a package
+MAIN_LISTS = ("binary-*_Packages", "i18n_Translation-en")  # of Debian packages, and of descriptions
+
+
+# Errors of an archive that is damaged, or has no metadata.
+BROKEN = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    EOFError,
+    FileNotFoundError,
+    KeyError,
+    ValueError,
+    subprocess.CalledProcessError,
+)
 
 
 class MissingPackageError(Exception):
@@ -39,8 +53,16 @@ class Fetcher:
         """Return the facts of a package: registry, version, licence, sha256 and bytes of its archive.
 
         Raises:
-            MissingPackageError: it cannot be had; the message has the client's words.
+            MissingPackageError: it cannot be had or read; the message has its name and the client's words.
         """
+        try:
+            return self._fetch(registry, name)
+        except MissingPackageError as error:
+            raise MissingPackageError(f"{name}: {error}") from None
+        except BROKEN as error:
+            raise MissingPackageError(f"{name}: {type(error).__name__}: {error}") from error
+
+    def _fetch(self, registry: str, name: str) -> dict[str, Any]:
         target = self.folder / registry / name
         facts_file = target.with_name(f"{name}.facts.json")
         if facts_file.exists():
@@ -65,11 +87,29 @@ class Fetcher:
         return facts
 
     def update_lists(self) -> None:
-        """Fetch Debian's lists of packages and of their English descriptions, once."""
-        lists = self.apt_state / "lists"
-        if not list(lists.glob("*Translation-en*")):
-            (lists / "partial").mkdir(parents=True, exist_ok=True)
-            run_client(self._apt("apt-get", "update"), self.apt_state)
+        """Fetch Debian's lists of packages and of their English descriptions, once; one process alone may call it.
+
+        Raises:
+            MissingPackageError: apt-get fails, or a list of main is missing or empty.
+        """
+        lists, marker = self.apt_state / "lists", self.apt_state / "updated"
+        if marker.exists():
+            return
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        run_client(self._apt("apt-get", "update"), self.apt_state)
+        for kind in MAIN_LISTS:
+            file = find_main_list(lists, kind)
+            if file is None or not file.stat().st_size:
+                raise MissingPackageError(
+                    f"{lists}: apt-get update left no list *_main_{kind}, or an empty one. "
+                    "Check the entry of main in /etc/apt/sources.list, and repeat the command"
+                )
+        marker.touch()
+
+    def check_lists(self) -> None:
+        """Raise MissingPackageError where `update_lists` has not ended."""
+        if not (self.apt_state / "updated").exists():
+            raise MissingPackageError("Debian's lists are missing: apt-get update did not end")
 
     def _apt(self, *command: str) -> list[str]:
         options = [
@@ -81,9 +121,9 @@ class Fetcher:
         return [*command, *(part for option in options for part in ("-o", option))]
 
     def _from_debian(self, name: str, downloads: Path) -> Path:
-        self.update_lists()
+        self.check_lists()
         run_client(self._apt("apt-get", "download", "-q", name), downloads)
-        return only_file(downloads, name)
+        return only_file(downloads)
 
     def _from_pypi(self, name: str, downloads: Path) -> Path:
         command = [
@@ -98,15 +138,18 @@ class Fetcher:
             name,
         ]
         run_client(command, downloads)
-        return only_file(downloads, name)
+        return only_file(downloads)
 
     def _from_npm(self, name: str, downloads: Path) -> Path:
         run_client(["npm", "pack", "--silent", name], downloads)
-        return only_file(downloads, name)
+        return only_file(downloads)
 
 
 def run_client(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise MissingPackageError(f"{command[0]}: is not installed") from None
     if done.returncode:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise MissingPackageError(
@@ -114,12 +157,20 @@ def run_client(command: list[str], folder: Path) -> None:
         )
 
 
-def only_file(folder: Path, name: str) -> Path:
+def find_main_list(lists: Path, kind: str) -> Path | None:
+    """Return the list of main of a plain suite, not of its updates, security or backports; None if there is none."""
+    files = [
+        path
+        for path in lists.glob(f"*_main_{kind}*")
+        if not re.search("-(?:updates|security|backports|proposed)", path.name)
+    ]
+    return min(files, default=None)
+
+
+def only_file(folder: Path) -> Path:
     files = list(folder.iterdir())
     if len(files) != 1:
-        raise MissingPackageError(
-            f"{name}: the client left {len(files)} files instead of one archive"
-        )
+        raise MissingPackageError(f"the client left {len(files)} files instead of one archive")
     return files[0]
 
 
@@ -158,7 +209,7 @@ def read_facts(registry: str, name: str, archive: Path, folder: Path) -> dict[st
 
 
 def debian_licence(folder: Path, name: str) -> str:
-    """Return the licences that the copyright file of a package names, at most four."""
+    """Return the licences that the copyright file of a package names; behind MAX_LICENCES, "and others"."""
     file = folder / "usr/share/doc" / name / "copyright"
     if not file.is_file():  # it is in a package that this one depends on
         return UNKNOWN
@@ -167,4 +218,6 @@ def debian_licence(folder: Path, name: str) -> str:
         r"common-licenses/([\w.-]*\w)", text
     )
     names = [name.strip() for name in stated if len(name.strip()) <= MAX_LICENCE]
-    return ", ".join(list(dict.fromkeys(names))[:4]) or UNKNOWN
+    unique = list(dict.fromkeys(names))
+    listed = ", ".join(unique[:MAX_LICENCES])
+    return f"{listed} and others" if len(unique) > MAX_LICENCES else listed or UNKNOWN

@@ -1,7 +1,8 @@
 """Keep the texts that tasks validate and test with out of the corpus.
 
-A docstring or a description is held out by the rule of its task. No other text may repeat its paragraphs, and no
-paragraph may share half of its sequences of eight words with held-out texts.
+A docstring or a description is held out by the rule of its task. No other text may repeat its paragraphs of MIN_WORDS
+words or more, and no paragraph of a manual or a description may share more than half of its sequences of eight words
+with held-out texts.
 """
 
 import hashlib
@@ -81,7 +82,7 @@ class HeldOutTexts:
         return normalized_hash(line) in self.hashes
 
     def quotes(self, paragraph: str) -> bool:
-        """Return whether a paragraph is one of the texts', or shares half of its word sequences with them."""
+        """Return whether a paragraph is one of the texts', or shares more than half of its word sequences with them."""
         if self.contains(paragraph):
             return True
         keys = word_sequences(paragraph)

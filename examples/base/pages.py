@@ -18,7 +18,8 @@ LANGUAGES = (
 SKIPPED_FOLDERS = re.compile(f"_sources|_static|_images|examples|search|locale|{LANGUAGES}")
 IN_LANGUAGE = re.compile(rf".*\.{LANGUAGES}(?:\.\w+)+")
 SKIPPED_FILES = re.compile(
-    "genindex|py-modindex|search|index-|copyright|changelog|news|licen[cs]e|authors|thanks|contributors|404|toc[.]|nav",
+    r"(?:genindex(?:-.+)?|py-modindex|search|index-.+|copyright|changelog|news|licen[cs]e|authors|thanks|contributors"
+    r"|404|toc|nav)(?:\.\w+)*",
     re.I,
 )
 MAN_PAGE = re.compile(r"/man/man\d\w*/[^/]+\.\d\w*(\.gz)?$")
@@ -58,7 +59,7 @@ def read_pages(folder: Path) -> Iterator[Page]:
         folders = path.relative_to(folder).parts[:-1]
         if path.is_symlink() or not path.is_file() or any(map(SKIPPED_FOLDERS.fullmatch, folders)):
             continue
-        is_skipped = SKIPPED_FILES.match(path.name) or IN_LANGUAGE.fullmatch(path.name)
+        is_skipped = SKIPPED_FILES.fullmatch(path.name) or IN_LANGUAGE.fullmatch(path.name)
         if is_skipped or path.stat().st_size > MAX_BYTES:
             continue
         name = path.stem if path.suffix in COMPRESSED else path.name

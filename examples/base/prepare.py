@@ -1,6 +1,7 @@
 """The steps of one package, each done once: fetch it, read its lines, make its documents."""
 
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
@@ -43,6 +44,16 @@ class Source(NamedTuple):
         return f"{self.registry}/{self.name}"
 
 
+def update_lists(data: Path, sources: list[Source]) -> str:
+    """Fetch Debian's lists if a source needs them; return why they are missing, or an empty string."""
+    if any(source.registry == "debian" or source.name == DESCRIPTIONS for source in sources):
+        try:
+            Fetcher(data / "packages", data / "apt").update_lists()
+        except MissingPackageError as error:
+            return str(error)
+    return ""
+
+
 def list_sources(packages: dict[str, Any]) -> list[Source]:
     """Return the packages in the order of the corpus, those of the environment first."""
     sources: dict[str, Source] = {}
@@ -65,12 +76,14 @@ def prepare(data: Path, source: Source) -> str:
     fetcher = Fetcher(data / "packages", data / "apt")
     try:
         if source.name == DESCRIPTIONS:
-            fetcher.update_lists()
+            fetcher.check_lists()
         elif source.registry in REGISTRIES:
             fetcher.fetch(source.registry, source.name)
+        lines = list(_read(data, source))
     except MissingPackageError as error:
         return str(error)
-    lines = list(_read(data, source))
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        return f"{source.name}: {type(error).__name__}: {error}"
     is_unseen = source.name in UNSEEN_PACKAGES
     file.parent.mkdir(parents=True, exist_ok=True)
     write_lines(
