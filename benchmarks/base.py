@@ -35,6 +35,7 @@ from gptexp.config.cache import cache_folder
 from gptexp.data.corpora import open_corpus
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import pick_device
+from gptexp.errors import UserError, exits_cleanly
 from gptexp.files import atomic_write
 from gptexp.model import Transformer
 
@@ -48,6 +49,7 @@ SENTENCE_FILES = {"professions": None, "beliefs": Path(__file__).with_name("base
 PRONOUNS = {"he": "he him his himself", "she": "she her hers herself", "they": "they them their"}
 
 
+@exits_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -58,6 +60,7 @@ def main() -> None:
     parser.add_argument("--training-megabytes", type=float, default=40.0, help="of the baselines")
     parser.add_argument("--json", type=Path, help="file to write the figures to, for base_card.py")
     args = parser.parse_args()
+    check_names(args.weights)
     documents = read_docstrings if args.corpus is None else corpus_reader(args.corpus)
     held_out = {split: take_bytes(shuffled(documents(split)), args.megabytes) for split in SPLITS}
     training = take_bytes(documents("train"), args.training_megabytes)
@@ -80,6 +83,19 @@ def main() -> None:
     if args.json:
         with atomic_write(args.json) as file:
             file.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def check_names(weights: Sequence[str]) -> None:
+    """Refuse weights whose columns would have the same title, the name of their folder.
+
+    Raises:
+        UserError: two of them have the same name.
+    """
+    names = [Path(name).name for name in weights]
+    if len(set(names)) < len(names):
+        raise UserError(
+            f"{' '.join(weights)}: the figures are listed by folder name, and two are the same. Rename one folder"
+        )
 
 
 def read_docstrings(split: str) -> Iterator[str]:

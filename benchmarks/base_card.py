@@ -20,6 +20,7 @@ from gptexp.config.schema import Config
 from gptexp.files import atomic_write
 from gptexp.runs.model_card import curve_rows
 from gptexp.runs.run_folder import RunFolder, find_run
+from gptexp.wording import format_count
 
 CARD = """\
 ---
@@ -120,7 +121,8 @@ def main() -> None:
 
 def format_card(run: RunFolder, corpus: Path, figures: dict[str, Any], folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
-    packages = json.loads((corpus / "manifest.json").read_text())
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    packages = [package for package in manifest if package["bytes of text"]]
     summary = json.loads((corpus / "summary.json").read_text())
     pronouns = [f"{value:.0f} times `{name}`" for name, value in figures["pronouns"].items()]
     return CARD.format(
@@ -132,8 +134,8 @@ def format_card(run: RunFolder, corpus: Path, figures: dict[str, Any], folder: P
         context=config["max_position_embeddings"],
         trainings=format_trainings(run),
         curve=base.format_table([["step", "training", "validation"], *curve_rows(run.metrics())]),
-        size=f"{summary['tokens']['train']:,} tokens of {len(packages)} packages, by kind of record:",
-        kinds=format_kinds(summary["tokens by kind"]["train"]),
+        size=f"{summary['tokens']['train']:,} tokens of {format_count(len(packages), 'package')}, by kind of record:",
+        kinds=format_kinds(summary["kinds"]["train"]),
         documents=base.format_documents(figures),
         baseline_tokens=figures["baselines"]["test"]["training_tokens"],
         uniform=base.math.log(config["vocab_size"]),
@@ -185,7 +187,8 @@ def describe_training(config: Config, result: dict[str, Any]) -> list[str]:
     ]
 
 
-def format_kinds(tokens: dict[str, int]) -> str:
+def format_kinds(counts: dict[str, dict[str, int]]) -> str:
+    tokens = {kind: count["tokens"] for kind, count in counts.items()}
     total = sum(tokens.values())
     in_order = sorted(tokens.items(), key=lambda item: -item[1])
     rows = [[kind, f"{count:,}", f"{count / total:.1%}"] for kind, count in in_order]
@@ -202,9 +205,8 @@ def format_sources(packages: list[dict[str, Any]]) -> str:
             f"{package['bytes of text'] / 1e6:.1f}",
         ]
         for package in packages
-        if package["bytes of text"]
     ]
-    return base.format_table([["package", "version", "from", "licence", "MB of text read"], *rows])
+    return base.format_table([["package", "version", "from", "licence", "MB of text kept"], *rows])
 
 
 if __name__ == "__main__":

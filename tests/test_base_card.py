@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import sentence
+from token_counts import TokenCounts
 
 from gptexp.checkpoints.load_model import load
+from gptexp.errors import UserError
 from gptexp.model.hf import convert
 from gptexp.run import run
 
@@ -43,8 +45,11 @@ def corpus(own_folder):
         package | {"package": "rivers", "bytes of text": 0},
     ]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    summary = {"tokens": {"train": 400}, "tokens by kind": {"train": {"code": 100, "manual": 300}}}
-    (folder / "summary.json").write_text(json.dumps(summary))
+    counts = TokenCounts()
+    counts.add("train", "code", {"text": "one line"})
+    for _ in range(3):
+        counts.add("train", "manual", {"text": "one line"})
+    (folder / "summary.json").write_text(json.dumps(counts.summary()))
     return folder
 
 
@@ -84,7 +89,8 @@ def test_the_card_has_trainings_data_licences_and_figures(
     card = Path("weights/README.md").read_text()
     loss = first.result()["metrics"]["val/loss"]
     for part in (
-        "| manual | 300 | 75.0% |",
+        " tokens of 1 package, by kind of record",
+        " | 75.0% |",
         "| trees | 7.1 | pypi | MIT | 2.3 |",
         f"| pretrain | 2 of 2 | {first.result()['tokens']:,} | 128 |",
         f"{loss:.3f} |",
@@ -95,6 +101,13 @@ def test_the_card_has_trainings_data_licences_and_figures(
     ):
         assert part in card
     assert "rivers" not in card
+
+
+def test_weights_of_the_same_folder_name_are_refused(scripts):
+    base, _ = scripts
+    base.check_names(["base", "runs/first"])
+    with pytest.raises(UserError, match=r"runs/base base: .* two are the same"):
+        base.check_names(["runs/base", "base"])
 
 
 class Copier:
