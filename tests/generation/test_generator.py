@@ -65,6 +65,7 @@ def test_minimum_bayes_risk_selects_the_sample_that_is_most_similar_to_the_other
     assert select_minimum_bayes_risk([[], [7]]) == []
     assert select_minimum_bayes_risk([[7], [], []]) == []
     assert select_minimum_bayes_risk([[7], [], []], weights=[9, 1, 1]) == [7]
+    assert select_minimum_bayes_risk([[7], [8], [8]], weights=[0, 0, 0]) == [8]
     model = a_model()
     samples = generate(
         model, [PROMPTS[0]] * 9, 10, -1, Sampling(0.9), seeds=Sampling(seed=7).seeds(9)

@@ -74,8 +74,8 @@ def test_candidates_are_weighed_by_the_words_that_their_text_has():
     task = make_task(config.task, config.model)
     weigh = task.answerer.candidate_weight(tokenizer)
     prompt = task.layout.prompt("open(path)\nOpens the file.", tokenizer)
-    answers = ["Opens files.", "Opens windows.", "Closes windows."]
-    assert [weigh(prompt, tokenizer.encode(answer)) for answer in answers] == [1, 0.5, 0]
+    answers = ["Opens files.", "Opens windows.", "Closes windows.", "It is.", ""]
+    assert [weigh(prompt, tokenizer.encode(answer)) for answer in answers] == [1, 0.5, 0, 0, 0]
 
 
 def test_a_run_tells_intervals_and_searches_with_beams(tiny, pairs_file, capsys):

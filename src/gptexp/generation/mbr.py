@@ -14,10 +14,10 @@ def select_minimum_bayes_risk(
     """Return the answer with the highest mean F1 of its tokens, as multisets, to the others; of equals the first.
 
     Args:
-        weights: a factor of each answer's mean F1.
+        weights: a factor of each answer's mean F1; where all are 0, they count as equal.
     """
     counts = [Counter(answer) for answer in answers]
-    weights = [1.0] * len(answers) if weights is None else weights
+    weights = weights if weights and any(weights) else [1.0] * len(answers)
     utilities = [
         weight * sum(_f1(own, other) for other in counts)
         for own, weight in zip(counts, weights, strict=True)

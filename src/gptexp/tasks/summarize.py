@@ -5,7 +5,7 @@ from collections import Counter
 from functools import lru_cache
 from types import MappingProxyType
 
-from gptexp.data.corpora.summaries import WORD, support
+from gptexp.data.corpora.summaries import WORD, content_words, support
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.generation.generator import CandidateWeight
 from gptexp.generation.prompt import Prompt
@@ -68,7 +68,11 @@ class GenerateSupported(GenerateText):
         def decode(prompt: Prompt) -> str:
             return tokenizer.decode(list(prompt.tokens))
 
-        return lambda prompt, answer: support(tokenizer.decode(answer), decode(prompt))
+        def weigh(prompt: Prompt, answer: list[int]) -> float:
+            text = tokenizer.decode(answer)
+            return support(text, decode(prompt)) if content_words(text) else 0.0
+
+        return weigh
 
 
 class Summarize(TextToText):

@@ -10,8 +10,6 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from nltk.stem.porter import PorterStemmer
-
 from gptexp.data.corpora.docstring_markup import plain_text
 from gptexp.data.corpora.docstrings import Docstring
 
@@ -83,4 +81,6 @@ def content_words(text: str) -> set[str]:
 
 @lru_cache(maxsize=1 << 16)
 def _stem(word: str) -> str:
+    from nltk.stem.porter import PorterStemmer  # 0.2 s, and most tasks need no stems
+
     return PorterStemmer().stem(word)
