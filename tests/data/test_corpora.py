@@ -141,6 +141,15 @@ def test_views_of_pydocs_share_one_split_and_unseen_packages_are_a_split_of_thei
         assert pair.split in splits
 
 
+@pytest.mark.parametrize(("fields", "differ"), [(PAIR, True), (("text",), False)])
+def test_pairs_with_code_are_described_as_other_data(fields, differ, tmp_path):
+    plain, code = (
+        Pydocs(schema.PydocsConfig(packages=["tqdm"], unseen=[], code=code), fields, tmp_path)
+        for code in (False, True)
+    )
+    assert (plain.describe() != code.describe()) == differ
+
+
 def test_a_paragraph_with_key_terms_stands_below_the_signature_and_is_used_once(
     tmp_path, monkeypatch
 ):

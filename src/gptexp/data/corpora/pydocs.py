@@ -71,12 +71,15 @@ class Pydocs(Corpus):
             name: {"version": version, "licence": licence}
             for name, version, licence, _ in self.sources
         }
-        return {
+        description: dict[str, Any] = {
             "source": "docstrings",
             "view": self.view,
             "packages": packages,
             "unseen": sorted(self.unseen),
         }
+        if self.config.code and self.view == "summaries":
+            description["code"] = True
+        return description
 
     def _key(self) -> str:
         config = self.config
