@@ -6,10 +6,12 @@ from string import ascii_letters
 
 import numpy as np
 import pytest
+import torch
 
 from gptexp.config.schema import ByteConfig
 from gptexp.data.tokenizers import build
 from gptexp.errors import UserError
+from gptexp.loss import LossCounts, LossSums
 from gptexp.tasks.prepare import prepare
 from gptexp.tasks.pretrain import TextStream, find_piece
 
@@ -117,3 +119,17 @@ def test_a_text_with_an_answer_is_cut_to_the_context(tiny, own_folder, capsys):
     (own_folder / "text.txt").write_text("a text")
     with pytest.raises(UserError, match="this task needs text and answer"):
         prepare(tiny(*words[:2], "data.path=text.txt", *options))
+
+
+def test_metrics_of_a_part_of_a_split_are_those_of_the_split(tiny, text_file):
+    words = ("task=pretrain", "data=files", f"data.path={text_file}", "tokenizer=byte")
+    data = prepare(tiny(*words))
+    targets = len(data.store.tokens("test")) - 1
+
+    def metrics(share):
+        losses = LossSums(torch.tensor(3.0 * targets * share), torch.zeros(()), torch.zeros(()))
+        counts = LossCounts(targets=targets * share)
+        return data.task.loss_metrics(data.store, "test", losses, counts)
+
+    assert metrics(0.25) == pytest.approx(metrics(1.0))
+    assert "baseline/bits_per_byte" in metrics(1.0)

@@ -195,7 +195,9 @@ class Pretrain(Task):
     ) -> dict[str, float]:
         loss, targets = float(losses.targets), counts.targets
         sizes = store.meta["splits"][split]
-        unigram = unigram_loss(store, split)
+        # Approximation for a part of the split (task.test_tokens): bytes and unigram loss are proportional to targets.
+        share = targets / (len(store.tokens(split)) - 1)
+        unigram = unigram_loss(store, split) * share
         metrics = {
             "loss": loss / targets,
             "perplexity": math.exp(min(loss / targets, 700.0)),
@@ -205,8 +207,9 @@ class Pretrain(Task):
         # Bytes that the tokens do not give back cost nothing to predict: they do not count.
         encoded_bytes = sizes["bytes"] - sizes["lost_bytes"]
         if encoded_bytes:
-            metrics["bits_per_byte"] = loss / math.log(2) / encoded_bytes
-            metrics["baseline/bits_per_byte"] = unigram / math.log(2) / encoded_bytes
+            bits = math.log(2) * encoded_bytes * share
+            metrics["bits_per_byte"] = loss / bits
+            metrics["baseline/bits_per_byte"] = unigram / bits
         if sizes["lost_bytes"]:
             metrics["encoded_fraction"] = encoded_bytes / sizes["bytes"]
         return metrics

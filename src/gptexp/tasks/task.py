@@ -46,7 +46,7 @@ class Task:
     def loss_metrics(
         self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts
     ) -> dict[str, float]:
-        """Return the metrics that follow from the losses over a whole split."""
+        """Return the metrics that follow from the losses over a split, or over a part of it (task.test_tokens)."""
         return {"loss": float(losses.mean(counts))}
 
     def prepare_metrics(self, store: TokenStore, examples: list[EvalExample]) -> dict[str, float]:
