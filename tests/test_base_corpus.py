@@ -16,7 +16,7 @@ import pytest
 from conftest import WORDS
 from copying import CopyingTexts
 from dictionaries import read_foldoc, read_gcide, read_wordnet
-from documents import CODE, QUOTES, make_documents
+from documents import CODE, FIRST_LINE, QUOTES, held_out_texts, make_documents
 from extract import read_code, read_json, remove_docstrings
 from fetch import MAIN_LISTS, Fetcher, MissingPackageError, debian_licence, find_main_list
 from held_out import HeldOutTexts, docstring_split
@@ -164,6 +164,16 @@ def test_a_manual_may_not_quote_a_held_out_text() -> None:
     assert not held_out.quotes(
         "The reader opens the file, and nothing else of this sentence is in the quoted text."
     )
+
+
+def test_a_docstring_with_the_first_line_of_a_held_out_one_is_left_out() -> None:
+    held_out_line = {"kind": "docstring", "text": "Emit a :class:`Record`.\n\nMore of it."}
+    line = {"kind": "docstring", "header": "emit(record)", "code": ""}
+    line["text"] = f"Emit a `Record`.\n\n{SENTENCE}"
+    left_out: Counter[str] = Counter()
+    held_out = HeldOutTexts(held_out_texts(held_out_line))
+    assert list(make_documents(iter([line]), held_out, left_out)) == []
+    assert left_out[FIRST_LINE] == 1
 
 
 HTML = f"""<html><head><title>No</title></head><body><nav><p>{SECOND}</p></nav>

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from extract import Line
-from held_out import PARAGRAPH, HeldOutTexts, description_split, docstring_split
+from held_out import MIN_WORDS, PARAGRAPH, HeldOutTexts, description_split, docstring_split
 from markup import Section
+
+from gptexp.data.corpora.docstring_markup import plain_text
 
 Document = dict[str, Any]
 
@@ -32,9 +34,9 @@ def is_held_out(line: Line, is_unseen: bool = False) -> bool:
 
 def held_out_texts(line: Line) -> list[str]:
     """Return the texts of a held-out line that no document may quote."""
-    return (
-        [line["text"]] if line["kind"] == "docstring" else [line["synopsis"], *line["paragraphs"]]
-    )
+    if line["kind"] == "docstring":
+        return [line["text"], plain_text(PARAGRAPH.split(line["text"])[0])]
+    return [line["synopsis"], *line["paragraphs"]]
 
 
 def make_documents(
@@ -72,7 +74,7 @@ def make_documents(
 
 def _docstring(line: Line, held_out: HeldOutTexts, left_out: Counter[str]) -> Iterator[Document]:
     first, *others = PARAGRAPH.split(line["text"])
-    if held_out.contains(first):
+    if held_out.contains(plain_text(first)):
         left_out[FIRST_LINE] += 1
         return
     rest = [text for text in others if not held_out.contains(text)]
@@ -84,7 +86,7 @@ def _docstring(line: Line, held_out: HeldOutTexts, left_out: Counter[str]) -> It
 def _has_held_out_line(code: str, held_out: HeldOutTexts) -> bool:
     """Return whether a line of code, a comment or a string in a line is a held-out text or a paragraph of one."""
     return any(
-        held_out.contains(text)
+        len(text.split()) >= MIN_WORDS and held_out.contains(text)
         for line in code.splitlines()
         for text in (line.strip("\"'# \t"), *(match[2] for match in STRING.finditer(line)))
     )

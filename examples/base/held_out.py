@@ -19,7 +19,8 @@ from gptexp.data.permutation import splitmix64
 
 WORDS_PER_SEQUENCE = 8
 MAX_SHARED = 0.5  # of the word sequences of a paragraph
-MIN_WORDS = 5  # of a line that may not be repeated
+MIN_WORDS = 5  # of a paragraph that may not be repeated
+MIN_TEXT_WORDS = 3  # of a text, which may be a summary
 WORD = re.compile(r"\w+")
 PARAGRAPH = re.compile(r"\n[ \t]*\n")
 PYDOCS = schema.PydocsConfig()
@@ -71,7 +72,9 @@ class HeldOutTexts:
         self.hashes: set[bytes] = set()
         sequences = [np.zeros(0, np.uint64)]
         for text in texts:
-            for paragraph in (text, *PARAGRAPH.split(text)):
+            if len(text.split()) >= MIN_TEXT_WORDS:
+                self.hashes.add(normalized_hash(text))
+            for paragraph in PARAGRAPH.split(text):
                 if len(paragraph.split()) >= MIN_WORDS:
                     self.hashes.add(normalized_hash(paragraph))
             sequences += map(word_sequences, PARAGRAPH.split(text))
