@@ -7,8 +7,9 @@ import json
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gptexp.config.registry import schemas
 from gptexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ FREE_SETTINGS = {"balance_loss", "context", "dropout", "initialisation"}
 HELD_OUT_FRACTION = (
     0.1  # of the docstrings, and of Debian's source packages, that base was not trained on
 )
+# Sources that base was trained on: as a token store describes them, and as data=KIND names them.
+STORED_KINDS = {"docstrings": "pydocs", "descriptions of Debian packages": "debian"}
 
 
 def default_init(config: "Config") -> str | None:
@@ -33,6 +36,12 @@ def default_init(config: "Config") -> str | None:
     fits_base = config.init is None and starts_from_base(config)
     if config.init != "base" and not fits_base:
         return config.init
+    if fits_base and config.data.kind == "tokens":
+        print(
+            "starting from random weights: a run with data=tokens starts from base only with init=base",
+            file=sys.stderr,
+        )
+        return None
     leaking = find_leaking_setting(config)
     if leaking and config.init == "base":
         raise UserError(
@@ -51,16 +60,39 @@ def default_init(config: "Config") -> str | None:
 def find_leaking_setting(config: "Config") -> str | None:
     """Return the setting that holds out texts that base was trained on, or None."""
     data = config.data
-    if data.kind not in ("pydocs", "debian"):
+    if data.kind == "tokens":
+        return _find_leaking_store(vars(data)["path"])
+    unseen = vars(data).get("unseen", [])
+    return _find_leak(data.kind, unseen, data.split, data.val_fraction, data.test_fraction)
+
+
+def _find_leaking_store(folder: str) -> str | None:
+    """Return how a token store was made, where that holds out texts that base was trained on.
+
+    A folder that is no store is refused where it is opened (open_store).
+    """
+    try:
+        meta = json.loads((Path(folder) / "meta.json").read_text("utf8"))
+        corpus, (split, val_fraction, test_fraction, _) = meta["corpus"], meta["split"]
+        kind = STORED_KINDS.get(corpus["source"], "")
+        leaking = _find_leak(kind, corpus.get("unseen", []), split, val_fraction, test_fraction)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if data.kind == "pydocs":
-        default = type(data)()  # how the data of base was split
-        if not set(vars(data)["unseen"]) <= set(vars(default)["unseen"]):
-            return f"data.unseen=[{','.join(vars(data)['unseen'])}]"
-        if data.split != default.split:
-            return f"data.split={data.split}"
-    if data.val_fraction + data.test_fraction > HELD_OUT_FRACTION:
-        return f"data.val_fraction={data.val_fraction}, data.test_fraction={data.test_fraction}"
+    return leaking and f"data.path={folder}, made with data={kind} {leaking}"
+
+
+def _find_leak(
+    kind: str, unseen: list[str], split: str, val_fraction: float, test_fraction: float
+) -> str | None:
+    if kind not in STORED_KINDS.values():
+        return None
+    default: Any = schemas("data")[kind]()  # how the data of base was split
+    if kind == "pydocs" and not set(unseen) <= set(default.unseen):
+        return f"data.unseen=[{','.join(unseen)}]"
+    if split != default.split:
+        return f"data.split={split}"
+    if val_fraction + test_fraction > HELD_OUT_FRACTION:
+        return f"data.val_fraction={val_fraction}, data.test_fraction={test_fraction}"
     return None
 
 
