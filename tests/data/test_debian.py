@@ -6,6 +6,7 @@ import pytest
 from gptexp.config import schema
 from gptexp.data.corpora.debian import Debian
 from gptexp.data.corpora.summaries import MAX_SOURCE_CHARACTERS
+from gptexp.data.splits import assign_splits
 from gptexp.errors import UserError
 
 PAIR = ("source", "target")
@@ -86,6 +87,20 @@ def test_packages_of_one_source_share_a_split_and_the_next_release_keeps_it(tmp_
     )
     later = {example.fields["target"]: example.split for example in read(tmp_path)}
     assert later.items() <= splits.items()
+
+
+@pytest.mark.parametrize("fields", [PAIR, ("text",)])
+def test_packages_of_one_source_stay_together_where_the_hash_leaves_a_split_empty(fields, tmp_path):
+    stanzas = (stanza(f"p{i}", f"tool{i} finds books{i}", description(i)) for i in range(48))
+    write_list(tmp_path, "".join(stanzas))
+    packages = "".join(f"Package: p{i}\nSource: s{i % 12}\n\n" for i in range(48))
+    (tmp_path / "archive_main_Packages").write_text(packages)
+    examples = read(tmp_path, fields, val_fraction=0.001, test_fraction=0.001)
+    assert {example.split for example in examples} == {"train"}
+    rows = [("\n".join(e.fields.values()), e.group_key, e.split) for e in examples]
+    assigned = assign_splits(rows, "exact", {"val": 0.2, "test": 0.2}).tolist()
+    assert set(assigned) == {0, 1, 2}
+    assert all(assigned[i] == assigned[i % 12] for i in range(48))
 
 
 def test_a_near_duplicate_of_a_held_out_description_is_not_trained_on(tmp_path):

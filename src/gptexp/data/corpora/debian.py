@@ -91,14 +91,16 @@ class Debian(Corpus):
 
 def _document(description: Description, split: str) -> Example:
     name, synopsis = description.package, description.synopsis
-    return Example({"text": f"{name}: {synopsis}\n\n{description.text}"}, split)
+    text = f"{name}: {synopsis}\n\n{description.text}"
+    return Example({"text": text}, split, group=description.source_package)
 
 
 def _pair(description: Description, split: str) -> Example:
     """Return the example of a summary, with the reason where it is not used."""
     source = f"{description.package}\n{cut_source(description.text)}"
     pair = SummaryPair(source, description.synopsis)
-    example = Example({"source": pair.source, "target": pair.summary}, split)
+    fields = {"source": pair.source, "target": pair.summary}
+    example = Example(fields, split, group=description.source_package)
     if len(pair.summary.split()) not in SYNOPSIS_WORDS:
         words = f"{SYNOPSIS_WORDS.start} to {SYNOPSIS_WORDS.stop - 1} words"
         example.leave_out(f"the synopsis has not {words}", pair.summary)
