@@ -9,6 +9,7 @@ from conftest import WORDS
 from gptexp.config import compose
 from gptexp.data.corpora import open_corpus
 from gptexp.errors import UserError
+from gptexp.files import dumps_with_checksum, loads_checked
 from gptexp.tasks.prepare import prepare
 
 TASK = ("task=pretrain", "task.answers=true", "task.packing=best_fit")
@@ -69,6 +70,49 @@ def test_a_store_with_missing_or_changed_files_is_refused_by_name(damage, tiny, 
         file.unlink()
     with pytest.raises(UserError, match=rf"is not a complete token store \({file.name}: "):
         prepare(tiny(*TASK, "data=tokens", f"data.path={carried}"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"splits": None}, None),
+        ({"task": None}, None),
+        ({"dtype": ...}, "has no 'dtype'"),
+        ({"files": ...}, "has no 'files'"),
+        ({"splits": {"train": {}}}, "has no 'sequences'"),
+    ],
+)
+def test_a_store_of_another_version_is_refused(change, message, tiny, carried):
+    rewrite_meta(carried, change)
+    with pytest.raises(UserError, match=rf"no token store .* reads \(meta.json: {message or ''}"):
+        prepare(tiny(*TASK, "data=tokens", f"data.path={carried}"))
+
+
+def test_a_store_that_is_older_than_a_split_is_read_without_it(tiny, carried):
+    splits = loads_checked((carried / "meta.json").read_text())["splits"]
+    rewrite_meta(carried, {"splits": {name: splits[name] for name in ("train", "val", "test")}})
+    store = prepare(tiny(*TASK, "data=tokens", f"data.path={carried}")).store
+    assert store.has("train")
+    assert not store.has("unsupported")
+
+
+def rewrite_meta(folder, change):
+    """Change fields of meta.json; a value of ... deletes one."""
+    meta = {**loads_checked((folder / "meta.json").read_text()), **change}
+    kept = {name: value for name, value in meta.items() if value is not ...}
+    (folder / "meta.json").write_text(dumps_with_checksum(kept))
+
+
+def test_a_limit_that_only_a_new_store_could_follow_is_refused(tiny):
+    with pytest.raises(UserError, match=r"data\.limit=9: data=tokens trains on all examples"):
+        tiny(*TASK, "data=tokens", "data.path=carried", "data.limit=9")
+
+
+def test_a_task_that_needs_texts_is_not_told_to_use_tokens(own_folder):
+    config = compose.compose_config(["task=pretrain", "data=cldr"])
+    with pytest.raises(UserError, match="data=files") as refusal:
+        open_corpus(config.data, ("text",), own_folder)
+    assert "data=tokens" not in str(refusal.value)
 
 
 def test_a_command_that_reads_texts_refuses_tokens(own_folder):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
+from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256, loads_checked
@@ -33,6 +34,9 @@ INDEX_DTYPE = np.dtype(
         ("rows", "<i4"),  # number of its feature rows
     ]
 )
+
+# What a run reads in meta.json, besides the splits and the hashes of the files.
+META_FIELDS = ("task", "fingerprint", "content", "dtype", "vocab_size", "feature_size", "account")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,8 @@ class TokenStore:
         return DataAccount.from_json(self.meta["account"])
 
     def has(self, split: str) -> bool:
-        return self.meta["splits"][split]["sequences"] > 0
+        counts = self.meta["splits"].get(split)  # None: the store is older than the split
+        return counts is not None and counts["sequences"] > 0
 
     def tokens(self, split: str) -> NDArray:
         """Return the token numbers [N] of a split, one example after the other."""
@@ -159,6 +164,19 @@ def open_store(
             file = folder / name
             if cached_sha256(file, cache) != expected:
                 raise ValueError("its content is not what was written")
+        file = folder / "meta.json"
+        store = TokenStore(folder)
+        for split in SPLITS:
+            store.has(split)
+        made_for = _describe(meta["task"])
+        if missing := [name for name in META_FIELDS if name not in meta]:
+            raise KeyError(missing[0])
+    except (KeyError, TypeError, AttributeError) as error:
+        problem = f"has no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(
+            f"{word}: is no token store that this version of gptexp reads (meta.json: {problem}). Build it again "
+            f"where the texts are"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -167,10 +185,9 @@ def open_store(
         ) from None
     if meta["task"] != encoder.fingerprint():
         raise UserError(
-            f"{word}: its tokens were made for {_describe(meta['task'])}; this run needs "
+            f"{word}: its tokens were made for {made_for}; this run needs "
             f"{_describe(encoder.fingerprint())}. Give the task and the model.context that they were made with"
         )
-    store = TokenStore(folder)
     if tokenizer is not None and tokenizer.fingerprint() != store.tokenizer.fingerprint():
         raise UserError(
             f"{word}: has another tokenizer than the weights that the run starts from. Give other weights with "

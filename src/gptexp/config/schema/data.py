@@ -209,6 +209,13 @@ class TokensConfig(DataConfig):
     def resolve(self, config: "Config") -> None:
         self.path = absolute_path(self.path, "data.path")
 
+    def check(self, config: "Config") -> None:
+        if self.limit is not None:
+            raise UserError(
+                f"data.limit={self.limit}: data=tokens trains on all examples of the store; leave it out, or build "
+                f"the store with it"
+            )
+
 
 @register
 @dataclass
