@@ -79,6 +79,12 @@ def test_a_setting_that_cannot_change_is_refused_with_the_way_out(
     assert "init=outputs/x instead of resume=" in str(refusal.value)
 
 
+def test_packing_cannot_change(tiny):
+    words = ["task=pretrain", "trainer.max_steps=100"]
+    with pytest.raises(UserError, match=r"Give task\.packing=stream as there"):
+        check_resume(tiny(*words, "task.packing=best_fit"), tiny(*words), "outputs/x", 60)
+
+
 @pytest.mark.parametrize("steps_done", [100, 101, 4000])
 def test_a_run_without_a_step_left_is_refused(steps_done, tiny, earlier):
     with pytest.raises(UserError) as refusal:
