@@ -108,6 +108,8 @@ def test_a_text_with_an_answer_is_cut_to_the_context(tiny, own_folder, capsys):
     options = ("task.answers=true", "task.packing=best_fit", "tokenizer=byte")
     prepared = prepare(tiny(*words, *options, "model.context=32"))
     assert "model.context=32 leaves 26 tokens beside its answer" in capsys.readouterr().err
+    sizes = prepared.store.meta["splits"]["train"]
+    assert sizes["bytes"] == sizes["sequences"] * (26 + len("short"))
     windows = prepared.task.layout.dataset(prepared.store, "train", 1)
     batch = windows.batch(np.arange(3), 0, np.arange(3))
     for row, targets in zip(batch.tokens.tolist(), batch.targets.tolist(), strict=True):

@@ -91,6 +91,10 @@ class TextStream(Layout):
         tokens = [*text[:room], tokenizer.sep, *answer, tokenizer.eos]
         cuts = cut_beyond(room, len(text), "text", setting)
         notes = ((ANSWERS, example.fields["answer"]),)
+        if cuts:  # the store counts the bytes of the fields
+            source = example.fields["text"]
+            end = tokenizer.encode_with_offsets(source)[1][room - 1][1]
+            example.fields = {**example.fields, "text": source[:end]}
         return TokenizedExample(tokens, targets=len(tokens), cuts=cuts, notes=notes)
 
     def objection(self, account: DataAccount) -> str:
