@@ -37,6 +37,10 @@ def test_a_model_is_scored_before_and_after_training_and_on_all_test_pairs(
     metrics, others = folder.result()["metrics"], plain.result()["metrics"]
     assert metrics["test/rouge1"] == others["test/rouge1"]
     assert metrics["test/loss"] != others["test/loss"]  # of a part of the split
+    assert metrics["test/targets"] > 0
+    assert "test/targets" not in others
+    assert "sequences, as task.test_tokens=200 says" in " ".join(folder.result()["remarks"])
+    assert len(folder.read_record("before")["outputs"]) == 2
     for split in ("test", "test/unseen", "test/all"):
         assert metrics[f"{split}/before/support"] == base.result()["metrics"][f"{split}/support"]
         assert f"{split}/before/support" not in others

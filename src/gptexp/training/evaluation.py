@@ -79,19 +79,21 @@ def evaluate(
     precision: str = "32",
     process_group: ProcessGroup = SINGLE_PROCESS,
     with_loss: bool = True,
+    max_tokens: int | None = None,
 ) -> Evaluation:
     """Return the metrics of a split ("val", "test" or "unseen") and the answers that they score.
 
     Args:
         precision: trainer.precision, for the loss; answers are computed in fp32.
         with_loss: whether to compute the loss, too.
+        max_tokens: tokens of the split that the loss is computed from; None: all of them.
     """
     allow_cudnn_attention(False)  # batches and answers have ever new lengths
     metrics: dict[str, float] = {}
     remarks: list[str] = []
     if with_loss:
-        batch_size, tokens = held_out_batch_size(task.context), task.config.test_tokens
-        batches = held_out_batches(task.layout, store, split, batch_size, tokens)
+        batch_size = held_out_batch_size(task.context)
+        batches = held_out_batches(task.layout, store, split, batch_size, max_tokens)
         sums, counts = evaluate_loss(model, batches, precision, process_group, f"{split} loss")
         metrics = task.loss_metrics(store, split, sums, counts) | model.report(sums.statistics)
     model.eval()
@@ -100,6 +102,12 @@ def evaluate(
     if with_loss:
         examples = answers.examples if task.metrics else None
         remarks = describe_split(split, examples, counts.targets)
+        if batches.is_sample:
+            metrics["targets"] = counts.targets
+            remarks.append(
+                f"the loss of the {split} split is of {batches.count:,} of its {len(batches.sequences):,} "
+                f"sequences, as task.test_tokens={max_tokens} says"
+            )
     evaluation.metrics = _prefixed(metrics, evaluation.prefix) | evaluation.metrics
     evaluation.remarks = remarks + evaluation.remarks
     return evaluation

@@ -34,7 +34,9 @@ def evaluate_held_out(
     splits = [name for name in ("val", "test") if store.has(name)][-1:]
     splits += ["unseen"] if splits and store.has("unseen") else []
     evaluations = {
-        split: evaluate(model, task, store, split, precision, process_group, with_loss)
+        split: evaluate(
+            model, task, store, split, precision, process_group, with_loss, task.config.test_tokens
+        )
         for split in splits
     }
     if task.metrics and "test" in splits and store.has("unsupported"):
@@ -76,8 +78,8 @@ def record_before(evaluations: dict[str, Evaluation], task: Task) -> dict[str, A
             split, _, leaf = name.rpartition("/")
             if not split.endswith(COMPANIONS):
                 metrics[f"{split}/before/{leaf}"] = value
-    samples = [sample for first in evaluations.values() for sample in first.samples(task)]
-    outputs = [sample["output"] for sample in samples[: task.config.samples]]
+    samples = [sample for first in [*evaluations.values()][:1] for sample in first.samples(task)]
+    outputs = [sample["output"] for sample in samples]
     return {"metrics": metrics, "outputs": [text for text in outputs if isinstance(text, str)]}
 
 
