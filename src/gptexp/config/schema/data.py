@@ -82,26 +82,6 @@ class CldrConfig(GeneratedConfig):
     examples: int = setting(20000, "number of distinct phrases", minimum=10)
 
 
-@register
-@dataclass
-class DebianConfig(DataConfig):
-    kind: str = "debian"
-    target = "gptexp.data.corpora.debian:Debian"
-    split: str = setting(
-        "near",
-        "near: of near-duplicates one is used; exact: of equal texts. A source package is in one split",
-        choices=("near", "exact"),
-    )
-    val_fraction: float = setting(0.02, "fraction held out for validation", minimum=0, maximum=1)
-    test_fraction: float = setting(0.02, "fraction held out for the test", minimum=0, maximum=1)
-    path: str = setting(
-        "/var/lib/apt/lists", "folder of apt's lists with *_Translation-en and *_Packages"
-    )
-
-    def resolve(self, config: "Config") -> None:
-        self.path = absolute_path(self.path, "data.path")
-
-
 @dataclass
 class RecordsConfig(DataConfig):
     """Settings of sources whose examples are records with named fields."""
@@ -193,6 +173,26 @@ class FilesConfig(TableConfig):
         self.path = absolute_path(self.path, "data.path")
         self.val_path = absolute_path(self.val_path, "data.val_path")
         self.test_path = absolute_path(self.test_path, "data.test_path")
+
+
+@register
+@dataclass
+class DebianConfig(DataConfig):
+    kind: str = "debian"
+    target = "gptexp.data.corpora.debian:Debian"
+    split: str = setting(
+        "near",
+        "near: of near-duplicates one is used; exact: of equal texts. A source package is in one split",
+        choices=("near", "exact"),
+    )
+    val_fraction: float = setting(0.02, "fraction held out for validation", minimum=0, maximum=1)
+    test_fraction: float = setting(0.02, "fraction held out for the test", minimum=0, maximum=1)
+    path: str = setting(
+        "/var/lib/apt/lists", "folder of apt's lists with *_Translation-en and *_Packages"
+    )
+
+    def resolve(self, config: "Config") -> None:
+        self.path = absolute_path(self.path, "data.path")
 
 
 @register
