@@ -26,17 +26,17 @@ from gptexp.data.corpora import Corpus, Example
 from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.progress import track_progress
 from gptexp.data.splits import TRAIN, assign_splits
-from gptexp.data.token_store import INDEX_DTYPE, ExampleEncoder, TokenizedExample, TokenStore
+from gptexp.data.token_store import (
+    INDEX_DTYPE,
+    DamagedStoreError,
+    ExampleEncoder,
+    TokenizedExample,
+    TokenStore,
+    verify_files,
+)
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
-from gptexp.files import (
-    atomic_folder,
-    cached_sha256,
-    dumps_with_checksum,
-    loads_checked,
-    sha256,
-    short_hash,
-)
+from gptexp.files import atomic_folder, dumps_with_checksum, sha256, short_hash
 
 MAX_CHUNK_EXAMPLES = 256  # a chunk of examples is encoded at once
 MAX_CHUNK_CHARACTERS = 1_000_000
@@ -98,15 +98,10 @@ def _is_valid(folder: Path, cache: Path) -> bool:
     """Return whether the store exists with all files as they were written. Report a damaged file on stderr."""
     if not folder.is_dir():
         return False
-    file = folder / "meta.json"
     try:
-        meta = loads_checked(file.read_text())
-        for name, expected in meta["files"].items():
-            file = folder / name
-            if cached_sha256(file, cache) != expected:
-                raise ValueError("its content is not what was written")
-    except (OSError, ValueError) as error:
-        print(f"damaged token cache: {file}: {error}. It is built again", file=sys.stderr)
+        verify_files(folder, cache)
+    except DamagedStoreError as error:
+        print(f"damaged token cache: {error}. It is built again", file=sys.stderr)
         return False
     return True
 

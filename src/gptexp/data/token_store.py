@@ -145,6 +145,33 @@ class TokenStore:
                 yield fields
 
 
+class DamagedStoreError(ValueError):
+    """A file of a token store is not there or not as it was written."""
+
+    def __init__(self, file: Path, cause: Exception) -> None:
+        super().__init__(f"{file}: {cause}")
+        self.file = file
+        self.reason = getattr(cause, "strerror", None) or str(cause)
+
+
+def verify_files(folder: Path, cache: Path) -> dict[str, Any]:
+    """Return the content of meta.json, after comparing all files of the store with their hashes.
+
+    Raises:
+        DamagedStoreError: a file is missing or was changed.
+    """
+    file = folder / "meta.json"
+    try:
+        meta = loads_checked(file.read_text())
+        for name, expected in meta["files"].items():
+            file = folder / name
+            if cached_sha256(file, cache) != expected:
+                raise ValueError("its content is not what was written")
+    except (OSError, ValueError) as error:
+        raise DamagedStoreError(file, error) from None
+    return meta
+
+
 def open_store(
     folder: Path, encoder: ExampleEncoder, cache: Path, tokenizer: Tokenizer | None = None
 ) -> TokenStore:
@@ -157,14 +184,8 @@ def open_store(
         UserError: the folder is no store, is damaged, or was made for another task or tokenizer.
     """
     word = f"data.path={folder}"
-    file = folder / "meta.json"
     try:
-        meta = loads_checked(file.read_text())
-        for name, expected in meta["files"].items():
-            file = folder / name
-            if cached_sha256(file, cache) != expected:
-                raise ValueError("its content is not what was written")
-        file = folder / "meta.json"
+        meta = verify_files(folder, cache)
         store = TokenStore(folder)
         for split in SPLITS:
             store.has(split)
@@ -178,10 +199,14 @@ def open_store(
             f"where the texts are"
         ) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        damage = (
+            error
+            if isinstance(error, DamagedStoreError)
+            else DamagedStoreError(folder / "meta.json", error)
+        )
         raise UserError(
-            f"{word}: is not a complete token store ({file.name}: {reason}). Give a folder with the meta.json and all "
-            f"files of one"
+            f"{word}: is not a complete token store ({damage.file.name}: {damage.reason}). Give a "
+            f"folder with the meta.json and all files of one"
         ) from None
     if meta["task"] != encoder.fingerprint():
         raise UserError(

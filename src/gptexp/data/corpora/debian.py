@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from gptexp.config import schema
 from gptexp.data.corpora.corpus import Corpus, Example
 from gptexp.data.corpora.open_file import COMPRESSIONS, explain_damage, open_bytes
-from gptexp.data.corpora.summaries import MIN_SOURCE_WORDS, UNSUPPORTED, SummaryPair, cut_source
+from gptexp.data.corpora.summaries import MIN_SOURCE_WORDS, SummaryPair, cut_source
 from gptexp.data.duplicates import first_near_duplicates, normalized_hash
 from gptexp.data.progress import track_progress
 from gptexp.errors import UserError
@@ -98,16 +98,12 @@ def _document(description: Description, split: str) -> Example:
 def _pair(description: Description, split: str) -> Example:
     """Return the example of a summary, with the reason where it is not used."""
     source = f"{description.package}\n{cut_source(description.text)}"
-    pair = SummaryPair(source, description.synopsis)
-    fields = {"source": pair.source, "target": pair.summary}
-    example = Example(fields, split, group=description.source_package)
-    if len(pair.summary.split()) not in SYNOPSIS_WORDS:
-        words = f"{SYNOPSIS_WORDS.start} to {SYNOPSIS_WORDS.stop - 1} words"
-        example.leave_out(f"the synopsis has not {words}", pair.summary)
-    elif not pair.is_supported and split == "test":
-        example.split = "unsupported"
-    elif not pair.is_supported:
-        example.leave_out(UNSUPPORTED, pair.summary)
+    pair, group = SummaryPair(source, description.synopsis), description.source_package
+    if len(pair.summary.split()) in SYNOPSIS_WORDS:
+        return pair.example(split, group)
+    example = Example({"source": pair.source, "target": pair.summary}, split, group=group)
+    words = f"{SYNOPSIS_WORDS.start} to {SYNOPSIS_WORDS.stop - 1} words"
+    example.leave_out(f"the synopsis has not {words}", pair.summary)
     return example
 
 

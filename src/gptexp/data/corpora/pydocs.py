@@ -26,7 +26,7 @@ from gptexp.data.corpora.cleaning import Cleaner
 from gptexp.data.corpora.corpus import SPLITS, Corpus, Example
 from gptexp.data.corpora.docstrings import MIN_CHARACTERS, Docstring, read_docstrings
 from gptexp.data.corpora.keyterms import extract_key_terms
-from gptexp.data.corpora.summaries import UNSUPPORTED, summary_pair
+from gptexp.data.corpora.summaries import summary_pair
 from gptexp.data.duplicates import first_near_duplicates
 from gptexp.data.progress import track_progress
 from gptexp.data.splits import assign_splits
@@ -127,12 +127,7 @@ class Pydocs(Corpus):
                 source = f"{docstring.header}\n{paragraph}"
                 yield paragraph, Example({"source": source, "terms": terms}, split)
         elif pair := summary_pair(docstring, self.config.code):
-            example = Example({"source": pair.source, "target": pair.summary}, split)
-            if not pair.is_supported and split == "test":
-                example.split = "unsupported"
-            elif not pair.is_supported:
-                example.leave_out(UNSUPPORTED, pair.summary)
-            yield pair.summary, example
+            yield pair.summary, pair.example(split)
 
     def _is_valid(self) -> bool:
         """Return whether the file of extracted docstrings exists and is as it was written."""

@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from gptexp.data.corpora.corpus import Example
 from gptexp.data.corpora.docstring_markup import plain_text
 from gptexp.data.corpora.docstrings import Docstring
 
@@ -41,6 +42,15 @@ class SummaryPair(NamedTuple):
     def is_supported(self) -> bool:
         """Whether at least half of the summary's content words stand in the source."""
         return support(self.summary, self.source) >= MIN_SUPPORT
+
+    def example(self, split: str, group: str | None = None) -> Example:
+        """Return the example of the pair. If it is unsupported, it is left out, and a test pair is in `unsupported`."""
+        example = Example({"source": self.source, "target": self.summary}, split, group=group)
+        if not self.is_supported and split == "test":
+            example.split = "unsupported"
+        elif not self.is_supported:
+            example.leave_out(UNSUPPORTED, self.summary)
+        return example
 
 
 def summary_pair(docstring: Docstring, with_code: bool = False) -> SummaryPair | None:
