@@ -1,5 +1,6 @@
 """examples/base/carry.py: folders in parts."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "base"))
 import carry
 
-from gptexp.errors import UserError
+from gptexp.errors import RunError, UserError
 
 
 @pytest.fixture
@@ -72,3 +73,16 @@ def test_a_run_comes_back_with_its_last_and_best_checkpoint_alone(own_folder):
         "checkpoints/step-000004/model.safetensors",
         "config.yaml",
     ]
+
+
+def test_training_goes_on_from_what_another_machine_left_and_a_failure_is_packed_too(own_folder):
+    job, run = own_folder / "job", own_folder / "pretrain-nano-1"
+    (job / "store").mkdir(parents=True)
+    (job / "words.json").write_text(json.dumps(["no_such_key=1"]))
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last").write_text("step-000001\n")
+    (run / "config.yaml").touch()
+    carry.pack(carry.files_to_bring_back(run), job / "back" / run.name, 300, compress=False)
+    with pytest.raises(RunError, match=r"pretrain-nano-1: ended with code 2; \d+ parts in .*back/"):
+        carry.train_job(job, minutes=2.0)
+    assert (job / "outputs" / run.name / "config.yaml").is_file()

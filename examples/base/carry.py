@@ -2,13 +2,13 @@
 
     here     python examples/base/carry.py pack JOB experiment=base data.path='corpus/train-*.jsonl.gz'
     there    python examples/base/carry.py train JOB --minutes 9
-    here     python examples/base/carry.py join JOB/back outputs/base
+    here     python examples/base/carry.py join JOB/back/RUN outputs/RUN
 
 `pack` encodes the data and writes JOB/words.json and JOB/parts: the tokens, compressed, in files of at most 40 MiB.
 Copy JOB and this checkout to the other machine, in as many steps as it takes. `train` puts the parts together, trains,
-and stops in time with a checkpoint; the same command goes on from there. Each time it leaves the run in JOB/back, in
-files of at most 15 MiB: config, metrics, result, the newest and the best checkpoint with the state of the optimizer.
-`join` puts them together.
+and stops in time with a checkpoint; the same command goes on from there. Each time it leaves the run in JOB/back/RUN,
+in files of at most 15 MiB: config, metrics, result, the newest and the best checkpoint with the state of the optimizer.
+`join` puts them together. On another machine, `train` goes on from the JOB/back that is carried with the job.
 
 A folder comes out complete or not at all: parts.json has the sha256 of every part.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gptexp.config.compose import compose_config
-from gptexp.errors import RunError, UserError, exits_cleanly
+from gptexp.errors import Preempted, RunError, UserError, exits_cleanly
 from gptexp.files import atomic_folder, sha256, write_text
 from gptexp.tasks.prepare import prepare
 from gptexp.wording import format_count
@@ -144,11 +144,14 @@ def train_job(job: Path, minutes: float) -> None:
     """Train until the minutes are over or the run has ended, and pack the run.
 
     Raises:
-        UserError: parts are missing. RunError: the run ended before it had a folder.
+        UserError: parts are missing. RunError: the run has failed; what it left is packed all the same.
     """
     deadline = time.monotonic() + 60 * minutes - SECONDS_TO_END
     if not (job / "store").is_dir():
         join(job / "parts", job / "store")
+    for parts in (job / "back").glob("*/"):
+        if not (job / "outputs" / parts.name).exists():
+            join(parts, job / "outputs" / parts.name)
     words: list[str] = json.loads((job / "words.json").read_text())
     words += ["data=tokens", f"data.path={job / 'store'}", f"outputs={job / 'outputs'}"]
     with subprocess.Popen([sys.executable, "-m", "gptexp.run", *words, "logger=none"]) as process:
@@ -162,10 +165,14 @@ def train_job(job: Path, minutes: float) -> None:
     if not configs:
         raise RunError(f"{job}: the run ended with code {process.returncode}, and has no folder")
     run = configs[-1].parent
-    count = pack(files_to_bring_back(run), job / "back", BACK_BYTES, compress=False)
-    print(
-        f"{run}: ended with code {process.returncode}; {format_count(count, 'part')} in {job / 'back'}"
+    back = job / "back" / run.name
+    count = pack(files_to_bring_back(run), back, BACK_BYTES, compress=False)
+    outcome = (
+        f"{run}: ended with code {process.returncode}; {format_count(count, 'part')} in {back}"
     )
+    if process.returncode not in (0, Preempted.code):
+        raise RunError(outcome)
+    print(outcome)
 
 
 def files_to_bring_back(run: Path) -> dict[str, Path]:
