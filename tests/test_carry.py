@@ -83,6 +83,8 @@ def test_training_goes_on_from_what_another_machine_left_and_a_failure_is_packed
     (run / "checkpoints" / "last").write_text("step-000001\n")
     (run / "config.yaml").touch()
     carry.pack(carry.files_to_bring_back(run), job / "back" / run.name, 300, compress=False)
-    with pytest.raises(RunError, match=r"pretrain-nano-1: ended with code 2; \d+ parts? in .*back/"):
+    with pytest.raises(
+        RunError, match=r"pretrain-nano-1: ended with code 2; \d+ parts? in .*back/"
+    ):
         carry.train_job(job, minutes=2.0)
     assert (job / "outputs" / run.name / "config.yaml").is_file()

@@ -9,6 +9,7 @@ import pytest
 from gptexp.run import run
 from gptexp.training import recorder as recorder_module
 from gptexp.training.recorder import Recorder
+from gptexp.training.throughput import count_training_flops
 
 
 @pytest.fixture
@@ -64,6 +65,32 @@ def test_each_validation_reads_the_same_part_of_a_big_split_and_the_end_all_of_i
     assert "val/targets" not in part.result()["metrics"]
     # The same weights: a validation changes nothing.
     assert part.result()["metrics"]["val/loss"] == whole.result()["metrics"]["val/loss"]
+
+
+class BatchCounts(L.Callback):
+    """Notes the counts of each batch, and fails after one step."""
+
+    def __init__(self, fails_after=None):
+        self.fails_after, self.model, self.counts = fails_after, None, {}
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, *_):
+        self.model, self.counts[module.step] = module.model.config, batch.counts
+        if module.step == self.fails_after:
+            raise RuntimeError("the machine went away")
+
+
+def test_each_line_has_the_operations_so_far_also_after_a_failure(translation):
+    first, second = BatchCounts(fails_after=7), BatchCounts()
+    words = ["trainer.log_every=1", "trainer.skip_steps=[2]"]  # step 2 is counted from 0
+    with pytest.raises(RuntimeError, match="went away"):
+        run(translation(*words), callbacks=[first])
+    folder = run(translation(*words), callbacks=[second])
+    total, expected = 0, []
+    for step, counts in (first.counts | second.counts).items():
+        total += count_training_flops(second.model, 8, counts) if step != 3 else 0
+        expected.append(total)
+    assert list(second.counts) == [*range(5, 13)]
+    assert [row["flops"] for row in folder.metrics()] == expected
 
 
 @pytest.mark.parametrize(

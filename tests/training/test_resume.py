@@ -152,7 +152,7 @@ class SeenExamples(L.Callback):
 def drop_new_entries(checkpoint: Path) -> None:
     """Let a checkpoint be one of a version that counted steps only."""
     state = json.loads((checkpoint / "state.json").read_text())
-    del state["order"], state["schedule"]
+    del state["order"], state["schedule"], state["flops"]
     (checkpoint / "state.json").write_text(json.dumps(state))
     manifest = loads_checked((checkpoint / "manifest.json").read_text())
     file = checkpoint / "state.json"

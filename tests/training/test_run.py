@@ -224,6 +224,7 @@ def test_low_rank_adaptation_changes_what_it_is_for_and_leaves_plain_weights(tra
     assert before.keys() == after.keys()
     changed = {name.split(".")[-2] for name in before if not before[name].equal(after[name])}
     assert changed == {"query", "up"}
+    assert ["flops" in one.metrics()[0] for one in (base, folder)] == [True, False]
     halves = run(translation(*words, "outputs=halves", "trainer.devices=2"))
     for a, b in zip(folder.metrics(), halves.metrics(), strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], abs=1e-5)

@@ -15,6 +15,7 @@ CSV_COLUMNS = (
     "step",
     "tokens",
     "seconds",
+    "flops",
     "train/loss",
     "train/lr",
     "val/loss",

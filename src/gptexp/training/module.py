@@ -43,13 +43,15 @@ from gptexp.training.out_of_memory import is_out_of_memory
 from gptexp.training.schedule import Plan
 from gptexp.training.step_flags import StepFlags
 from gptexp.training.stragglers import ExchangeTimer
+from gptexp.training.throughput import count_training_flops, countable_config
 
 
 class TrainModule(L.LightningModule):
     """A Transformer in training.
 
     Attributes:
-        step: optimizer steps done; tokens: tokens seen; seconds: time spent in training. All survive a restart.
+        step: optimizer steps done; tokens: tokens seen; seconds: time spent in training; flops: operations of the model
+            for these tokens, None if they are not counted. All survive a restart.
         loss: of the last step, in nats a target over the global batch; None if the step was skipped.
         grad_norm: of the last step, before clipping.
         statistics: of the last step, summed over the global batch (see Transformer.report).
@@ -77,6 +79,7 @@ class TrainModule(L.LightningModule):
         self.keeps_full_gradients = False  # between the micro-batches of a step
         self.plan = Plan(config.schedule, config.trainer.max_steps)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.flops: int | None = 0
         self.loss: float | None = None
         self.grad_norm = 0.0
         self.statistics = torch.zeros(0)
@@ -90,11 +93,13 @@ class TrainModule(L.LightningModule):
             "step": self.step,
             "tokens": self.tokens,
             "seconds": self.seconds,
+            "flops": self.flops,
             "schedule": self.plan.state(self.step),
         }
 
     def load_progress(self, state: dict[str, Any]) -> None:
         self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
+        self.flops = state.get("flops")  # earlier versions did not count them
         config = self.config
         self.plan = Plan.restore(
             config.schedule, config.trainer.max_steps, self.step, state["schedule"]
@@ -122,6 +127,8 @@ class TrainModule(L.LightningModule):
         # The groups of a mesh start with ten minutes, and ranks compile unequally long before their first step.
         self.process_group.set_timeout(TIMEOUT)
         self.exchange = ExchangeTimer(self.device, is_active=self.process_group.size > 1)
+        if countable_config(self.model) is None:
+            self.flops = None
         self.keeps_full_gradients = self.is_sharded and can_hold_full_gradients(
             self.model, self.device, self.process_group
         )
@@ -151,6 +158,9 @@ class TrainModule(L.LightningModule):
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
+            if self.flops is not None:
+                sequences = self.config.trainer.global_batch_size
+                self.flops += count_training_flops(self.model.config, sequences, batch.counts)
 
         self.step += 1
         self.tokens += batch.counts.tokens

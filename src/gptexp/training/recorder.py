@@ -24,7 +24,7 @@ from gptexp.training.evaluation import evaluate_loss
 from gptexp.training.module import TrainModule
 from gptexp.training.step_flags import StepFlags
 from gptexp.training.stragglers import StragglerWatch
-from gptexp.training.throughput import ThroughputMeter
+from gptexp.training.throughput import ThroughputMeter, countable_config
 
 
 class Recorder(L.Callback):
@@ -248,24 +248,19 @@ class StepStart(L.Callback):
 
 
 def _build_meter(module: TrainModule) -> ThroughputMeter:
-    # model/cost.py counts the gradients of all weights, and LoRA does not compute those of the frozen ones.
-    has_all_gradients = all(p.requires_grad for p in module.model.parameters())
     return ThroughputMeter(
         module.config.trainer.global_batch_size,
-        module.model.config if has_all_gradients else None,
+        countable_config(module.model),
         module.device,
         module.process_group.size,
     )
 
 
 def _describe_step(module: TrainModule) -> dict[str, Any]:
-    return {
-        "step": module.step,
-        "tokens": module.tokens,
-        "seconds": round(module.seconds, 3),
-        "train/loss": module.loss,
-        "train/lr": module.learning_rate,
-    }
+    row = {"step": module.step, "tokens": module.tokens, "seconds": round(module.seconds, 3)}
+    if module.flops is not None:
+        row["flops"] = float(module.flops)  # large models exceed the integers of other languages
+    return {**row, "train/loss": module.loss, "train/lr": module.learning_rate}
 
 
 def _prefixed(prefix: str, metrics: dict[str, float]) -> dict[str, float]:

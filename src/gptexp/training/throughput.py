@@ -15,6 +15,7 @@ import torch
 from gptexp.distributed.compiler import compile_seconds, count_compiled_graphs
 from gptexp.distributed.hardware import peak_bf16_flops, peak_memory_gib
 from gptexp.loss import LossCounts
+from gptexp.model import Transformer
 from gptexp.model.config import TransformerConfig
 from gptexp.model.cost import count_flops
 from gptexp.runs import timings
@@ -132,13 +133,22 @@ class ThroughputMeter:
         return count_training_flops(self.config, self.steps * self.sequences, self.counts)
 
 
+def countable_config(model: Transformer) -> TransformerConfig | None:
+    """Return the config of a model whose operations are counted; None: model/cost.py does not describe its training.
+
+    It counts no features, and the gradients of all weights: LoRA does not compute those of the frozen ones.
+    """
+    has_all_gradients = all(parameter.requires_grad for parameter in model.parameters())
+    return model.config if has_all_gradients and not model.config.feature_size else None
+
+
 def count_training_flops(config: TransformerConfig, sequences: int, counts: LossCounts) -> int:
     """Count the operations of forward and backward passes over `sequences` with these counts in all.
 
     The head is applied to the targets alone. An encoder reads the tokens that are no targets.
     """
     if config.feature_size or not counts.tokens:
-        return 0  # model/cost.py does not count features
+        return 0
     source = 0
     tokens = counts.tokens
     if config.arch == "encoder_decoder":
