@@ -15,15 +15,17 @@ def test_attention_is_the_formula():
     x = torch.randn(1, 5, 8)
     query = attention.query(x).view(5, 2, 4)
     key, value = attention.key(x)[0], attention.value(x)[0]  # one head, shared by both query heads
-    heads = []
+    weights = []
     for head in range(2):
         scores = query[:, head] @ key.T / 4**0.5
         scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
-        heads.append(scores.softmax(dim=-1) @ value)
+        weights.append(scores.softmax(dim=-1))
+    context = AttentionContext(AttentionMask(is_causal=True))
     torch.testing.assert_close(
-        attention(x, AttentionContext(AttentionMask(is_causal=True)))[0],
-        attention.output(torch.cat(heads, dim=-1)),
+        attention(x, context)[0],
+        attention.output(torch.cat([head @ value for head in weights], dim=-1)),
     )
+    torch.testing.assert_close(attention.weights(x, context)[0], torch.stack(weights))
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -111,6 +111,20 @@ class Attention(nn.Module):
                 cache.cross[self.layer] = key, value
         return self._attend(self._queries(x), key, value, memory.mask)
 
+    def weights(self, x: Tensor, context: AttentionContext) -> Tensor:
+        """Compute the weights [B, H, T, T] of self-attention, softmax(Q K^T / sqrt(D)), for people to look at."""
+        query, key = self._queries(x), self._keys_and_values(x)[0]
+        if context.rotary is not None:
+            query, key = rotate(query, *context.rotary), rotate(key, *context.rotary)
+        key = key.repeat_interleave(self.heads // self.kv_heads, dim=1)
+        scores = query @ key.mT * self.head_dim**-0.5
+        allowed = context.mask.allowed
+        if allowed is None and context.mask.is_causal:
+            allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).tril()
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed, -torch.inf)
+        return scores.softmax(dim=-1)
+
     def _queries(self, x: Tensor) -> Tensor:
         query = self.query(x).view(*x.shape[:2], -1, self.head_dim)
         query = query if self.query_norm is None else self.query_norm(query)

@@ -10,6 +10,7 @@ resumed.yaml      config.yaml of the run that `resume` names
 loggers.json      the loggers that have received the metrics, and up to which step
 crash.json        the step that a guard stopped
 before.json       metrics and outputs of the weights that training starts from (task.score_before)
+insight.json      a held-out sequence with the loss of each token, and the attention of the final model over it
 micro_batch.json  the micro-batch size that fits into memory, where it is smaller than configured
 trace.json.gz, profile.txt  of trainer.profile
 result.json       status, steps, tokens, speed, metrics
@@ -37,7 +38,9 @@ from gptexp.config.schema import Config
 from gptexp.errors import UserError, describe_error, nearest
 from gptexp.files import atomic_folder, read_json_object, short_hash, write_text
 
-RecordName = Literal["before", "crash", "data", "environment", "loggers", "micro_batch", "result"]
+RecordName = Literal[
+    "before", "crash", "data", "environment", "insight", "loggers", "micro_batch", "result"
+]
 LIBRARIES = (
     "gptexp",
     "torch",

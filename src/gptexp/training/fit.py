@@ -50,6 +50,7 @@ from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import Evaluation, held_out_batch_size
 from gptexp.training.garbage import free_memory, freeze_garbage
+from gptexp.training.insight import look_into
 from gptexp.training.module import TrainModule
 from gptexp.training.out_of_memory import explain_out_of_memory
 from gptexp.training.profiler import Profiler
@@ -285,6 +286,10 @@ class Run:
         metrics = report.metrics
         if evaluations and report.split != "val":
             metrics = Checkpoint(path).state["metrics"] | metrics
+        if evaluations and (
+            insight := look_into(model, self.task.layout, self.store, report.split)
+        ):
+            self.folder.write_record("insight", **insight)
         self.folder.write_samples(report.samples)
         self.folder.update_result(
             status="finished",
