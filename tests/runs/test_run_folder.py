@@ -84,6 +84,15 @@ def test_samples_name_the_files_of_images(folder):
     assert (folder.path / "samples" / "01-input.png").read_bytes() == b"image"
 
 
+def test_scores_are_read_by_split_and_texts_of_all_kinds_are_kept(own_folder):
+    folder = RunFolder(own_folder)
+    assert folder.scores() == []
+    rows = [{"split": "test", "output": "größer\ud800"}, {"split": "unseen", "scores": {"x": None}}]
+    folder.write_scores(rows)
+    assert folder.scores() == [{"split": "test", "output": "größer?"}, rows[1]]
+    assert folder.scores("unseen") == rows[1:]
+
+
 def test_checkpoints_are_found_by_pointer_and_by_name(folder):
     assert folder.checkpoint() is folder.best_checkpoint() is None
     for name in ("step-000001", "step-000002"):

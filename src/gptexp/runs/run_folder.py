@@ -5,6 +5,7 @@ environment.json  command, versions, commit, uncommitted changes, machine, devic
 data.json         sources with versions and licences, counts, fingerprint
 metrics.jsonl     one object a logged step; runs/timings.py names the entries that measure speed
 samples.jsonl     input, reference and output of a few held-out examples; their images and audio in samples/
+scores.jsonl      the scores of each held-out example, and the loss of each held-out batch
 checkpoints/      step-000100/ ...
 resumed.yaml      config.yaml of the run that `resume` names
 loggers.json      the loggers that have received the metrics, and up to which step
@@ -24,7 +25,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
@@ -62,6 +63,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.metrics_file = self.path / "metrics.jsonl"
         self.samples_file = self.path / "samples.jsonl"
+        self.scores_file = self.path / "scores.jsonl"
         self.tokenizer = self.path / "tokenizer.json"
         self.resumed_config_file = self.path / "resumed.yaml"
 
@@ -196,6 +198,17 @@ class RunFolder:
     def samples(self) -> list[dict[str, str]]:
         """Return the rows of samples.jsonl."""
         return _read_lines(self.samples_file)
+
+    def write_scores(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Write scores.jsonl: one object for each held-out example and batch (see training/example_scores.py)."""
+        lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        text = "".join(lines).encode("utf8", "replace")  # of lone surrogates
+        write_text(self.scores_file, text.decode("utf8"))
+
+    def scores(self, split: str | None = None) -> list[dict[str, Any]]:
+        """Return the rows of scores.jsonl, or those of one split; [] in a run of an earlier version."""
+        rows = _read_lines(self.scores_file)
+        return [row for row in rows if split is None or row.get("split") == split]
 
     def checkpoint(self, name: str = "last") -> Path | None:
         """Return the checkpoint `last`, `best` or `step-NNNNNN`; None if there is none."""

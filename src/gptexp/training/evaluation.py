@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import islice
 from typing import Any, TypeVar
@@ -54,12 +54,34 @@ class Answers:
 
 
 @dataclass
+class BatchLosses:
+    """The losses of the batches of a held-out split: B batches, S statistics of the model."""
+
+    sums: Tensor  # [B, 3 + S] float64
+    counts: Tensor  # [B, 3] int64
+
+    def total(self) -> tuple[LossSums, LossCounts]:
+        """Return the sums over all batches, added in a fixed order, and the counts to divide them by."""
+        return _loss_sums(reduce(torch.add, self.sums)), LossCounts(
+            *self.counts.sum(dim=0).tolist()
+        )
+
+    def means(self) -> list[float]:
+        """Return the mean loss of each batch."""
+        counts = [LossCounts(*row) for row in self.counts.tolist()]
+        sums = map(_loss_sums, self.sums)
+        return [float(total.mean(count)) for total, count in zip(sums, counts, strict=True)]
+
+
+@dataclass
 class Evaluation:
     prefix: str  # of the metrics: "test", "test/unseen"
     metrics: dict[str, float]  # test/loss, test/rougeL, test/baseline/rougeL, test/low/rougeL, ...
     answers: Answers
     baseline: str  # description of the strongest baseline
     remarks: list[str]  # sentences about what the split cannot tell
+    scores: dict[str, list[float]] = field(default_factory=dict)  # of each answer, by metric
+    losses: BatchLosses | None = None
 
     def samples(self, task: Task) -> list[dict[str, Any]]:
         """Return the first answers with their inputs and references, as a run keeps and shows them."""
@@ -91,14 +113,17 @@ def evaluate(
     allow_cudnn_attention(False)  # batches and answers have ever new lengths
     metrics: dict[str, float] = {}
     remarks: list[str] = []
+    losses: BatchLosses | None = None
     if with_loss:
         batch_size = held_out_batch_size(task.context)
         batches = held_out_batches(task.layout, store, split, batch_size, max_tokens)
-        sums, counts = evaluate_loss(model, batches, precision, process_group, f"{split} loss")
+        losses = compute_batch_losses(model, batches, precision, process_group, f"{split} loss")
+        sums, counts = losses.total()
         metrics = task.loss_metrics(store, split, sums, counts) | model.report(sums.statistics)
     model.eval()
     answers = answer_examples(model, task, store, split, process_group)
     evaluation = score_answers(task, store, answers, split)
+    evaluation.losses = losses
     if with_loss:
         examples = answers.examples if task.metrics else None
         remarks = describe_split(split, examples, counts.targets)
@@ -145,6 +170,7 @@ def score_answers(task: Task, store: TokenStore, answers: Answers, split: str) -
     examples, outputs = answers.examples, answers.outputs
     metrics = task.prepare_metrics(store, examples)
     baseline, remarks = task.loss_baseline, []
+    each: dict[str, list[float]] = {}
     if task.metrics:
         each, overall = task.score_each(outputs, examples), task.score_all(outputs, examples)
         metrics |= means(each) | bootstrap_intervals(each) | drop_undefined(overall)
@@ -155,7 +181,7 @@ def score_answers(task: Task, store: TokenStore, answers: Answers, split: str) -
         baseline = baseline or strongest
         metrics |= {f"baseline/{name}": value for name, value in naive.items()}
     prefix = METRIC_PREFIX.get(split, split)
-    return Evaluation(prefix, _prefixed(metrics, prefix), answers, baseline, remarks)
+    return Evaluation(prefix, _prefixed(metrics, prefix), answers, baseline, remarks, each)
 
 
 def _prefixed(metrics: dict[str, float], prefix: str) -> dict[str, float]:
@@ -192,15 +218,25 @@ def describe_split(split: str, examples: list[EvalExample] | None, targets: int)
     return remarks
 
 
-@torch.no_grad()  # inference mode does not suit FSDP, nor gradients that follow
 def evaluate_loss(
     model: Transformer,
     batches: HeldOutDataset,
     precision: str,
     process_group: ProcessGroup = SINGLE_PROCESS,
-    description: str | None = None,
 ) -> tuple[LossSums, LossCounts]:
-    """Sum the losses over all batches in float64; return them on every rank with the counts to divide them by.
+    """Sum the losses over all batches in float64; return them on every rank with the counts to divide them by."""
+    return compute_batch_losses(model, batches, precision, process_group).total()
+
+
+@torch.no_grad()  # inference mode does not suit FSDP, nor gradients that follow
+def compute_batch_losses(
+    model: Transformer,
+    batches: HeldOutDataset,
+    precision: str,
+    process_group: ProcessGroup = SINGLE_PROCESS,
+    description: str | None = None,
+) -> BatchLosses:
+    """Compute the losses of all batches in float64, and return them on every rank.
 
     Ranks share the batches, which do not depend on the number of ranks, and neither does the result, to the bit.
 
@@ -231,9 +267,13 @@ def evaluate_loss(
         table[index] = values
     process_group.all_reduce(table)
     process_group.all_reduce(counts)
-    targets, labels, auxiliary, *statistics = reduce(torch.add, table.cpu())  # in a fixed order
-    total = LossSums(targets, labels, auxiliary, torch.tensor(statistics))
-    return total, LossCounts(*counts.sum(dim=0).tolist())
+    return BatchLosses(table.cpu(), counts.cpu())
+
+
+def _loss_sums(values: Tensor) -> LossSums:
+    """Return the losses that a row [3 + S] of BatchLosses holds."""
+    targets, labels, auxiliary, *statistics = values
+    return LossSums(targets, labels, auxiliary, torch.tensor(statistics))
 
 
 def _sum_losses(model: Transformer, batch: Batch, precision: str) -> Tensor:

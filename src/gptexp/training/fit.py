@@ -49,6 +49,7 @@ from gptexp.training.choose_kernels import choose_kernels
 from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import Evaluation, held_out_batch_size
+from gptexp.training.example_scores import score_rows
 from gptexp.training.garbage import free_memory, freeze_garbage
 from gptexp.training.insight import look_into
 from gptexp.training.module import TrainModule
@@ -291,6 +292,7 @@ class Run:
         ):
             self.folder.write_record("insight", **insight)
         self.folder.write_samples(report.samples)
+        self.folder.write_scores(score_rows(evaluations, self.task))
         self.folder.update_result(
             status="finished",
             error=None,
