@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from browser import browser, open_page  # noqa: F401  fixtures
 
 from gptexp.machine import list_gpus
 
