@@ -13,6 +13,7 @@ VERBS = {
     "generate": "let a trained model answer a prompt",
     "evaluate": "score a trained model on a held-out split, next to a naive baseline",
     "export": "write a model as a folder that transformers loads, and check that it computes the same",
+    "watch": "show the state, loss curve, speed and time left of runs and sweeps in the terminal",
     "audit": "find duplicates, leaks and personal data in a corpus, and groups of people that it is about",
     "replay": "recompute a step whose loss or gradient was not finite, and continue from it",
     "selftest": "check on this machine that a resumed or rescaled run computes the same",

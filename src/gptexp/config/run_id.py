@@ -34,8 +34,17 @@ def run_id(config: Config) -> str:
     devices do not count: they change how a result is computed, not the result. Neither do config/, runs/ and the verbs,
     so that a nicer message renames no run.
     """
-    outside = outside_fingerprint(modules_of(config))
-    return short_hash(f"{settings_id(config)} {source_fingerprint(*RESULT_SOURCES)} {outside}")[:8]
+    return short_hash(f"{settings_id(config)} {' '.join(_sources(config))}")[:8]
+
+
+def source_id(config: Config) -> str:
+    """Return eight hex digits over the source that computes the result, that of the run's plugins included."""
+    return short_hash(" ".join(_sources(config)))[:8]
+
+
+def _sources(config: Config) -> tuple[str, str]:
+    """Return the fingerprints of our own source and of that of plugins."""
+    return source_fingerprint(*RESULT_SOURCES), outside_fingerprint(modules_of(config))
 
 
 def settings_id(config: Config) -> str:

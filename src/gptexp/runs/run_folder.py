@@ -17,6 +17,7 @@ trace.json.gz, profile.txt  of trainer.profile
 result.json       status, steps, tokens, speed, metrics
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -35,6 +36,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from gptexp.config import compose
+from gptexp.config.run_id import source_id
 from gptexp.config.schema import Config
 from gptexp.errors import UserError, describe_error, nearest
 from gptexp.files import atomic_folder, read_json_object, short_hash, write_text
@@ -75,7 +77,7 @@ class RunFolder:
         """Create the folder with config.yaml and environment.json, or rewrite both in an existing folder."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         compose.save_config(config, self.path / "config.yaml")
-        self.write_record("environment", **describe_environment())
+        self.write_record("environment", **describe_environment(), source=source_id(config))
 
     def copy_progress_from(self, other: Self) -> None:
         """Create the folder with the checkpoints, the metrics and the config of another run."""
@@ -269,6 +271,19 @@ class RunFolder:
         finally:
             holder_file.unlink(missing_ok=True)
             lock.release()
+
+    def is_locked(self) -> bool:
+        """Return whether a process trains the run."""
+        file = self.path.parent / ".locks" / f"{self.name}.lock"
+        # The holder's file lies beside a lock that is held, or whose holder was killed: only then is the lock tested,
+        # so that this test, which takes it for an instant, does not stop a run that starts.
+        if file.with_suffix(".json").is_file():
+            with suppress(OSError), file.open("rb") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+        return False
 
     def archived_count(self) -> int:
         """Return the number of the last archived folder, NAME.1, NAME.2, ...; 0 if there is none."""

@@ -1,0 +1,118 @@
+"""What comparisons read of one run, each record once."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from gptexp.comparing.settings_difference import flatten
+from gptexp.errors import UserError
+from gptexp.files import short_hash
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.tables import COMPANIONS
+
+SPLITS = {"test/unseen": "unseen", "test/unsupported": "unsupported", "test/all": "all"}
+
+
+class RunRecords:
+    """The records of a run folder; a record that is missing is empty."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.name = folder, folder.name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The nested settings.
+
+        Raises:
+            UserError: config.yaml cannot be read.
+        """
+        file = self.folder.path / "config.yaml"
+        try:
+            return self.folder.config_values()
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException):
+            raise UserError(f"{file}: cannot be read as YAML; leave this run out") from None
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings by dotted key."""
+        return flatten(self.config)
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        return self.folder.result()
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        return self.folder.read_record("data")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return self.folder.read_record("environment")
+
+    @cached_property
+    def metric_rows(self) -> list[dict[str, Any]]:
+        return self.folder.metrics()
+
+    @cached_property
+    def score_rows(self) -> list[dict[str, Any]]:
+        return self.folder.scores()
+
+    @property
+    def seed(self) -> Any:
+        return self.settings.get("seed")
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the finished run; {} before."""
+        return self.result.get("metrics", {})
+
+    @property
+    def primary_metric(self) -> str:
+        return self.result.get("primary_metric", "")
+
+    def metric_names(self) -> list[str]:
+        """Return the names of the metrics, without the baselines and bounds that belong to them."""
+        return [name for name in self.metrics if not split_name(name)[0].endswith(COMPANIONS)]
+
+    def held_out_texts(self, split: str) -> str | None:
+        """Return a hash of the texts of a held-out split; None where the run does not record it."""
+        return self._hash_files(split, "jsonl")
+
+    def held_out_tokens(self, split: str) -> str | None:
+        """Return a hash of the tokens of a held-out split; None where the run does not record it."""
+        return self._hash_files(split, "tokens", "index")
+
+    def _hash_files(self, split: str, *kinds: str) -> str | None:
+        parts = ["test", "unsupported"] if split == "all" else [split]
+        files = self.data.get("files", {})
+        digests = [files.get(f"{part}.{kind}") for part in parts for kind in kinds]
+        return short_hash(" ".join(digests)) if all(digests) else None
+
+    def scored_rows(self, split: str, unit: str, score: str) -> dict[str, dict[str, Any]]:
+        """Return the rows of scores.jsonl of a split and unit that have this score, by id."""
+        return {
+            row["id"]: row
+            for row in self.score_rows
+            if (row.get("split"), row.get("unit")) == (split, unit)
+            and row.get("scores", {}).get(score) is not None
+        }
+
+
+def split_name(metric: str) -> tuple[str, str]:
+    """Return what stands before the last slash of a metric's name, and what stands behind it."""
+    prefix, _, leaf = metric.rpartition("/")
+    return prefix, leaf
+
+
+def split_of(metric: str) -> str:
+    """Return the held-out split that a metric is computed on: "unseen" for "test/unseen/loss"."""
+    prefix = split_name(metric)[0]
+    return SPLITS.get(prefix, prefix)
+
+
+def common_metrics(runs: Sequence[RunRecords]) -> list[str]:
+    """Return the names of all metrics of the runs, in the order in which they first come."""
+    return list(dict.fromkeys(name for run in runs for name in run.metric_names()))

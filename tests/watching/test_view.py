@@ -1,0 +1,93 @@
+import json
+
+import pytest
+from rich.console import Console
+
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.sweep_folder import JobEntry, SweepFolder
+from gptexp.watching.folder_state import FolderState
+from gptexp.watching.view import ASCII_BLOCKS, draw, format_duration, sparkline
+
+
+def make_run(outputs, name, **result):
+    folder = RunFolder(outputs / name)
+    folder.path.mkdir(parents=True)
+    (folder.path / "config.yaml").write_text("trainer: {max_steps: 100}\n")
+    rows = [{"step": step, "train/loss": 100.0 / step, "val/loss": 2.0} for step in (25, 50)]
+    folder.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if result:
+        folder.write_record("result", **result)
+    return folder
+
+
+@pytest.fixture
+def text_of(own_folder):
+    def call(*names, width=80, height=None):
+        state = FolderState(own_folder / "outputs", names)
+        state.update()
+        console = Console(width=width, file=(own_folder / "screen").open("w"), markup=False)
+        console.print(draw(state, width, height))
+        console.file.close()
+        return (own_folder / "screen").read_text()
+
+    return call
+
+
+def test_runs_that_go_on_come_first_and_lines_fit_80_columns(own_folder, text_of):
+    outputs = own_folder / "outputs"
+    finished = make_run(outputs, "translate-nano-old", status="finished", steps=100)
+    finished.samples_file.write_text(json.dumps({"input": "one", "output": "uno\x1b[2J"}) + "\n")
+    going_on = make_run(outputs, "translate-nano-with-a-very-long-name-of-a-job-devices2")
+    with going_on.lock():
+        text = text_of()
+    lines = text.splitlines()
+    assert lines[1].split()[1:4] == ["running", "50/100", "50%"]
+    assert lines[2].split()[:3] == ["translate-nano-old", "finished", "100/100"]
+    assert max(map(len, lines)) <= 80
+    assert "its first sample" in text_of("translate-nano-old")
+    assert "\x1b" not in text_of("translate-nano-old")
+
+
+def test_a_sweep_brings_its_runs_and_the_reason_of_a_failure(own_folder, text_of):
+    outputs = own_folder / "outputs"
+    make_run(outputs, "translate-nano-a", status="finished", steps=100)
+    make_run(outputs, "other")
+    sweep = SweepFolder.create(
+        outputs / "sweep-lr-1", command=["gptexp"], keys=["optim.lr"], n_jobs=3
+    )
+    sweep.add(JobEntry(1, ["optim.lr=1"], "finished", run="translate-nano-a"))
+    sweep.add(JobEntry(2, ["optim.lr=2"], "failed", reason="not finite\nmore"))
+    text = text_of("sweep-lr-1")
+    assert "sweep-lr-1: 1 of 3 jobs finished, 1 failed; job 2 failed: not finite\n" in text
+    assert "translate-nano-a" in text
+    assert "other" not in text
+
+
+def test_a_low_terminal_shows_the_newest_runs_and_counts_the_others(own_folder, text_of):
+    for number in range(30):
+        make_run(own_folder / "outputs", f"run-{number:02}", status="finished", steps=100)
+    text = text_of(height=15)
+    assert len(text.splitlines()) <= 15
+    assert "more" in text
+
+
+def test_archived_folders_leave_the_view(own_folder):
+    folder = make_run(own_folder / "outputs", "translate-nano-a")
+    state = FolderState(own_folder / "outputs")
+    state.update()
+    archived = folder.archive()
+    state.update()
+    assert [run.folder.path for run in state.sorted_runs()] == [archived]
+
+
+def test_a_sparkline_spans_its_lowest_and_highest_mean():
+    assert sparkline([4, 4, 2, 2, 0, 0], 3) == "█▅▁"
+    assert sparkline([1.0, float("nan"), 1.0], 8, ASCII_BLOCKS) == "__"
+    assert sparkline([], 8) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(45, "45s"), (200, "3m20s"), (7500, "2h05m"), (273600, "3d04h")]
+)
+def test_durations_are_short(seconds, text):
+    assert format_duration(seconds) == text
