@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from gptexp.statistics.student_t import f_tail
 from gptexp.statistics.summary import LEVEL
 
+ROUNDING = 1e-12  # a deviation of this share of the values is none
+
 
 @dataclass(frozen=True)
 class Pooled:
@@ -62,7 +64,10 @@ def fit_two_way(values: NDArray) -> TwoWayFit:
     covariance = np.full((len(values), len(values)), np.nan)
     covariance[np.ix_(configs, configs)] = inverse[: len(configs), : len(configs)]
     residuals = y - design @ coefficients
-    return TwoWayFit(effects, covariance, float(residuals @ residuals), len(y) - design.shape[1])
+    squares = float(residuals @ residuals)
+    if squares <= ROUNDING**2 * float(y @ y):
+        squares = 0.0
+    return TwoWayFit(effects, covariance, squares, len(y) - design.shape[1])
 
 
 def find_noisy(values: NDArray) -> list[int]:

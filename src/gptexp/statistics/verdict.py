@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gptexp.statistics.pooled import Pooled
+from gptexp.statistics.pooled import ROUNDING, Pooled
 from gptexp.statistics.sign_flips import sign_flip_p
 from gptexp.statistics.student_t import critical_value, detectable_difference, two_sided_p
 from gptexp.statistics.summary import LEVEL
@@ -24,7 +24,6 @@ Scope = Literal["configs", "models"]
 
 MAX_MORE_SEEDS = 100
 FEW_FOR_FLIPS = 6  # seeds; with fewer, no choice of signs has a p below 0.05
-EQUAL = 1e-12  # of the size of the values: rounding
 NO_NOISE = "one seed does not show the noise between seeds"
 ALL_EQUAL = "all differences are equal: the noise is unknown"
 
@@ -139,7 +138,7 @@ def estimate_from_seeds(
         error, flips = float(np.sqrt(parts.sum())), None
         divisors = np.array([len(a) - 1, len(b) - 1])
         df = float(parts.sum() ** 2 / max((parts**2 / divisors).sum(), 1e-300))
-    if error <= EQUAL * float(np.abs([*a, *b]).max()):
+    if error <= ROUNDING * float(np.abs([*a, *b]).max()):
         error = 0.0
         if flips is None:
             return Estimate(difference, 0.0, df), ALL_EQUAL
