@@ -17,7 +17,6 @@ MAY_IMPORT = {
     "tasks": {"tasks", "data", "model", "generation", "config"},
     "distributed": {"distributed", "config"},
     "runs": {"runs", "config"},
-    "statistics": {"statistics"},
     "pages": {"pages", "comparing", "runs", "statistics", "config"},
     "comparing": {"comparing", "runs", "statistics", "config"},
     "watching": {"watching", "runs"},
@@ -32,18 +31,22 @@ MAY_IMPORT = {
         "config",
         "distributed",
     },
+    "serving": {
+        "serving",
+        "pages",
+        "checkpoints",
+        "runs",
+        "tasks",
+        "data",
+        "generation",
+        "model",
+        "config",
+        "distributed",
+    },
 }
 
 
-ROOMS_WITHOUT_RESULTS = {
-    "config",
-    "statistics",
-    "runs",
-    "auditing",
-    "pages",
-    "comparing",
-    "watching",
-}
+ROOMS_WITHOUT_RESULTS = {"config", "runs", "auditing", "pages", "comparing", "watching", "serving"}
 GROUND_FLOOR = {file.stem for file in PACKAGE.glob("*.py")}
 COMPUTES_NOTHING = {
     "errors",

@@ -11,6 +11,7 @@ VERBS = {
     "run": "train, continue an interrupted run, or print the result of a finished one",
     "inspect": "show what became of the data, and examples as the model gets them, without training",
     "generate": "let a trained model answer a prompt",
+    "serve": "serve a trained model on this machine: OpenAI's endpoints, and a page to try it",
     "evaluate": "score a trained model on a held-out split, next to a naive baseline",
     "export": "write a model as a folder that transformers loads, and check that it computes the same",
     "watch": "show the state, loss curve, speed and time left of runs and sweeps in the terminal",

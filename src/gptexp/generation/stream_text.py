@@ -24,30 +24,58 @@ def decode_after(decode: Decode, prompt: Sequence[int]) -> Decode:
     return decode_answer
 
 
+class AnswerText:
+    """The text of an answer whose tokens arrive one at a time, up to the first stop string.
+
+    Attributes:
+        tokens: all tokens so far.
+        certain: length of the text that further tokens do not change.
+        has_stopped: whether the text has a stop string, behind which nothing follows.
+    """
+
+    def __init__(self, decode: Decode, stop_strings: Sequence[str] = ()) -> None:
+        self.decode, self.stop_strings = decode, stop_strings
+        self.tokens: list[int] = []
+        self.text, self.certain, self.has_stopped = "", 0, False
+
+    def add(self, token: int) -> str:
+        """Take a token, and return the text that is certain now and was not before.
+
+        Incomplete characters, and text that may be the beginning of a stop string, wait for the next tokens.
+        """
+        self.tokens.append(token)
+        self.text = self.decode(self.tokens)
+        end = find_stop(self.text, self.stop_strings)
+        if end is not None:
+            self.has_stopped = True
+            self.text = self.text[:end]
+            return self.finish()
+        # The bytes of an incomplete character are decoded to the replacement character.
+        complete = self.text.rstrip("\N{REPLACEMENT CHARACTER}")
+        return self._release(len(complete) - _longest_partial_stop(complete, self.stop_strings))
+
+    def finish(self) -> str:
+        """Return the rest of the text, after the last token."""
+        return self._release(len(self.text))
+
+    def _release(self, end: int) -> str:
+        piece = self.text[self.certain : end]
+        self.certain = max(self.certain, end)
+        return piece
+
+
 def stream_text(
     tokens: Iterable[int], decode: Decode, stop_strings: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the text of the tokens as soon as it is certain, up to the first stop string.
-
-    Incomplete characters, and text that may be the beginning of a stop string, wait for the next tokens.
-    """
-    seen: list[int] = []
-    text, yielded = "", 0
+    """Yield the text of the tokens as soon as it is certain, up to the first stop string."""
+    answer = AnswerText(decode, stop_strings)
     for token in tokens:
-        seen.append(token)
-        text = decode(seen)
-        end = find_stop(text, stop_strings)
-        if end is not None:
-            yield text[yielded:end]
+        if piece := answer.add(token):
+            yield piece
+        if answer.has_stopped:
             return
-        # The bytes of an incomplete character are decoded to the replacement character.
-        certain = text.rstrip("\N{REPLACEMENT CHARACTER}")
-        end = len(certain) - _longest_partial_stop(certain, stop_strings)
-        if end > yielded:
-            yield text[yielded:end]
-            yielded = end
-    if yielded < len(text):
-        yield text[yielded:]
+    if rest := answer.finish():
+        yield rest
 
 
 def find_stop(text: str, stop_strings: Sequence[str]) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-VOID_TAGS = {"br", "circle", "img", "line", "meta", "rect"}
+VOID_TAGS = {"br", "circle", "img", "input", "line", "meta", "rect"}
 # Inside of a script element, these would end it, or the statement in some parsers.
 JSON_ESCAPES = {
     ord("<"): "\\u003c",

@@ -1,1 +1,0 @@
-"""Numbers only: intervals, tests and verdicts over seeds and examples. docs/statistics.md explains the methods."""
