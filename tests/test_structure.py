@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "tasks": {"tasks", "data", "model", "generation", "config"},
     "distributed": {"distributed", "config"},
     "runs": {"runs", "config"},
+    "statistics": {"statistics"},
     "pages": {"pages", "comparing", "runs", "statistics", "config"},
     "comparing": {"comparing", "runs", "statistics", "config"},
     "watching": {"watching", "runs"},
@@ -46,7 +47,16 @@ MAY_IMPORT = {
 }
 
 
-ROOMS_WITHOUT_RESULTS = {"config", "runs", "auditing", "pages", "comparing", "watching", "serving"}
+ROOMS_WITHOUT_RESULTS = {
+    "config",
+    "statistics",
+    "runs",
+    "auditing",
+    "pages",
+    "comparing",
+    "watching",
+    "serving",
+}
 GROUND_FLOOR = {file.stem for file in PACKAGE.glob("*.py")}
 COMPUTES_NOTHING = {
     "errors",

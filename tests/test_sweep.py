@@ -59,7 +59,7 @@ def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
 
 
 def test_a_killed_sweep_goes_on_where_it_was(pairs_words):
-    words = ["-m", *pairs_words, "trainer.max_steps=40", "seed=1,2"]
+    words = [*pairs_words, "trainer.max_steps=40", "seeds=2"]
 
     def second_job_has_saved() -> bool:
         return len(folders()) == 2 and any(

@@ -23,12 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from gptexp.command_line import sort_words
 from gptexp.config import compose, package_data
-from gptexp.config.grammar import as_typed
+from gptexp.config.grammar import as_typed, find_override
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.parallelism import check_processes
 from gptexp.config.plugins import has_outside_code
 from gptexp.config.schema import Config
+from gptexp.config.seeds import expand_seeds
 from gptexp.distributed.claim_gpus import claim_gpus
 from gptexp.distributed.environment import explain_single_process, is_launched
 from gptexp.distributed.signals import StopSignals, ignore_interrupts
@@ -60,6 +61,7 @@ Common keys (KEY=VALUE; `python -m gptexp.settings` prints all of them with thei
   trainer.max_steps   trainer.global_batch_size   trainer.devices   trainer.strategy   trainer.precision
   data.path (data=files)   data.name (data=hub)   data.src data.tgt (data=cldr)   optim.lr
   init=RUN starts from trained weights   init=scratch from random ones   fresh=true trains again   seed   name   tags
+  seeds=5 trains with seed, seed+1, ... seed+4, and compares configs by more than their noise
 
 A text with a comma stands in quotes: 'name="a, b"'. A list is KEY=[a,b], a mapping KEY={{a:b}}, null is KEY=null.
 -m runs a sweep over comma-separated values; `-cn NAME -cd sweeps` runs a sweep file (shipped: {sweeps}).
@@ -89,6 +91,11 @@ def run(
         raise UserError(
             f"trainer.devices={config.trainer.devices} starts processes, which callback objects cannot reach: "
             f"name the callbacks in the config (callbacks.NAME._target_=...), or start with torchrun"
+        )
+    if config.seeds > 1:
+        raise UserError(
+            f"seeds={config.seeds}: a command of gptexp run trains over several seeds; a YAML file and Python train "
+            f"one run, with seed=..."
         )
     if not is_launched():
         check_processes(config)
@@ -190,6 +197,10 @@ def _main() -> None:
         sys.argv[1:], get_args_parser()._option_string_actions, explain_option
     )
     compose.prepare_hydra(words)
+    has_seeds = find_override(words, "seeds") is not None
+    words = expand_seeds(words)
+    if has_seeds and not {"-m", "--multirun"} & set(options):
+        options = ["-m", *options]
     if {"-h", "--help"} & set(options):  # Hydra's own takes more than a second
         print(
             HELP.format(
@@ -205,8 +216,10 @@ def _main() -> None:
     if {"-m", "--multirun"} & set(options) and any(
         option == "-c" or option.startswith("--cfg") for option in options
     ):
+        word = "seeds=" if has_seeds else "-m"
         raise UserError(
-            "-m: cannot stand beside --cfg, which prints the config of one run; leave out -m, and give one value a key"
+            f"{word}: cannot stand beside --cfg, which prints the config of one run; leave out {word}, and give one "
+            f"value a key"
         )
     overrides = read_overrides(words, is_sweep=bool(may_sweep))
     sys.argv[1:] = [*package_data.with_shipped_sweeps(options), *overrides]

@@ -97,6 +97,8 @@ SYNONYMS = {
     "out_dir": "outputs",
     "run_name": "name",
     "random_seed": "seed",
+    "n_seeds": "seeds",
+    "num_seeds": "seeds",
     "checkpoint": "resume",
     "pretrained": "init",
     "lora_r": "optim.lora_rank",

@@ -121,6 +121,12 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     seed: int = setting(1, "seed of everything random", minimum=0, maximum=2**63 - 1)
+    seeds: int = setting(
+        1,
+        "number of runs, with seed, seed + 1, ...; their table has the mean, deviation and 95 % interval of metrics",
+        minimum=1,
+        affects_result=False,
+    )
     init: str | None = setting(
         None,
         "weights to start from: a run, an exported folder, a hub name, base (shipped with gptexp), or scratch for "

@@ -1,0 +1,1 @@
+"""Numbers only: intervals, tests and verdicts over seeds and examples. docs/statistics.md explains the methods."""

@@ -1,0 +1,109 @@
+"""Verdicts about all configs of a sweep, against the best one or against one that was named before.
+
+Shapes: C configs, S seeds.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gptexp.statistics.pooled import Pooled, TwoWayFit, find_noisy, fit_two_way, holm
+from gptexp.statistics.summary import LEVEL
+from gptexp.statistics.verdict import (
+    ALL_EQUAL,
+    NO_NOISE,
+    Estimate,
+    Evidence,
+    Verdict,
+    estimate_from_seeds,
+    judge,
+)
+
+
+@dataclass(frozen=True)
+class ConfigVerdicts:
+    reference: (
+        int | None
+    )  # the config that the others are compared with; None: no config has a value
+    verdicts: dict[int, Verdict]  # of each other config against it
+    pooled: Pooled | None  # the noise of one run; None: no config has two seeds
+    noisy: list[int]  # configs that vary clearly more between seeds, which are not pooled
+
+
+def compare_configs(
+    values: ArrayLike,
+    *,
+    higher_is_better: bool,
+    reference: int | None = None,
+    margin: float = 0.0,
+    level: float = LEVEL,
+) -> ConfigVerdicts:
+    """Compare the configs of a sweep by the values [C, S] of a metric; NaN: no value.
+
+    A best config that the values themselves have chosen can differ from any other by luck: the p values are adjusted by
+    Holm's method for all C * (C - 1) / 2 comparisons. Those with a reference that was named before are C - 1.
+
+    Args:
+        reference: the config that the others are compared with; None: the best by its mean.
+        level: probability that any of the words better and worse is wrong if there is no difference.
+    """
+    table = np.asarray(values, np.float64)
+    present = [int(i) for i in np.flatnonzero(np.isfinite(table).any(axis=1))]
+    if not present:
+        return ConfigVerdicts(None, {}, None, [])
+    noisy = find_noisy(table)
+    fit = fit_two_way(np.where(np.isin(np.arange(len(table)), noisy)[:, None], np.nan, table))
+    means = np.nanmean(table[present], axis=1)
+    best = present[int(np.argmax(means) if higher_is_better else np.argmin(means))]
+    pairs = list(combinations(present, 2))
+    if reference is not None:
+        best = reference
+        pairs = [pair for pair in pairs if best in pair]
+    estimates = {pair: _estimate(table, fit, noisy, *pair) for pair in pairs}
+    adjusted = holm({pair: e.p for pair, e in estimates.items() if e is not None and e.error})
+    counts = np.isfinite(table).sum(axis=1).tolist()
+    verdicts = {}
+    for pair, estimate in estimates.items():
+        if best not in pair:
+            continue
+        config = pair[0] if pair[1] == best else pair[1]
+        if estimate is not None and config == pair[0]:
+            estimate = replace(estimate, difference=-estimate.difference)
+        evidence = Evidence(
+            n_seeds=min(counts[config], counts[best]),
+            comparisons=len(pairs),
+            objection=_objection(estimate, adjusted.get(pair, 1.0), len(pairs), level),
+        )
+        verdicts[config] = judge(estimate, evidence, higher_is_better, margin, level)
+    return ConfigVerdicts(best, verdicts, fit.pooled, noisy)
+
+
+def _estimate(
+    table: NDArray, fit: TwoWayFit, noisy: list[int], one: int, other: int
+) -> Estimate | None:
+    """Return the difference other - one: by the noise of all configs, or of these two where one of them is noisy."""
+    if fit.pooled is not None and one not in noisy and other not in noisy:
+        difference = float(fit.effects[other] - fit.effects[one])
+        error = fit.pooled.deviation * math.sqrt(fit.factor(one, other))
+        return Estimate(difference, error, fit.pooled.df)
+    values = table[[one, other]]
+    shared = np.isfinite(values).all(axis=0)
+    is_paired = bool(shared.sum() > 1)
+    if is_paired:
+        values = values[:, shared]
+    a, b = (row[np.isfinite(row)] for row in values)
+    return estimate_from_seeds(a, b, is_paired)[0]
+
+
+def _objection(estimate: Estimate | None, adjusted_p: float, count: int, level: float) -> str:
+    """Return why an estimate may not be called better or worse; "": nothing speaks against it."""
+    if estimate is None or math.isnan(estimate.error):
+        return NO_NOISE
+    if not estimate.error:
+        return ALL_EQUAL
+    if estimate.p <= level < adjusted_p:
+        return f"clear by itself, but one of {count} comparisons"
+    return ""

@@ -1,0 +1,364 @@
+"""Say whether one side is better than another, by more than noise.
+
+A verdict speaks of b against a: `better` means that b is better, and the difference is b - a in the metric's own
+direction. docs/statistics.md explains the methods and shows how often they are wrong.
+
+Shapes: S seeds, N examples.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gptexp.statistics.pooled import ROUNDING, Pooled
+from gptexp.statistics.sign_flips import sign_flip_p
+from gptexp.statistics.student_t import critical_value, detectable_difference, two_sided_p
+from gptexp.statistics.summary import LEVEL
+
+Word = Literal["better", "worse", "no difference that matters", "cannot tell"]
+Scope = Literal["configs", "models"]
+Unit = Literal["example", "batch"]
+PLURALS = {"example": "examples", "batch": "batches"}
+
+MAX_MORE_SEEDS = 100
+FEW_FOR_FLIPS = 6  # seeds; with fewer, no choice of signs has a p below 0.05
+NO_NOISE = "one seed does not show the noise between seeds"
+ALL_EQUAL = "all differences are equal: the noise is unknown"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One side against another. None: not known."""
+
+    word: Word
+    difference: float | None  # b - a, in the metric's own direction
+    low: float | None  # bounds of the interval of the difference
+    high: float | None
+    n_seeds: int  # of either side, the smaller number
+    n_examples: int  # 0: only the metrics of runs were compared
+    detectable: float | None  # smallest true difference that is seen with a probability of 80 %
+    more_seeds: int | None  # about how many more would see the difference; None: not by up to 100
+    scope: Scope  # whether it speaks of two configs, or of two trained models alone
+    sentence: str
+    p: float | None = None  # probability of such a difference between equal sides
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference b - a with its standard error, which has `df` degrees of freedom."""
+
+    difference: float
+    error: float
+    df: float
+
+    @property
+    def p(self) -> float:
+        if math.isnan(self.error) or not self.error:
+            return float(not self.difference)
+        return two_sided_p(self.difference / self.error, self.df)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What an estimate is made of."""
+
+    n_seeds: int
+    n_examples: int = 0
+    n_groups: int = 0
+    unit: Unit = "example"
+    scope: Scope = "configs"
+    comparisons: int = 1  # that are made together
+    objection: str = ""  # why no side may be called better; "": nothing speaks against it
+    remark: str = ""
+
+
+def compare_seeds(
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    higher_is_better: bool,
+    paired: bool,
+    margin: float = 0.0,
+    pooled: Pooled | None = None,
+    level: float = LEVEL,
+) -> Verdict:
+    """Compare two configs by a metric of their runs over seeds.
+
+    Args:
+        a, b: the values of the runs; NaN for a run that failed.
+        paired: the values at one index have the same seed.
+        margin: smallest difference of interest.
+        pooled: the noise between seeds, from more runs than these.
+        level: probability of a wrong word if there is no difference.
+
+    Raises:
+        ValueError: paired values of unequal number.
+    """
+    one, other = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if paired and len(one) != len(other):
+        raise ValueError(f"paired seeds: {len(one)} values and {len(other)}")
+    failed_a, failed_b = (int((~np.isfinite(values)).sum()) for values in (one, other))
+    if paired:
+        both = np.isfinite(one) & np.isfinite(other)
+        one, other = one[both], other[both]
+    one, other = one[np.isfinite(one)], other[np.isfinite(other)]
+    n_seeds = min(len(one), len(other))
+    estimate, objection = estimate_from_seeds(one, other, paired, pooled)
+    remark = ""
+    if failed_a or failed_b:
+        remark = f"seeds that failed: {failed_a} and {failed_b}"
+    if failed_a != failed_b and estimate and not objection:
+        is_failing_b = failed_b > failed_a
+        if (estimate.difference > 0) == (higher_is_better == is_failing_b):
+            objection = "the side with the better values has more failed seeds"
+    evidence = Evidence(n_seeds, objection=objection, remark=remark)
+    return judge(estimate, evidence, higher_is_better, margin, level)
+
+
+def estimate_from_seeds(
+    a: NDArray, b: NDArray, paired: bool, pooled: Pooled | None = None
+) -> tuple[Estimate | None, str]:
+    """Return the estimate, and why it may not decide."""
+    n = min(len(a), len(b))
+    if n == 0:
+        return None, "no seed has a value on both sides"
+    difference = float(b.mean() - a.mean())
+    if pooled is not None:
+        count = 2 / n if paired else 1 / len(a) + 1 / len(b)
+        return Estimate(difference, pooled.deviation * math.sqrt(count), pooled.df), ""
+    if n == 1:
+        return Estimate(difference, math.nan, 0), NO_NOISE
+    if paired:
+        differences = b - a
+        error, df = float(differences.std(ddof=1)) / math.sqrt(n), n - 1.0
+        flips = sign_flip_p(differences) if n >= FEW_FOR_FLIPS else None
+    else:  # Welch 1947
+        parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+        error, flips = float(np.sqrt(parts.sum())), None
+        divisors = np.array([len(a) - 1, len(b) - 1])
+        df = float(parts.sum() ** 2 / max((parts**2 / divisors).sum(), 1e-300))
+    if error <= ROUNDING * float(np.abs([*a, *b]).max()):
+        error = 0.0
+        if flips is None:
+            return Estimate(difference, 0.0, df), ALL_EQUAL
+    objection = ""
+    if flips is not None and flips > LEVEL:
+        objection = f"the signs of the differences alone do not show it (p = {flips:.2g})"
+    return Estimate(difference, error, df), objection
+
+
+def compare_examples(
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: Sequence[Hashable],
+    *,
+    higher_is_better: bool,
+    margin: float = 0.0,
+    weights: ArrayLike | None = None,
+    unit: Unit = "example",
+    level: float = LEVEL,
+) -> Verdict:
+    """Compare two trained models by the scores [N] of the same examples.
+
+    It says nothing about other seeds of their configs.
+
+    Args:
+        a, b: scores; NaN where one is not defined.
+        groups: equal for examples that are not independent: near-duplicates, questions about one picture.
+        weights: of the examples in the mean, such as the number of targets of a batch.
+    """
+    differences = np.asarray(b, np.float64) - np.asarray(a, np.float64)
+    defined = np.isfinite(differences)
+    parts = np.ones(len(defined)) if weights is None else np.asarray(weights, np.float64)
+    differences, parts = differences[defined], parts[defined]
+    labels = _number_groups(groups, defined)
+    n_groups = len(set(labels.tolist()))
+    evidence = Evidence(1, len(differences), n_groups, unit, "models")
+    if not len(differences):
+        return judge(None, evidence, higher_is_better, margin, level)
+    difference = float(np.average(differences, weights=parts))
+    sums = np.bincount(labels, parts * differences)
+    if n_groups < 2:
+        estimate, objection = Estimate(difference, math.nan, 0), "all examples are of one group"
+    else:
+        # Standard errors clustered by group (Liang and Zeger 1986; Miller 2024, arXiv 2411.00640).
+        error = _cluster_error(parts * (differences - difference), labels) / float(parts.sum())
+        estimate, objection = Estimate(difference, error, n_groups - 1), ""
+        flips = sign_flip_p(sums)
+        if flips is not None and flips > level:
+            objection = f"the signs of the differences alone do not show it (p = {flips:.2g})"
+    evidence = replace(evidence, objection=objection)
+    return judge(estimate, evidence, higher_is_better, margin, level)
+
+
+def compare_runs(
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: Sequence[Hashable],
+    *,
+    higher_is_better: bool,
+    paired: bool,
+    margin: float = 0.0,
+    unit: Unit = "example",
+    level: float = LEVEL,
+) -> Verdict:
+    """Compare two configs by the scores [S, N] of the same examples over several seeds each.
+
+    The interval covers both other seeds and other examples. The variance of the difference is that between seeds, plus
+    that between groups of examples, less the part that both of them hold (Cameron, Gelbach and Miller 2011; Owen 2007).
+    One seed on either side is compared as `compare_examples` does.
+
+    Args:
+        paired: the rows at one index have the same seed.
+    """
+    one, other = np.atleast_2d(np.asarray(a, np.float64)), np.atleast_2d(np.asarray(b, np.float64))
+    n_seeds = min(len(one), len(other))
+    if n_seeds < 2:
+        return compare_examples(
+            one[0],
+            other[0],
+            groups,
+            higher_is_better=higher_is_better,
+            margin=margin,
+            unit=unit,
+            level=level,
+        )
+    defined = np.asarray(np.isfinite(np.vstack([one, other])).all(axis=0))
+    one, other, labels = one[:, defined], other[:, defined], _number_groups(groups, defined)
+    n_examples, n_groups = int(defined.sum()), len(set(labels.tolist()))
+    evidence = Evidence(n_seeds, n_examples, n_groups, unit)
+    if n_groups < 2:
+        return judge(None, evidence, higher_is_better, margin, level)
+    samples = [other - one] if paired else [-one, other]
+    columns = np.sum([sample.mean(axis=0) for sample in samples], axis=0)
+    difference = float(columns.mean())
+    between_groups = (_cluster_error(columns - difference, labels) / n_examples) ** 2
+    between_seeds = shared = 0.0
+    for sample in samples:
+        rows = sample.mean(axis=1)
+        between_seeds += float(rows.var(ddof=1)) / len(sample)
+        rest = sample - rows[:, None] - sample.mean(axis=0) + sample.mean()
+        cells = sum(_cluster_error(row, labels) ** 2 for row in rest)
+        shared += cells / (len(sample) * (len(sample) - 1) * n_examples**2)
+    variance = max(between_seeds + between_groups - shared, between_seeds, between_groups)
+    seed_df = len(one) - 1 if paired else len(one) + len(other) - 2
+    spread = between_seeds**2 / seed_df + between_groups**2 / (n_groups - 1)
+    df = max(float(seed_df), variance**2 / spread) if spread else float(seed_df)
+    estimate = Estimate(difference, math.sqrt(variance), df)
+    objection = "" if variance else ALL_EQUAL
+    evidence = replace(evidence, objection=objection)
+    return judge(estimate, evidence, higher_is_better, margin, level)
+
+
+def _number_groups(groups: Sequence[Hashable], defined: NDArray) -> NDArray[np.int64]:
+    """Return a number for the group of each example that is defined."""
+    numbers: dict[Hashable, int] = {}
+    kept = (group for group, keep in zip(groups, defined.tolist(), strict=True) if keep)
+    return np.array([numbers.setdefault(group, len(numbers)) for group in kept], np.int64)
+
+
+def _cluster_error(residuals: NDArray, labels: NDArray[np.int64]) -> float:
+    """Return the standard error of a sum of residuals that are independent between groups only."""
+    sums = np.bincount(labels, residuals)
+    count = len(sums)
+    return float(np.sqrt((sums**2).sum() * count / (count - 1)))
+
+
+def judge(
+    estimate: Estimate | None,
+    evidence: Evidence,
+    higher_is_better: bool,
+    margin: float = 0.0,
+    level: float = LEVEL,
+) -> Verdict:
+    """Put an estimate into words."""
+    if estimate is None or math.isnan(estimate.error):
+        difference = estimate.difference if estimate else None
+        reason = evidence.objection or "there is nothing that both sides have"
+        return Verdict(
+            "cannot tell",
+            difference,
+            None,
+            None,
+            evidence.n_seeds,
+            evidence.n_examples,
+            None,
+            None,
+            evidence.scope,
+            _describe("cannot tell", difference, evidence, [reason, evidence.remark]),
+        )
+    half_width = critical_value(estimate.df, level) * estimate.error
+    low, high = estimate.difference - half_width, estimate.difference + half_width
+    shared_level = level / evidence.comparisons
+    detectable = None
+    if estimate.error:
+        detectable = detectable_difference(estimate.df, shared_level) * estimate.error
+    word: Word = "cannot tell"
+    if margin > 0 and estimate.error and -margin < low and high < margin:
+        word = "no difference that matters"
+    elif (low > 0 or high < 0) and not evidence.objection:
+        word = "better" if (low > 0) == higher_is_better else "worse"
+    more_seeds = None
+    if word == "cannot tell" and evidence.scope == "configs":
+        more_seeds = _more_seeds(estimate, evidence.n_seeds, margin, shared_level)
+    notes = [evidence.objection if word == "cannot tell" else "", evidence.remark]
+    if detectable is not None:
+        notes.append(f"could have seen {detectable:.3g} or more")
+    if more_seeds is not None:
+        notes.append(f"about {more_seeds} more {'seed' if more_seeds == 1 else 'seeds'} would tell")
+    elif word == "cannot tell" and evidence.scope == "configs" and estimate.error:
+        notes.append(f"more than {MAX_MORE_SEEDS} more seeds would")
+    interval = f"{100 * (1 - level):g} % interval {low:.3g} to {high:.3g}"
+    return Verdict(
+        word,
+        estimate.difference,
+        low,
+        high,
+        evidence.n_seeds,
+        evidence.n_examples,
+        detectable,
+        more_seeds,
+        evidence.scope,
+        _describe(word, estimate.difference, evidence, notes, interval),
+        estimate.p,
+    )
+
+
+def _more_seeds(estimate: Estimate, n: int, margin: float, level: float) -> int | None:
+    """Return about how many more seeds would see a true difference as large as this one, or as the margin."""
+    target = max(abs(estimate.difference), margin)
+
+    def is_seen(count: int) -> bool:
+        growth = (n + count - 1) / (n - 1) if n > 1 else 1.0
+        limit = detectable_difference(round(estimate.df * growth, 1), level)
+        return limit * estimate.error * math.sqrt(n / (n + count)) <= target
+
+    if not estimate.error or not is_seen(MAX_MORE_SEEDS):
+        return None
+    low, high = 0, MAX_MORE_SEEDS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_seen(middle) else (middle, high)
+    return high
+
+
+def _describe(
+    word: Word, difference: float | None, evidence: Evidence, notes: list[str], interval: str = ""
+) -> str:
+    seeds = "1 seed" if evidence.n_seeds == 1 else f"{evidence.n_seeds} seeds"
+    basis = [interval, seeds if evidence.scope == "configs" else ""]
+    if evidence.n_examples:
+        unit = evidence.unit if evidence.n_examples == 1 else PLURALS[evidence.unit]
+        count = f"{evidence.n_examples:,} {unit}"
+        if evidence.n_groups < evidence.n_examples:
+            count += f" in {evidence.n_groups:,} groups"
+        basis.append(count)
+    size = "" if difference is None else f": {difference:+.3g}"
+    sentence = f"{word}{size} ({', '.join(filter(None, basis))})"
+    if evidence.scope == "models":
+        notes = [*notes, "this speaks of these two models, not of their configs"]
+    return "; ".join([sentence, *filter(None, notes)])
