@@ -10,8 +10,8 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -42,6 +42,7 @@ from gptexp.runs.sweep_jobs import Job, JobLog, describe_waiting
 from gptexp.runs.tracker_history import fill_finished
 from gptexp.stages import stage
 from gptexp.training.open_run import check_same_data, copy_progress, open_run
+from gptexp.wording import first_line
 
 if TYPE_CHECKING:
     from gptexp.distributed.process_group import ProcessGroup
@@ -118,6 +119,8 @@ def run(
         else:
             setup, is_rank_zero = open_run(config, suffix, stack), True
         config, folder = setup.config, setup.folder
+        if is_rank_zero and not (setup.is_finished and folder.report_file.is_file()):
+            stack.enter_context(_page_at_end(folder))
         if is_rank_zero and not setup.is_finished:
             stack.enter_context(folder.record_failure(config))
         if group is not None and group.size > 1:
@@ -166,6 +169,31 @@ def run(
             print(tables.result_text(folder))
             print(folder.path, flush=True)
     return folder
+
+
+@contextmanager
+def _page_at_end(folder: RunFolder) -> Iterator[None]:
+    """Write the page of a run that has finished or failed. A page that cannot be written fails no run."""
+    try:
+        yield
+    except Exception:
+        _write_page(folder)
+        raise
+    _write_page(folder)
+
+
+def _write_page(folder: RunFolder) -> None:
+    if not (folder.path / "config.yaml").is_file():  # it failed before it had a folder
+        return
+    try:
+        from gptexp.pages.run_page import write_run_page
+
+        write_run_page(folder)
+    except Exception as error:
+        print(
+            f"{folder.report_file}: was not written ({first_line(error)}); the run is complete without it",
+            file=sys.stderr,
+        )
 
 
 def _record_lost_rank(folder: RunFolder, group: "ProcessGroup", reason: str) -> None:

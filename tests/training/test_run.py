@@ -51,6 +51,17 @@ def test_a_run_leaves_a_folder_that_tells_everything(translation):
     assert folder.read_record("environment")["device"]["type"] == "cpu"
     assert set(folder.metrics()[0]) >= MEASURED
     assert (folder.path / "metrics.csv").is_file()
+    assert folder.name in folder.report_file.read_text()
+    assert [event["status"] for event in folder.history()] == ["running", "finished"]
+
+
+def test_a_page_that_cannot_be_written_fails_no_run(translation, monkeypatch, capsys):
+    def fail(*_):
+        raise ValueError("no page today")
+
+    monkeypatch.setattr("gptexp.pages.run_page.write_run_page", fail)
+    assert run(translation()).result()["status"] == "finished"
+    assert "report.html: was not written (no page today)" in capsys.readouterr().err
 
 
 def test_the_same_command_again_prints_the_finished_run_and_fresh_puts_it_aside(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-VOID_TAGS = {"br", "circle", "img", "input", "line", "meta", "rect"}
+VOID_TAGS = {"br", "img", "input", "meta"}  # not those of SVG: HTML nests one that is not closed
 # Inside of a script element, these would end it, or the statement in some parsers.
 JSON_ESCAPES = {
     ord("<"): "\\u003c",
@@ -68,6 +68,12 @@ def table(columns: Iterable[Content], rows: Iterable[Iterable[Content]], **attri
     body = (tag("tr", map(_cell, row)) for row in rows)
     content = tag("table", tag("thead", head), tag("tbody", body), **attributes)
     return tag("div", content, class_="scroll", tabindex=0, role="group", aria_label="table")
+
+
+def pairs(rows: Iterable[tuple[str, Content]]) -> Html:
+    """Return a table of two columns: names and what belongs to them."""
+    body = (tag("tr", tag("th", name, scope="row"), tag("td", content)) for name, content in rows)
+    return tag("table", tag("tbody", body), class_="pairs")
 
 
 def _cell(content: Content) -> Html:

@@ -15,6 +15,8 @@ insight.json      a held-out sequence with the loss of each token, and the atten
 micro_batch.json  the micro-batch size that fits into memory, where it is smaller than configured
 trace.json.gz, profile.txt  of trainer.profile
 result.json       status, steps, tokens, speed, metrics
+history.jsonl     one object each time that the status of the run changes
+report.html       the run as a page
 """
 
 import fcntl
@@ -57,6 +59,7 @@ LIBRARIES = (
 )
 CHECKPOINT_NAME = re.compile(r"step-\d+")
 MAX_DIFF_CHARACTERS = 200_000
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 
 class RunFolder:
@@ -66,6 +69,8 @@ class RunFolder:
         self.metrics_file = self.path / "metrics.jsonl"
         self.samples_file = self.path / "samples.jsonl"
         self.scores_file = self.path / "scores.jsonl"
+        self.history_file = self.path / "history.jsonl"
+        self.report_file = self.path / "report.html"
         self.tokenizer = self.path / "tokenizer.json"
         self.resumed_config_file = self.path / "resumed.yaml"
 
@@ -119,8 +124,27 @@ class RunFolder:
         return self.read_record("result")
 
     def update_result(self, **values: Any) -> None:
-        """Set entries of result.json and keep its others."""
+        """Set entries of result.json and keep its others; append a change of the status to history.jsonl."""
         self.write_record("result", **{**self.result(), **values})
+        if "status" in values:
+            self._append_history(values["status"], values.get("error"))
+
+    def _append_history(self, status: str, error: str | None) -> None:
+        rows = self.metrics() if status != "running" else []
+        event = {
+            "time": time.strftime(TIME_FORMAT),
+            "status": status,
+            "step": rows[-1].get("step", 0) if rows else self.steps_done(),
+            "host": platform.node(),
+            "process": os.getpid(),
+            "error": error,
+        }
+        with self.history_file.open("a", encoding="utf8") as out:
+            out.write(json.dumps(event) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return each change of the status, with its time, step and host; [] in a run of an earlier version."""
+        return _read_lines(self.history_file)
 
     def update_environment(self, **values: Any) -> None:
         """Set entries of environment.json that are known only where the run computes."""
@@ -340,7 +364,7 @@ def describe_environment() -> dict[str, Any]:
     package = Path(__file__).parent
     return {
         "command": [sys.executable, *sys.argv],
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "time": time.strftime(TIME_FORMAT),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in LIBRARIES},
         "commit": _git(package, "rev-parse", "HEAD").strip() or None,

@@ -1,0 +1,213 @@
+"""The curves of runs as the JSON that charts.js draws: thinned, rounded, and with every axis that the runs know."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from gptexp.pages.markup import Html, tag
+from gptexp.runs import timings
+from gptexp.runs.run_folder import RunFolder
+
+AXES = ("step", "tokens", "flops", "seconds")  # columns of metrics.jsonl that increase
+NUM_COLORS = 8
+MAX_POINTS = 1000  # of a curve of the main chart, over all runs
+MAX_POINTS_OF_SMALL = 400  # of a curve of the other charts, over all runs
+MIN_POINTS = 60
+LEFT_OUT = {"val/targets", timings.SLOWEST_RANK, timings.COMPILE_SECONDS, timings.COMPILED_GRAPHS}
+LOST_TIME = "lost time"
+
+
+@dataclass
+class Chart:
+    """A chart: where its curves come from and how it is drawn.
+
+    Args:
+        columns: entries of metrics.jsonl, and what each is called where the chart has several.
+        unit: "%" shows a share as percent.
+    """
+
+    name: str
+    title: str
+    columns: dict[str, str]
+    unit: str = ""
+    starts_at_zero: bool = True
+    is_large: bool = False
+    series: list[dict[str, Any]] = field(default_factory=list)
+
+
+LOSS = Chart(
+    "loss",
+    "Loss",
+    {"train/loss": "training", "val/loss": "validation"},
+    starts_at_zero=False,
+    is_large=True,
+)
+KNOWN = {
+    "train/lr": ("Learning rate", ""),
+    timings.TOKENS_PER_SECOND: ("Throughput", "tokens/s"),
+    timings.STEP_MS: ("Time of a step", "ms"),
+    timings.MFU: ("MFU", "%"),
+    timings.TFLOPS: ("Compute of a device", "TFLOP/s"),
+    timings.PEAK_MEMORY: ("Peak memory", "GiB"),
+    timings.SLOWEST_RATIO: ("Slowest rank, relative to the median", ""),
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A column of one run: the numbers of its rows, and the values, None where one is not finite."""
+
+    rows: list[int]
+    values: list[float | None]
+
+    def thin(self, most: int) -> "Curve":
+        """Return about `most` points: of each bucket of rows the least and the largest value, and both ends.
+
+        A mean would hide spikes. A value that is not finite is kept, too: the curve has a gap there.
+        """
+        count = len(self.rows)
+        if count <= most:
+            return self
+        kept = {0, count - 1}
+        buckets = max(1, most // 2)
+        for bucket in range(buckets):
+            members = range(bucket * count // buckets, (bucket + 1) * count // buckets)
+            numbers = [index for index in members if self.values[index] is not None]
+            kept.update(index for index in members if self.values[index] is None)
+            if numbers:
+                kept.add(min(numbers, key=lambda index: self.values[index] or 0.0))
+                kept.add(max(numbers, key=lambda index: self.values[index] or 0.0))
+        order = sorted(kept)
+        return Curve([self.rows[i] for i in order], [self.values[i] for i in order])
+
+
+def charts_of(rows: Iterable[dict[str, Any]]) -> list[Chart]:
+    """Return the charts for the columns that occur in rows of metrics.jsonl, the loss first."""
+    columns = dict.fromkeys(name for row in rows for name in row)
+    columns = dict.fromkeys(name for name in columns if name not in {*AXES, *LEFT_OUT})
+    charts = [LOSS] if set(LOSS.columns) & set(columns) else []
+    others: dict[str, Chart] = {}
+    for name in columns:
+        if name in LOSS.columns:
+            continue
+        if name in timings.SHARES:
+            chart = others.setdefault(LOST_TIME, Chart("lost-time", "Time lost", {}, "%"))
+            chart.columns[name] = timings.SHARES[name]
+        elif name in KNOWN:
+            title, unit = KNOWN[name]
+            is_rate = name == "train/lr"
+            others[name] = Chart(name, title, {name: ""}, unit, starts_at_zero=is_rate)
+        else:  # statistics of the model or of a callback: train/NAME and val/NAME in one chart
+            split, _, leaf = name.rpartition("/")
+            label = {"train": "training", "val": "validation"}.get(split, split)
+            chart = others.setdefault(leaf, Chart(leaf, leaf, {}, starts_at_zero=False))
+            chart.columns[name] = label
+    order = [*KNOWN, LOST_TIME]
+    names = sorted(others, key=lambda name: order.index(name) if name in order else len(order))
+    if timings.MFU in others:
+        names = [name for name in names if name != timings.TFLOPS]
+    return charts + [others[name] for name in names]
+
+
+def charts_json(runs: Sequence[tuple[str, RunFolder]], loss_only: bool = False) -> dict[str, Any]:
+    """Return runs, by the labels that the page shows, and their charts as JSON values."""
+    tables = [folder.metrics() for _, folder in runs]
+    charts = charts_of(row for rows in tables for row in rows)
+    if loss_only:
+        charts = [chart for chart in charts if chart.name == LOSS.name]
+    values: dict[str, Any] = {"runs": [], "charts": {}}
+    series: dict[str, list[dict[str, Any]]] = {chart.name: [] for chart in charts}
+    for number, ((label, _), rows) in enumerate(zip(runs, tables, strict=True)):
+        used: set[int] = set()
+        curves: list[tuple[dict[str, Any], Curve]] = []
+        for chart in charts:
+            for column, (name, detail) in _names(chart, label, len(runs) > 1).items():
+                curve = _read_curve(rows, column).thin(_budget(chart, len(runs)))
+                if not curve.rows or (column in timings.SHARES and not _is_noticeable(curve)):
+                    continue
+                color = number if len(runs) > 1 else list(chart.columns).index(column)
+                entry = {
+                    "run": number,
+                    "label": name,
+                    "detail": detail,
+                    "color": color % NUM_COLORS + 1,
+                    "style": _style(chart, column),
+                }
+                series[chart.name].append(entry)
+                curves.append((entry, curve))
+                used.update(curve.rows)
+        place = {row: index for index, row in enumerate(sorted(used))}
+        for entry, curve in curves:
+            entry["y"] = curve.values
+            at = [place[row] for row in curve.rows]
+            entry["at"] = at if len(at) < len(place) else None
+        axes = {name: [rows[row].get(name) for row in sorted(used)] for name in AXES}
+        known = {name: column for name, column in axes.items() if _is_axis(column)}
+        values["runs"].append({"name": label, "x": known})
+    for chart in charts:
+        values["charts"][chart.name] = {
+            "title": chart.title,
+            "unit": chart.unit,
+            "zero": chart.starts_at_zero,
+            "series": series[chart.name],
+        }
+    return values
+
+
+def charts_html(values: dict[str, Any]) -> Html:
+    """Return the places that charts.js draws the charts of `charts_json` into."""
+    figures = []
+    for name, chart in values["charts"].items():
+        if not chart["series"]:
+            continue
+        unit = tag("small", chart["unit"]) if chart["unit"] not in ("", "%") else None
+        kind = "chart card large" if name == LOSS.name else "chart card"
+        caption = tag("figcaption", tag("span", chart["title"]), unit)
+        figures.append(tag("figure", caption, class_=kind, data_chart=name))
+    controls = tag("div", class_="chart-controls")
+    hint = tag(
+        "noscript",
+        tag("p", "Curves need JavaScript; metrics.jsonl has their values.", class_="note"),
+    )
+    return tag("div", controls, hint, tag("div", figures, class_="charts"))
+
+
+def _names(chart: Chart, label: str, has_several: bool) -> dict[str, tuple[str, str]]:
+    """Return, for each column of a chart, the label of its curve, and what it measures where the label is the run."""
+    if has_several:
+        return {column: (label, name) for column, name in chart.columns.items()}
+    return {column: (name or chart.title, "") for column, name in chart.columns.items()}
+
+
+def _read_curve(rows: Sequence[dict[str, Any]], column: str) -> Curve:
+    present = [index for index, row in enumerate(rows) if isinstance(row.get(column), int | float)]
+    return Curve(present, [_round(rows[index][column]) for index in present])
+
+
+def _round(value: float) -> float | None:
+    """Return a value with six digits; None: it is not finite."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _budget(chart: Chart, num_runs: int) -> int:
+    return max(MIN_POINTS, (MAX_POINTS if chart.is_large else MAX_POINTS_OF_SMALL) // num_runs)
+
+
+def _is_noticeable(curve: Curve) -> bool:
+    return any((value or 0) >= timings.SHOWN_SHARE for value in curve.values)
+
+
+def _style(chart: Chart, column: str) -> str:
+    """Return the class of a curve: validation stands out from the noise of training."""
+    if not chart.is_large:
+        return "plain"
+    return "bold" if column.startswith("val/") else "thin"
+
+
+def _is_axis(column: Sequence[Any]) -> bool:
+    """Return whether every row has a number that is not below that of the row before."""
+    if not all(isinstance(value, int | float) for value in column):
+        return False
+    return all(a <= b for a, b in pairwise(column))
