@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from browser import browser, open_page  # noqa: F401  fixtures
+from finished_runs import make_run  # noqa: F401
 
 from gptexp.machine import list_gpus
 

@@ -14,6 +14,7 @@ VERBS = {
     "serve": "serve a trained model on this machine: OpenAI's endpoints, and a page to try it",
     "evaluate": "score a trained model on a held-out split, next to a naive baseline",
     "export": "write a model as a folder that transformers loads, and check that it computes the same",
+    "compare": "show what differs between runs or the jobs of a sweep, and whether it is more than noise",
     "watch": "show the state, loss curve, speed and time left of runs and sweeps in the terminal",
     "audit": "find duplicates, leaks and personal data in a corpus, and groups of people that it is about",
     "replay": "recompute a step whose loss or gradient was not finite, and continue from it",

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gptexp.comparing.settings_difference import flatten, key_affects_result
+from gptexp.comparing.run_records import RunRecords
+from gptexp.comparing.settings_difference import key_affects_result
 from gptexp.errors import UserError
 from gptexp.runs.run_folder import RunFolder, find_run
+from gptexp.runs.sweep_folder import SweepFolder, find_sweep, is_sweep
 from gptexp.wording import format_count
 
 PATTERN = re.compile(r"[*?\[]")
+ARCHIVED = re.compile(r"\.\d+$")  # by fresh=true
 
 
 @dataclass(frozen=True)
@@ -25,41 +28,75 @@ class Subject:
 
     def seeds(self) -> list[Any]:
         """Return the seed of each run."""
-        return [run.config_values().get("seed") for run in self.runs]
+        return [RunRecords(run).seed for run in self.runs]
 
 
-def find_runs(words: Sequence[str], outputs: Path = Path("outputs")) -> list[RunFolder]:
-    """Find the runs that words name: paths, names, `latest`, and patterns such as 'outputs/translate-*'.
+def find_subjects(
+    words: Sequence[str], outputs: Path = Path("outputs"), each: bool = False
+) -> list[Subject]:
+    """Find the subjects that words name: runs and sweeps by path or name, and patterns such as 'outputs/translate-*'.
 
-    A run that several words name comes once.
+    A config of a sweep is a subject. Runs that differ only in their seed are one subject.
+
+    Args:
+        each: every run is a subject of its own.
 
     Raises:
-        UserError: a word names no run.
+        UserError: a word names neither a run nor a sweep.
     """
+    subjects: list[Subject] = []
     runs: dict[Path, RunFolder] = {}
     for word in words:
-        found = _match_pattern(word, outputs) if PATTERN.search(word) else []
-        for run in found or [find_run(word, outputs)]:
-            runs.setdefault(run.path.resolve(), run)
-    return list(runs.values())
+        for folder in _find_folders(word, outputs):
+            if isinstance(folder, RunFolder):
+                of_word = [folder]
+            elif each:
+                of_word = [run for subject in _subjects_of(folder) for run in subject.runs]
+            else:
+                subjects += _subjects_of(folder)
+                continue
+            for run in of_word:
+                runs.setdefault(run.path.resolve(), run)
+    if each:
+        return [Subject(run.name, (run,)) for run in runs.values()]
+    return [*subjects, *group_by_seed(runs.values())]
 
 
-def _match_pattern(pattern: str, outputs: Path) -> list[RunFolder]:
-    """Return the runs whose paths, or names inside `outputs`, match a pattern.
+def _find_folders(word: str, outputs: Path) -> list[RunFolder | SweepFolder]:
+    if PATTERN.search(word) and not Path(word).exists():
+        return _match_pattern(word, outputs)
+    if any(is_sweep(path) for path in (Path(word).expanduser(), outputs / word)):
+        return [find_sweep(word, outputs)]
+    return [find_run(word, outputs)]
+
+
+def _match_pattern(pattern: str, outputs: Path) -> list[RunFolder | SweepFolder]:
+    """Return the runs whose paths, or names inside `outputs`, match a pattern; where there are none, the sweeps.
+
+    Archived runs, NAME.1, match only a pattern that has a dot.
 
     Raises:
-        UserError: there are none, and no file has the name of the pattern.
+        UserError: nothing matches.
     """
-    if Path(pattern).exists():
-        return []
     for place in (Path(pattern).expanduser(), outputs / pattern):
         paths = sorted(map(Path, glob.glob(str(place))))
-        runs = [RunFolder(path) for path in paths if (path / "config.yaml").is_file()]
+        if "." not in place.name:
+            paths = [path for path in paths if not ARCHIVED.search(path.name)]
+        if runs := [RunFolder(path) for path in paths if (path / "config.yaml").is_file()]:
+            return [*runs]
+        if sweeps := [SweepFolder(path) for path in paths if is_sweep(path)]:
+            return [*sweeps]
+    raise UserError(f"{pattern}: no run and no sweep matches it. All runs here: '{outputs}/*'")
+
+
+def _subjects_of(sweep: SweepFolder) -> list[Subject]:
+    """Return the configs of a sweep that have a run."""
+    subjects = []
+    for overrides, jobs in sweep.configs().items():
+        runs = tuple(run for job in jobs if (run := sweep.run_folder(job)) is not None)
         if runs:
-            return runs
-    raise UserError(
-        f"{pattern}: no run folder matches it. A run folder has a config.yaml; those here: {outputs}/*"
-    )
+            subjects.append(Subject(" ".join(overrides) or sweep.name, runs))
+    return subjects
 
 
 def group_by_seed(runs: Iterable[RunFolder]) -> list[Subject]:
@@ -70,11 +107,6 @@ def group_by_seed(runs: Iterable[RunFolder]) -> list[Subject]:
     return [Subject(_label(group), tuple(group)) for group in groups.values()]
 
 
-def each_alone(runs: Iterable[RunFolder]) -> list[Subject]:
-    """Return a subject for each run."""
-    return [Subject(run.name, (run,)) for run in runs]
-
-
 def _label(runs: Sequence[RunFolder]) -> str:
     if len(runs) == 1:
         return runs[0].name
@@ -82,12 +114,12 @@ def _label(runs: Sequence[RunFolder]) -> str:
 
 
 def _config_key(run: RunFolder) -> str:
-    """Return what runs of one config share: settings that affect the result, but the seed; source; result's data."""
+    """Return what runs of one config share: settings that affect the result, but the seed; and the source."""
+    records = RunRecords(run)
     settings = {
         key: value
-        for key, value in flatten(run.config_values()).items()
+        for key, value in records.settings.items()
         if key != "seed" and key_affects_result(key)
     }
-    environment = run.read_record("environment")
-    source = environment.get("source") or environment.get("commit")
+    source = records.environment.get("source") or records.environment.get("commit")
     return json.dumps([settings, source], sort_keys=True, default=str)

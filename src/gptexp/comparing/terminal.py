@@ -1,0 +1,226 @@
+"""Print comparisons and the results of sweeps as text that fits a terminal."""
+
+import shutil
+import string
+import textwrap
+from collections.abc import Sequence
+
+from gptexp.characters import reveal_invisible
+from gptexp.comparing.compare_runs import Comparison, MetricRow
+from gptexp.comparing.example_differences import ExampleComparison, ExampleDifference
+from gptexp.comparing.facts import as_text
+from gptexp.comparing.sweep_results import SweepResults, SweepRow
+from gptexp.statistics.summary import Summary
+from gptexp.statistics.verdict import Verdict
+from gptexp.wording import format_count
+
+MAX_COLUMNS = 5  # subjects that stand beside each other; more stand below each other
+MAX_CELL = 32  # characters of a setting
+SAMPLE_WIDTH = 400  # characters of an input, reference or output
+LETTERS = string.ascii_uppercase
+
+
+def comparison_text(comparison: Comparison, width: int | None = None) -> str:
+    """Return a comparison as lines."""
+    width = width or terminal_width()
+    names = subject_names(comparison)
+    lines = [
+        f"{name}  {clean(subject.label)}  (seed {', '.join(map(str, subject.seeds()))})"
+        for name, subject in zip(names, comparison.subjects, strict=True)
+    ]
+    lines += ["", *_setting_lines(comparison, names, width), "", *_fact_lines(comparison, names)]
+    lines += ["", *_metric_lines(comparison, names, width)]
+    if comparison.speed:
+        rows = [["speed", *names]]
+        rows += [[row.name, *map(number_text, row.values)] for row in comparison.speed]
+        lines += ["", *_table(rows, width)]
+    for name, examples in zip(names[1:], comparison.examples, strict=False):
+        lines += ["", *_example_lines(examples, names[0], name, width)]
+    lines += [""] if comparison.remarks else []
+    lines += (line for remark in comparison.remarks for line in _wrap(clean(remark), width))
+    return "\n".join(lines)
+
+
+def sweep_text(results: SweepResults, width: int | None = None) -> str:
+    """Return the results of a sweep: its configs, the best first, and the jobs without a result."""
+    width = width or terminal_width()
+    states = ", ".join(f"{count} {state}" for state, count in results.counts().items())
+    lines = [f"{results.name}: {format_count(len(results.jobs), 'job')} ({states})"]
+    metrics = [name for name in (results.primary_metric, results.loss_name()) if name]
+    rows = [["config", *metrics, "against the best"]]
+    for row in results.rows:
+        cells = [summary_text(row.metrics.get(name)) for name in metrics]
+        rows.append([row.label, *cells, _sweep_verdict(row)])
+    lines += _table(rows, width)
+    for note in results.notes:
+        lines += _wrap(note, width)
+    for job in results.jobs:
+        if job.reason and job.state != "finished":
+            settings = " ".join(job.words)
+            lines += _wrap(f"job {job.number} ({settings}) {job.state}: {job.reason}", width)
+    return "\n".join(clean(line) for line in lines)
+
+
+def subject_names(comparison: Comparison) -> list[str]:
+    """Return a short name for each subject: A, B, ... or, of many, 1, 2, ..."""
+    count = len(comparison.subjects)
+    if count <= len(LETTERS):
+        return list(LETTERS[:count])
+    return [str(number) for number in range(1, count + 1)]
+
+
+def _setting_lines(comparison: Comparison, names: Sequence[str], width: int) -> list[str]:
+    affecting = [row for row in comparison.settings if row.affects_result]
+    neutral = [row.key for row in comparison.settings if not row.affects_result]
+    if not affecting:
+        lines = ["settings: the same"]
+    else:
+        rows = [["settings", *names]]
+        for row in affecting:
+            cells = [_cut(clean(as_text(value)), MAX_CELL) for value in row.values]
+            rows.append([clean(row.key), *cells])
+        lines = _table(rows, width)
+    if neutral:
+        lines += _wrap(f"and without effect on the result: {', '.join(neutral)}", width)
+    return lines
+
+
+def _fact_lines(comparison: Comparison, names: Sequence[str]) -> list[str]:
+    """Return the facts in which the subjects agree, one a line, and those in which they do not, one a subject."""
+    lines = []
+    for row in comparison.facts:
+        if row.is_same:
+            if row.values[0] != "not recorded":
+                lines.append(f"{row.name}: the same, {clean(row.values[0])}")
+            continue
+        lines.append(f"{row.name}: differs")
+        lines += [
+            f"  {name}  {clean(value)}" for name, value in zip(names, row.values, strict=True)
+        ]
+    return lines
+
+
+def _metric_lines(comparison: Comparison, names: Sequence[str], width: int) -> list[str]:
+    if not comparison.metrics:
+        return ["metrics: no run has any"]
+    if len(names) > MAX_COLUMNS:
+        return _many_subjects(comparison, names, width)
+    two = len(names) == 2
+    rows = [["metric", *names, *(["B against A"] if two else [])]]
+    for row in comparison.metrics:
+        verdict = [_verdict_cell(row, 1)] if two else []
+        rows.append([row.name, *map(summary_text, row.summaries), *verdict])
+    lines = _table(rows, width)
+    primary = comparison.primary()
+    if primary is None:
+        return lines
+    for number, name in enumerate(names[1:], 1):
+        if text := _sentence(primary, number):
+            lines += _wrap(f"{primary.name}, {name} against {names[0]}: {text}", width)
+    return lines
+
+
+def _many_subjects(comparison: Comparison, names: Sequence[str], width: int) -> list[str]:
+    """Return the primary metric, or the first one, with a line a subject."""
+    row = comparison.primary() or comparison.metrics[0]
+    rows = [["subject", row.name, f"against {names[0]}"]]
+    for number, name in enumerate(names):
+        verdict = _verdict_cell(row, number) if number else ""
+        rows.append([name, summary_text(row.summaries[number]), verdict])
+    return [*_table(rows, width), "--json and --csv FILE have all metrics"]
+
+
+def _verdict_cell(row: MetricRow, number: int) -> str:
+    verdict = row.verdicts[number]
+    if verdict is None:
+        is_comparable = not row.reasons[number].startswith("not comparable")
+        return "" if is_comparable else "not comparable"
+    return verdict_text(verdict)
+
+
+def _sentence(row: MetricRow, number: int) -> str:
+    verdict = row.verdicts[number]
+    return verdict.sentence if verdict else row.reasons[number]
+
+
+def _sweep_verdict(row: SweepRow) -> str:
+    if row.is_best:
+        return "best"
+    return verdict_text(row.verdict) if row.verdict else row.reason
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Return a verdict in a few words: the word, the difference and its interval."""
+    parts = [str(verdict.word)]
+    if verdict.difference is not None:
+        parts.append(f"{verdict.difference:+.3g}")
+    if verdict.low is not None and verdict.high is not None:
+        parts.append(f"({verdict.low:+.3g} to {verdict.high:+.3g})")
+    return " ".join(parts)
+
+
+def summary_text(summary: Summary | None) -> str:
+    """Return a mean, and with several values the half of its 95 % interval and their number."""
+    if summary is None or summary.mean is None:
+        return ""
+    if summary.half_width is None:
+        return f"{summary.mean:.4g}"
+    return f"{summary.mean:.4g} ± {summary.half_width:.2g} (n={summary.n})"
+
+
+def _example_lines(examples: ExampleComparison, first: str, second: str, width: int) -> list[str]:
+    total = examples.wins + examples.losses + examples.ties
+    lines = [
+        f"{examples.metric} of {format_count(total, 'example')}: {second} wins {examples.wins:,}, "
+        f"loses {examples.losses:,}, ties {examples.ties:,}"
+    ]
+    for title, shown in (("wins", examples.largest_wins), ("loses", examples.largest_losses)):
+        for example in shown:
+            lines += [f"  {second} {title}: {example.scores[0]:.4g} to {example.scores[1]:.4g}"]
+            lines += _example_texts(example, first, second, width)
+    return lines
+
+
+def _example_texts(example: ExampleDifference, first: str, second: str, width: int) -> list[str]:
+    lines = []
+    labels = ("input", "reference", first, second)
+    texts = (example.input, example.reference, *example.outputs)
+    for label, text in zip(labels, texts, strict=True):
+        cleaned = " ".join(clean(text[:SAMPLE_WIDTH]).split()) or "(nothing)"
+        lines.append(f"    {label:<10}{_cut(cleaned, max(20, width - 14))}")
+    return lines
+
+
+def _table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Return the rows as lines of aligned columns; what does not fit is cut."""
+    cleaned = [[clean(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cleaned, strict=True)]
+    lines = []
+    for row in cleaned:
+        cells = [f"{cell:<{size}}" for cell, size in zip(row, widths, strict=True)]
+        lines.append(_cut("  ".join(cells).rstrip(), width))
+    return lines
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def number_text(value: float | None) -> str:
+    """Return a speed or a total."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def terminal_width() -> int:
+    return max(60, min(140, shutil.get_terminal_size((100, 40)).columns))
+
+
+def clean(text: str) -> str:
+    """Return a text without characters that control a terminal."""
+    return reveal_invisible(text)

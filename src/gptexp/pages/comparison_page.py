@@ -1,0 +1,158 @@
+"""The page of a comparison: metrics with verdicts, what differs, speed, and examples side by side."""
+
+from collections.abc import Iterable
+
+from gptexp.comparing.compare_runs import Comparison, MetricRow
+from gptexp.comparing.example_differences import ExampleComparison, ExampleDifference
+from gptexp.comparing.facts import as_text
+from gptexp.comparing.terminal import number_text, subject_names, summary_text, verdict_text
+from gptexp.pages import shell
+from gptexp.pages.markup import Content, Html, table, tag
+from gptexp.statistics.verdict import Verdict
+
+STATUS = {"better": "good", "worse": "bad"}
+
+
+def format_comparison_page(comparison: Comparison, command: str) -> str:
+    """Return the page.
+
+    Args:
+        command: that has made the comparison.
+    """
+    names = subject_names(comparison)
+    sections = {
+        "metrics": ("Metrics", _metrics(comparison, names)),
+        "settings": ("Settings", _settings(comparison, names)),
+        "data": ("Data, code and machine", _facts(comparison, names)),
+        "speed": ("Speed", _speed(comparison, names)),
+        "examples": ("Examples", _examples(comparison, names)),
+    }
+    filled = {name: entry for name, entry in sections.items() if entry[1]}
+    subjects = tag(
+        "ol",
+        (
+            tag("li", tag("strong", name), f" {subject.label}, seed ", _seeds(subject.seeds()))
+            for name, subject in zip(names, comparison.subjects, strict=True)
+        ),
+        class_="subjects",
+    )
+    remarks = [tag("p", remark, class_="note") for remark in comparison.remarks]
+    return shell.format_page(
+        "Comparison",
+        shell.header(_title(comparison, names), subjects, remarks, eyebrow="Comparison"),
+        shell.navigation((name, title) for name, (title, _) in filled.items()),
+        (shell.section(name, title, content) for name, (title, content) in filled.items()),
+        shell.section("reproduce", "Command", shell.command_block(command)),
+        styles=[STYLE],
+    )
+
+
+STYLE = """
+.subjects { list-style: none; padding: 0; }
+.example { margin-block: 1rem; }
+.example dd { white-space: pre-wrap; overflow-wrap: anywhere; }
+"""
+
+
+def _title(comparison: Comparison, names: list[str]) -> str:
+    """Return the verdict on the primary metric of two subjects, or what is compared."""
+    primary = comparison.primary()
+    if comparison.incomparable:
+        return "Not comparable"
+    if primary and len(names) == 2 and (verdict := primary.verdicts[1]):
+        return f"{names[1]} against {names[0]}: {verdict.word}"
+    return f"{len(names)} subjects"
+
+
+def _seeds(seeds: Iterable[object]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _metrics(comparison: Comparison, names: list[str]) -> list[Content]:
+    content: list[Content] = []
+    if comparison.incomparable:
+        content.append(tag("p", f"Not comparable: {comparison.incomparable}.", class_="status bad"))
+    primary = comparison.primary()
+    if primary:
+        for number, name in enumerate(names[1:], 1):
+            verdict, reason = primary.verdicts[number], primary.reasons[number]
+            text = verdict.sentence if verdict else reason
+            content.append(
+                tag("p", tag("strong", f"{primary.name}, {name} against {names[0]}: "), text)
+            )
+    if comparison.metrics:
+        others = [f"{name} against {names[0]}" for name in names[1:]]
+        rows = [_metric_cells(row) for row in comparison.metrics]
+        content.append(table(["metric", *names, *others], rows))
+    return content
+
+
+def _metric_cells(row: MetricRow) -> list[Content]:
+    verdicts = [
+        _status(verdict) if verdict else reason
+        for verdict, reason in zip(row.verdicts[1:], row.reasons[1:], strict=True)
+    ]
+    return [row.name, *map(summary_text, row.summaries), *verdicts]
+
+
+def _status(verdict: Verdict) -> Html:
+    kind = STATUS.get(str(verdict.word), "unsure")
+    return tag("span", verdict_text(verdict), class_=f"status {kind}")
+
+
+def _settings(comparison: Comparison, names: list[str]) -> list[Content]:
+    affecting = [row for row in comparison.settings if row.affects_result]
+    neutral = [row.key for row in comparison.settings if not row.affects_result]
+    content: list[Content] = [tag("p", "The settings are the same.")]
+    if affecting:
+        rows = [[row.key, *map(as_text, row.values)] for row in affecting]
+        content = [table(["setting", *names], rows)]
+    if neutral:
+        text = f"Without effect on the result, these differ, too: {', '.join(neutral)}."
+        content.append(tag("p", text, class_="note"))
+    return content
+
+
+def _facts(comparison: Comparison, names: list[str]) -> list[Content]:
+    rows = [
+        [row.name, "the same" if row.is_same else "differs", *row.values]
+        for row in comparison.facts
+    ]
+    return [table(["", "", *names], rows)]
+
+
+def _speed(comparison: Comparison, names: list[str]) -> list[Content]:
+    rows = [[row.name, *map(number_text, row.values)] for row in comparison.speed]
+    return [table(["", *names], rows)] if rows else []
+
+
+def _examples(comparison: Comparison, names: list[str]) -> list[Content]:
+    content: list[Content] = []
+    for name, examples in zip(names[1:], comparison.examples, strict=False):
+        total = examples.wins + examples.losses + examples.ties
+        text = (
+            f"By {examples.metric} of {total:,} examples, {name} wins {examples.wins:,} against {names[0]}, loses "
+            f"{examples.losses:,} and ties {examples.ties:,}."
+        )
+        content.append(tag("p", text))
+        content += _example_cards(examples, names[0], name)
+    return content
+
+
+def _example_cards(examples: ExampleComparison, first: str, second: str) -> list[Content]:
+    shown = [("wins", example) for example in examples.largest_wins]
+    shown += [("loses", example) for example in examples.largest_losses]
+    return [_card(word, example, first, second) for word, example in shown]
+
+
+def _card(word: str, example: ExampleDifference, first: str, second: str) -> Html:
+    texts = [
+        ("input", example.input),
+        ("reference", example.reference),
+        (f"{first}: {example.scores[0]:.4g}", example.outputs[0]),
+        (f"{second}: {example.scores[1]:.4g}", example.outputs[1]),
+    ]
+    kind = "good" if word == "wins" else "bad"
+    entries = [(tag("dt", label), tag("dd", text or "(nothing)")) for label, text in texts]
+    heading = tag("p", tag("span", f"{second} {word}", class_=f"status {kind}"))
+    return tag("div", heading, tag("dl", entries, class_="facts"), class_="card example")

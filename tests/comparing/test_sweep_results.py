@@ -1,0 +1,104 @@
+import csv
+import io
+
+import pytest
+
+from gptexp.comparing.sweep_results import sweep_results
+from gptexp.comparing.tables import sweep_csv
+from gptexp.comparing.terminal import sweep_text
+from gptexp.runs.sweep_folder import JobEntry, SweepFolder
+
+BASE = [float(number % 7) for number in range(40)]
+
+
+@pytest.fixture
+def sweep(own_folder):
+    return SweepFolder.create(
+        own_folder / "outputs" / "sweep-lr-1", command=["gptexp", "run"], keys=["optim.lr"]
+    )
+
+
+@pytest.fixture
+def add_job(sweep, make_run):
+    """Add a finished job whose metric is `value` more than that of BASE."""
+
+    def call(lr: float, seed: int, value: float, name: str | None = None) -> None:
+        number = len(sweep.jobs()) + 1
+        name = name or f"translate-nano-{number}"
+        make_run(name, [score + value for score in BASE], seed=seed, optim__lr=lr)
+        words = ["task=translate", f"optim.lr={lr}", f"seed={seed}"]
+        sweep.add(JobEntry(number, words, "finished", run=name))
+
+    return call
+
+
+def test_configs_over_seeds_are_sorted_and_judged_against_the_best(sweep, add_job):
+    for lr, values in {0.01: (1.0, 1.1, 1.2), 0.02: (5.0, 5.2, 5.1), 0.03: (5.1, 5, 5.1)}.items():
+        for seed, value in enumerate(values, 1):
+            add_job(lr, seed, value)
+    results = sweep_results(sweep)
+    assert [row.overrides for row in results.rows][2] == ("optim.lr=0.01",)
+    best, close, worst = results.rows
+    assert best.is_best
+    assert best.verdict is None
+    assert (close.verdict.word, worst.verdict.word) == ("cannot tell", "worse")
+    assert worst.verdict.scope == "configs"
+    assert [summary.n for row in results.rows for summary in row.metrics.values()] == [3, 3, 3]
+    assert "seed that the sweep has not seen" in results.notes[0]
+
+
+def test_one_seed_each_is_judged_over_examples_and_says_so(sweep, add_job):
+    add_job(0.01, 1, 0.0)
+    add_job(0.02, 1, 2.0)
+    results = sweep_results(sweep)
+    best, other = results.rows
+    assert best.overrides == ("optim.lr=0.02",)
+    assert other.verdict.scope == "models"
+    assert "one seed each" in results.notes[1]
+
+
+def test_jobs_without_a_result_stand_below_with_their_reasons(sweep, add_job):
+    add_job(0.01, 1, 0.0)
+    sweep.add(
+        JobEntry(2, ["task=translate", "optim.lr=9", "seed=1"], "failed", reason="not\x1b finite")
+    )
+    sweep.add(JobEntry(3, ["task=translate", "optim.lr=8", "seed=1"], "pruned", reason="hopeless"))
+    sweep.add(JobEntry(4, ["task=translate", "optim.lr=7", "seed=1"], "proposed"))
+    results = sweep_results(sweep)
+    assert results.counts() == {"finished": 1, "failed": 1, "pruned": 1, "proposed": 1}
+    text = sweep_text(results, 100)
+    assert text.startswith("sweep-lr-1: 4 jobs (1 finished, 1 failed, 1 pruned, 1 proposed)\n")
+    assert "job 3 (task=translate optim.lr=8 seed=1) pruned: hopeless" in text
+    assert "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_a_sweep_that_has_just_begun_has_no_verdicts(sweep):
+    assert sweep_results(sweep).rows == []
+    sweep.add(JobEntry(1, ["optim.lr=1"], "running"))
+    results = sweep_results(sweep)
+    assert (results.primary_metric, results.best(), len(results.rows)) == ("", None, 1)
+    assert "1 running" in sweep_text(results)
+
+
+def test_jobs_on_other_test_examples_have_no_verdicts(sweep, add_job, make_run):
+    add_job(0.01, 1, 0.0)
+    make_run("other", BASE, texts="u")
+    sweep.add(JobEntry(2, ["task=translate", "data.path=u"], "finished", run="other"))
+    results = sweep_results(sweep)
+    assert results.best() is None
+    assert all(row.reason.startswith("not comparable: ") for row in results.rows)
+    assert "different test examples" in results.notes[0]
+
+
+def test_the_csv_has_a_line_for_each_job(sweep, add_job):
+    add_job(0.01, 1, 0.0)
+    add_job(0.02, 1, 2.0)
+    sweep.add(JobEntry(3, ["task=translate", "optim.lr=9", "seed=1"], "failed", reason='a "b", c'))
+    rows = list(csv.DictReader(io.StringIO(sweep_csv(sweep_results(sweep)))))
+    assert [row["optim.lr"] for row in rows] == ["0.01", "0.02", "9"]
+    assert [row["state"] for row in rows] == ["finished", "finished", "failed"]
+    assert [row["verdict"] for row in rows] == ["worse", "best", ""]
+    assert float(rows[1]["test/f1"]) == pytest.approx(sum(BASE) / 40 + 2)
+    assert rows[2]["reason"] == 'a "b", c'
+    assert "task" not in rows[0]
