@@ -12,7 +12,8 @@ from gptexp.errors import UserError
 from gptexp.run import run
 from gptexp.tasks.extract import TermF1
 from gptexp.tasks.layout import EvalExample
-from gptexp.tasks.metrics import Bleu, ExactMatch
+from gptexp.tasks.metrics import Bleu, Chrf, ExactMatch
+from gptexp.tasks.summarize import NameRecall
 from gptexp.tasks.task import make_task
 
 CAPITALS = """
@@ -90,6 +91,25 @@ def test_rouge_leaves_out_references_without_words(tiny):
 def test_terms_are_not_scored_where_no_reference_has_one():
     examples = [EvalExample("a text", ""), EvalExample("a text", " ; ")]
     assert all(map(math.isnan, TermF1().score_all(["x", ""], examples).values()))
+
+
+@pytest.mark.parametrize("metric", [Chrf(), Bleu(), TermF1(), NameRecall()], ids=lambda m: m.name)
+def test_contributions_have_the_mean_of_the_metric_and_rank_the_outputs(metric):
+    reference = "the old mill; Anna Weber; red roses by the river"
+    texts = [f"{reference} {i}" for i in range(40)]
+    examples = [EvalExample(text, text) for text in texts]
+    outputs = [text if i % 4 else f"some mill; {i}" for i, text in enumerate(texts)]
+    (name, values), *_ = metric.contributions(outputs, examples).items()
+    overall = metric.score_all(outputs, examples)[name]
+    assert sum(values) / len(values) == pytest.approx(overall, rel=0.01)
+    right, wrong = ([v for i, v in enumerate(values) if bool(i % 4) == kind] for kind in (1, 0))
+    assert min(right) > max(wrong)
+    assert len(metric.contributions(outputs[:1], examples[:1])[name]) == 1
+
+
+@pytest.mark.parametrize("metric", [Chrf(), Bleu(), TermF1(), NameRecall()], ids=lambda m: m.name)
+def test_a_metric_that_is_not_defined_has_no_contributions(metric):
+    assert metric.contributions(["a", "b"], [EvalExample("", "")] * 2) == {}
 
 
 def test_an_exact_match_ignores_whitespace_around_a_text():

@@ -5,13 +5,17 @@ With model.arch=encoder, the default, the model tags each token as outside a ter
 """
 
 import re
+from functools import partial
 from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.errors import UserError
 from gptexp.tasks.answerer import Answerer
 from gptexp.tasks.layout import EvalExample, Layout
-from gptexp.tasks.metrics import UNDEFINED, Metric
+from gptexp.tasks.metrics import UNDEFINED, Metric, jackknife
 from gptexp.tasks.summarize import HEADER
 from gptexp.tasks.term_tags import TagTerms, TermTags, split_terms
 from gptexp.tasks.text_to_text import TextToText
@@ -21,6 +25,8 @@ IDENTIFIER = re.compile(
     r"\b(?:\w+(?:[_.]\w+)+|_\w+|\w*[a-z]\w*[A-Z]\w*|[A-Z][A-Z\d_]+|[A-Za-z_]\w*\(\))"
 )
 
+EXPECTED = 2  # the last count of `_count_terms`
+
 
 class TermF1(Metric):
     name = "f1"
@@ -29,17 +35,19 @@ class TermF1(Metric):
     )
 
     def score_all(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, float]:
-        predicted = [set(split_terms(output)) for output in outputs]
-        expected = [set(split_terms(example.reference)) for example in examples]
-        if not any(expected):
+        counts = _count_terms(outputs, examples).sum(axis=0)
+        if not counts[EXPECTED]:
             return dict.fromkeys(self.defined_for, UNDEFINED)
-        right = sum(len(a & b) for a, b in zip(predicted, expected, strict=True))
-        precision = right / max(1, sum(map(len, predicted)))
-        recall = right / max(1, sum(map(len, expected)))
+        return {name: _score_terms(counts, name) for name in self.defined_for}
+
+    def contributions(
+        self, outputs: list[str], examples: list[EvalExample]
+    ) -> dict[str, list[float]]:
+        counts = _count_terms(outputs, examples)
+        if not counts[:, EXPECTED].any():
+            return {}
         return {
-            "f1": 2 * precision * recall / max(1e-9, precision + recall),
-            "precision": precision,
-            "recall": recall,
+            name: jackknife(counts, partial(_score_terms, name=name)) for name in self.defined_for
         }
 
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[str]]:
@@ -49,6 +57,24 @@ class TermF1(Metric):
                 "; ".join(dict.fromkeys(IDENTIFIER.findall(text))) for text in texts
             ]
         }
+
+
+def _count_terms(outputs: list[str], examples: list[EvalExample]) -> NDArray:
+    """Return [N, 3]: the right, the predicted and the expected terms of each example."""
+    rows = []
+    for output, example in zip(outputs, examples, strict=True):
+        predicted, expected = set(split_terms(output)), set(split_terms(example.reference))
+        rows.append((len(predicted & expected), len(predicted), len(expected)))
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def _score_terms(counts: NDArray, name: str) -> float:
+    """Return the `f1`, `precision` or `recall` of counts of terms."""
+    right, predicted, expected = counts.tolist()
+    precision = right / max(1, predicted)
+    recall = right / max(1, expected)
+    f1 = 2 * precision * recall / max(1e-9, precision + recall)
+    return {"f1": f1, "precision": precision, "recall": recall}[name]
 
 
 class Extract(TextToText):

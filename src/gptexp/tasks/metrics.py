@@ -5,9 +5,12 @@ A score that is not defined for its example is UNDEFINED: means and tables leave
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gptexp.data.token_store import TokenStore
 from gptexp.tasks.layout import EvalExample
@@ -38,9 +41,42 @@ class Metric:
         """Return the metrics that are computed over all outputs together."""
         return {}
 
+    def contributions(
+        self, outputs: list[Any], examples: list[EvalExample]
+    ) -> dict[str, list[float]]:
+        """Return what each output contributes to the metrics of `score_all`, for tests that pair two models' examples.
+
+        A metric has none by default. See `jackknife`.
+        """
+        return {}
+
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[Any]]:
         """Return the outputs of naive methods that use no model, under a description of each method."""
         return {}
+
+
+def jackknife(counts: NDArray, score: Callable[[NDArray], float]) -> list[float]:
+    """Return the jackknife's pseudo-values of a metric over all outputs together (Tukey 1958), one for each output.
+
+    That is n * metric - (n - 1) * metric without the output. Their mean is the metric, but for its bias, and their
+    differences between two models can be tested like those of scores.
+
+    Args:
+        counts: [N, K] of each output; the metric is a function of their sums [K].
+    """
+    total, count = counts.sum(axis=0), len(counts)
+    together = score(total)
+    if count < 2:
+        return [together] * count
+    return [count * together - (count - 1) * score(total - row) for row in counts]
+
+
+def _sacrebleu_contributions(
+    metric: Any, outputs: list[str], examples: list[EvalExample]
+) -> list[float]:
+    references = [example.reference for example in examples]
+    counts = np.array(metric._extract_corpus_statistics(outputs, [references]))
+    return jackknife(counts, lambda total: metric._compute_score_from_stats(total.tolist()).score)
 
 
 class ExampleMetric(Metric, ABC):
@@ -80,18 +116,27 @@ class Bleu(Metric):
         self.tokenize = tokenize
 
     def score_all(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, float]:
+        references = [example.reference for example in examples]
+        bleu = self._scorer(references)
+        return {"bleu": bleu.corpus_score(outputs, [references]).score if bleu else UNDEFINED}
+
+    def contributions(
+        self, outputs: list[str], examples: list[EvalExample]
+    ) -> dict[str, list[float]]:
+        bleu = self._scorer([example.reference for example in examples])
+        return {"bleu": _sacrebleu_contributions(bleu, outputs, examples)} if bleu else {}
+
+    def _scorer(self, references: list[str]) -> Any:
+        """Return the scorer of sacrebleu; None where BLEU is not defined."""
         from sacrebleu.metrics import BLEU
 
-        references = [example.reference for example in examples]
         tokenize = self.tokenize
         if tokenize == "auto":
             with_spaces = sum(" " in reference.strip() for reference in references)
             tokenize = "13a" if with_spaces > len(references) / 4 else "char"
         bleu = BLEU(tokenize=tokenize)
         words = (len(bleu.tokenizer(reference).split()) for reference in references)
-        if max(words, default=0) < BLEU_ORDER:  # a perfect output would score 0
-            return {"bleu": UNDEFINED}
-        return {"bleu": bleu.corpus_score(outputs, [references]).score}
+        return bleu if max(words, default=0) >= BLEU_ORDER else None  # a perfect output scores 0
 
 
 class Chrf(Metric):
@@ -107,6 +152,15 @@ class Chrf(Metric):
         if not any(map(str.strip, references)):
             return {"chrf": UNDEFINED}
         return {"chrf": CHRF().corpus_score(outputs, [references]).score}
+
+    def contributions(
+        self, outputs: list[str], examples: list[EvalExample]
+    ) -> dict[str, list[float]]:
+        from sacrebleu.metrics import CHRF
+
+        if not any(example.reference.strip() for example in examples):
+            return {}
+        return {"chrf": _sacrebleu_contributions(CHRF(), outputs, examples)}
 
 
 class Rouge(Metric):

@@ -5,6 +5,9 @@ from collections import Counter
 from functools import lru_cache
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gptexp.data.corpora.summaries import WORD, content_words, support
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.generation.generator import CandidateWeight
@@ -12,7 +15,7 @@ from gptexp.generation.prompt import Prompt
 from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.entities import find_entities, words_of
 from gptexp.tasks.layout import EvalExample
-from gptexp.tasks.metrics import UNDEFINED, ExampleMetric, Metric, Rouge
+from gptexp.tasks.metrics import UNDEFINED, ExampleMetric, Metric, Rouge, jackknife
 from gptexp.tasks.text_to_text import TextToText
 
 # The first line of a source: Class.method(arguments) -> type of code, a dotted name alone, or the name of a package.
@@ -31,12 +34,26 @@ class NameRecall(Metric):
     defined_for = MappingProxyType({"names": "references with names of their text"})
 
     def score_all(self, outputs: list[str], examples: list[EvalExample]) -> dict[str, float]:
-        recalled = total = 0
+        return {"names": _recall(self._count(outputs, examples).sum(axis=0))}
+
+    def contributions(
+        self, outputs: list[str], examples: list[EvalExample]
+    ) -> dict[str, list[float]]:
+        counts = self._count(outputs, examples)
+        return {"names": jackknife(counts, _recall)} if counts[:, 1].any() else {}
+
+    def _count(self, outputs: list[str], examples: list[EvalExample]) -> NDArray:
+        """Return [N, 2]: the recalled names and all names of each example."""
+        rows = []
         for output, example in zip(outputs, examples, strict=True):
             names = words_of(example.input).intersection(find_entities(example.reference))
-            total += len(names)
-            recalled += len(names & words_of(output))
-        return {"names": recalled / total if total else UNDEFINED}
+            rows.append((len(names & words_of(output)), len(names)))
+        return np.array(rows, np.int64).reshape(-1, 2)
+
+
+def _recall(counts: NDArray) -> float:
+    recalled, total = counts.tolist()
+    return recalled / total if total else UNDEFINED
 
 
 class Support(ExampleMetric):

@@ -61,6 +61,12 @@ class Task:
         """Return the metrics that are computed over all outputs together, also those that are UNDEFINED."""
         return _merge(metric.score_all(outputs, examples) for metric in self.metrics)
 
+    def contributions(
+        self, outputs: list[Any], examples: list[EvalExample]
+    ) -> dict[str, list[float]]:
+        """Return what each output contributes to the metrics of `score_all` that are made of such parts."""
+        return _merge(metric.contributions(outputs, examples) for metric in self.metrics)
+
     def score(self, outputs: list[Any], examples: list[EvalExample]) -> dict[str, float]:
         """Return all metrics that are defined for these examples."""
         return _score(self.metrics, outputs, examples)

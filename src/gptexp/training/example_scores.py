@@ -31,7 +31,8 @@ def score_rows(evaluations: dict[str, Evaluation], task: Task) -> Iterator[dict[
      "scores": {"rougeL": 41.2, "names": null}}
     {"split": "test", "unit": "batch", "id": "0", "targets": 4058, "scores": {"loss": 2.28}}
 
-    Examples of one group are near-duplicates, or have the same input. The split `all` repeats `test` and is left out.
+    A metric over all outputs together has as score of an example what that contributes to it (`jackknife`). Examples of
+    one group are near-duplicates, or have the same input. The split `all` repeats `test` and is left out.
     """
     for split, evaluation in evaluations.items():
         if split == "all":
@@ -53,6 +54,7 @@ def score_rows(evaluations: dict[str, Evaluation], task: Task) -> Iterator[dict[
 
 def _example_rows(split: str, evaluation: Evaluation, task: Task) -> Iterator[dict[str, Any]]:
     answers = evaluation.answers
+    scores = evaluation.scores | task.contributions(answers.outputs, answers.examples)
     ids = example_ids(answers.examples)
     groups = example_groups(answers.examples, ids, task.layout)
     for i, (example, output) in enumerate(zip(answers.examples, answers.outputs, strict=True)):
@@ -64,7 +66,7 @@ def _example_rows(split: str, evaluation: Evaluation, task: Task) -> Iterator[di
             "input": str(example.input)[:MAX_TEXT],
             "reference": str(example.reference)[:MAX_TEXT],
             "output": str(output)[:MAX_TEXT],
-            "scores": {name: _or_null(values[i]) for name, values in evaluation.scores.items()},
+            "scores": {name: _or_null(values[i]) for name, values in scores.items()},
         }
 
 

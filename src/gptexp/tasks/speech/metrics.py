@@ -1,11 +1,12 @@
 """Metrics of speech: how well it can be understood, and how close it is to a recording."""
 
 import numpy as np
+from numpy.typing import NDArray
 from torchmetrics.functional.text import word_error_rate
 
 from gptexp.data.token_store import TokenStore
 from gptexp.tasks.layout import EvalExample
-from gptexp.tasks.metrics import Metric
+from gptexp.tasks.metrics import Metric, jackknife
 from gptexp.tasks.speech.audio import Audio
 from gptexp.tasks.speech.recognizer import Recognizer
 from gptexp.tasks.speech.spectrogram import mfcc, requantize
@@ -44,6 +45,16 @@ class SpeechQuality(Metric):
     def score_all(self, outputs: list[Audio], examples: list[EvalExample]) -> dict[str, float]:
         return {"word_error_rate": self._word_error_rate(outputs, examples)}
 
+    def contributions(
+        self, outputs: list[Audio], examples: list[EvalExample]
+    ) -> dict[str, list[float]]:
+        counts = []
+        for text, example in zip(self.recognizer.transcribe(outputs), examples, strict=True):
+            words = len(example.input.text.split())
+            rate = float(word_error_rate([text], [example.input.text.strip()]))
+            counts.append((rate * words, words))
+        return {"word_error_rate": jackknife(np.array(counts), _error_rate)}
+
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[Audio]]:
         texts = [example.input.text for example in examples]
         if len(set(texts)) < 2:
@@ -57,6 +68,11 @@ class SpeechQuality(Metric):
     def _word_error_rate(self, recordings: list[Audio], examples: list[EvalExample]) -> float:
         texts = [example.input.text.strip() for example in examples]
         return float(word_error_rate(self.recognizer.transcribe(recordings), texts))
+
+
+def _error_rate(counts: NDArray) -> float:
+    errors, words = counts.tolist()
+    return errors / words if words else 0.0
 
 
 def distortion(one: Audio, other: Audio) -> float:
