@@ -18,6 +18,7 @@ SPEEDS = {
     timings.MFU: "MFU",
     timings.PEAK_MEMORY: "peak memory, GiB",
 }
+NOT_RECORDED = "not recorded"
 TOTALS = {
     "parameters": "parameters",
     "steps": "steps",
@@ -63,8 +64,7 @@ def _each(
 ) -> tuple[str, ...]:
     """Return a text for each subject; the texts of its runs are joined where they differ."""
     return tuple(
-        "; ".join(dict.fromkeys(describe(run) or "not recorded" for run in runs))
-        for runs in subjects
+        "; ".join(dict.fromkeys(describe(run) or NOT_RECORDED for run in runs)) for runs in subjects
     )
 
 

@@ -104,7 +104,13 @@ def group_by_seed(runs: Iterable[RunFolder]) -> list[Subject]:
     groups: dict[str, list[RunFolder]] = {}
     for run in runs:
         groups.setdefault(_config_key(run), []).append(run)
-    return [Subject(_label(group), tuple(group)) for group in groups.values()]
+    sorted_groups = [sorted(group, key=_seed) for group in groups.values()]
+    return [Subject(_label(group), tuple(group)) for group in sorted_groups]
+
+
+def _seed(run: RunFolder) -> int:
+    seed = RunRecords(run).seed
+    return seed if isinstance(seed, int) else 0
 
 
 def _label(runs: Sequence[RunFolder]) -> str:

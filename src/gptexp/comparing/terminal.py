@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gptexp.characters import reveal_invisible
 from gptexp.comparing.compare_runs import Comparison, MetricRow
 from gptexp.comparing.example_differences import ExampleComparison, ExampleDifference
-from gptexp.comparing.facts import as_text
+from gptexp.comparing.facts import NOT_RECORDED, as_text
 from gptexp.comparing.sweep_results import SweepResults, SweepRow
 from gptexp.statistics.summary import Summary
 from gptexp.statistics.verdict import Verdict
@@ -17,6 +17,7 @@ from gptexp.wording import format_count
 MAX_COLUMNS = 5  # subjects that stand beside each other; more stand below each other
 MAX_CELL = 32  # characters of a setting
 SAMPLE_WIDTH = 400  # characters of an input, reference or output
+LARGE = 1e9  # from here on, powers of ten
 LETTERS = string.ascii_uppercase
 
 
@@ -28,7 +29,12 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
         f"{name}  {clean(subject.label)}  (seed {', '.join(map(str, subject.seeds()))})"
         for name, subject in zip(names, comparison.subjects, strict=True)
     ]
-    lines += ["", *_setting_lines(comparison, names, width), "", *_fact_lines(comparison, names)]
+    lines += [
+        "",
+        *_setting_lines(comparison, names, width),
+        "",
+        *_fact_lines(comparison, names, width),
+    ]
     lines += ["", *_metric_lines(comparison, names, width)]
     if comparison.speed:
         rows = [["speed", *names]]
@@ -85,18 +91,16 @@ def _setting_lines(comparison: Comparison, names: Sequence[str], width: int) -> 
     return lines
 
 
-def _fact_lines(comparison: Comparison, names: Sequence[str]) -> list[str]:
-    """Return the facts in which the subjects agree, one a line, and those in which they do not, one a subject."""
-    lines = []
+def _fact_lines(comparison: Comparison, names: Sequence[str], width: int) -> list[str]:
+    """Return the facts in which the subjects agree in one paragraph, and a line a subject of each other one."""
+    same = [row for row in comparison.facts if row.is_same and row.values[0] != NOT_RECORDED]
+    shared = "; ".join(f"{row.name} {clean(row.values[0])}" for row in same)
+    lines = _wrap(f"the same: {shared}", width) if shared else []
     for row in comparison.facts:
-        if row.is_same:
-            if row.values[0] != "not recorded":
-                lines.append(f"{row.name}: the same, {clean(row.values[0])}")
-            continue
-        lines.append(f"{row.name}: differs")
-        lines += [
-            f"  {name}  {clean(value)}" for name, value in zip(names, row.values, strict=True)
-        ]
+        if not row.is_same:
+            lines.append(f"{row.name} differs:")
+            values = zip(names, row.values, strict=True)
+            lines += [_cut(f"  {name}  {clean(value)}", width) for name, value in values]
     return lines
 
 
@@ -154,7 +158,7 @@ def verdict_text(verdict: Verdict) -> str:
     parts = [str(verdict.word)]
     if verdict.difference is not None:
         parts.append(f"{verdict.difference:+.3g}")
-    if verdict.low is not None and verdict.high is not None:
+    if verdict.low is not None and verdict.high is not None and verdict.low < verdict.high:
         parts.append(f"({verdict.low:+.3g} to {verdict.high:+.3g})")
     return " ".join(parts)
 
@@ -214,7 +218,7 @@ def number_text(value: float | None) -> str:
     """Return a speed or a total."""
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if 1000 <= abs(value) < LARGE else f"{value:.4g}"
 
 
 def terminal_width() -> int:

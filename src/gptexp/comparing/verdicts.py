@@ -8,6 +8,8 @@ from gptexp.comparing.run_records import RunRecords
 from gptexp.statistics.summary import LEVEL
 from gptexp.statistics.verdict import Verdict, compare_examples, compare_runs, compare_seeds
 
+MIN_BATCHES = 20  # of a loss; fewer do not show how much the loss depends on the text
+
 
 def judge_metric(
     first: Sequence[RunRecords],
@@ -52,7 +54,7 @@ def judge_metric(
             level=level,
             unit=scores.unit,
         )
-    if scores is not None:
+    if scores is not None and (scores.unit == "example" or len(scores.groups) >= MIN_BATCHES):
         return compare_runs(
             scores.first,
             scores.second,

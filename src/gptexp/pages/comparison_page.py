@@ -7,7 +7,10 @@ from gptexp.comparing.example_differences import ExampleComparison, ExampleDiffe
 from gptexp.comparing.facts import as_text
 from gptexp.comparing.terminal import number_text, subject_names, summary_text, verdict_text
 from gptexp.pages import shell
+from gptexp.pages.curves import charts_html, charts_json
 from gptexp.pages.markup import Content, Html, table, tag
+from gptexp.pages.run_page import CHART_SCRIPTS, STYLES, Section, page_sections
+from gptexp.runs.run_folder import RunFolder
 from gptexp.statistics.verdict import Verdict
 
 STATUS = {"better": "good", "worse": "bad"}
@@ -20,16 +23,10 @@ def format_comparison_page(comparison: Comparison, command: str) -> str:
         command: that has made the comparison.
     """
     names = subject_names(comparison)
-    sections = {
-        "metrics": ("Metrics", _metrics(comparison, names)),
-        "settings": ("Settings", _settings(comparison, names)),
-        "data": ("Data, code and machine", _facts(comparison, names)),
-        "speed": ("Speed", _speed(comparison, names)),
-        "examples": ("Examples", _examples(comparison, names)),
-    }
-    filled = {name: entry for name, entry in sections.items() if entry[1]}
+    charts = charts_json(_labelled_runs(comparison, names))
+    has_charts = bool(charts["charts"])
     subjects = tag(
-        "ol",
+        "ul",
         (
             tag("li", tag("strong", name), f" {subject.label}, seed ", _seeds(subject.seeds()))
             for name, subject in zip(names, comparison.subjects, strict=True)
@@ -37,21 +34,41 @@ def format_comparison_page(comparison: Comparison, command: str) -> str:
         class_="subjects",
     )
     remarks = [tag("p", remark, class_="note") for remark in comparison.remarks]
+    sections = comparison_sections(comparison, names)
+    sections.insert(1, ("curves", "Curves", charts_html(charts) if has_charts else None))
+    sections.append(("reproduce", "Reproduce", shell.command_block(command)))
     return shell.format_page(
         "Comparison",
-        shell.header(_title(comparison, names), subjects, remarks, eyebrow="Comparison"),
-        shell.navigation((name, title) for name, (title, _) in filled.items()),
-        (shell.section(name, title, content) for name, (title, content) in filled.items()),
-        shell.section("reproduce", "Command", shell.command_block(command)),
-        styles=[STYLE],
+        shell.header(_title(comparison, names), subjects, remarks, eyebrow="comparison"),
+        page_sections(sections),
+        styles=[shell.read_asset(name) for name in (*STYLES, "comparison.css")],
+        scripts=[shell.read_asset(name) for name in CHART_SCRIPTS] if has_charts else [],
+        data={"charts": charts} if has_charts else None,
     )
 
 
-STYLE = """
-.subjects { list-style: none; padding: 0; }
-.example { margin-block: 1rem; }
-.example dd { white-space: pre-wrap; overflow-wrap: anywhere; }
-"""
+def comparison_sections(comparison: Comparison, names: list[str]) -> list[Section]:
+    """Return the sections of a comparison; their style is comparison.css.
+
+    Args:
+        names: short names of the subjects.
+    """
+    return [
+        ("metrics", "Metrics", _metrics(comparison, names)),
+        ("settings", "Settings", _settings(comparison, names)),
+        ("data", "Data, code and machine", _facts(comparison, names)),
+        ("speed", "Speed", _speed(comparison, names)),
+        ("examples", "Examples", _examples(comparison, names)),
+    ]
+
+
+def _labelled_runs(comparison: Comparison, names: list[str]) -> list[tuple[str, RunFolder]]:
+    """Return the runs of all subjects, with the seed where a subject has several."""
+    return [
+        (f"{name} seed {seed}" if len(subject.runs) > 1 else name, run)
+        for name, subject in zip(names, comparison.subjects, strict=True)
+        for run, seed in zip(subject.runs, subject.seeds(), strict=True)
+    ]
 
 
 def _title(comparison: Comparison, names: list[str]) -> str:
@@ -114,11 +131,11 @@ def _settings(comparison: Comparison, names: list[str]) -> list[Content]:
 
 
 def _facts(comparison: Comparison, names: list[str]) -> list[Content]:
-    rows = [
-        [row.name, "the same" if row.is_same else "differs", *row.values]
-        for row in comparison.facts
-    ]
-    return [table(["", "", *names], rows)]
+    rows = []
+    for row in comparison.facts:
+        same = [row.values[0], *["the same"] * (len(names) - 1)]
+        rows.append([row.name, *(same if row.is_same else row.values)])
+    return [table(["", *names], rows)]
 
 
 def _speed(comparison: Comparison, names: list[str]) -> list[Content]:
@@ -155,4 +172,4 @@ def _card(word: str, example: ExampleDifference, first: str, second: str) -> Htm
     kind = "good" if word == "wins" else "bad"
     entries = [(tag("dt", label), tag("dd", text or "(nothing)")) for label, text in texts]
     heading = tag("p", tag("span", f"{second} {word}", class_=f"status {kind}"))
-    return tag("div", heading, tag("dl", entries, class_="facts"), class_="card example")
+    return tag("div", heading, tag("dl", entries), class_="card example")
