@@ -152,7 +152,8 @@ def run(
         if not setup.is_finished:
             if is_rank_zero:
                 folder.create(config)
-                folder.write_record("data", **prepared.store.meta)
+                store = str(prepared.store.folder)
+                folder.write_record("data", **prepared.store.meta, store=store)
                 prepared.store.tokenizer.save(folder.tokenizer)
             imports = hide_optional_packages() if hides_optional_packages else nullcontext()
             with stage("loading Lightning"), imports:

@@ -5,7 +5,8 @@ import pytest
 
 from gptexp.errors import UserError
 from gptexp.runs.run_folder import RunFolder
-from gptexp.runs.trackers import check_tracker, open_tracker
+from gptexp.runs.tracker_history import open_complete_tracker
+from gptexp.runs.trackers import check_tracker
 
 
 def test_a_resumed_csv_has_the_rows_of_metrics_jsonl(tiny, own_folder):
@@ -13,7 +14,7 @@ def test_a_resumed_csv_has_the_rows_of_metrics_jsonl(tiny, own_folder):
     folder = RunFolder(own_folder / "run")
     folder.create(config)
     folder.append_metrics({"step": 1, "train/loss": 2.5})
-    tracker = open_tracker(config, folder)
+    tracker = open_complete_tracker(config, folder)
     tracker.log({"step": 2, "train/loss": 2.0, "val/loss": 2.1})
     tracker.close(failed=False)
     with (folder.path / "metrics.csv").open(newline="") as lines:

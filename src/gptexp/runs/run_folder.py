@@ -42,6 +42,7 @@ from gptexp.config.run_id import source_id
 from gptexp.config.schema import Config
 from gptexp.errors import UserError, describe_error, nearest
 from gptexp.files import atomic_folder, read_json_object, short_hash, write_text
+from gptexp.runs.wandb_access import hide_key
 
 RecordName = Literal[
     "before", "crash", "data", "environment", "insight", "loggers", "micro_batch", "result"
@@ -363,12 +364,12 @@ def describe_environment() -> dict[str, Any]:
     """Return the command, library versions, commit with uncommitted changes, and machine of this process."""
     package = Path(__file__).parent
     return {
-        "command": [sys.executable, *sys.argv],
+        "command": [hide_key(word) for word in (sys.executable, *sys.argv)],
         "time": time.strftime(TIME_FORMAT),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in LIBRARIES},
         "commit": _git(package, "rev-parse", "HEAD").strip() or None,
-        "uncommitted": _git(package, "diff", "HEAD")[:MAX_DIFF_CHARACTERS] or None,
+        "uncommitted": hide_key(_git(package, "diff", "HEAD"))[:MAX_DIFF_CHARACTERS] or None,
         "machine": {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
         "slurm": {key: value for key, value in os.environ.items() if key.startswith("SLURM_JOB")},
     }

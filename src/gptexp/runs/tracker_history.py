@@ -38,18 +38,30 @@ def fill_finished(config: Config, folder: RunFolder) -> bool:
     tracker, failed = _open_and_fill(config, folder), True
     try:
         tracker.finish(result["metrics"], folder.samples())
+        _record(config, folder)
         failed = False
     finally:
         tracker.close(failed)
-    _record(config, folder)
     return True
+
+
+def record_incomplete(config: Config, folder: RunFolder) -> None:
+    """Write into loggers.json that the tracker of the config lacks rows: the run's command, repeated, logs them."""
+    place = _place(config, _settings(config))
+    entries = [
+        {**entry, "until": 0} if _place(config, entry["settings"]) == place else entry
+        for entry in folder.read_record("loggers").get("loggers", [])
+    ]
+    folder.write_record("loggers", loggers=entries)
 
 
 def _open_and_fill(config: Config, folder: RunFolder) -> Tracker:
     rows = folder.metrics()
     tracker = open_tracker(config, folder)
-    if rows and not tracker.has_all_rows:
-        received = _received(config, folder, rows[-1]["step"])
+    if rows:
+        received = tracker.received
+        if received is None:
+            received = _received(config, folder, rows[-1]["step"])
         for row in rows:
             if row["step"] > received:
                 tracker.log(row)
@@ -58,9 +70,9 @@ def _open_and_fill(config: Config, folder: RunFolder) -> Tracker:
 
 def _received(config: Config, folder: RunFolder, last_step: int) -> int:
     """Return the last step whose row the tracker of the config has received."""
-    settings = _settings(config)
+    place = _place(config, _settings(config))
     for entry in folder.read_record("loggers").get("loggers", []):
-        if entry["settings"] == settings:
+        if _place(config, entry["settings"]) == place:
             return last_step if entry["until"] is None else entry["until"]
     return 0
 
@@ -72,7 +84,7 @@ def _record(config: Config, folder: RunFolder) -> None:
     others = [
         {**entry, "until": last_step if entry["until"] is None else entry["until"]}
         for entry in folder.read_record("loggers").get("loggers", [])
-        if entry["settings"] != settings
+        if _place(config, entry["settings"]) != _place(config, settings)
     ]
     folder.write_record("loggers", loggers=[*others, {"settings": settings, "until": None}])
 
@@ -80,3 +92,9 @@ def _record(config: Config, folder: RunFolder) -> None:
 def _settings(config: Config) -> dict[str, Any]:
     """Return the settings of the logger, as they come back from JSON."""
     return json.loads(json.dumps(asdict(config.logger), default=str))
+
+
+def _place(config: Config, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that name where the logger of the config writes; others change nothing about its curve."""
+    names = config.logger.place
+    return settings if names is None else {name: settings.get(name) for name in names}

@@ -1,6 +1,7 @@
 """Trackers: TensorBoard or a CSV file, in addition to metrics.jsonl; Weights & Biases is in a file of its own."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gptexp.config.schema import Config, TensorBoardConfig, WandbConfig
@@ -29,12 +30,21 @@ CSV_COLUMNS = (
 
 
 class Tracker:
-    """Receives a run's metrics and samples. This base class ignores them."""
+    """Receives a run's metrics and samples. This base class ignores them.
 
-    has_all_rows = False  # it logs the earlier rows of metrics.jsonl by itself when it is opened
+    Attributes:
+        received: when it is opened, the last step whose row it already has; None: the one that loggers.json names.
+    """
+
+    received: int | None = None
 
     def log(self, row: dict[str, Any]) -> None:
         """Log one row of metrics.jsonl."""
+
+    def log_histograms(
+        self, step: int, histograms: Mapping[str, tuple[Sequence[int], Sequence[float]]]
+    ) -> None:
+        """Log histograms of a step: by name, the counts and the edges between them."""
 
     def finish(self, metrics: dict[str, float], samples: list[dict[str, str]]) -> None:
         """Log the final metrics and the samples."""
@@ -79,14 +89,12 @@ class TensorBoard(Tracker):
 class Csv(Tracker):
     """Writes metrics.csv, the main columns of metrics.jsonl for a spreadsheet."""
 
-    has_all_rows = True
+    received = 0  # it writes the file anew
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
         self.file = folder.path / "metrics.csv"
         with self.file.open("w", newline="") as out:
             csv.writer(out).writerow(CSV_COLUMNS)
-        for row in folder.metrics():
-            self.log(row)
 
     def log(self, row: dict[str, Any]) -> None:
         with self.file.open("a", newline="") as out:
@@ -100,7 +108,7 @@ def check_tracker(config: Config) -> None:
         UserError: its package is not installed, or W&B would refuse its environment.
     """
     if isinstance(config.logger, WandbConfig):
-        from gptexp.runs.weights_and_biases import check_wandb
+        from gptexp.runs.wandb_access import check_wandb
 
         check_wandb(config)
     elif isinstance(config.logger, TensorBoardConfig):

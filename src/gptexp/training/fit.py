@@ -18,7 +18,7 @@ from gptexp.checkpoints.checkpoint import Checkpoint
 from gptexp.checkpoints.checkpointer import Checkpointer
 from gptexp.checkpoints.fingerprint import check_fingerprint, compute_fingerprint
 from gptexp.checkpoints.load_model import add_lora, build_model, pretrained_weights
-from gptexp.config.schema import Config
+from gptexp.config.schema import Config, WandbConfig
 from gptexp.config.targets import build_callbacks
 from gptexp.data.loader import DataModule
 from gptexp.distributed import launcher
@@ -51,6 +51,7 @@ from gptexp.training.crash import NotFiniteError, record_crash
 from gptexp.training.evaluation import Evaluation, held_out_batch_size
 from gptexp.training.example_scores import score_rows
 from gptexp.training.garbage import free_memory, freeze_garbage
+from gptexp.training.gradient_histograms import GradientHistograms
 from gptexp.training.insight import look_into
 from gptexp.training.module import TrainModule
 from gptexp.training.out_of_memory import explain_out_of_memory
@@ -362,6 +363,9 @@ class Run:
             callbacks.insert(0, Profiler(recorder, config.profile))
         if config.progress and self.process_group.is_rank_zero:
             callbacks.append(ProgressBar(recorder, config.max_steps))
+        logger = self.config.logger
+        if isinstance(logger, WandbConfig) and logger.histograms_every:
+            callbacks.append(GradientHistograms(recorder.tracker, logger.histograms_every))
         return L.Trainer(
             accelerator=self.device.type,
             devices=lightning_devices(self.device),

@@ -25,6 +25,8 @@ class LoggerConfig(GroupConfig):
     config_group: ClassVar[str] = "logger"
     passed: ClassVar[tuple[str, ...]] = ("config", "folder")
     affects_result: ClassVar[bool] = False
+    # The settings that name where the metrics go; None: all. A logger of another place receives the whole curve.
+    place: ClassVar[tuple[str, ...] | None] = None
     kind: str = setting(MISSING, "name of the chosen logger: logger=NAME")
 
 
@@ -33,6 +35,7 @@ class LoggerConfig(GroupConfig):
 class WandbConfig(LoggerConfig):
     kind: str = "wandb"
     target = "gptexp.runs.weights_and_biases:Wandb"
+    place = ("kind", "project", "entity", "mode")
     project: str = setting("gptexp", "W&B project")
     entity: str | None = setting(None, "W&B team or user")
     group: str | None = setting(None, "W&B group")
@@ -40,6 +43,15 @@ class WandbConfig(LoggerConfig):
         "auto",
         "W&B mode; auto: online where there are a key and a network",
         choices=("auto", "online", "offline"),
+    )
+    alerts: bool = setting(True, "send an alert when a run fails, or is stopped outside a sweep")
+    log_data: str = setting(
+        "none",
+        "log the data as an artifact; record: data.json and the tokenizer; store: the encoded data, too",
+        choices=("none", "record", "store"),
+    )
+    histograms_every: int | None = setting(
+        None, "steps between histograms of the gradients; null: none", minimum=1
     )
 
     def check(self, config: "Config") -> None:
