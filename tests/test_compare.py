@@ -28,7 +28,7 @@ def test_two_runs_are_compared_in_words_and_numbers(verb, two_runs, own_folder, 
     monkeypatch.setenv("COLUMNS", "100")
     text = verb(compare, *two_runs, "--csv", "table.csv")
     assert "optim.lr  0.01  0.02" in text
-    assert "the same: data t; held-out data t" in text
+    assert "the same: data t; held-out data " in text
     assert "better +2.24 (" in text
     assert "this speaks of these two models" in " ".join(text.split())
     assert "test/f1 of 40 examples: B wins 40, loses 0, ties 0" in text
