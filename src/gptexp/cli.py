@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": "score a trained model on a held-out split, next to a naive baseline",
     "export": "write a model as a folder that transformers loads, and check that it computes the same",
     "compare": "show what differs between runs or the jobs of a sweep, and whether it is more than noise",
+    "report": "write the page of a run or a sweep, or one page about several runs",
     "watch": "show the state, loss curve, speed and time left of runs and sweeps in the terminal",
     "audit": "find duplicates, leaks and personal data in a corpus, and groups of people that it is about",
     "replay": "recompute a step whose loss or gradient was not finite, and continue from it",

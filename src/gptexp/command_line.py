@@ -6,9 +6,11 @@ Options may stand before, between and behind the other words. A text may begin w
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from gptexp.characters import DASHES, describe_odd_characters, replace_odd_characters
@@ -144,6 +146,25 @@ def as_option(word: str, options: Options) -> str:
     if not equals or option not in options:
         return ""
     return option if options[option].nargs == 0 else f"{option} {quote_for_shell(value.strip())}"
+
+
+def output_file(option: str, name: str | None) -> Path | None:
+    """Return the file that an option names; None: it names none.
+
+    Raises:
+        UserError: the file cannot be written; nothing has been read yet.
+    """
+    if name is None:
+        return None
+    path = Path(name).expanduser()
+    parent = path.absolute().parent
+    if path.is_dir():
+        raise UserError(f"--{option} {name}: is a folder; give a file")
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UserError(
+            f"--{option} {name}: the folder {parent} does not exist or cannot be written to"
+        )
+    return path
 
 
 def quote_for_shell(word: str) -> str:

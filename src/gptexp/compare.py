@@ -10,13 +10,12 @@ sweep alone prints its table, also while it goes on. docs/comparing.md explains 
 
 import json
 import math
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from gptexp.cli import print_json
-from gptexp.command_line import CommandParser, quote_for_shell
+from gptexp.command_line import CommandParser, output_file, quote_for_shell
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.files import write_text
 from gptexp.runs.sweep_folder import SweepFolder, find_sweep, is_sweep
@@ -53,7 +52,7 @@ def main() -> None:
         )
     if not 0 <= args.margin < math.inf:
         raise UserError(f"--margin {args.margin:g}: must be a number from 0 on")
-    csv, html = (_output_file(option, getattr(args, option)) for option in ("csv", "html"))
+    csv, html = (output_file(option, getattr(args, option)) for option in ("csv", "html"))
     sweep = None if args.each else _find_single_sweep(args.names)
     if sweep:
         if html:
@@ -62,7 +61,7 @@ def main() -> None:
             )
         texts = _sweep_texts(sweep, args.margin)
     else:
-        texts = _comparison_texts(args.names, args.margin, args.each, with_html=html is not None)
+        texts = _comparison_texts(args.names, args.margin, args.each, html)
     if csv:
         write_text(csv, texts["csv"])
     if html:
@@ -96,7 +95,7 @@ def _sweep_texts(folder: SweepFolder, margin: float) -> dict[str, Any]:
 
 
 def _comparison_texts(
-    names: list[str], margin: float, each: bool, with_html: bool
+    names: list[str], margin: float, each: bool, page: Path | None
 ) -> dict[str, Any]:
     from gptexp.comparing.compare_runs import compare
     from gptexp.comparing.subjects import find_subjects
@@ -114,31 +113,12 @@ def _comparison_texts(
         "csv": comparison_csv(comparison),
         "json": comparison.as_json(),
     }
-    if with_html:
+    if page:
         from gptexp.pages.comparison_page import format_comparison_page
 
         command = " ".join(["gptexp compare", *map(quote_for_shell, sys.argv[1:])])
-        texts["html"] = format_comparison_page(comparison, command)
+        texts["html"] = format_comparison_page(comparison, command, page.parent)
     return texts
-
-
-def _output_file(option: str, file: str | None) -> Path | None:
-    """Return the file to write.
-
-    Raises:
-        UserError: it cannot be written; nothing has been read yet.
-    """
-    if file is None:
-        return None
-    path = Path(file).expanduser()
-    parent = path.absolute().parent
-    if path.is_dir():
-        raise UserError(f"--{option} {file}: is a folder; give a file")
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UserError(
-            f"--{option} {file}: the folder {parent} does not exist or cannot be written to"
-        )
-    return path
 
 
 def _without_infinities(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from conftest import TINY
 
 from gptexp.config import compose
+from gptexp.config.schema import Config
 from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
 
@@ -26,6 +29,11 @@ ENVIRONMENT = {
 DATA = {
     "corpus": {"source": "files", "files": {"train": [[HOSTILE, "0" * 64]]}, "licence": HOSTILE},
     "fingerprint": "030efca26f1258f9",
+    "files": {
+        f"{split}.{kind}": "0f"
+        for split in ("val", "test")
+        for kind in ("jsonl", "tokens", "index")
+    },
     "splits": {"train": {"sequences": 1207, "tokens": 11937, "targets": 10730, "bytes": 45001}},
     "account": {
         "examples": 1300,
@@ -43,18 +51,27 @@ def loss_at(step: int) -> float:
     return 2 + 4 * math.exp(-step / 40)
 
 
-def make_run(path: Path, *overrides: str, shift: float = 0.0, finished: bool = True) -> RunFolder:
+@cache
+def base_config() -> Config:
+    return compose.compose_config([*TINY, "task=translate"])
+
+
+def write_run(
+    path: Path, seed: int = 1, lr: float = 0.02, shift: float = 0.0, finished: bool = True
+) -> RunFolder:
     """Write a run folder whose losses are those of `loss_at`, `shift` higher, and whose texts are hostile."""
     folder = RunFolder(path)
     folder.checkpoints.mkdir(parents=True)
-    config = compose.compose_config([*TINY, "task=translate", *overrides])
+    config = replace(base_config(), seed=seed, optim=replace(base_config().optim, lr=lr))
     compose.save_config(config, path / "config.yaml")
+    rows = []
     for step in range(1, STEPS + 1):
         row = {"step": step, "tokens": 100 * step, "seconds": 0.5 * step, "flops": 1e9 * step}
-        row |= {"train/loss": loss_at(step) + shift, "train/lr": 0.01 * (1 - step / STEPS)}
+        row |= {"train/loss": loss_at(step) + shift, "train/lr": lr * (1 - step / STEPS)}
         if step % 20 == 0:
             row |= {"val/loss": loss_at(step) + 0.1 + shift, timings.VALIDATION: 0.2}
-        folder.append_metrics(row | {timings.TOKENS_PER_SECOND: 200.0, timings.PEAK_MEMORY: 0.5})
+        rows.append(row | {timings.TOKENS_PER_SECOND: 200.0, timings.PEAK_MEMORY: 0.5})
+    folder.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     folder.write_record("environment", **ENVIRONMENT)
     folder.write_record("data", **DATA)
     if not finished:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from page_runs import HOSTILE, STEPS, add_insight, loss_at, make_run
+from page_runs import HOSTILE, STEPS, add_insight, loss_at, write_run
 
 from gptexp.pages.run_page import format_run_page, write_run_page
 
@@ -11,7 +11,7 @@ from gptexp.pages.run_page import format_run_page, write_run_page
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs") / "translate-nano-1a2b3c4d"
-    folder = make_run(folder, "seed=3", "optim.lr=0.03")
+    folder = write_run(folder, seed=3, lr=0.03)
     add_insight(folder)
     folder.update_result(status="running")
     folder.update_result(status="finished")
@@ -46,7 +46,7 @@ def test_a_page_shows_the_values_under_the_mouse_and_zooms(page_file, open_page)
     assert first_tick(page) == "0"
     page.get_by_role("button", name="tokens", exact=True).click()
     assert "10k tokens" in hover(page, 0.5)
-    page.get_by_role("button", name="logarithmic scale of Loss").click()
+    page.get_by_role("button", name="log scale of Loss").click()
     page.get_by_role("button", name="training", exact=True).click()
     assert figure.locator("path.curve").count() == 1
 
@@ -122,14 +122,14 @@ def test_the_account_of_a_run_is_complete(page_file):
 
 
 def test_a_failed_run_has_a_page_with_the_reason(own_folder, open_page):
-    file = write_run_page(make_run(own_folder / "failed", finished=False))
+    file = write_run_page(write_run(own_folder / "failed", finished=False))
     page = open_page(file)
     assert "the disk is full" in page.locator(".error").inner_text()
     assert page.locator("path.curve").count() > 2
 
 
 def test_a_run_without_records_has_a_page(own_folder):
-    folder = make_run(own_folder / "bare", finished=False)
+    folder = write_run(own_folder / "bare", finished=False)
     for name in ("metrics.jsonl", "environment.json", "data.json", "result.json"):
         (folder.path / name).unlink()
     assert "no result" in format_run_page(folder)

@@ -8,6 +8,7 @@
 const MARGIN = { top: 10, right: 14, bottom: 30, left: 54 };
 const DRAG_PIXELS = 6; // a shorter drag is a click
 const MAX_MARKERS = 60; // of a curve; with more they would run together
+const MAX_ROWS = 14; // of values at the cursor
 
 function svgElement(name, attributes = {}, text = "") {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -194,6 +195,8 @@ class Chart {
       rows.push(row);
     }
     if (!isOwner) return;
+    const rest = rows.length - 1 - MAX_ROWS;
+    if (rest > 0) rows.splice(1 + MAX_ROWS, rest, htmlElement("span", {}, `and ${rest} more`));
     this.tip.replaceChildren(...rows);
     this.tip.hidden = false;
     const isLeft = x > this.width / 2;
@@ -303,7 +306,7 @@ class Chart {
 
   addScaleButton() {
     if (!this.spec.series.some((series) => series.y.some((value) => value > 0))) return;
-    const button = htmlElement("button", { type: "button", class: "scale", "aria-pressed": "false", "aria-label": `logarithmic scale of ${this.spec.title}` }, "log");
+    const button = htmlElement("button", { type: "button", class: "scale", "aria-pressed": "false", "aria-label": `log scale of ${this.spec.title}` }, "log");
     button.addEventListener("click", () => {
       this.isLog = !this.isLog;
       button.setAttribute("aria-pressed", this.isLog);
@@ -362,7 +365,7 @@ function addControls(box, view) {
     });
     group.append(button);
   }
-  const log = htmlElement("button", { type: "button", "aria-pressed": "false", "aria-label": "logarithmic horizontal axis" }, "log");
+  const log = htmlElement("button", { type: "button", "aria-pressed": "false", "aria-label": "log scale of the horizontal axis" }, "log");
   log.addEventListener("click", () => {
     log.setAttribute("aria-pressed", !view.isLog);
     view.change({ isLog: !view.isLog, range: null });

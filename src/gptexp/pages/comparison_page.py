@@ -1,30 +1,38 @@
 """The page of a comparison: metrics with verdicts, what differs, speed, and examples side by side."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from gptexp.comparing.compare_runs import Comparison, MetricRow
 from gptexp.comparing.example_differences import ExampleComparison, ExampleDifference
 from gptexp.comparing.facts import as_text
 from gptexp.comparing.terminal import number_text, subject_names, summary_text, verdict_text
 from gptexp.pages import shell
-from gptexp.pages.curves import charts_html, charts_json
+from gptexp.pages.curves import CurveRun, charts_html, charts_json
 from gptexp.pages.markup import Content, Html, table, tag
-from gptexp.pages.run_page import CHART_SCRIPTS, STYLES, Section, page_sections
-from gptexp.runs.run_folder import RunFolder
+from gptexp.pages.media import MediaBudget, sample_cards
+from gptexp.pages.run_page import CHART_SCRIPTS, STYLES
 from gptexp.statistics.verdict import Verdict
 
 STATUS = {"better": "good", "worse": "bad"}
 
 
-def format_comparison_page(comparison: Comparison, command: str) -> str:
+def format_comparison_page(comparison: Comparison, command: str, base: Path) -> str:
     """Return the page.
 
     Args:
         command: that has made the comparison.
+        base: folder that the page will lie in, from which it links large files.
     """
     names = subject_names(comparison)
     charts = charts_json(_labelled_runs(comparison, names))
     has_charts = bool(charts["charts"])
+    sections = comparison_sections(comparison, names)
+    sections[1:1] = [
+        ("curves", "Curves", charts_html(charts) if has_charts else None),
+        ("samples", "Samples", _samples(comparison, names, base)),
+    ]
+    sections.append(("reproduce", "Reproduce", shell.command_block(command)))
     subjects = tag(
         "ul",
         (
@@ -34,20 +42,17 @@ def format_comparison_page(comparison: Comparison, command: str) -> str:
         class_="subjects",
     )
     remarks = [tag("p", remark, class_="note") for remark in comparison.remarks]
-    sections = comparison_sections(comparison, names)
-    sections.insert(1, ("curves", "Curves", charts_html(charts) if has_charts else None))
-    sections.append(("reproduce", "Reproduce", shell.command_block(command)))
     return shell.format_page(
         "Comparison",
         shell.header(_title(comparison, names), subjects, remarks, eyebrow="comparison"),
-        page_sections(sections),
+        shell.sections(sections),
         styles=[shell.read_asset(name) for name in (*STYLES, "comparison.css")],
         scripts=[shell.read_asset(name) for name in CHART_SCRIPTS] if has_charts else [],
         data={"charts": charts} if has_charts else None,
     )
 
 
-def comparison_sections(comparison: Comparison, names: list[str]) -> list[Section]:
+def comparison_sections(comparison: Comparison, names: list[str]) -> list[shell.Section]:
     """Return the sections of a comparison; their style is comparison.css.
 
     Args:
@@ -62,13 +67,20 @@ def comparison_sections(comparison: Comparison, names: list[str]) -> list[Sectio
     ]
 
 
-def _labelled_runs(comparison: Comparison, names: list[str]) -> list[tuple[str, RunFolder]]:
-    """Return the runs of all subjects, with the seed where a subject has several."""
+def _labelled_runs(comparison: Comparison, names: list[str]) -> list[CurveRun]:
+    """Return the runs of all subjects; the seeds of a subject share its label."""
     return [
-        (f"{name} seed {seed}" if len(subject.runs) > 1 else name, run)
+        CurveRun(f"{name} {subject.label}", run)
         for name, subject in zip(names, comparison.subjects, strict=True)
-        for run, seed in zip(subject.runs, subject.seeds(), strict=True)
+        for run in subject.runs
     ]
+
+
+def _samples(comparison: Comparison, names: list[str], base: Path) -> Html | None:
+    """Return the samples of the first run of each subject, side by side."""
+    runs = {name: subject.runs[0] for name, subject in zip(names, comparison.subjects, strict=True)}
+    cards = sample_cards(runs, MediaBudget(base))
+    return tag("div", cards, class_="samples") if cards else None
 
 
 def _title(comparison: Comparison, names: list[str]) -> str:

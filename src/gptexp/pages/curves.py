@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
 
 AXES = ("step", "tokens", "flops", "seconds")  # columns of metrics.jsonl that increase
-NUM_COLORS = 8
+NUM_COLORS = 8  # the last one is grey, for all labels that have no colour of their own
 MAX_POINTS = 1000  # of a curve of the main chart, over all runs
 MAX_POINTS_OF_SMALL = 400  # of a curve of the other charts, over all runs
 MIN_POINTS = 60
@@ -53,6 +54,18 @@ KNOWN = {
     timings.PEAK_MEMORY: ("Peak memory", "GiB"),
     timings.SLOWEST_RATIO: ("Slowest rank, relative to the median", ""),
 }
+
+
+@dataclass
+class CurveRun:
+    """A run whose curves are drawn. Runs with one label, such as the seeds of a config, share a colour and a switch."""
+
+    label: str
+    folder: RunFolder
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        return self.folder.metrics()
 
 
 @dataclass(frozen=True)
@@ -111,28 +124,30 @@ def charts_of(rows: Iterable[dict[str, Any]]) -> list[Chart]:
     return charts + [others[name] for name in names]
 
 
-def charts_json(runs: Sequence[tuple[str, RunFolder]], loss_only: bool = False) -> dict[str, Any]:
-    """Return runs, by the labels that the page shows, and their charts as JSON values."""
-    tables = [folder.metrics() for _, folder in runs]
-    charts = charts_of(row for rows in tables for row in rows)
+def charts_json(runs: Sequence[CurveRun], loss_only: bool = False) -> dict[str, Any]:
+    """Return runs and their charts as JSON values."""
+    labels = list(dict.fromkeys(run.label for run in runs))
+    charts = charts_of(row for run in runs for row in run.rows)
     if loss_only:
         charts = [chart for chart in charts if chart.name == LOSS.name]
     values: dict[str, Any] = {"runs": [], "charts": {}}
     series: dict[str, list[dict[str, Any]]] = {chart.name: [] for chart in charts}
-    for number, ((label, _), rows) in enumerate(zip(runs, tables, strict=True)):
+    for number, run in enumerate(runs):
         used: set[int] = set()
         curves: list[tuple[dict[str, Any], Curve]] = []
         for chart in charts:
-            for column, (name, detail) in _names(chart, label, len(runs) > 1).items():
-                curve = _read_curve(rows, column).thin(_budget(chart, len(runs)))
+            for column, (name, detail) in _names(chart, run.label, len(runs) > 1).items():
+                curve = _read_curve(run.rows, column).thin(_budget(chart, len(runs)))
                 if not curve.rows or (column in timings.SHARES and not _is_noticeable(curve)):
                     continue
-                color = number if len(runs) > 1 else list(chart.columns).index(column)
+                color = list(chart.columns).index(column)
+                if len(runs) > 1:
+                    color = labels.index(run.label)
                 entry = {
                     "run": number,
                     "label": name,
                     "detail": detail,
-                    "color": color % NUM_COLORS + 1,
+                    "color": min(color, NUM_COLORS - 1) + 1,
                     "style": _style(chart, column),
                 }
                 series[chart.name].append(entry)
@@ -140,12 +155,12 @@ def charts_json(runs: Sequence[tuple[str, RunFolder]], loss_only: bool = False) 
                 used.update(curve.rows)
         place = {row: index for index, row in enumerate(sorted(used))}
         for entry, curve in curves:
-            entry["y"] = curve.values
+            entry["y"] = [_round(value) for value in curve.values]
             at = [place[row] for row in curve.rows]
             entry["at"] = at if len(at) < len(place) else None
-        axes = {name: [rows[row].get(name) for row in sorted(used)] for name in AXES}
+        axes = {name: [run.rows[row].get(name) for row in sorted(used)] for name in AXES}
         known = {name: column for name, column in axes.items() if _is_axis(column)}
-        values["runs"].append({"name": label, "x": known})
+        values["runs"].append({"name": run.folder.name, "x": known})
     for chart in charts:
         values["charts"][chart.name] = {
             "title": chart.title,
@@ -183,12 +198,13 @@ def _names(chart: Chart, label: str, has_several: bool) -> dict[str, tuple[str, 
 
 def _read_curve(rows: Sequence[dict[str, Any]], column: str) -> Curve:
     present = [index for index, row in enumerate(rows) if isinstance(row.get(column), int | float)]
-    return Curve(present, [_round(rows[index][column]) for index in present])
+    values = [rows[index][column] for index in present]
+    return Curve(present, [value if math.isfinite(value) else None for value in values])
 
 
-def _round(value: float) -> float | None:
-    """Return a value with six digits; None: it is not finite."""
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+def _round(value: float | None) -> float | None:
+    """Return a value with six digits."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _budget(chart: Chart, num_runs: int) -> int:

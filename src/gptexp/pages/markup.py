@@ -64,7 +64,9 @@ def table(columns: Iterable[Content], rows: Iterable[Iterable[Content]], **attri
 
     A cell that is a number, or a number with a sign, percent or interval, is aligned to the right.
     """
-    head = tag("tr", (tag("th", column, scope="col") for column in columns))
+    head = tag(
+        "tr", (tag("th", column, scope="col") if column else tag("td") for column in columns)
+    )
     body = (tag("tr", map(_cell, row)) for row in rows)
     content = tag("table", tag("thead", head), tag("tbody", body), **attributes)
     return tag("div", content, class_="scroll", tabindex=0, role="group", aria_label="table")

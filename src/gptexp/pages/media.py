@@ -2,12 +2,11 @@
 
 import base64
 import mimetypes
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import quote
 
+from gptexp.pages import shell
 from gptexp.pages.markup import Content, Html, tag
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tables import SAMPLE_FIELDS
@@ -28,10 +27,6 @@ class MediaBudget:
 
     def __init__(self, base: Path) -> None:
         self.base, self.left = base, MAX_BYTES
-
-    def link(self, file: Path) -> str:
-        """Return the address of a file from the page."""
-        return quote(Path(os.path.relpath(file, self.base)).as_posix())
 
     def embed(self, file: Path) -> str | None:
         """Return a file as a data: URI; None: it cannot be read, or is too large for what is left."""
@@ -103,8 +98,8 @@ def _media(name: str, folder: RunFolder, budget: MediaBudget, title: str) -> Con
         return tag("p", f"{name} (missing)", class_="note")
     source = budget.embed(file)
     if source is None:
-        return tag("a", name, href=budget.link(file))
+        return tag("a", name, href=shell.link(file, budget.base))
     if source.startswith("data:image/"):
-        return tag("img", src=source, alt=f"{title}: {file.name}", loading="lazy")
+        return tag("img", src=source, alt=f"{title}: {file.name}")
     label = f"{title}: {file.name}"
     return tag("audio", controls=True, preload="metadata", src=source, aria_label=label)

@@ -45,16 +45,27 @@ class Dot:
     kind: str = "dot"  # class of the mark
 
 
+class Scale:
+    """Place values between 0 and 100 % of a width."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.low, high = min(values), max(values)
+        self.span = high - self.low or 1.0
+
+    def __call__(self, value: float) -> str:
+        return f"{100 * (PAD + (1 - 2 * PAD) * (value - self.low) / self.span):.2f}%"
+
+
 def read_metrics(metrics: dict[str, float]) -> list[Metric]:
     """Return the metrics of result.json, with what belongs to each."""
-    found = []
+    rows = []
     for name, value in metrics.items():
         split, _, leaf = name.rpartition("/")
         if split.split("/")[-1] in COMPANIONS or name == "val/targets":
             continue
         companions = {kind: metrics.get(f"{split}/{kind}/{leaf}") for kind in COMPANIONS}
-        found.append(Metric(split, leaf, value, **companions))
-    return found
+        rows.append(Metric(split, leaf, value, **companions))
+    return rows
 
 
 def primary_metric(result: dict[str, Any]) -> Metric | None:
@@ -95,14 +106,13 @@ def dot_plot(dots: Iterable[Dot], reference: float | None = None) -> Html:
     """
     dots = list(dots)
     ends = [x for dot in dots for x in (dot.value, dot.low, dot.high) if x is not None]
-    place = _scale([*ends, *([reference] if reference is not None else [])])
+    place = Scale([*ends, *([reference] if reference is not None else [])])
     rows: list[Content] = []
     for dot in dots:
         number = [tag("b", format_number(dot.value))]
         if interval := format_interval(dot.low, dot.high):
             number.append(tag("small", f" {interval}"))
-        line = _line(place(reference), "reference") if reference is not None else None
-        marks = tag("svg", line, _mark(dot, place), class_="strip", aria_hidden="true")
+        marks = strip([dot], place, reference)
         rows += [tag("span", dot.label), marks, tag("span", number, class_="value")]
     return tag("div", rows, class_="dots")
 
@@ -137,36 +147,27 @@ def _strip(metric: Metric) -> Html | None:
     """Return a plot on its own scale: a dot with its interval, a circle before training, a tick for the baseline."""
     if len(metric.points) < 2:
         return None
-    place = _scale(metric.points)
-    marks: list[Content] = []
+    dots = []
     if metric.baseline is not None:
-        marks.append(_mark(Dot("", metric.baseline, kind="tick"), place))
+        dots.append(Dot("", metric.baseline, kind="tick"))
     if metric.before is not None:
-        marks.append(_mark(Dot("", metric.before, kind="hollow"), place))
-    marks.append(_mark(Dot("", metric.value, metric.low, metric.high), place))
-    return tag("svg", marks, class_="strip", aria_hidden="true")
+        dots.append(Dot("", metric.before, kind="hollow"))
+    dots.append(Dot("", metric.value, metric.low, metric.high))
+    return strip(dots, Scale(metric.points))
 
 
-class _Scale:
-    """Place values between 0 and 100 % of a width."""
-
-    def __init__(self, values: list[float]) -> None:
-        self.low, high = min(values), max(values)
-        self.span = high - self.low or 1.0
-
-    def __call__(self, value: float) -> str:
-        return f"{100 * (PAD + (1 - 2 * PAD) * (value - self.low) / self.span):.2f}%"
-
-
-def _scale(values: list[float]) -> _Scale:
-    return _Scale(values)
+def strip(dots: Iterable[Dot], place: Scale, reference: float | None = None) -> Html:
+    """Return one row of marks, with a vertical line at the reference."""
+    line = _line(place(reference), "reference") if reference is not None else None
+    marks = (_mark(dot, place) for dot in dots)
+    return tag("svg", line, marks, class_="strip", aria_hidden="true")
 
 
 def _line(x: str, kind: str, y1: str = "0", y2: str = "100%") -> Html:
     return tag("line", x1=x, x2=x, y1=y1, y2=y2, class_=kind)
 
 
-def _mark(dot: Dot, place: _Scale) -> Html:
+def _mark(dot: Dot, place: Scale) -> Html:
     if dot.kind == "tick":
         return _line(place(dot.value), "tick", "20%", "80%")
     parts = []

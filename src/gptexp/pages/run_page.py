@@ -1,13 +1,12 @@
 """The page of a run: its result, curves, samples, settings, data and history, in one file that needs no other."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from gptexp.errors import UserError
 from gptexp.files import write_text
 from gptexp.pages import shell
-from gptexp.pages.curves import charts_html, charts_json
+from gptexp.pages.curves import CurveRun, charts_html, charts_json
 from gptexp.pages.insight import attention_json, insight_html
 from gptexp.pages.markup import Content, Html, render, tag
 from gptexp.pages.media import MediaBudget, sample_cards
@@ -22,7 +21,7 @@ STATUS_CLASSES = {"finished": "good", "failed": "bad"}
 STYLES = ("charts.css", "report.css")
 CHART_SCRIPTS = ("scales.js", "charts.js")
 
-Section = tuple[str, str, Content]  # id, title, content
+Rows = list[dict[str, Any]]
 
 
 def write_run_page(folder: RunFolder) -> Path:
@@ -38,12 +37,13 @@ def format_run_page(folder: RunFolder, base: Path | None = None) -> str:
         base: folder that the page will lie in, from which it links large files; None: the run folder.
     """
     config, result = folder.config_values(), folder.result()
-    charts = charts_json([(folder.name, folder)])
+    run = CurveRun(folder.name, folder)
+    charts = charts_json([run])
     insight = folder.read_record("insight")
     samples = sample_cards({folder.name: folder}, MediaBudget(base or folder.path))
     environment, data = folder.read_record("environment"), folder.read_record("data")
     metrics = read_metrics(result.get("metrics", {}))
-    sections: list[Section] = [
+    sections: list[shell.Section] = [
         ("curves", "Curves", charts_html(charts) if charts["charts"] else None),
         ("metrics", "Metrics", metrics_table(metrics) if metrics else None),
         ("samples", "Samples", tag("div", samples, class_="samples") if samples else None),
@@ -65,19 +65,12 @@ def format_run_page(folder: RunFolder, base: Path | None = None) -> str:
     return shell.format_page(
         folder.name,
         _masthead(folder, config, result, environment),
-        _result(folder, result, config, environment),
-        page_sections(sections),
+        _result(run.rows, result, config, environment),
+        shell.sections(sections),
         styles=[shell.read_asset(name) for name in STYLES],
         scripts=[shell.read_asset(name) for name in scripts],
         data=embedded,
     )
-
-
-def page_sections(sections: Iterable[Section]) -> Html:
-    """Return the sections that have content, below the links to them."""
-    filled = [(name, title, content) for name, title, content in sections if content]
-    links = shell.navigation((name, title) for name, title, _ in filled)
-    return render(links, (shell.section(*section) for section in filled))
 
 
 def _settings(folder: RunFolder) -> Html:
@@ -105,7 +98,7 @@ def _masthead(
 
 
 def _result(
-    folder: RunFolder, result: dict[str, Any], config: dict[str, Any], environment: dict[str, Any]
+    rows: Rows, result: dict[str, Any], config: dict[str, Any], environment: dict[str, Any]
 ) -> Html:
     parts: list[Content] = []
     if error := result.get("error"):
@@ -114,7 +107,7 @@ def _result(
         parts.append(headline(metric, bool(result.get("higher_is_better"))))
     if remarks := result.get("remarks"):
         parts.append(tag("ul", (tag("li", str(remark)) for remark in remarks), class_="remarks"))
-    facts = run_facts(folder, result, config, environment)
+    facts = run_facts(rows, result, config, environment)
     parts.append(
         tag(
             "dl",
@@ -126,10 +119,13 @@ def _result(
 
 
 def run_facts(
-    folder: RunFolder, result: dict[str, Any], config: dict[str, Any], environment: dict[str, Any]
+    rows: Rows, result: dict[str, Any], config: dict[str, Any], environment: dict[str, Any]
 ) -> list[tuple[str, Content]]:
-    """Return names and values of what a run is in a few words: its work, its speed and its size."""
-    rows = folder.metrics()
+    """Return names and values of what a run is in a few words: its work, its speed and its size.
+
+    Args:
+        rows: of metrics.jsonl.
+    """
     last = rows[-1] if rows else {}
     steps = result.get("steps", last.get("step", 0))
     planned = config.get("trainer", {}).get("max_steps")
@@ -141,7 +137,7 @@ def run_facts(
     processes = environment.get("processes", 1)
     facts: list[tuple[str, Content]] = [
         ("steps", f"{steps:,}" if steps == planned or not planned else f"{steps:,} of {planned:,}"),
-        ("tokens", format_large(result.get("tokens", last.get("tokens", 0)))),
+        ("tokens", format_large(result.get("tokens") or last.get("tokens", 0))),
     ]
     if "flops" in last:
         facts.append(("training FLOPs", f"{last['flops']:.3g}"))

@@ -1,5 +1,6 @@
 """The settings of a run: the choices of groups, then what differs from what these compose, then all of them."""
 
+import json
 from functools import cache
 from typing import Any
 
@@ -39,9 +40,9 @@ def settings_html(folder: RunFolder) -> Html:
         ]
         columns = ["changed", "value", "instead of", ""]
         nothing = tag("p", "No setting differs from what these choices compose.")
-        parts.append(table(columns, changed) if changed else nothing)
+        parts.append(table(columns, changed, class_="settings") if changed else nothing)
     rows = [[tag("code", key), _show(value), _document(key)] for key, value in values.items()]
-    everything = table(["setting", "value", ""], rows)
+    everything = table(["setting", "value", ""], rows, class_="settings")
     parts.append(tag("details", tag("summary", f"all {len(rows)} settings"), everything))
     return render(parts)
 
@@ -113,5 +114,5 @@ def _show(value: Any) -> Html:
     if isinstance(value, dict | list):
         text = OmegaConf.to_yaml(value, resolve=False).strip() if value else str(value)
     else:
-        text = {None: "null", True: "true", False: "false"}.get(value, str(value))
+        text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
     return tag("code", text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]} ...")

@@ -6,14 +6,18 @@ the escaping could still do nothing.
 
 import base64
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from gptexp.pages.markup import Content, Html, json_script, render, tag
 
 FOLDER = Path(__file__).parent
 FOOTER = "written by gptexp"
+
+Section = tuple[str, str, Content]  # id, title, content; one without content is left out
 
 
 def format_page(
@@ -77,9 +81,21 @@ def section(name: str, title: str, *content: Content, note: str | None = None) -
     return tag("section", heading, subtitle, content, id=name, aria_labelledby=f"{name}-title")
 
 
+def sections(entries: Iterable[Section]) -> Html:
+    """Return the sections that have content, below the links to them."""
+    filled = [(name, title, content) for name, title, content in entries if content]
+    links = navigation((name, title) for name, title, _ in filled)
+    return render(links, (section(*entry) for entry in filled))
+
+
 def command_block(command: str) -> Html:
     """Return a command line that one click selects as a whole."""
     return tag("pre", tag("code", command), class_="command", tabindex=0)
+
+
+def link(file: Path, base: Path) -> str:
+    """Return the address of a file from a page in the folder `base`."""
+    return quote(Path(os.path.relpath(file, base)).as_posix())
 
 
 def _policy(styles: Iterable[str], scripts: Iterable[str], connects: bool) -> str:
