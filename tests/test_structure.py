@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "pages": {"pages", "comparing", "runs", "statistics", "config"},
     "comparing": {"comparing", "runs", "statistics", "config"},
     "watching": {"watching", "runs"},
+    "sweeping": {"sweeping", "runs", "statistics", "config", "distributed"},
     "checkpoints": {"checkpoints", "model", "config", "distributed", "runs", "data"},
     "auditing": {
         "auditing",
@@ -56,6 +57,7 @@ ROOMS_WITHOUT_RESULTS = {
     "comparing",
     "watching",
     "serving",
+    "sweeping",
 }
 GROUND_FLOOR = {file.stem for file in PACKAGE.glob("*.py")}
 COMPUTES_NOTHING = {

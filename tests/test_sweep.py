@@ -12,11 +12,14 @@ from omegaconf import OmegaConf
 from gptexp.config.compose import prepare_hydra
 from gptexp.config.package_data import conf_folder
 from gptexp.distributed import claim_gpus
+from gptexp.run import describe_waiting
+from gptexp.runs.sweep_folder import find_sweep
 
 
 def folders() -> list[Path]:
+    """The folders of the runs, translate-nano-ID."""
     return sorted(
-        path for path in Path("outputs").glob("*") if path.is_dir() and path.name[0] != "."
+        path for path in Path("outputs").glob("*") if path.is_dir() and path.name.startswith("t")
     )
 
 
@@ -56,6 +59,8 @@ def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
     assert process.returncode == 1
     assert sorted(status(folder) for folder in folders()) == ["failed", "finished"]
     assert re.search(r"optim\.lr=1e\+?30 +failed", said), said
+    states = [job.state for job in find_sweep("latest").jobs()]
+    assert sorted(states) == ["failed", "finished"]
 
 
 def test_a_killed_sweep_goes_on_where_it_was(pairs_words):
@@ -70,10 +75,13 @@ def test_a_killed_sweep_goes_on_where_it_was(pairs_words):
 
     end_when(command(*words), second_job_has_saved)
     assert sorted(map(status, folders())) == ["finished", "running"]
-    said, errors = command(*words).communicate()
+    finished = next(folder for folder in folders() if status(folder) == "finished")
+    written = (finished / "environment.json").stat().st_mtime_ns
+    _, errors = command(*words).communicate()
     assert list(map(status, folders())) == ["finished", "finished"]
-    assert said.count("finished earlier") == 1
+    assert (finished / "environment.json").stat().st_mtime_ns == written  # it has not run again
     assert errors.count("resuming at step") == 1
+    assert errors.count("baseline") == 2  # the table has both
 
 
 @pytest.mark.parametrize("launcher", ["parallel", "submitit"])
@@ -83,6 +91,21 @@ def test_jobs_may_run_elsewhere(launcher, pairs_words):
     assert process.returncode == 0, said
     assert list(map(status, folders())) == ["finished", "finished"]
     assert said.count("baseline") == 2  # the table has both
+    assert [job.state for job in find_sweep("latest").jobs()] == ["finished", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("words", "logs"),
+    [
+        (["hydra/launcher=submitit", "seed=1,2"], "outputs/.submitit/"),
+        (["outputs='my runs'", "hydra/launcher=slurm"], "my runs/.submitit/"),
+        (["hydra/launcher=parallel"], None),
+        (["seed=1,2"], None),
+    ],
+)
+def test_whoever_waits_for_a_cluster_reads_where_the_logs_are(words, logs):
+    line = describe_waiting(words)
+    assert line == (logs and f"waiting for the jobs of the sweep; their logs: {logs}")
 
 
 def test_the_slurm_preset_asks_for_what_the_run_needs():

@@ -4,7 +4,6 @@ python -m gptexp.check
 python -m gptexp.check plugins=[my_package]
 """
 
-import itertools
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from gptexp.config.conf_source import register_targets
 from gptexp.config.hydra_errors import refuse_unknown_keys
 from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.errors import UserError, exits_cleanly
+from gptexp.sweeping.search_space import read_space, with_seed
 
 
 @exits_cleanly
@@ -63,13 +63,11 @@ def compose_job(command: list[str], sweep: Path | None) -> None:
 
 
 def sweep_jobs(sweep: Path) -> list[list[str]]:
-    """Return the overrides of each job of a sweep file."""
+    """Return the overrides of the jobs of a sweep file: of a grid with one seed, at both ends of a range."""
     params = OmegaConf.select(OmegaConf.load(sweep), "hydra.sweeper.params") or {}
-    axes = [
-        [f"{key}={value.strip()}" for value in str(values).split(",")]
-        for key, values in params.items()
-    ]
-    return [list(job) for job in itertools.product(*axes)]
+    space = read_space([f"{key}={values}" for key, values in params.items()])
+    seed = space.seeds[0] if space.seeds else None
+    return [with_seed(words, seed) for words in space.grid()]
 
 
 if __name__ == "__main__":

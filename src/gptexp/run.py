@@ -8,12 +8,10 @@ This module composes the config without torch; the last line on stdout is the ru
 
 import os
 import sys
-import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
@@ -23,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gptexp.command_line import sort_words
 from gptexp.config import compose, package_data
-from gptexp.config.grammar import as_typed, find_override
+from gptexp.config.grammar import find_override
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.parallelism import check_processes
@@ -31,16 +29,24 @@ from gptexp.config.plugins import has_outside_code
 from gptexp.config.schema import Config
 from gptexp.config.seeds import expand_seeds
 from gptexp.distributed.claim_gpus import claim_gpus
-from gptexp.distributed.environment import explain_single_process, is_launched
+from gptexp.distributed.environment import ProcessInfo, explain_single_process, is_launched
 from gptexp.distributed.signals import StopSignals, ignore_interrupts
-from gptexp.errors import Preempted, UserError, exits_cleanly, explain_error
+from gptexp.errors import (
+    Preempted,
+    RunError,
+    UserError,
+    describe_error,
+    exits_cleanly,
+    explain_error,
+)
 from gptexp.optional_imports import hide_optional_packages
 from gptexp.output import unfailing_output
 from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder
-from gptexp.runs.sweep_jobs import Job, JobLog, describe_waiting
+from gptexp.runs.sweep_folder import SweepFolder
 from gptexp.runs.tracker_history import fill_finished
 from gptexp.stages import stage
+from gptexp.sweeping.sweep_job import NUMBER, SWEEP, SweepJob, stop_with_parent
 from gptexp.training.open_run import check_same_data, copy_progress, open_run
 from gptexp.wording import first_line
 
@@ -75,6 +81,7 @@ def run(
     callbacks: Sequence[Any] = (),
     *,
     hides_optional_packages: bool = False,
+    on_open: Callable[[RunFolder], None] | None = None,
 ) -> RunFolder:
     """Train a run, resume it, or print its result; return its folder.
 
@@ -83,6 +90,7 @@ def run(
         suffix: appended to the folder's name, for jobs of a sweep that have the same id.
         callbacks: Lightning callbacks, in addition to those of the config.
         hides_optional_packages: import Lightning without those, where the process executes no code but gptexp's.
+        on_open: rank zero calls it with the run's folder, before anything is in it.
 
     Raises:
         UserError: the data, the initial weights, the callbacks, the processes and the settings do not fit together.
@@ -119,6 +127,8 @@ def run(
         else:
             setup, is_rank_zero = open_run(config, suffix, stack), True
         config, folder = setup.config, setup.folder
+        if on_open and is_rank_zero:
+            on_open(folder)
         if is_rank_zero and not (setup.is_finished and folder.report_file.is_file()):
             stack.enter_context(_page_at_end(folder))
         if is_rank_zero and not setup.is_finished:
@@ -252,14 +262,16 @@ def _main() -> None:
         )
     overrides = read_overrides(words, is_sweep=bool(may_sweep))
     sys.argv[1:] = [*package_data.with_shipped_sweeps(options), *overrides]
-    log = JobLog(Path.cwd() if os.access(".", os.W_OK) else Path(tempfile.gettempdir()))
-    swept = compose.find_swept_keys(overrides)
+    if NUMBER not in os.environ:
+        os.environ.pop(SWEEP, None)  # of a sweep that this command does not belong to
+    stop_with_parent()
+    codes: set[int] = set()
 
     @hydra.main(version_base="1.3", config_path=package_data.conf_folder(), config_name="config")
     def job(cfg: DictConfig) -> None:
         from gptexp.run import run_job  # by name: launchers pickle this function
 
-        log.add(run_job(cfg, swept))
+        codes.add(run_job(cfg))
 
     waiting = describe_waiting(overrides)
     try:
@@ -271,45 +283,71 @@ def _main() -> None:
     except RuntimeError as error:  # a launcher without its cluster
         raise UserError(str(error)) from None
     finally:
-        jobs = log.drain()
-        if len(jobs) > 1:
-            print(tables.sweep_table(jobs), file=sys.stderr)
-    if codes := {job.code for job in jobs} - {0}:
-        sys.exit(min(codes))
+        if NUMBER not in os.environ and SWEEP in os.environ:
+            codes |= _end_sweep(SweepFolder(os.environ[SWEEP]))
+    if codes - {0}:
+        sys.exit(min(codes - {0}))
 
 
-def run_job(cfg: DictConfig, swept: set[str]) -> Job:
-    """Run one job, and return its outcome: a sweep continues with its other jobs when one fails.
-
-    Args:
-        swept: keys that have several values in this sweep.
-    """
-    hydra_config = HydraConfig.get()
-    overrides = cast(list[str], OmegaConf.to_container(hydra_config.overrides.task, resolve=False))
-    words = [as_typed(word) for word in overrides]
-    swept |= {
-        key
-        for key, values in (hydra_config.sweeper.get("params") or {}).items()
-        if "," in str(values)
-    }
+def run_job(cfg: DictConfig) -> int:
+    """Run one job, and return its exit code: a sweep continues with its other jobs when one fails."""
+    job = SweepJob.from_env() if ProcessInfo.from_env().is_rank_zero else None
+    overrides = cast(
+        list[str], OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    )
     try:
         config = compose.validate(cfg, overrides)
         claim_gpus(config.trainer)
-        neutral = swept & compose.keys_without_effect(config)
-        suffix = "".join(
-            f"-{word.replace('trainer.', '').replace('=', '')}"
-            for word in overrides
-            if word.split("=")[0] in neutral
+        suffix = ""
+        if job:
+            job.group_in_tracker(config)
+            neutral = job.swept_keys() & compose.keys_without_effect(config)
+            suffix = "".join(
+                f"-{word.replace('trainer.', '').replace('=', '')}"
+                for word in overrides
+                if word.split("=")[0] in neutral
+            )
+        folder = run(
+            config,
+            suffix,
+            hides_optional_packages=not has_outside_code(config),
+            on_open=job.start if job else None,
         )
-        folder = run(config, suffix, hides_optional_packages=not has_outside_code(config))
-        return tables.finished_job(words, folder.name, folder.result())
+        if job:
+            job.finish(folder)
+        return 0
+    except Preempted as stopped:
+        if job:
+            job.report("stopped", reason=f"stopped by {stopped}", code=Preempted.code)
+        raise
     except Exception as error:
         explained = explain_error(error)
         if explained is None:
             traceback.print_exc()
-            return Job(words, None, f"{type(error).__name__}: {error}", code=1)
-        print(f"gptexp: {explained}", file=sys.stderr)
-        return Job(words, None, str(explained), explained.code)
+        else:
+            print(f"gptexp: {explained}", file=sys.stderr)
+        code = explained.code if explained else RunError.code
+        if job:
+            job.report("failed", reason=describe_error(error), code=code)
+        return code
+
+
+def describe_waiting(overrides: list[str]) -> str | None:
+    """Return where the jobs of a sweep write their logs, for launchers whose jobs print nothing in this terminal."""
+    values = dict(word.split("=", 1) for word in overrides if "=" in word)
+    if values.get("hydra/launcher") not in ("submitit", "slurm"):
+        return None
+    outputs = values.get("outputs", "outputs").strip("'\"")
+    return f"waiting for the jobs of the sweep; their logs: {outputs}/.submitit/"
+
+
+def _end_sweep(folder: SweepFolder) -> set[int]:
+    """Print the table of a sweep, and return the exit codes of its jobs."""
+    jobs = folder.jobs()
+    if len(jobs) > 1:
+        print(tables.sweep_table(folder), file=sys.stderr)
+        print(f"the jobs of the sweep: {os.path.relpath(folder.path)}", file=sys.stderr)
+    return {job.code for job in jobs}
 
 
 if __name__ == "__main__":

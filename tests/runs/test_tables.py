@@ -1,14 +1,10 @@
 import textwrap
 from pathlib import Path
+from typing import Any
 
-from gptexp.runs.sweep_jobs import Job, JobLog
-from gptexp.runs.tables import (
-    finished_job,
-    metrics_table,
-    primary_metric_text,
-    samples_text,
-    sweep_table,
-)
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.sweep_folder import JobEntry, SweepFolder
+from gptexp.runs.tables import metrics_table, primary_metric_text, samples_text, sweep_table
 
 
 def test_intervals_and_baselines_stand_beside_their_metric():
@@ -57,39 +53,53 @@ def test_the_primary_metric_needs_no_baseline():
 
 
 def test_a_sweep_shows_the_overrides_that_differ(tmp_path):
-    log = JobLog(tmp_path)
-    assert log.drain() == []
-    log.add(Job(["task=x", "seed=1"], "run-1", "test/f1 0.5"))
-    log.add(Job(["task=x", "seed=2"], None, "no room\non the disk", 1))
-    jobs = log.drain()
-    assert jobs[1].code == 1
-    assert [line.split() for line in sweep_table(jobs).splitlines()] == [
-        ["sweep:"],
+    sweep = make_sweep(tmp_path, {1: {"metrics": {"test/f1": 0.5}}})
+    sweep.add(JobEntry(1, ["++task=x", "seed=1"], "finished"))
+    sweep.add(JobEntry(2, ["++task=x", "seed=2"], "failed", reason="no room\non the disk", code=1))
+    assert [line.split() for line in sweep_table(sweep).splitlines()] == [
+        ["sweep,", "the", "best", "first:"],
         ["seed=1", "run-1", "test/f1", "0.5"],
         ["seed=2", "failed", "no", "room"],
     ]
-    assert not list(tmp_path.iterdir())
 
 
-def test_jobs_of_a_sweep_are_sorted_by_their_metric_and_then_by_their_loss():
-    def job(seed: int, score: float, loss: float, **more: bool) -> Job:
-        metrics = {"test/f1": score, "val/loss": loss}
-        result = {"primary_metric": "test/f1", "higher_is_better": True, "metrics": metrics} | more
-        return finished_job([f"seed={seed}"], f"run-{seed}", result)
+def make_sweep(path: Path, results: dict[int, dict[str, Any]]) -> SweepFolder:
+    """A sweep over seeds whose jobs have finished with these results."""
+    sweep = SweepFolder.create(path / "sweep", command=[], keys=[])
+    for seed, result in results.items():
+        run = RunFolder(path / f"run-{seed}")
+        run.path.mkdir()
+        run.write_record("result", primary_metric="test/f1", status="finished", **result)
+        sweep.add(JobEntry(seed, [f"seed={seed}"], "finished", run.name))
+    return sweep
 
-    jobs = [Job(["seed=0"], None, "failed early", 1), job(1, 0, 3), job(2, 0.5, 4), job(3, 0, 2)]
-    lines = sweep_table(jobs).splitlines()
+
+def first_words(sweep: SweepFolder) -> list[str]:
+    return [line.split()[0] for line in sweep_table(sweep).splitlines()[1:]]
+
+
+def test_jobs_of_a_sweep_are_sorted_by_their_metric_and_then_by_their_loss(tmp_path):
+    scores = {1: (0, 3), 2: (0.5, 4), 3: (0, 2)}
+    results = {
+        seed: {"metrics": {"test/f1": score, "val/loss": loss}, "higher_is_better": True}
+        for seed, (score, loss) in scores.items()
+    }
+    sweep = make_sweep(tmp_path, results)
+    sweep.add(JobEntry(4, ["seed=0"], "failed", reason="failed early\nTraceback", code=1))
+    lines = sweep_table(sweep).splitlines()
     assert lines[0] == "sweep, the best first:"
-    assert [line.split()[0] for line in lines[1:]] == ["seed=2", "seed=3", "seed=1", "seed=0"]
+    assert first_words(sweep) == ["seed=2", "seed=3", "seed=1", "seed=0"]
     assert lines[1].split()[2:] == ["test/f1", "0.5", "val/loss", "4"]
-    jobs = [job(seed, seed, 1, higher_is_better=False) for seed in (3, 1, 2)]
-    assert [line.split()[0] for line in sweep_table(jobs).splitlines()[1:]] == [
-        "seed=1",
-        "seed=2",
-        "seed=3",
-    ]
-    result = {"primary_metric": "test/f1", "metrics": {}, "status": "finished"}
-    assert sweep_table([finished_job(["seed=1"], "run-1", result)]).startswith("sweep:\n")
+    assert lines[4].split() == ["seed=0", "failed", "failed", "early"]
+
+
+def test_a_metric_may_be_the_better_the_lower_it_is(tmp_path):
+    sweep = make_sweep(tmp_path, {seed: {"metrics": {"test/f1": seed}} for seed in (3, 1, 2)})
+    assert first_words(sweep) == ["seed=1", "seed=2", "seed=3"]
+
+
+def test_jobs_without_metrics_have_no_order(tmp_path):
+    assert sweep_table(make_sweep(tmp_path, {1: {"metrics": {}}})).startswith("sweep:\n")
 
 
 def test_long_samples_are_cut_and_empty_ones_are_named():

@@ -78,15 +78,6 @@ def compose_config(overrides: list[str], sweep: Path | None = None) -> Config:
         raise explain_hydra_error(error, overrides) from None
 
 
-def find_swept_keys(overrides: list[str]) -> set[str]:
-    """Return the keys that have several values in these overrides."""
-    return {
-        override.key_or_group
-        for override in parse_overrides(overrides)
-        if override.is_sweep_override()
-    }
-
-
 def keys_without_effect(config: Config) -> set[str]:
     """Return the keys of the settings that have no part in the run's id.
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Override, QuotedString, ValueType
+from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, ValueType
 
 from gptexp.characters import describe_odd_characters, is_invisible, replace_odd_characters
 from gptexp.command_line import quote_for_shell
@@ -297,10 +297,15 @@ def _check_value(word: str, key: str, value: str, override: Override, is_sweep: 
             f"{word}: several values make a sweep, which needs -m"
             f"{_hint_comma(key, word.partition('=')[2])}"
         )
-    is_values = override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP
-    if override.is_sweep_override() and not is_values:
-        raise UserError(f"{word}: is not a list of values; type {key}=1,2,3 or {key}=range(1,4)")
-    values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    values: list[Any] = [override.value()]
+    if isinstance(values[0], IntervalSweep):  # a search draws from it
+        values = [values[0].start, values[0].end]
+    elif override.is_sweep_override():
+        if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+            raise UserError(
+                f"{word}: is not a list of values; type {key}=1,2,3 or {key}=range(1,4)"
+            )
+        values = list(override.sweep_iterator())
     if declared and all(map(is_text, declared)):
         _refuse_changed_texts(word, key, value, any(map(takes_items, declared)))
     for typed in values:

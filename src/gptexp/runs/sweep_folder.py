@@ -110,6 +110,10 @@ class SweepFolder:
         text = json.dumps(values, indent=1, ensure_ascii=False)
         write_text(self.path / SETTINGS, text + "\n")
 
+    def archive(self) -> Path:
+        """Rename the folder to NAME.1, NAME.2, ...: `fresh=true` deletes nothing."""
+        return RunFolder(self.path).archive()
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the lock of the folder, for what reads the jobs and then adds to them."""

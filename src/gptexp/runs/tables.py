@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gptexp.runs.run_folder import RunFolder
-from gptexp.runs.sweep_jobs import Job
+from gptexp.runs.sweep_folder import SweepFolder
 
 COMPANIONS = (
     "before",
@@ -14,6 +14,7 @@ COMPANIONS = (
     "high",
     "baseline",
 )  # SPLIT/low/NAME is shown in the row of SPLIT/NAME
+LAST_RANK = (math.inf, math.inf)  # of a job without metrics
 SAMPLE_FIELDS = ("input", "reference", "before", "output")  # before training, where it is known
 
 
@@ -51,33 +52,41 @@ def primary_metric_text(result: dict[str, Any]) -> str:
     return f"{name} {metrics[name]:.4g}{comparison}"
 
 
-def finished_job(overrides: list[str], folder: str, result: dict[str, Any]) -> Job:
-    """Return the outcome of a job: its primary metric, beside it its loss, and its rank among the jobs."""
+def sweep_table(folder: SweepFolder) -> str:
+    """Return one line a job, the best first: the overrides that differ, the run's name, and the outcome.
+
+    Jobs whose primary metrics are equal are sorted by their losses.
+    """
+    jobs = folder.jobs()
+    shared = set.intersection(*(set(job.words) for job in jobs))
+    rows = []
+    for job in jobs:
+        differing = " ".join(word for word in job.words if word not in shared)
+        run = folder.run_folder(job) if job.state == "finished" else None
+        if run:
+            outcome, rank = _describe_outcome(run.result())
+            rows.append((0, rank, (differing, run.name, outcome)))
+        else:
+            reason = (job.reason or "").partition("\n")[0]
+            rows.append((1, LAST_RANK, (differing, job.state, reason)))
+    rows.sort(key=lambda row: row[:2])
+    order = ", the best first" if any(rank < LAST_RANK for _, rank, _ in rows) else ""
+    return f"sweep{order}:\n" + _align([cells for _, _, cells in rows], "<<<")
+
+
+def _describe_outcome(result: dict[str, Any]) -> tuple[str, tuple[float, float]]:
+    """Return the primary metric of a run, beside it its loss, and its rank: the best run has the least."""
     name, metrics = result["primary_metric"], result["metrics"]
     losses = [key for key in ("val/loss", f"{name.partition('/')[0]}/loss") if key in metrics]
     outcome = primary_metric_text(result)
     if losses and losses[0] != name:
         outcome += f"  {losses[0]} {metrics[losses[0]]:.4g}"
     if not losses and name not in metrics:
-        return Job(overrides, folder, outcome)
+        return outcome, LAST_RANK
     loss = metrics[losses[0]] if losses else math.inf
     score = metrics.get(name, loss)
     is_score_of_result = name in metrics and result.get("higher_is_better", False)
-    return Job(overrides, folder, outcome, rank=(-score if is_score_of_result else score, loss))
-
-
-def sweep_table(jobs: list[Job]) -> str:
-    """Return one line a job, the best first: the overrides that differ, the run's name, and the outcome.
-
-    Jobs whose primary metrics are equal are sorted by their losses.
-    """
-    shared = set.intersection(*(set(job.overrides) for job in jobs))
-    rows = []
-    for job in sorted(jobs, key=lambda job: (job.folder is None, job.rank or (math.inf, math.inf))):
-        differing = " ".join(override for override in job.overrides if override not in shared)
-        rows.append((differing, job.folder or "failed", job.outcome.splitlines()[0]))
-    order = ", the best first" if any(job.rank for job in jobs) else ""
-    return f"sweep{order}:\n" + _align(rows, "<<<")
+    return outcome, (-score if is_score_of_result else score, loss)
 
 
 def samples_text(samples: list[dict[str, Any]], width: int = 110) -> str:
