@@ -39,6 +39,7 @@ from gptexp.errors import (
     exits_cleanly,
     explain_error,
 )
+from gptexp.files import write_text
 from gptexp.optional_imports import hide_optional_packages
 from gptexp.output import unfailing_output
 from gptexp.runs import tables
@@ -342,11 +343,26 @@ def describe_waiting(overrides: list[str]) -> str | None:
 
 
 def _end_sweep(folder: SweepFolder) -> set[int]:
-    """Print the table of a sweep, and return the exit codes of its jobs."""
+    """Print the tables of a sweep, write results.csv and its page, and return the exit codes of its jobs."""
     jobs = folder.jobs()
     if len(jobs) > 1:
         print(tables.sweep_table(folder), file=sys.stderr)
-        print(f"the jobs of the sweep: {os.path.relpath(folder.path)}", file=sys.stderr)
+        try:
+            from gptexp.comparing.sweep_results import sweep_results
+            from gptexp.comparing.tables import sweep_csv
+            from gptexp.comparing.terminal import sweep_text
+
+            results = sweep_results(folder)
+            if len(results.rows) < len(jobs):  # over seeds: the table of the configs says more
+                print(sweep_text(results), file=sys.stderr)
+            write_text(folder.results_file, sweep_csv(results))
+        except Exception as error:
+            print(
+                f"{folder.results_file}: was not written ({first_line(error)}); the sweep is complete without it",
+                file=sys.stderr,
+            )
+        name = os.path.relpath(folder.path)
+        print(f"{name} has the jobs; verdicts: gptexp compare {name}", file=sys.stderr)
     return {job.code for job in jobs}
 
 

@@ -116,21 +116,21 @@ def read_space(words: Sequence[str]) -> SearchSpace:
         key = override.get_key_element()
         space.fixed.pop(key, None)
         space.axes.pop(key, None)
-        if key == SEED:
-            space.seeds = ()
-        if not override.is_sweep_override():
-            value = override.get_value_element_as_str() if "=" in word else ""
-            space.fixed[key] = value
-        elif isinstance(override.value(), IntervalSweep):
+        if override.is_sweep_override() and isinstance(override.value(), IntervalSweep):
             space.axes[key] = _read_range(override)
-        elif not override.is_discrete_sweep():
+            continue
+        if override.is_sweep_override() and not override.is_discrete_sweep():
             raise UserError(f"{as_typed(word)}: is not a list of values; type {key}=1,2,3")
-        elif key == SEED:
-            space.seeds = tuple(
-                dict.fromkeys(int(seed) for seed in override.sweep_string_iterator())
-            )
+        if override.is_sweep_override():
+            values = tuple(dict.fromkeys(override.sweep_string_iterator()))
         else:
-            space.axes[key] = Choices(tuple(dict.fromkeys(override.sweep_string_iterator())))
+            values = (override.get_value_element_as_str() if "=" in word else "",)
+        if key == SEED:
+            space.seeds = tuple(map(int, values))
+        elif override.is_sweep_override():
+            space.axes[key] = Choices(values)
+        else:
+            space.fixed[key] = values[0]
     return space
 
 
