@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "comparing": {"comparing", "runs", "statistics", "config"},
     "watching": {"watching", "runs"},
     "sweeping": {"sweeping", "runs", "statistics", "config", "distributed"},
+    "planning": {"planning", "pages", "training", "checkpoints", "model", "config", "distributed"},
     "checkpoints": {"checkpoints", "model", "config", "distributed", "runs", "data"},
     "auditing": {
         "auditing",
@@ -58,6 +59,7 @@ ROOMS_WITHOUT_RESULTS = {
     "watching",
     "serving",
     "sweeping",
+    "planning",
 }
 GROUND_FLOOR = {file.stem for file in PACKAGE.glob("*.py")}
 COMPUTES_NOTHING = {

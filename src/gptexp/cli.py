@@ -10,6 +10,7 @@ from gptexp.errors import UserError, exits_cleanly, nearest
 VERBS = {
     "run": "train, continue an interrupted run, or print the result of a finished one",
     "inspect": "show what became of the data, and examples as the model gets them, without training",
+    "plan": "parameters, FLOPs, memory, time and price of a run, before anything is spent",
     "generate": "let a trained model answer a prompt",
     "serve": "serve a trained model on this machine: OpenAI's endpoints, and a page to try it",
     "evaluate": "score a trained model on a held-out split, next to a naive baseline",

@@ -34,7 +34,16 @@ STANDARD_FIELDS = {field.name for field in fields(schema.ModelConfig)}
 
 
 def build_model(config: schema.Config, num_tokens: int) -> Transformer:
-    """Build the model of a config with random weights.
+    """Build the model of a config with random weights; see `transformer_config`."""
+    model, values = config.model, transformer_config(config, num_tokens)
+    if model.parameters is not None:
+        return build_target(model, config=values)
+    extra = {name: value for name, value in vars(model).items() if name not in STANDARD_FIELDS}
+    return import_target(model.target)(values, **extra)
+
+
+def transformer_config(config: schema.Config, num_tokens: int) -> TransformerConfig:
+    """Return the sizes and switches of the model of a config.
 
     Args:
         num_tokens: tokens of the tokenizer; the embedding has as many rows unless model.vocab_size says more.
@@ -54,11 +63,7 @@ def build_model(config: schema.Config, num_tokens: int) -> Transformer:
         "feature_bins": task.feature_bins,
         "predicts_features": task.predicts_features,
     }
-    transformer_config = TransformerConfig(**values)
-    if model.parameters is not None:
-        return build_target(model, config=transformer_config)
-    extra = {name: value for name, value in vars(model).items() if name not in STANDARD_FIELDS}
-    return import_target(model.target)(transformer_config, **extra)
+    return TransformerConfig(**values)
 
 
 def model_settings(config: TransformerConfig, num_tokens: int | None = None) -> dict[str, Any]:

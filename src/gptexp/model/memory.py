@@ -31,7 +31,8 @@ class Memory:
     """Bytes on one device in a training step, without those of its driver and of DDP's exchange of gradients.
 
     weights, gradients: in fp32; with FSDP2, those of this rank's shard.
-    autocast_cache: copies in bf16 of the linear layers' weights, which autocast makes once a step.
+    autocast_cache: copies in bf16 of the linear layers' weights, which autocast makes once a step; with FSDP2 on a GPU
+        those of the head alone, since it gathers those of blocks in bf16.
     optimizer: state of the optimizer.
     activations: kept for the backward pass (see activation_checkpointing.py).
     logits: of the tokens that are computed at once, with their gradients; of several chunks, with the head's gradient.
@@ -62,23 +63,42 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """The peak: at the start of the backward pass, at its end, or in the optimizer's step.
+        """The peak, which is at one of the `moments`."""
+        return max(sum(parts.values()) for parts in self.moments().values())
+
+    def moments(self) -> dict[str, dict[str, int]]:
+        """Return the parts that lie in memory at each moment at which the peak can be.
 
         In between, gradients replace activations. The gradients of the autocast cache wait for the end of the backward
         pass in all micro-batches but the first, which made the cache.
         """
-        start = (
-            self.activations
-            + max(self.logits, self.head_gradient + self.recomputed)
-            + self.accumulated
-            + self.gathered
-            + self.exchanged
-        )
-        last = max(self.block + self.exchanged, self.embedding + self.gathered)
-        cache = self.autocast_cache if self.accumulated else 0
-        end = self.gradients + cache + self.gathered + last
-        peak = max(start, end, self.gradients + self.workspace)
-        return self.weights + self.autocast_cache + self.optimizer + peak
+        always = {
+            "weights": self.weights,
+            "copies of weights in bf16": self.autocast_cache,
+            "optimizer": self.optimizer,
+        }
+        gradients = self.gradients + (self.autocast_cache if self.accumulated else 0)
+        activations, exchange = self.block, self.gathered + self.exchanged
+        if self.embedding + self.gathered > self.block + self.exchanged:
+            gradients += self.embedding
+            activations, exchange = 0, 2 * self.gathered
+        return {
+            "start of the backward pass": always
+            | {
+                "gradients": self.accumulated,
+                "activations": self.activations,
+                "logits": max(self.logits, self.head_gradient + self.recomputed),
+                "exchange between devices": self.gathered + self.exchanged,
+            },
+            "end of the backward pass": always
+            | {
+                "gradients": gradients,
+                "activations": activations,
+                "exchange between devices": exchange,
+            },
+            "step of the optimizer": always
+            | {"gradients": self.gradients, "workspace of the optimizer": self.workspace},
+        }
 
 
 def estimate_memory(
@@ -140,8 +160,9 @@ def estimate_memory(
     embedding = 0  # the gradient of a tied head waits for that of the embedding, to be added
     if config.tie_embeddings and not config.num_token_classes:
         embedding = 4 * config.d_model * outputs * ((1 if bf16 else 2) + accumulates)
-    gathered, exchanged = 0, 0
+    gathered, exchanged, cached = 0, 0, count_linear_parameters(config) - stacked
     if shards > 1:
+        cached = config.d_model * outputs if on_gpu else cached
         block, rest = divide_parameters(config)
         # A block computes while the next is gathered, and while the gradients of the one before are reduced in fp32.
         gathered, exchanged = 4 * rest, 2 * block * (2 + 3 if bf16 and on_gpu else 4 + 4)
@@ -150,7 +171,7 @@ def estimate_memory(
         accumulated = 4 * count if keeps_full_gradients else 4 * count // shards
     return Memory(
         weights=4 * count // shards,
-        autocast_cache=2 * (count_linear_parameters(config) - stacked) if bf16 else 0,
+        autocast_cache=2 * cached if bf16 else 0,
         gradients=4 * count // shards,
         optimizer=state // shards,
         activations=activations.total(tokens, source, targets, masked, in_chunks),

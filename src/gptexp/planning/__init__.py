@@ -1,0 +1,1 @@
+"""Plans of runs before they start: sizes, memory, time and price."""
