@@ -44,8 +44,8 @@ def serve_text(config: schema.TaskConfig | None = None, **options: object) -> Se
 
 
 @contextmanager
-def running(model: ServedModel, **limits: int) -> Iterator[RunningServer]:
-    server = RunningServer(model, socket.create_server(("127.0.0.1", 0)), **limits)
+def running(model: ServedModel, **options: object) -> Iterator[RunningServer]:
+    server = RunningServer(model, socket.create_server(("127.0.0.1", 0)), **options)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -6,6 +6,7 @@ python -m gptexp.serve base
 """
 
 import argparse
+import os
 import socket
 import sys
 
@@ -103,11 +104,15 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return socket.create_server(address[:2], family=family)
+    except socket.gaierror as error:
+        raise UserError(
+            f"--host {host}: {error.strerror}; give an address of this machine, or leave --host out"
+        ) from None
     except OSError as error:
-        advice = "give an address of this machine"
-        if port:
-            advice = f"give another one, for example --port {port + 1}, or --port 0 for a free one"
-        raise UserError(f"--host {host} --port {port}: {error.strerror}; {advice}") from None
+        reason = os.strerror(error.errno or 0)
+        raise UserError(
+            f"--host {host} --port {port}: {reason}; give another port, or --port 0 for a free one"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def generate(prompt, count, max_tokens, **options):
     served = serve_text()
     answerer = served.task.answerer
     return answerer.generate(
-        Generator(served.model, BYTES.eos_ids),
+        Generator(served.transformer, BYTES.eos_ids),
         BYTES,
         served.task.layout.prompt(prompt, BYTES),
         count,

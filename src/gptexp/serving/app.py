@@ -14,12 +14,21 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gptexp.serving.chat import read_messages
+from gptexp.serving.computations import speak
 from gptexp.serving.exchange import Exchange, compute
 from gptexp.serving.guard import Guard
 from gptexp.serving.page import write_page
 from gptexp.serving.parameters import Parameters, read_parameters
+from gptexp.serving.questions import (
+    Question,
+    ask_chat,
+    ask_image,
+    ask_text,
+    ask_tokens,
+    check_length,
+)
 from gptexp.serving.request_error import RequestError
-from gptexp.serving.served_model import Question, ServedModel
+from gptexp.serving.served_model import ServedModel
 from gptexp.serving.worker import Worker
 
 MAX_TEXT_BYTES, MAX_IMAGE_BYTES = 1 << 22, 1 << 24  # of the body of a request
@@ -81,12 +90,12 @@ class Server:
         self._check_name(body.get("model"))
         parameters = read_parameters(body, is_chat=True)
         messages = read_messages(body)
-        question = await run_in_threadpool(self.model.ask_chat, messages, parameters.max_tokens)
+        question = await run_in_threadpool(ask_chat, self.model, messages, parameters.max_tokens)
         return await self._respond(request, [question], parameters, is_chat=True)
 
     async def captions(self, request: Request) -> Response:
         data = await _read_body(request, MAX_IMAGE_BYTES)
-        question = await run_in_threadpool(self.model.ask_image, data)
+        question = await run_in_threadpool(ask_image, self.model, data)
         parameters = read_parameters({}, is_chat=False)
         return await self._respond(request, [question], parameters, is_chat=False)
 
@@ -110,7 +119,7 @@ class Server:
             raise RequestError("instructions: are not supported; leave them out", "instructions")
         if body.get("stream_format") not in (None, "audio"):
             raise RequestError("stream_format: must be audio, or left out", "stream_format")
-        audio = compute(self.worker, lambda: self.model.speak(text, voice, suffix))
+        audio = compute(self.worker, lambda: speak(self.model, text, voice, suffix))
         data = await _unless_disconnected(request, audio)
         return Response(data, media_type=AUDIO_TYPES[suffix])
 
@@ -130,9 +139,9 @@ class Server:
         if _is_tokens(prompt):
             prompts = [prompt]
         if all(isinstance(item, str) for item in prompts) and prompts:
-            return [model.ask_text(item, length) for item in prompts]
+            return [ask_text(model, item, length) for item in prompts]
         if all(map(_is_tokens, prompts)) and prompts:
-            return [model.ask_tokens(item, length) for item in prompts]
+            return [ask_tokens(model, item, length) for item in prompts]
         raise RequestError(
             "prompt: must be a text, a list of texts, a list of token numbers, or a list of such lists",
             "prompt",
@@ -143,7 +152,7 @@ class Server:
     ) -> Response:
         for question in questions:
             if self.model.generates_text:
-                self.model.check_length(question, parameters)
+                check_length(self.model, question, parameters)
         if len(questions) * parameters.count > self.worker.max_waiting:
             raise RequestError(
                 f"n: {len(questions) * parameters.count} answers in one request; at most {self.worker.max_waiting}",

@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any
 
 from gptexp.errors import UserError
+from gptexp.serving.computations import answer_whole, score_prompt, search
 from gptexp.serving.parameters import Parameters
+from gptexp.serving.questions import Question, choose_sampling, make_answer
 from gptexp.serving.request_error import RequestError
 from gptexp.serving.responses import Choice, ResponseFormat, server_event
 from gptexp.serving.running_batch import Answer, Piece, TokenScore
-from gptexp.serving.served_model import Question, ServedModel
+from gptexp.serving.served_model import ServedModel
 from gptexp.serving.worker import QueueFullError, Worker
 
 
@@ -62,7 +64,7 @@ class Exchange:
         warnings = dict.fromkeys(text for question in questions for text in question.warnings)
         extra: dict[str, Any] = {"warnings": list(warnings)} if warnings else {}
         if model.generates_text:
-            self.sampling = model.sampling(parameters)
+            self.sampling = choose_sampling(model, parameters)
             if self.sampling.temperature > 0:
                 extra["seed"] = self.sampling.seed
         else:
@@ -95,7 +97,7 @@ class Exchange:
         """
         if not self.model.generates_text:
             for number, question in enumerate(self.questions):
-                text = str(await self._compute(partial(self.model.answer_whole, question)))
+                text = str(await self._compute(partial(answer_whole, self.model, question)))
                 tokens = len(self.model.tokenizer.encode(text))
                 self._put(number, Choice(text, [], tokens, "stop"))
             return
@@ -170,13 +172,13 @@ class Exchange:
         scores: list[TokenScore] = []
         top = self.parameters.top_tokens
         if top is not None:
-            scores = await self._compute(lambda: self.model.score_prompt(question.prompt, top))
+            scores = await self._compute(lambda: score_prompt(self.model, question.prompt, top))
         for index in self._indices(number):
             self._put(index, Choice(question.text, scores))
 
     async def _search(self, number: int, question: Question) -> None:
         answers = await self._compute(
-            lambda: self.model.search(question, self.parameters, self.sampling)
+            lambda: search(self.model, question, self.parameters, self.sampling)
         )
         for index, answer in zip(self._indices(number), answers, strict=True):
             answer.scores = [self._shift(score, number) for score in answer.scores]
@@ -189,7 +191,7 @@ class Exchange:
             for index, seed in zip(self._indices(number), seeds, strict=True):
                 receive = self._receiver(index, number)
                 self._answers.append(
-                    self.model.make_answer(question, self.parameters, self.sampling, seed, receive)
+                    make_answer(self.model, question, self.parameters, self.sampling, seed, receive)
                 )
         _submit(lambda: self.worker.submit(self._answers))
 

@@ -199,7 +199,7 @@ async function* events(response) {
 function addAnswer(title, prompt = "") {
   const message = element("div", "", "message");
   const box = element("div", "", "tokens answering");
-  if (title) message.append(element("h3", title));
+  if (title) message.append(element("p", title, "speaker"));
   box.tabIndex = 0;
   box.setAttribute("role", "group");
   box.setAttribute("aria-label", details.generates_tokens ? "answer; arrow keys go through its tokens" : "answer");
@@ -271,7 +271,7 @@ async function answerChat() {
   const before = system ? [{ role: "system", content: system }] : [];
   const message = { role: "user", content: text };
   const shown = element("div", "", "message");
-  shown.append(element("h3", "You"), element("div", text, "tokens"));
+  shown.append(element("p", "You", "speaker"), element("div", text, "tokens"));
   $("answers").append(shown);
   const answers = await generate(
     "/v1/chat/completions",
@@ -359,6 +359,8 @@ function switchMode(chats) {
   $("prompt-label").textContent = chats ? "Message" : "Prompt";
   $("send").textContent = chats ? "Send" : "Generate";
   $("clear").hidden = !chats;
+  const talk = $("ask").parentElement; // a conversation grows above the next message
+  if (chats) talk.append($("ask")); else talk.insertBefore($("ask"), talk.querySelector(".output"));
   clear();
 }
 

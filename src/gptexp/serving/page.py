@@ -18,11 +18,9 @@ NUMBERS: tuple[tuple[str, str, str, str, str, str], ...] = (
     ("seed", "Seed", "0", "", "1", "the same seed gives the same answer again"),
 )
 EXAMPLES = {
-    "text": 'curl {url}/v1/completions -H "Content-Type: application/json" \\\n'
-    '  -d \'{"prompt": "...", "max_tokens": 32}\'',
+    "text": """curl {url}/v1/completions --json '{"prompt": "...", "max_tokens": 32}'""",
     "image": "curl {url}/v1/captions --data-binary @picture.png",
-    "speech": 'curl {url}/v1/audio/speech -H "Content-Type: application/json" \\\n'
-    '  -d \'{"input": "..."}\' --output speech.wav',
+    "speech": """curl {url}/v1/audio/speech --json '{"input": "..."}' --output speech.wav""",
 }
 
 
@@ -138,7 +136,8 @@ def _options(details: dict[str, Any]) -> Html:
             placeholder=str(defaults[name]),
             inputmode="decimal",
         )
-        fields.append(tag("label", tag("span", label), number, title=text))
+        place = "text-only" if name == "n" else None
+        fields.append(tag("label", tag("span", label), number, title=text, class_=place))
     stop = tag("input", type="text", id="stop-text", placeholder="none")
     fields.append(tag("label", tag("span", "Stop at"), stop, title="text that ends an answer"))
     if details["chat"] != "last message":

@@ -35,7 +35,7 @@ class RunningServer:
         max_batch: int = 16,
         max_waiting: int = 256,
     ) -> None:
-        batch = RunningBatch(model.model, model.tokenizer.eos_ids, model.weights, max_batch)
+        batch = RunningBatch(model.transformer, model.tokenizer.eos_ids, model.weights, max_batch)
         self.worker = Worker(batch, max_waiting)
         self.name, self.listener = model.name, listener
         address = listener.getsockname()[0]

@@ -1,0 +1,206 @@
+"""Questions: the inputs of requests, as prompts of the task's layout, and the options of their answers."""
+
+import io
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gptexp.errors import UserError
+from gptexp.generation.decode_state import prompt_room
+from gptexp.generation.prompt import Prompt
+from gptexp.generation.stream_text import AnswerText, Decode, decode_after
+from gptexp.sampling import Sampling
+from gptexp.serving.chat import PLAIN_STOPS, Message, format_plain
+from gptexp.serving.parameters import Parameters
+from gptexp.serving.request_error import RequestError
+from gptexp.serving.running_batch import Answer, Piece
+from gptexp.serving.served_model import ServedModel
+from gptexp.tasks.answerer import GenerateText
+from gptexp.tasks.unread_input import describe_unread_input
+
+RANDOM_SEEDS = 2**31  # of requests without a seed
+
+
+@dataclass(frozen=True)
+class Question:
+    """An input of the task, ready for the model."""
+
+    input: Any  # of the task; None: token numbers
+    prompt: Prompt
+    text: str  # as it is echoed
+    decode: Decode
+    stop: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def ask_text(model: ServedModel, text: str, max_tokens: int | None = None) -> Question:
+    """Make a question of a text, as `gptexp generate` does.
+
+    Raises:
+        RequestError: the task cannot answer it.
+    """
+    if model.input_kind != "text":
+        raise _wrong_endpoint(model)
+    if not text.strip():
+        raise RequestError("prompt: is empty", "prompt")
+    return _ask(model, text, text, max_tokens)
+
+
+def ask_image(model: ServedModel, data: bytes, max_tokens: int | None = None) -> Question:
+    """Make a question of the bytes of an image file. Names of files are never read.
+
+    Raises:
+        RequestError: it is not an image, or the task answers texts.
+    """
+    if model.input_kind != "image":
+        raise RequestError(f"{model.name}: answers no images; its task is {model.kind}")
+    return _ask(model, io.BytesIO(data), "", max_tokens)
+
+
+def _ask(model: ServedModel, raw: Any, text: str, max_tokens: int | None) -> Question:
+    tokenizer, layout, answerer = model.tokenizer, model.layout, model.answerer
+    try:
+        parsed = layout.parse_prompt(raw, tokenizer)
+        unread = describe_unread_input(
+            layout, answerer, parsed, tokenizer, model.config, max_tokens or None
+        )
+        if not isinstance(answerer, GenerateText):
+            tokens = tokenizer.encode(text)
+            return Question(parsed, Prompt(tuple(tokens)), text, tokenizer.decode)
+        prompt = layout.prompt(parsed, tokenizer)
+    except (UserError, ValueError) as error:
+        raise RequestError(str(error)) from None
+    warnings = (f"the model does not read the prompt as it is written: {unread}",)
+    decode = answerer.decoder(prompt, tokenizer)
+    return Question(parsed, prompt, text, decode, warnings=warnings if unread else ())
+
+
+def ask_tokens(
+    model: ServedModel, tokens: Sequence[int], max_tokens: int | None = None
+) -> Question:
+    """Make a question of token numbers, which the model continues as they are.
+
+    Raises:
+        RequestError: there are none, or one is not in the vocabulary.
+    """
+    size = model.config.vocab_size
+    if model.input_kind != "text" or not model.generates_text:
+        raise RequestError(f"{model.name}: answers no token numbers; its task is {model.kind}")
+    if not tokens:
+        raise RequestError("prompt: is empty", "prompt")
+    if outside := [token for token in tokens if not 0 <= token < size]:
+        raise RequestError(
+            f"prompt: token {outside[0]} is not in the vocabulary, 0 to {size - 1}", "prompt"
+        )
+    decode: Decode = model.tokenizer.decode
+    text = decode(list(tokens))
+    if model.layout.stream:
+        decode = decode_after(decode, tokens)
+    warnings = []
+    room = prompt_room(model.config, model.max_new_tokens(max_tokens))
+    if 0 < room < len(tokens):
+        warnings.append(f"the first {len(tokens) - room} tokens of the prompt are not read")
+    return Question(None, Prompt(tuple(tokens)), text, decode, warnings=tuple(warnings))
+
+
+def ask_chat(model: ServedModel, messages: list[Message], max_tokens: int | None) -> Question:
+    """Make a question of a conversation: by a chat template, as a plain text, or of its last message.
+
+    Raises:
+        RequestError: the task cannot answer it.
+    """
+    last = messages[-1]
+    if last.role == "assistant":
+        raise RequestError("messages: the last one must be of the user", "messages")
+    if model.input_kind == "image":
+        if last.image is None:
+            raise RequestError("messages: the last one has no image", "messages")
+        question = ask_image(model, last.image, max_tokens)
+        texts = [message.text for message in messages if message.text]
+        note = "the model reads the image alone"
+        return replace(question, warnings=(note,)) if texts else question
+    if any(message.image for message in messages):
+        raise RequestError(f"{model.name}: answers no images; its task is {model.kind}")
+    if model.input_kind == "text" and model.layout.stream and model.generates_text:
+        if model.template is not None:
+            return ask_tokens(model, model.template.encode(messages), max_tokens)
+        question = ask_text(model, format_plain(messages), max_tokens)
+        decode = question.decode
+        return replace(question, decode=lambda tokens: decode(tokens).lstrip(), stop=PLAIN_STOPS)
+    question = ask_text(model, last.text, max_tokens)
+    if len(messages) > 1:
+        note = f"task={model.kind} reads the last message alone"
+        question = replace(question, warnings=(*question.warnings, note))
+    return question
+
+
+def _wrong_endpoint(model: ServedModel) -> RequestError:
+    advice = {
+        "image": "send an image to /v1/captions, or in a message to /v1/chat/completions",
+        "speech": "send a text to /v1/audio/speech",
+    }
+    return RequestError(f"{model.name}: its task is {model.kind}; {advice[model.input_kind]}")
+
+
+def choose_sampling(model: ServedModel, parameters: Parameters) -> Sampling:
+    """Return the options of a request over those of the task; without a seed, one is drawn.
+
+    Raises:
+        RequestError: options conflict.
+    """
+    assert isinstance(model.answerer, GenerateText)
+    seed = random.randrange(RANDOM_SEEDS) if parameters.seed is None else parameters.seed
+    overrides: dict[str, Any] = dict(parameters.sampling)
+    try:
+        return model.answerer.sampling.with_overrides(parameters.count, **overrides, seed=seed)
+    except ValueError as error:
+        raise RequestError(str(error)) from None
+
+
+def check_length(model: ServedModel, question: Question, parameters: Parameters) -> None:
+    """Check that an answer of the requested length fits into the context.
+
+    Raises:
+        RequestError: it does not.
+    """
+    length, limit = model.max_new_tokens(parameters.max_tokens), model.config.context - 1
+    smallest = 0 if parameters.echoes else 1
+    if not smallest <= length <= limit:
+        raise RequestError(
+            f"max_tokens={length}: must be from {smallest} to {limit}; the model's context is {limit + 1} tokens",
+            "max_tokens",
+        )
+    room = prompt_room(model.config, length)
+    if question.prompt.features is not None and len(question.prompt) > room:
+        raise RequestError(
+            f"max_tokens={length}: the image takes {len(question.prompt)} tokens, and the model's context is "
+            f"{limit + 1}",
+            "max_tokens",
+        )
+    if parameters.echoes and parameters.top_tokens is not None:
+        if model.config.arch != "decoder":
+            raise RequestError(
+                f"logprobs with echo: model.arch={model.config.arch} predicts no tokens of its prompt",
+                "echo",
+            )
+        if len(question.prompt) > room:
+            raise RequestError(
+                f"prompt: has {len(question.prompt)} tokens, and {room} fit beside max_tokens={length}",
+                "prompt",
+                code="context_length_exceeded",
+            )
+
+
+def make_answer(
+    model: ServedModel,
+    question: Question,
+    parameters: Parameters,
+    sampling: Sampling,
+    seed: int,
+    deliver: Callable[[Piece | Exception], None],
+) -> Answer:
+    """Return the answer that the worker fills, piece by piece."""
+    text = AnswerText(question.decode, (*parameters.stop, *question.stop))
+    length = model.max_new_tokens(parameters.max_tokens)
+    return Answer(question.prompt, length, sampling, seed, text, deliver, parameters.top_tokens)
