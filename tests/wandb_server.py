@@ -114,6 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         viewer = {"id": "v", "entity": "me", "username": "me", "email": "", "flags": "{}"}
         return {"viewer": {**viewer, "teams": {"edges": []}}}
 
+    answer_GetDefaultEntity = answer_Viewer  # noqa: N815
+
     def answer_RunResumeStatus(self, values: Any) -> Any:  # noqa: N802
         bucket = None
         if run := self.server.runs.get(values["name"]):
@@ -156,6 +158,10 @@ class _Handler(BaseHTTPRequestHandler):
     def answer_NotifyScriptableRunAlert(self, values: Any) -> Any:  # noqa: N802
         self.server.alerts.append(values)
         return {"notifyScriptableRunAlert": {"success": True}}
+
+    def answer_UpsertView2(self, values: Any) -> Any:  # noqa: N802
+        self.server.views.append(values)
+        return {"upsertView": {"view": {"id": "v", "name": values["name"]}, "inserted": True}}
 
     def answer_OrganizationCoreWeaveOrganizationID(self, _: Any) -> Any:  # noqa: N802
         return {"entity": {"organization": None}}

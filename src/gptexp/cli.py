@@ -17,6 +17,7 @@ VERBS = {
     "export": "write a model as a folder that transformers loads, and check that it computes the same",
     "compare": "show what differs between runs or the jobs of a sweep, and whether it is more than noise",
     "report": "write the page of a run or a sweep, or one page about several runs",
+    "dashboard": "make a dashboard of runs or a sweep in Weights & Biases",
     "watch": "show the state, loss curve, speed and time left of runs and sweeps in the terminal",
     "audit": "find duplicates, leaks and personal data in a corpus, and groups of people that it is about",
     "replay": "recompute a step whose loss or gradient was not finite, and continue from it",

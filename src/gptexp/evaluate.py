@@ -27,6 +27,11 @@ def main() -> None:
         help="held-out split (default: test)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument(
+        "--wandb",
+        action="store_true",
+        help="log metrics and samples to W&B, as a run of job type evaluate",
+    )
     args = parser.parse_args()
     try:
         folder = find_run(args.run)
@@ -38,13 +43,17 @@ def main() -> None:
             f"python -m gptexp.run init={args.run} task=... data=... optim=adamw optim.lr=0 trainer.max_steps=1"
         ) from None
 
+    config = folder.config()
+    if args.wandb:
+        from gptexp.runs.wandb_uploads import log_evaluation, with_wandb
+
+        config = with_wandb(config)
     with stage("loading PyTorch"):
         from gptexp.checkpoints.load_model import load_run
         from gptexp.distributed.devices import pick_device
         from gptexp.tasks.prepare import prepare
         from gptexp.training.evaluation import evaluate
 
-    config = folder.config()
     prepared = prepare(config, folder.tokenizer)
     if prepared.store.fingerprint != folder.read_record("data").get("fingerprint"):
         raise UserError(
@@ -57,6 +66,9 @@ def main() -> None:
     evaluation = evaluate(
         model, prepared.task, prepared.store, args.split, config.trainer.precision
     )
+    if args.wandb:
+        samples = evaluation.samples(prepared.task)
+        log_evaluation(config, folder, args.split, evaluation.metrics, samples)
     if args.json:
         print_json(
             {

@@ -7,10 +7,12 @@ The folder has config.json, model.safetensors, tokenizer files and a model card.
 """
 
 import json
+import sys
 from collections.abc import Set
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from gptexp.checkpoints.find_weights import PretrainedFolder, find_weights
@@ -21,7 +23,8 @@ from gptexp.config.plugins import settings_modules
 from gptexp.errors import RunError, UserError, exits_cleanly
 from gptexp.files import atomic_folder
 from gptexp.runs.model_card import format_model_card
-from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.run_folder import RunFolder, find_run
+from gptexp.runs.wandb_uploads import log_model, with_wandb
 
 if TYPE_CHECKING:
     from gptexp.data.tokenizers import Tokenizer
@@ -99,8 +102,19 @@ def main() -> None:
         help="format of the weights (default: float32); transformers reads int8 with the package compressed-tensors",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument(
+        "--wandb",
+        action="store_true",
+        help="log the folder to W&B, as an artifact of the run that has trained the model",
+    )
     args = parser.parse_args()
-    report = export(args.run, Path(args.to), args.dtype)
+    if not args.wandb:
+        report = export(args.run, Path(args.to), args.dtype)
+    else:
+        folder = find_run(args.run)
+        config = with_wandb(folder.config())
+        report = export(args.run, Path(args.to), args.dtype)
+        log_model(config, folder, Path(args.to))
     if args.json:
         print_json(asdict(report))
     else:
@@ -169,6 +183,18 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
         )
         (folder / "README.md").write_text(card, "utf8")
     return report
+
+
+def log_exported_model(config: schema.Config, folder: RunFolder) -> None:
+    """Export the model of a run and log it to W&B; report on stderr where the model cannot be exported."""
+    with TemporaryDirectory(dir=folder.path) as temporary:
+        to = Path(temporary) / "model"
+        try:
+            export(str(folder.path), to)
+        except (UserError, RunError) as error:
+            print(f"W&B: the model is not logged: {error}", file=sys.stderr)
+            return
+        log_model(config, folder, to)
 
 
 def _check_is_replaceable(folder: Path) -> None:

@@ -26,7 +26,7 @@ from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.config.parallelism import check_processes
 from gptexp.config.plugins import has_outside_code
-from gptexp.config.schema import Config
+from gptexp.config.schema import Config, WandbConfig
 from gptexp.config.seeds import expand_seeds
 from gptexp.distributed.claim_gpus import claim_gpus
 from gptexp.distributed.environment import ProcessInfo, explain_single_process, is_launched
@@ -178,6 +178,10 @@ def run(
                     lines = len(folder.metrics())
                     text = f"logger={config.logger.kind}: filled with the {lines} lines of metrics.jsonl"
                     print(text, file=sys.stderr)
+            elif isinstance(config.logger, WandbConfig) and config.logger.log_model:
+                from gptexp.export import log_exported_model
+
+                log_exported_model(config, folder)
             print(tables.result_text(folder))
             print(folder.path, flush=True)
     return folder

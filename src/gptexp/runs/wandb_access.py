@@ -62,7 +62,11 @@ def choose_mode(setting: str) -> tuple[str, str]:
         return setting, f"logger.mode={setting}"
     if not find_key():
         return "offline", "no API key"
-    return ("online", "") if is_reachable(_server()) else ("offline", "no network")
+    return ("online", "") if is_server_reachable() else ("offline", "no network")
+
+
+def is_server_reachable() -> bool:
+    return is_reachable(_server())
 
 
 def find_key() -> str | None:

@@ -4,6 +4,7 @@ It needs no account, key, prompt or network. Where W&B's server is missing, refu
 session is offline: its files stay in the run folder, with the command that uploads them.
 """
 
+import glob
 import os
 import re
 import shlex
@@ -13,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gptexp.config.schema import WandbConfig
+from gptexp.config.schema import Config, WandbConfig
+from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.wandb_access import choose_mode, has_key_in_changes, short_reason
 from gptexp.stages import stage
 
@@ -97,18 +99,18 @@ class WandbSession:
         return not self.gave_up
 
     def has_earlier_files(self) -> bool:
-        """Return whether the folder has files of an earlier session."""
-        return bool(self._earlier_files("*run-*"))
+        """Return whether the folder has files of an earlier session of this run."""
+        return bool(self._earlier_files("*run"))
 
     def mark_earlier_files_as_uploaded(self) -> None:
         """Let `wandb sync` skip offline files whose rows this session logs again."""
-        for folder in self._earlier_files("offline-run-*"):
+        for folder in self._earlier_files("offline-run"):
             for file in folder.glob("*.wandb"):
                 file.with_name(f"{file.name}.synced").touch()
 
-    def _earlier_files(self, pattern: str) -> list[Path]:
+    def _earlier_files(self, kind: str) -> list[Path]:
         present = Path(self.run.settings.sync_dir).resolve()
-        folders = (self.folder / "wandb").glob(pattern)
+        folders = (self.folder / "wandb").glob(f"{kind}-*_*-{glob.escape(self.arguments['id'])}")
         return [folder for folder in folders if folder.resolve() != present]
 
     def _start_offline(self, reason: str) -> None:
@@ -154,6 +156,28 @@ class WandbSession:
             f"W&B: {short_reason(error)}. The run goes on without it; its metrics are in {self.kept_in}",
             file=sys.stderr,
         )
+
+
+def open_session(
+    config: Config, folder: RunFolder, job_type: str = "train", suffix: str = ""
+) -> WandbSession:
+    """Open the run of W&B that belongs to a run folder, or continue it; with a suffix, another one beside it."""
+    assert isinstance(config.logger, WandbConfig)
+    archived = folder.archived_count()
+    run_id = f"{folder.name}-{archived}" if archived else folder.name
+    if os.environ.get("WANDB_SWEEP_ID"):  # the agent of a sweep knows its runs by ids of its own
+        run_id = os.environ.get("WANDB_RUN_ID", run_id)
+    ending = f"-{suffix}" if suffix else ""
+    return WandbSession(
+        config.logger,
+        folder.path,
+        (config.name or folder.name) + ending,
+        folder.metrics_file,
+        id=run_id + ending,
+        job_type=job_type,
+        tags=list(config.tags),
+        config=folder.config_values(),
+    )
 
 
 def _as_run_id(name: str) -> str:

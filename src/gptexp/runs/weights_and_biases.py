@@ -1,7 +1,6 @@
 """The tracker for Weights & Biases: the curves, samples and result of a run, and its data where that is wished."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sample_table import sample_table
 from gptexp.runs.tracker_history import record_incomplete
 from gptexp.runs.trackers import Tracker
-from gptexp.runs.wandb_session import WandbSession
+from gptexp.runs.wandb_session import open_session
 from gptexp.stages import stage
 
 AXES = ("step", "tokens", "flops", "seconds")  # of charts; they get none of their own
@@ -120,25 +119,6 @@ class Wandb(Tracker):
         if status == "failed" or (status == "stopped" and not self.options.group):
             level = "ERROR" if status == "failed" else "WARN"
             run.alert(f"{self.folder.name}: {status}", str(result.get("error") or status), level)
-
-
-def open_session(config: Config, folder: RunFolder) -> WandbSession:
-    """Open the run of W&B that belongs to a run folder, or continue it."""
-    assert isinstance(config.logger, WandbConfig)
-    archived = folder.archived_count()
-    run_id = f"{folder.name}-{archived}" if archived else folder.name
-    if os.environ.get("WANDB_SWEEP_ID"):  # the agent of a sweep knows its runs by ids of its own
-        run_id = os.environ.get("WANDB_RUN_ID", run_id)
-    return WandbSession(
-        config.logger,
-        folder.path,
-        config.name or folder.name,
-        folder.metrics_file,
-        id=run_id,
-        job_type="train",
-        tags=list(config.tags),
-        config=folder.config_values(),
-    )
 
 
 def _define_metrics(run: Any) -> None:

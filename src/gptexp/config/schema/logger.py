@@ -50,6 +50,9 @@ class WandbConfig(LoggerConfig):
         "log the data as an artifact; record: data.json and the tokenizer; store: the encoded data, too",
         choices=("none", "record", "store"),
     )
+    log_model: bool = setting(
+        False, "export the model at the end, as gptexp.export does, and log it as an artifact"
+    )
     histograms_every: int | None = setting(
         None, "steps between histograms of the gradients; null: none", minimum=1
     )
