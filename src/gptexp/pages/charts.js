@@ -104,7 +104,7 @@ class Chart {
     const ticksX = this.view.isLog ? logTicks(low, high, countX) : linearTicks(low, high, countX, isTime);
     const [bottom, top] = this.rangeY(curves, low, high);
     this.y = new Scale(bottom, top, height - MARGIN.bottom, MARGIN.top, this.isLog);
-    const countY = Math.floor(height / 62);
+    const countY = Math.max(3, Math.floor(height / 62));
     const ticksY = this.isLog ? logTicks(bottom, top, countY) : linearTicks(bottom, top, countY, false);
 
     this.svg.replaceChildren();
