@@ -38,6 +38,17 @@ def test_two_runs_are_compared_in_words_and_numbers(verb, two_runs, own_folder, 
     assert float(rows[1]["difference_mean"]) == pytest.approx(2.24375)
 
 
+def test_many_runs_have_a_line_each(verb, make_run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    for number in range(6):
+        make_run(f"run{number}", [score + number for score in LOW], optim__lr=number / 100)
+    lines = verb(compare, "run*").splitlines()
+    assert [line.split()[-1] for line in lines if "optim.lr=" in line] == [
+        f"optim.lr={number / 100}" for number in range(6)
+    ]
+    assert max(map(len, lines)) <= 100
+
+
 def test_json_has_numbers_and_words(verb, two_runs):
     values = json.loads(verb(compare, *two_runs, "--json", "--margin", "50"))
     [row] = values["metrics"]

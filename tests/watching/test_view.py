@@ -1,8 +1,10 @@
 import json
+import os
 
 import pytest
 from rich.console import Console
 
+from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder
 from gptexp.watching.folder_state import FolderState
@@ -13,7 +15,8 @@ def make_run(outputs, name, **result):
     folder = RunFolder(outputs / name)
     folder.path.mkdir(parents=True)
     (folder.path / "config.yaml").write_text("trainer: {max_steps: 100}\n")
-    rows = [{"step": step, "train/loss": 100.0 / step, "val/loss": 2.0} for step in (25, 50)]
+    speed = {timings.STEP_MS: 100.0, timings.TOKENS_PER_SECOND: 1234.0}
+    rows = [{"step": n, "train/loss": 100.0 / n, "val/loss": 2.0, **speed} for n in (25, 50)]
     folder.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     if result:
         folder.write_record("result", **result)
@@ -44,6 +47,7 @@ def test_runs_that_go_on_come_first_and_lines_fit_80_columns(own_folder, text_of
     assert lines[1].split()[1:4] == ["running", "50/100", "50%"]
     assert lines[2].split()[:3] == ["translate-nano-old", "finished", "100/100"]
     assert max(map(len, lines)) <= 80
+    assert ": 1,234 tokens/s, 100 ms/step, last line " in lines[-1]
     assert "its first sample" in text_of("translate-nano-old")
     assert "\x1b" not in text_of("translate-nano-old")
 
@@ -61,6 +65,24 @@ def test_a_sweep_brings_its_runs_and_the_reason_of_a_failure(own_folder, text_of
     assert "sweep-lr-1: 1 of 3 jobs finished, 1 failed; job 2 failed: not finite\n" in text
     assert "translate-nano-a" in text
     assert "other" not in text
+
+
+def test_a_sweep_that_goes_on_says_how_long_it_will_take(own_folder):
+    outputs = own_folder / "outputs"
+    sweep = SweepFolder.create(outputs / "sweep-lr-1", command=["gptexp"], keys=[], n_jobs=4)
+    for number, name in enumerate(("a", "b"), 1):
+        make_run(outputs, name, **({"status": "finished", "steps": 100} if name == "a" else {}))
+        sweep.add(JobEntry(number, [f"optim.lr={number}"], "running", run=name))
+    sweep.add(JobEntry(1, ["optim.lr=1"], "finished", run="a"))
+    start = (outputs / "a" / "config.yaml").stat().st_mtime
+    os.utime(outputs / "a" / "result.json", (start + 60, start + 60))
+    with RunFolder(outputs / "b").lock():
+        state = FolderState(outputs)
+        state.update()
+        [progress] = state.sweeps.values()
+        seconds = state.sweep_seconds_left(progress)
+    # 5 s of the job that goes on (its evaluation is that of another kind), and two jobs of 60 s
+    assert 115 <= seconds <= 126
 
 
 def test_a_low_terminal_shows_the_newest_runs_and_counts_the_others(own_folder, text_of):

@@ -11,7 +11,7 @@ from gptexp.comparing.run_records import RunRecords, common_metrics, split_name
 from gptexp.comparing.settings_difference import SettingRow, differing_settings
 from gptexp.comparing.subjects import Subject
 from gptexp.comparing.verdicts import judge_metric
-from gptexp.statistics.summary import Summary, summarize
+from gptexp.statistics.summary import LEVEL, Summary, summarize
 from gptexp.statistics.verdict import Verdict
 
 MEASURES = ("targets", "encoded_fraction")  # figures about the data: no model is better by them
@@ -94,6 +94,9 @@ def _setting_rows(subjects: Sequence[Sequence[RunRecords]]) -> list[SettingRow]:
 
 def _metric_rows(subjects: Sequence[Sequence[RunRecords]], margin: float) -> list[MetricRow]:
     runs = [run for each in subjects for run in each]
+    level = LEVEL / max(
+        1, len(subjects) - 1
+    )  # of each verdict, since one of several is wrong more often
     primary = next((run.primary_metric for run in runs if run.primary_metric), "")
     rows = []
     for name in common_metrics(runs):
@@ -107,7 +110,7 @@ def _metric_rows(subjects: Sequence[Sequence[RunRecords]], margin: float) -> lis
             outcome: Verdict | str = "no direction is better"
             if direction is not None:
                 limit = margin if name == primary else 0.0
-                outcome = judge_metric(subjects[0], other, name, direction, limit)
+                outcome = judge_metric(subjects[0], other, name, direction, limit, level)
             verdicts.append(None if isinstance(outcome, str) else outcome)
             reasons.append(outcome if isinstance(outcome, str) else "")
         rows.append(

@@ -4,11 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from gptexp.comparing.settings_difference import flatten
-from gptexp.errors import UserError
 from gptexp.files import short_hash
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tables import COMPANIONS
@@ -29,11 +25,7 @@ class RunRecords:
         Raises:
             UserError: config.yaml cannot be read.
         """
-        file = self.folder.path / "config.yaml"
-        try:
-            return self.folder.config_values()
-        except (OSError, ValueError, YAMLError, OmegaConfBaseException):
-            raise UserError(f"{file}: cannot be read as YAML; leave this run out") from None
+        return self.folder.config_values()
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -29,22 +29,19 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
         f"{name}  {clean(subject.label)}  (seed {', '.join(map(str, subject.seeds()))})"
         for name, subject in zip(names, comparison.subjects, strict=True)
     ]
-    lines += [
-        "",
-        *_setting_lines(comparison, names, width),
-        "",
-        *_fact_lines(comparison, names, width),
-    ]
-    lines += ["", *_metric_lines(comparison, names, width)]
-    if comparison.speed:
-        rows = [["speed", *names]]
-        rows += [[row.name, *map(number_text, row.values)] for row in comparison.speed]
-        lines += ["", *_table(rows, width)]
-    for name, examples in zip(names[1:], comparison.examples, strict=False):
-        lines += ["", *_example_lines(examples, names[0], name, width)]
-    lines += [""] if comparison.remarks else []
-    lines += (line for remark in comparison.remarks for line in _wrap(clean(remark), width))
-    return "\n".join(lines)
+    parts = [lines, _fact_lines(comparison, names, width)]
+    if len(names) > MAX_COLUMNS:
+        parts.append(_many_subjects(comparison, names, width))
+    else:
+        parts.insert(1, _setting_lines(comparison, names, width))
+        parts.append(_metric_lines(comparison, names, width))
+        parts.append(_speed_lines(comparison, names, width))
+        parts += [
+            _example_lines(examples, names[0], name, width)
+            for name, examples in zip(names[1:], comparison.examples, strict=False)
+        ]
+    parts.append([line for remark in comparison.remarks for line in _wrap(clean(remark), width)])
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def sweep_text(results: SweepResults, width: int | None = None) -> str:
@@ -107,8 +104,6 @@ def _fact_lines(comparison: Comparison, names: Sequence[str], width: int) -> lis
 def _metric_lines(comparison: Comparison, names: Sequence[str], width: int) -> list[str]:
     if not comparison.metrics:
         return ["metrics: no run has any"]
-    if len(names) > MAX_COLUMNS:
-        return _many_subjects(comparison, names, width)
     two = len(names) == 2
     rows = [["metric", *names, *(["B against A"] if two else [])]]
     for row in comparison.metrics:
@@ -124,13 +119,25 @@ def _metric_lines(comparison: Comparison, names: Sequence[str], width: int) -> l
     return lines
 
 
+def _speed_lines(comparison: Comparison, names: Sequence[str], width: int) -> list[str]:
+    if not comparison.speed:
+        return []
+    rows = [["speed", *names]]
+    rows += [[row.name, *map(number_text, row.values)] for row in comparison.speed]
+    return _table(rows, width)
+
+
 def _many_subjects(comparison: Comparison, names: Sequence[str], width: int) -> list[str]:
-    """Return the primary metric, or the first one, with a line a subject."""
+    """Return a line a subject: the primary metric, or else the first one, and the settings that differ."""
+    if not comparison.metrics:
+        return ["metrics: no run has any"]
     row = comparison.primary() or comparison.metrics[0]
-    rows = [["subject", row.name, f"against {names[0]}"]]
+    settings = [setting for setting in comparison.settings if setting.affects_result]
+    rows = [["", row.name, f"against {names[0]}", "settings"]]
     for number, name in enumerate(names):
         verdict = _verdict_cell(row, number) if number else ""
-        rows.append([name, summary_text(row.summaries[number]), verdict])
+        words = [f"{setting.key}={as_text(setting.values[number])}" for setting in settings]
+        rows.append([name, summary_text(row.summaries[number]), verdict, " ".join(words)])
     return [*_table(rows, width), "--json and --csv FILE have all metrics"]
 
 

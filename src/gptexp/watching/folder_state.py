@@ -103,6 +103,25 @@ class FolderState:
         ]
         return statistics.median(known) if known else None
 
+    def sweep_seconds_left(self, sweep: SweepProgress) -> float | None:
+        """Return the seconds until all jobs of a sweep are done, if as many run at a time as now.
+
+        None where no job is running, or none has finished in one go.
+        """
+        total = sweep.settings.get("n_jobs") or len(sweep.jobs)
+        folders = {job.number: sweep.folder.path.parent / str(job.run) for job in sweep.jobs}
+        runs = [self.runs[path] for path in folders.values() if path in self.runs]
+        running = [run for run in runs if run.state == "running"]
+        times = [run.total_seconds for run in runs if run.total_seconds is not None]
+        if not running or not times:
+            return None
+        job_seconds = statistics.median(times)
+        left = [run.seconds_left(self.evaluation_seconds(run)) for run in running]
+        done = sum(job.state in ("finished", "failed", "pruned") for job in sweep.jobs)
+        waiting = max(0, total - done - len(running))
+        known = [job_seconds / 2 if seconds is None else seconds for seconds in left]
+        return (sum(known) + waiting * job_seconds) / len(running)
+
 
 def _rank(state: str) -> int:
     return STATES.index(state) if state in STATES else len(STATES)

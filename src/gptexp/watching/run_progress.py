@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from gptexp.errors import UserError
 from gptexp.files import read_json_object
 from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
@@ -34,6 +33,7 @@ class RunProgress:
     result: dict[str, Any] = field(default_factory=dict)
     recent: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=RECENT))
     evaluation_seconds: float | None = None  # between the last step and the result, once finished
+    total_seconds: float | None = None  # from the last start to the result, once finished
 
     def __post_init__(self) -> None:
         self.lines = JsonLines(self.folder.metrics_file)
@@ -52,7 +52,7 @@ class RunProgress:
     def update(self) -> None:
         """Read what the run has written since the last call."""
         if self._has_changed("config.yaml"):
-            self.max_steps = _read_max_steps(self.folder.path / "config.yaml")
+            self.max_steps = _read_max_steps(self.folder)
         rows, is_new = self.lines.read_new()
         if is_new:
             self.losses, self.stride, self.skipped = [], 1, 0
@@ -87,8 +87,9 @@ class RunProgress:
         self.error = str(self.result.get("error") or "")
         if self.state == "finished":
             self.step = self.max_steps = int(self.result.get("steps") or self.step)
-            seconds = _modified(file) - _modified(self.folder.metrics_file)
-            self.evaluation_seconds = max(0.0, seconds)
+            end = _modified(file)
+            self.evaluation_seconds = max(0.0, end - _modified(self.folder.metrics_file))
+            self.total_seconds = max(0.0, end - _modified(self.folder.path / "config.yaml"))
 
     def _update_state(self) -> None:
         if self.folder.is_locked():
@@ -151,13 +152,11 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def _read_max_steps(path: Path) -> int | None:
-    """Return trainer.max_steps; None where the file cannot be read."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def _read_max_steps(folder: RunFolder) -> int | None:
+    """Return trainer.max_steps; None where the config cannot be read."""
     try:
-        config = yaml.load(path.read_text("utf8"), loader)
-        return int(config["trainer"]["max_steps"])
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return int(folder.config_values()["trainer"]["max_steps"])
+    except (UserError, ValueError, TypeError, KeyError):
         return None
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gptexp.characters import reveal_invisible
+from gptexp.runs.timings import describe_speed
 from gptexp.watching.folder_state import FolderState, SweepProgress
 from gptexp.watching.run_progress import RunProgress
 
@@ -18,7 +19,7 @@ ASCII_BLOCKS = "_.-:=+*#"
 STYLES = {"running": "green", "failed": "red", "killed": "red", "stopped": "yellow"}
 CURVE_WIDTH = 12
 WIDE = 120  # columns, that have room for the speed and the primary metric
-MIN_NAME = 12
+MIN_NAME, MAX_NAME = 12, 30
 SAMPLE_CHARACTERS = 400
 
 
@@ -32,7 +33,7 @@ def draw(
         is_unicode: whether the terminal can show block characters.
     """
     runs = state.sorted_runs()
-    sweeps = [_sweep_line(sweep) for sweep in state.sweeps.values()]
+    sweeps = [_sweep_line(sweep, state) for sweep in state.sweeps.values()]
     details = _details(runs[0]) if runs else []
     room = len(runs)
     if height is not None:
@@ -143,8 +144,11 @@ def _loss(loss: float | None) -> str:
     return "" if loss is None else f"{loss:.4g}"
 
 
-def _sweep_line(sweep: SweepProgress) -> Text:
+def _sweep_line(sweep: SweepProgress, state: FolderState) -> Text:
     line = Text.assemble((clean(sweep.folder.name), "bold"), f": {clean(sweep.summary())}")
+    left = state.sweep_seconds_left(sweep)
+    if left is not None:
+        line.append(f", about {format_duration(left)} left")
     reasons = [job for job in sweep.jobs if job.state in ("failed", "pruned") and job.reason]
     if reasons:
         last = reasons[-1]
@@ -168,15 +172,14 @@ def _details(run: RunProgress) -> list[Text]:
         lines.append(
             Text(f"{clean(run.name)}: no process trains it; the same command continues it")
         )
-    else:
-        lines.append(Text(f"last line: {_age(run)}"))
+    elif run.state == "running":
+        age = format_duration(max(0.0, time.time() - run.modified))
+        speed = describe_speed(run.recent[-1]) if run.recent else []
+        name = shorten_middle(clean(run.name), MAX_NAME)
+        lines.append(Text(f"{name}: {', '.join([*speed, f'last line {age} ago'])}"))
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
     return lines
-
-
-def _age(run: RunProgress) -> str:
-    return f"{format_duration(max(0.0, time.time() - run.modified))} ago, {clean(run.name)}"
 
 
 def _first_line(text: str) -> str:
