@@ -95,3 +95,22 @@ def test_equal_configs_are_told_apart_in_at_most_five_percent_of_sweeps():
         result = compare_configs(draw(rng, 4, 3), higher_is_better=True)
         wrong += any(v.word != "cannot tell" for v in result.verdicts.values())
     assert wrong <= 9  # five are expected at most; ten happen once in 35 times
+
+
+def test_verdicts_that_decide_who_gets_another_seed_have_to_be_clearer():
+    values = draw(np.random.default_rng(5), 3, 5)
+    values[0] += 2.2
+    values[2, 2:] = np.nan
+    once = compare_configs(values, higher_is_better=True)
+    looked = compare_configs(values, higher_is_better=True, planned_seeds=5)
+    assert {verdict.word for verdict in once.verdicts.values()} == {"worse"}
+    assert {verdict.word for verdict in looked.verdicts.values()} == {"cannot tell"}
+    assert "one of 3 comparisons, made up to 4 times" in looked.verdicts[1].sentence
+    values[2] = values[1]
+    complete = compare_configs(values, higher_is_better=True, planned_seeds=5)
+    assert complete.verdicts == compare_configs(values, higher_is_better=True).verdicts
+
+
+def test_a_config_with_the_easier_seeds_is_not_the_best_for_that():
+    values = np.array([[1.0, 10.0, 20.2], [math.nan, 9.0, 19.0]])
+    assert compare_configs(values, higher_is_better=True).reference == 0

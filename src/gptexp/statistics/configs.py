@@ -39,6 +39,7 @@ def compare_configs(
     higher_is_better: bool,
     reference: int | None = None,
     margin: float = 0.0,
+    planned_seeds: int = 0,
     level: float = LEVEL,
 ) -> ConfigVerdicts:
     """Compare the configs of a sweep by the values [C, S] of a metric; NaN: no value.
@@ -47,7 +48,10 @@ def compare_configs(
     Holm's method for all C * (C - 1) / 2 comparisons. Those with a reference that was named before are C - 1.
 
     Args:
-        reference: the config that the others are compared with; None: the best by its mean.
+        reference: the config that the others are compared with; None: the best by its mean, as if
+            all had the same seeds.
+        planned_seeds: the most seeds that a config can get. Where a config has fewer, verdicts have decided so: each of
+            the planned_seeds - 1 looks at them could be wrong, and has a share of the level. 0: nobody has looked.
         level: probability that any of the words better and worse is wrong if there is no difference.
     """
     table = np.asarray(values, np.float64)
@@ -56,8 +60,8 @@ def compare_configs(
         return ConfigVerdicts(None, {}, None, [])
     noisy = find_noisy(table)
     fit = fit_two_way(np.where(np.isin(np.arange(len(table)), noisy)[:, None], np.nan, table))
-    means = np.nanmean(table[present], axis=1)
-    best = present[int(np.argmax(means) if higher_is_better else np.argmin(means))]
+    effects = fit_two_way(table).effects[present]
+    best = present[int(np.argmax(effects) if higher_is_better else np.argmin(effects))]
     pairs = list(combinations(present, 2))
     if reference is not None:
         best = reference
@@ -65,6 +69,8 @@ def compare_configs(
     estimates = {pair: _estimate(table, fit, noisy, *pair) for pair in pairs}
     adjusted = holm({pair: e.p for pair, e in estimates.items() if e is not None and e.error})
     counts = np.isfinite(table).sum(axis=1).tolist()
+    is_complete = min(counts[config] for config in present) >= planned_seeds
+    looks = 1 if is_complete else max(1, planned_seeds - 1)
     verdicts = {}
     for pair, estimate in estimates.items():
         if best not in pair:
@@ -74,8 +80,8 @@ def compare_configs(
             estimate = replace(estimate, difference=-estimate.difference)
         evidence = Evidence(
             n_seeds=min(counts[config], counts[best]),
-            comparisons=len(pairs),
-            objection=_objection(estimate, adjusted.get(pair, 1.0), len(pairs), level),
+            comparisons=len(pairs) * looks,
+            objection=_objection(estimate, adjusted.get(pair, 1.0), len(pairs), looks, level),
         )
         verdicts[config] = judge(estimate, evidence, higher_is_better, margin, level)
     return ConfigVerdicts(best, verdicts, fit.pooled, noisy)
@@ -98,12 +104,15 @@ def _estimate(
     return estimate_from_seeds(a, b, is_paired)[0]
 
 
-def _objection(estimate: Estimate | None, adjusted_p: float, count: int, level: float) -> str:
+def _objection(
+    estimate: Estimate | None, adjusted_p: float, count: int, looks: int, level: float
+) -> str:
     """Return why an estimate may not be called better or worse; "": nothing speaks against it."""
     if estimate is None or math.isnan(estimate.error):
         return NO_NOISE
     if not estimate.error:
         return ALL_EQUAL
-    if estimate.p <= level < adjusted_p:
-        return f"clear by itself, but one of {count} comparisons"
+    if estimate.p <= level < adjusted_p * looks:
+        rounds = "" if looks == 1 else f", made up to {looks} times"
+        return f"clear by itself, but one of {count} comparisons{rounds}"
     return ""

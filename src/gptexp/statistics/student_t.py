@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 POWER = 0.8  # probability with which a test sees a difference that is called detectable
-FRACTION_TERMS = 300  # of 26.5.8, enough for MAX_DF
+FRACTION_TERMS = 20  # of 26.5.8, and four more for each unit of the square root of its parameters
 MAX_DF = 10_000.0  # the normal distribution, to four digits
 GRID_POINTS = 200  # of the integral over the estimated deviation
 
@@ -64,7 +64,7 @@ def incomplete_beta(x: float, a: float, b: float) -> float:
     log_factor = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) - math.log(a)
     log_factor += a * math.log(x) + b * math.log1p(-x)
     fraction = 1.0
-    for term in range(FRACTION_TERMS, 0, -1):
+    for term in range(FRACTION_TERMS + round(4 * math.sqrt(a + b)), 0, -1):
         m = term // 2
         factor = m * (b - m) if term % 2 == 0 else -(a + m) * (a + b + m)
         fraction = 1 + factor * x / ((a + term - 1) * (a + term)) / fraction
