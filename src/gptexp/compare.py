@@ -55,11 +55,7 @@ def main() -> None:
     csv, html = (output_file(option, getattr(args, option)) for option in ("csv", "html"))
     sweep = None if args.each else _find_single_sweep(args.names)
     if sweep:
-        if html:
-            raise UserError(
-                f"--html {args.html}: is for runs. The page of a sweep: {sweep.report_file}"
-            )
-        texts = _sweep_texts(sweep, args.margin)
+        texts = _sweep_texts(sweep, args.margin, html)
     else:
         texts = _comparison_texts(args.names, args.margin, args.each, html)
     if csv:
@@ -85,13 +81,18 @@ def _find_single_sweep(names: list[str]) -> SweepFolder | None:
     return None
 
 
-def _sweep_texts(folder: SweepFolder, margin: float) -> dict[str, Any]:
+def _sweep_texts(folder: SweepFolder, margin: float, page: Path | None) -> dict[str, Any]:
     from gptexp.comparing.sweep_results import sweep_results
     from gptexp.comparing.tables import sweep_csv
     from gptexp.comparing.terminal import sweep_text
 
     results = sweep_results(folder, margin)
-    return {"terminal": sweep_text(results), "csv": sweep_csv(results), "json": results.as_json()}
+    texts = {"terminal": sweep_text(results), "csv": sweep_csv(results), "json": results.as_json()}
+    if page:
+        from gptexp.pages.sweep_page import format_sweep_page
+
+        texts["html"] = format_sweep_page(folder, page.parent)
+    return texts
 
 
 def _comparison_texts(

@@ -91,6 +91,18 @@ def test_jobs_on_other_test_examples_have_no_verdicts(sweep, add_job, make_run):
     assert "different test examples" in results.notes[0]
 
 
+def test_jobs_of_different_tasks_are_shown_with_their_own_metrics(sweep, add_job, make_run):
+    add_job(0.01, 1, 0.0)
+    run = make_run("other", metrics={"test/loss": 1.5}, task__kind="pretrain")
+    run.update_result(primary_metric="test/loss", higher_is_better=False)
+    sweep.add(JobEntry(2, ["task=pretrain", "seed=1"], "finished", run="other"))
+    results = sweep_results(sweep)
+    assert (results.primary_metric, results.best()) == ("", None)
+    text = " ".join(sweep_text(results).split())
+    assert "task=pretrain test/loss 1.5" in text
+    assert "different primary metrics, test/f1, test/loss: nothing sorts them" in text
+
+
 def test_the_csv_has_a_line_for_each_job(sweep, add_job):
     add_job(0.01, 1, 0.0)
     add_job(0.02, 1, 2.0)

@@ -33,6 +33,8 @@ class SweepRow:
     verdict: Verdict | None = None  # against the best config
     reason: str = ""  # why there is no verdict
 
+    own_metric: str = ""  # primary metric of its jobs; "" before one has finished
+
     @property
     def label(self) -> str:
         return " ".join(self.overrides) or "all jobs"
@@ -41,7 +43,7 @@ class SweepRow:
 @dataclass(frozen=True)
 class SweepResults:
     name: str
-    primary_metric: str  # "" before a job has finished
+    primary_metric: str  # "" before a job has finished, and where the jobs have different ones
     higher_is_better: bool
     rows: list[SweepRow]  # the best first; configs without a finished job last
     jobs: list[JobEntry]
@@ -95,9 +97,19 @@ def sweep_results(folder: SweepFolder, margin: float = 0.0) -> SweepResults:
             for name in common_metrics(of_config)
         }
         summaries = {name: summarize(each) for name, each in values.items()}
-        rows.append(SweepRow(overrides, entries, values, summaries))
+        own = next((run.primary_metric for run in of_config if run.metrics), "")
+        rows.append(SweepRow(overrides, entries, values, summaries, own_metric=own))
     results = SweepResults(folder.name, primary, is_higher_better, rows, jobs, runs)
+    if own_metrics := _differing_metrics(rows):
+        note = f"the jobs have different primary metrics, {own_metrics}: nothing sorts them"
+        return replace(results, primary_metric="", notes=[note])
     return _with_verdicts(results, margin) if primary else results
+
+
+def _differing_metrics(rows: Sequence[SweepRow]) -> str:
+    """Return the names of the primary metrics of the configs; "" where all have the same."""
+    names = dict.fromkeys(row.own_metric for row in rows if row.own_metric)
+    return ", ".join(names) if len(names) > 1 else ""
 
 
 def _primary_metric(settings: dict[str, Any], runs: Sequence[RunRecords]) -> str:

@@ -54,6 +54,8 @@ def sweep_text(results: SweepResults, width: int | None = None) -> str:
     for row in results.rows:
         cells = [summary_text(row.metrics.get(name)) for name in metrics]
         rows.append([row.label, *cells, _sweep_verdict(row)])
+    if not results.primary_metric:
+        rows = [["config", "result"], *([row.label, _own_result(row)] for row in results.rows)]
     lines += _table(rows, width)
     for note in results.notes:
         lines += _wrap(note, width)
@@ -152,6 +154,11 @@ def _verdict_cell(row: MetricRow, number: int) -> str:
 def _sentence(row: MetricRow, number: int) -> str:
     verdict = row.verdicts[number]
     return verdict.sentence if verdict else row.reasons[number]
+
+
+def _own_result(row: SweepRow) -> str:
+    summary = row.metrics.get(row.own_metric)
+    return f"{row.own_metric} {summary_text(summary)}" if summary else ""
 
 
 def _sweep_verdict(row: SweepRow) -> str:
