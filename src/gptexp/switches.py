@@ -44,6 +44,16 @@ class Switches:
         "kind of each layer, repeated over the layers: S attends to the window, L to all tokens; for example SSSL",
     )
 
+    base_width: int | None = setting(
+        None,
+        "width transfer (muP): d_model of the model that the learning rates were tuned on. Rates and initial weights "
+        "at other widths follow from it, so that the best rates stay; null: they are alike at every width",
+        minimum=1,
+    )
+    base_head_dim: int | None = setting(
+        None, "with base_width, head_dim of that model; null: the same", minimum=1
+    )
+
     def check_switches(self, has_biases: bool, prefix: str = "") -> None:
         """Refuse switches that contradict each other.
 

@@ -52,6 +52,8 @@ SUPPORTED_SETTINGS: dict[str, Any] = {
     "num_sequence_classes": ANY,  # a head that generation does not use
     "dropout": ANY,  # training only
     "initialisation": ANY,
+    "base_width": ANY,
+    "base_head_dim": ANY,
 }
 SUPPORTED_CLASSES = {
     *(Transformer, Encoder, Block, Attention, FeedForward, FeatureEmbedding, Rotary, RMSNorm),

@@ -10,6 +10,8 @@ from gptexp.config import schema
 from gptexp.config.targets import build_target, import_target
 from gptexp.distributed.devices import has_fast_bf16
 from gptexp.distributed.sharding import compute_device, group_by_mesh, local_tensor
+from gptexp.model import Transformer
+from gptexp.model.width_transfer import rate_scale
 from gptexp.training.muon import Muon, is_hidden_matrix
 
 NamedParameters = list[tuple[str, nn.Parameter]]
@@ -25,7 +27,7 @@ class AdamW(torch.optim.AdamW):
         return has_complex
 
 
-def build_optimizers(model: nn.Module, config: schema.OptimConfig) -> list[Optimizer]:
+def build_optimizers(model: Transformer, config: schema.OptimConfig) -> list[Optimizer]:
     """Build the optimizers that the config names, over all trained parameters of `model`.
 
     Each of their groups has its peak learning rate as `peak_lr`.
@@ -36,6 +38,8 @@ def build_optimizers(model: nn.Module, config: schema.OptimConfig) -> list[Optim
     else:
         optimizers = import_target(config.target)(config, named, compute_device(named[0][1]))
     for optimizer in optimizers:
+        if model.config.base_width and not isinstance(optimizer, Muon):
+            _transfer_rates(optimizer, model)
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
     return optimizers
@@ -77,6 +81,26 @@ def _split_by_mesh(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for group in groups
         for parameters in group_by_mesh(group["params"])
     ]
+
+
+def _transfer_rates(optimizer: Optimizer, model: Transformer) -> None:
+    """Divide the groups of AdamW by the factor of the learning rate that the model's base_width implies.
+
+    The decay of a step, learning rate x weight_decay, stays as it is.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = []
+    for group in optimizer.param_groups:
+        parameters: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            scale = rate_scale(model.config, names[parameter], parameter.ndim)
+            parameters.setdefault(scale, []).append(parameter)
+        for scale in sorted(
+            parameters, reverse=True
+        ):  # the first group's rate is the one that is logged
+            rates = {"lr": scale * group["lr"], "weight_decay": group["weight_decay"] / scale}
+            groups.append({**group, "params": parameters[scale], **rates})
+    optimizer.param_groups = groups
 
 
 def _adamw(

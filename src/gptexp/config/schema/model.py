@@ -124,9 +124,32 @@ class ModelConfig(Switches, GroupConfig):
             self.check_switches(bool(self.bias), "model.")
         except ValueError as error:
             raise UserError(str(error)) from None
+        self._check_width_transfer(config)
         if self.preset == "gpt2" and self.kv_heads != self.heads:
             raise UserError(
                 f"model.kv_heads={self.kv_heads}: GPT-2 has one per head; use model.preset=modern"
+            )
+
+    def _check_width_transfer(self, config: "Config") -> None:
+        """Refuse base_width where the rules of the width transfer do not say how weights have to scale."""
+        if self.base_width is None:
+            if self.base_head_dim is not None:
+                raise UserError(
+                    f"model.base_head_dim={self.base_head_dim}: belongs to width transfer; add model.base_width=..."
+                )
+            return
+        start = f"model.base_width={self.base_width}: width transfer"
+        if config.optim.kind not in ("adamw", "muon") or config.optim.lora_rank:
+            raise UserError(f"{start} needs optim=adamw or optim=muon, with optim.lora_rank=0")
+        if config.task.num_sequence_classes or config.task.feature_size:
+            raise UserError(
+                f"{start} does not know the additional weights of task={config.task.kind}"
+            )
+        if self.position == "sinusoidal":
+            raise UserError(f"{start} needs model.position=rotary or model.position=learned")
+        if self.base_head_dim is not None and not self.qk_norm:
+            raise UserError(
+                f"model.base_head_dim={self.base_head_dim}: needs model.qk_norm=true, whose weights it scales"
             )
 
     def adaptable_layers(self) -> list[str]:

@@ -25,6 +25,8 @@ CLASSES = {
 WITHOUT_INFLUENCE = {
     "dropout",
     "initialisation",
+    "base_width",
+    "base_head_dim",
     "balance_loss",
     "experts_per_token",
     "feature_bins",
