@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gptexp.machine import available_memory
+from gptexp.machine import available_memory, largest_memory
 
 MIB = 2**20
 MEMINFO = "MemTotal: 16384 kB\nMemAvailable: 8192 kB\n"
@@ -73,3 +73,12 @@ print(before, count_page_faults())
     )
     before, after = map(int, done.stdout.split())
     assert after < before / 10
+
+
+def test_the_largest_memory_is_that_of_the_machine_with_its_swap_space(tmp_path):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text(
+        "MemTotal:  1000 kB\nMemAvailable:  400 kB\nSwapTotal:  24 kB\n"
+    )
+    assert largest_memory(tmp_path) == 1024 * 1024
+    assert largest_memory(tmp_path / "nowhere") is None

@@ -43,6 +43,20 @@ def available_memory(root: Path = Path("/")) -> int | None:
     return min([*sizes, *_available_in_groups(root)], default=None)
 
 
+def largest_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes of memory and swap space of this machine; None where Linux does not tell."""
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    sizes = [
+        1024 * int(line.split()[1])
+        for line in lines
+        if line.startswith(("MemTotal:", "SwapTotal:"))
+    ]
+    return sum(sizes) or None
+
+
 def keep_freed_memory() -> None:
     """Let glibc reuse freed memory of up to a GiB; by default, each large tensor gets fresh pages from Linux.
 

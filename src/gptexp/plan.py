@@ -11,14 +11,13 @@ their data sheets. docs/planning.md says how, and how far that is from measureme
 """
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptexp.cli import print_json
-from gptexp.command_line import CommandParser
+from gptexp.command_line import CommandParser, output_file
 from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
 from gptexp.errors import UserError, exits_cleanly
@@ -38,6 +37,7 @@ def main() -> None:
     args = _parser().parse_args()
     here, devices = _choose_devices(args.device)
     _check(args)
+    page = output_file("html", args.html)
     config = compose_config(args.overrides)
 
     with stage("loading PyTorch"):
@@ -60,9 +60,9 @@ def main() -> None:
             dollars_per_hour=args.price,
         )
     sections = describe_plan(plan)
-    if args.html:
+    if page:
         command = f"gptexp plan {shlex.join(sys.argv[1:])}"
-        write_text(args.html, format_plan(command, sections))
+        write_text(page, format_plan(command, sections))
     if args.json:
         print_json(plan.as_json())
     else:
@@ -102,9 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "--no-measure", action="store_true", help="do not measure steps on this machine"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-    parser.add_argument(
-        "--html", metavar="FILE", type=lambda text: Path(text).expanduser(), help="write a page"
-    )
+    parser.add_argument("--html", metavar="FILE", help="write a page")
     return parser
 
 
@@ -123,7 +121,7 @@ def _check(args: argparse.Namespace) -> None:
     """Check the values of the options.
 
     Raises:
-        UserError: one is out of its range, or a file cannot be written.
+        UserError: one is out of its range.
     """
     if not 0 < args.mfu <= 1:
         raise UserError(f"--mfu {args.mfu:g}: must be more than 0 and at most 1, such as 0.4")
@@ -134,14 +132,6 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(
                 f"{word}: is a run. plan takes settings, as gptexp run does: model=small task=pretrain"
             )
-    if args.html:
-        folder = args.html.absolute().parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise UserError(
-                f"--html {args.html}: the folder {folder} does not exist or cannot be written to"
-            )
-        if args.html.is_dir():
-            raise UserError(f"--html {args.html}: is a folder; give a file")
 
 
 def _read_sizes(config: "Config") -> "DataSizes":

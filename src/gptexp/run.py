@@ -145,10 +145,15 @@ def run(
         stack.enter_context(stage(f"{folder.path}: at work", is_quiet))
         with stage("loading PyTorch"):
             from gptexp.distributed.devices import check_devices
+            from gptexp.planning.before_run import check_memory
             from gptexp.tasks.prepare import prepare
 
         if group is None and not setup.is_finished:
             check_devices(config.trainer)
+        if not setup.is_finished:
+            launched = (group.size, group.local_size) if group else ()
+            if (warning := check_memory(config, *launched)) and is_rank_zero:
+                print(warning, file=sys.stderr)
         prepared = prepare(config, setup.tokenizer)
         signals.raise_if_received()
         if is_rank_zero and not prepared.store.is_new:

@@ -57,13 +57,14 @@ class DeviceMemory:
     """Bytes on one device at the peak of a training step, by kind.
 
     moment: of the step at which the peak is. micro_batch: sequences that the device computes at once.
-    permanent: weights and the optimizer's state, which no smaller batch makes smaller.
+    weights, permanent: bytes that no smaller batch makes smaller; permanent: with the optimizer's state.
     on_host: bytes that trainer.cpu_offload keeps in the host's memory for this device.
     """
 
     parts: dict[str, int]
     moment: str
     micro_batch: int
+    weights: int
     permanent: int
     on_host: int = 0
 
@@ -111,7 +112,8 @@ def plan_memory(
     else:
         parts[CHECKPOINT_COPY] = memory.weights + memory.optimizer
         parts[PROCESS] = PROCESS_BYTES
-    return DeviceMemory(parts, moment, micro_batch, memory.weights + memory.optimizer, on_host)
+    permanent = memory.weights + memory.optimizer
+    return DeviceMemory(parts, moment, micro_batch, memory.weights, permanent, on_host)
 
 
 def count_micro_batch(
