@@ -3,9 +3,10 @@
     python benchmarks/verdicts.py
     python benchmarks/verdicts.py --draws 200 --only sweep
 
-Each row of the table is a situation with 2,000 draws. Without a difference, any "better" or "worse" is wrong. With one,
-the power is the share of the comparisons with a true difference that are told apart the right way around. Differences
-are in standard deviations of the noise between seeds (of one score, where the rows are examples).
+Each row of the table is a situation with 2,000 draws (500 where a draw takes long), so that its percentages are off by
+about a point. Without a difference, any "better" or "worse" is wrong. With one, the power is the share of comparisons
+between truly different sides that are told apart the right way around. Differences are in standard deviations of the
+noise of one run, or of one score where the rows are examples.
 """
 
 import argparse
@@ -28,6 +29,7 @@ class Situation:
     name: str
     draw: Draw
     differences: tuple[float, ...]
+    share: float = 1.0  # of --draws, where a draw takes long
 
 
 def draw_normal(rng: np.random.Generator, count: int) -> NDArray:
@@ -105,26 +107,27 @@ def sweep(
     return draw
 
 
-def two_models(kind: str, examples: int = 200, groups: int = 120) -> Draw:
-    """Two runs, by their scores of the same examples, some of which are near-duplicates of each other."""
+def two_models(
+    count: int = 200, groups: int = 120, is_right_or_wrong: bool = False, changed: float = 1.0
+) -> Draw:
+    """Two runs, by their scores of the same examples, of which those of a group are near-duplicates.
+
+    Args:
+        is_right_or_wrong: scores are 0 or 1.
+        changed: the share of the groups that the two models answer differently.
+    """
 
     def draw(rng: np.random.Generator, difference: float) -> Outcome:
-        labels = rng.integers(0, groups, examples)
-        hard = rng.normal(size=groups)[labels] + rng.normal(size=examples)
-        # What the two models differ in is partly common to a group, too.
-        own = rng.normal(size=groups)[labels] + rng.normal(size=examples)
-        a, b = hard, hard + own / np.sqrt(2) + difference
-        if kind == "right":  # one answer in two is right
-            noise = rng.normal(size=examples)
-            a, b = (hard + noise > 0) * 1.0, (hard + own / np.sqrt(2) + difference > 0) * 1.0
-            a = (
-                hard + (rng.normal(size=groups)[labels] + rng.normal(size=examples)) / np.sqrt(2)
-                > 0
-            ) * 1.0
-        elif kind == "rare":  # one answer in 50 changes
-            change = rng.random(groups)[labels] < 0.02
-            sign = np.where(rng.random(groups)[labels] < 0.5 + difference / 2, 1.0, -1.0)
-            a, b = np.zeros(examples), change * sign
+        labels = rng.integers(0, groups, count)
+
+        def by_group() -> NDArray:
+            return (rng.normal(size=groups)[labels] + rng.normal(size=count)) / np.sqrt(2)
+
+        hard, a = by_group(), by_group()
+        b = np.where((rng.random(groups) < changed)[labels], by_group() + difference, a)
+        a, b = hard + a, hard + b
+        if is_right_or_wrong:
+            a, b = (a > 0) * 1.0, (b > 0) * 1.0
         verdict = compare_examples(a, b, labels.tolist(), higher_is_better=True)
         return [(verdict.word, right_word(difference))]
 
@@ -174,7 +177,8 @@ SITUATIONS = [
     Situation(
         "sweep: 12 configs, 1 to 3 seeds, where the verdict is open",
         sweep(12, 3, spends=True),
-        (0, 2, 4),
+        (0, 4),
+        share=0.25,
     ),
     Situation(
         "sweep: 3 configs, 1 to 5 seeds, where the verdict is open",
@@ -190,10 +194,16 @@ SITUATIONS = [
         sweep(12, 3, (2.5, *[1] * 11)),
         (0, 4),
     ),
-    Situation("2 models, 200 examples", two_models("score"), (0, 0.25, 0.5)),
-    Situation("2 models, 200 right or wrong answers", two_models("right"), (0, 0.25, 0.5)),
-    Situation("2 models, 200 answers, one in 50 changes", two_models("rare"), (0, 1)),
-    Situation("2 models, 20 examples in 12 groups", two_models("score", 20, 12), (0, 0.5, 1)),
+    Situation("2 models, 200 examples", two_models(), (0, 0.25, 0.5)),
+    Situation(
+        "2 models, 200 right or wrong answers", two_models(is_right_or_wrong=True), (0, 0.25, 0.5)
+    ),
+    Situation(
+        "2 models, 200 right or wrong answers, one in 20 changed",
+        two_models(is_right_or_wrong=True, changed=0.05),
+        (0, 1),
+    ),
+    Situation("2 models, 20 examples in 12 groups", two_models(20, 12), (0, 0.5, 1)),
     Situation(
         "3 seeds, 200 examples: seeds differ most",
         seeds_and_examples(3, (0.3, 0.3, 1)),
@@ -228,7 +238,8 @@ def main() -> None:
     for situation in SITUATIONS:
         if args.only in situation.name:
             for difference in situation.differences:
-                wrong, power = simulate(situation.draw, difference, args.draws)
+                draws = round(args.draws * situation.share)
+                wrong, power = simulate(situation.draw, difference, draws)
                 seen = "" if power is None else f"{power:.0f}"
                 print(f"| {situation.name} | {difference:g} | {wrong:.1f} | {seen} |", flush=True)
     print(f"\n{args.draws} draws a row, {time.process_time() - start:.0f} s of one processor")

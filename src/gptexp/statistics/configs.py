@@ -67,7 +67,7 @@ def compare_configs(
         best = reference
         pairs = [pair for pair in pairs if best in pair]
     estimates = {pair: _estimate(table, fit, noisy, *pair) for pair in pairs}
-    adjusted = holm({pair: e.p for pair, e in estimates.items() if e is not None and e.error})
+    adjusted = holm({pair: e.p for pair, e in estimates.items() if e is not None and e.is_known})
     counts = np.isfinite(table).sum(axis=1).tolist()
     is_complete = min(counts[config] for config in present) >= planned_seeds
     looks = 1 if is_complete else max(1, planned_seeds - 1)

@@ -49,17 +49,46 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference b - a with its standard error, which has `df` degrees of freedom."""
+    """A difference b - a with its standard error, which has `df` degrees of freedom; NaN: the error is not known."""
 
     difference: float
     error: float
     df: float
+    fixed_error: float = (
+        0.0  # that more seeds do not make smaller, with degrees of freedom of its own
+    )
+    fixed_df: float = 1.0
+
+    @property
+    def is_known(self) -> bool:
+        return not math.isnan(self.error) and self.error + self.fixed_error > 0
 
     @property
     def p(self) -> float:
-        if math.isnan(self.error) or not self.error:
+        if not self.is_known:
             return float(not self.difference)
-        return two_sided_p(self.difference / self.error, self.df)
+        if not self.fixed_error:
+            return two_sided_p(self.difference / self.error, self.df)
+        low, high = -12.0, 0.0  # powers of ten
+        for _ in range(12):
+            middle = (low + high) / 2
+            is_outside = abs(self.difference) > self.half_width(10**middle)
+            low, high = (low, middle) if is_outside else (middle, high)
+        return float(10**high)
+
+    def half_width(self, level: float) -> float:
+        """Return half the width of the interval, of which each error has a part by its own degrees of freedom."""
+        parts = ((self.error, self.df), (self.fixed_error, self.fixed_df))
+        return math.hypot(*(critical_value(df, level) * error for error, df in parts if error))
+
+    def detectable(self, level: float, n_seeds: int = 1, more_seeds: int = 0) -> float:
+        """Return the smallest true difference that is seen with a probability of 80 %, now or with more seeds."""
+        growth = (n_seeds + more_seeds - 1) / (n_seeds - 1) if n_seeds > 1 else 1.0
+        error = self.error * math.sqrt(n_seeds / (n_seeds + more_seeds))
+        parts = ((error, self.df * growth), (self.fixed_error, self.fixed_df))
+        return math.hypot(
+            *(detectable_difference(round(df, 1), level) * error for error, df in parts if error)
+        )
 
 
 @dataclass(frozen=True)
@@ -164,7 +193,8 @@ def compare_examples(
 ) -> Verdict:
     """Compare two trained models by the scores [N] of the same examples.
 
-    It says nothing about other seeds of their configs.
+    It says nothing about other seeds of their configs. Standard errors are clustered by group (Liang and Zeger 1986;
+    Miller 2024, arXiv 2411.00640).
 
     Args:
         a, b: scores; NaN where one is not defined.
@@ -185,9 +215,8 @@ def compare_examples(
     if n_groups < 2:
         estimate, objection = Estimate(difference, math.nan, 0), "all examples are of one group"
     else:
-        # Standard errors clustered by group (Liang and Zeger 1986; Miller 2024, arXiv 2411.00640).
         error = _cluster_error(parts * (differences - difference), labels) / float(parts.sum())
-        estimate, objection = Estimate(difference, error, n_groups - 1), ""
+        estimate, objection = Estimate(difference, error, _cluster_df(labels, parts)), ""
         flips = sign_flip_p(sums)
         if flips is not None and flips > level:
             objection = f"the signs of the differences alone do not show it (p = {flips:.2g})"
@@ -208,9 +237,9 @@ def compare_runs(
 ) -> Verdict:
     """Compare two configs by the scores [S, N] of the same examples over several seeds each.
 
-    The interval covers both other seeds and other examples. The variance of the difference is that between seeds, plus
-    that between groups of examples, less the part that both of them hold (Cameron, Gelbach and Miller 2011; Owen 2007).
-    One seed on either side is compared as `compare_examples` does.
+    The interval covers both other seeds and other examples. The variance of the difference is that between seeds, and
+    that between groups of examples less the part that both of them hold (Cameron, Gelbach and Miller 2011). One seed on
+    either side is compared as `compare_examples` does.
 
     Args:
         paired: the rows at one index have the same seed.
@@ -244,12 +273,15 @@ def compare_runs(
         rest = sample - rows[:, None] - sample.mean(axis=0) + sample.mean()
         cells = sum(_cluster_error(row, labels) ** 2 for row in rest)
         shared += cells / (len(sample) * (len(sample) - 1) * n_examples**2)
-    variance = max(between_seeds + between_groups - shared, between_seeds, between_groups)
     seed_df = len(one) - 1 if paired else len(one) + len(other) - 2
-    spread = between_seeds**2 / seed_df + between_groups**2 / (n_groups - 1)
-    df = max(float(seed_df), variance**2 / spread) if spread else float(seed_df)
-    estimate = Estimate(difference, math.sqrt(variance), df)
-    objection = "" if variance else ALL_EQUAL
+    estimate = Estimate(
+        difference,
+        math.sqrt(between_seeds),
+        seed_df,
+        math.sqrt(max(between_groups - shared, 0.0)),
+        _cluster_df(labels, np.ones(n_examples)),
+    )
+    objection = "" if estimate.is_known else ALL_EQUAL
     evidence = replace(evidence, objection=objection)
     return judge(estimate, evidence, higher_is_better, margin, level)
 
@@ -266,6 +298,12 @@ def _cluster_error(residuals: NDArray, labels: NDArray[np.int64]) -> float:
     sums = np.bincount(labels, residuals)
     count = len(sums)
     return float(np.sqrt((sums**2).sum() * count / (count - 1)))
+
+
+def _cluster_df(labels: NDArray[np.int64], weights: NDArray) -> float:
+    """Return the degrees of freedom of `_cluster_error`: the fewer, the more the groups differ in size."""
+    sizes = np.bincount(labels, weights) ** 2
+    return max(1.0, float(sizes.sum() ** 2 / (sizes**2).sum()) - 1)
 
 
 def judge(
@@ -291,14 +329,12 @@ def judge(
             evidence.scope,
             _describe("cannot tell", difference, evidence, [reason, evidence.remark]),
         )
-    half_width = critical_value(estimate.df, level) * estimate.error
+    half_width = estimate.half_width(level)
     low, high = estimate.difference - half_width, estimate.difference + half_width
     shared_level = level / evidence.comparisons
-    detectable = None
-    if estimate.error:
-        detectable = detectable_difference(estimate.df, shared_level) * estimate.error
+    detectable = estimate.detectable(shared_level) if estimate.is_known else None
     word: Word = "cannot tell"
-    if margin > 0 and estimate.error and -margin < low and high < margin:
+    if margin > 0 and estimate.is_known and -margin < low and high < margin:
         word = "no difference that matters"
     elif (low > 0 or high < 0) and not evidence.objection:
         word = "better" if (low > 0) == higher_is_better else "worse"
@@ -310,8 +346,8 @@ def judge(
         notes.append(f"could have seen {detectable:.3g} or more")
     if more_seeds is not None:
         notes.append(f"about {more_seeds} more {'seed' if more_seeds == 1 else 'seeds'} would tell")
-    elif word == "cannot tell" and evidence.scope == "configs" and estimate.error:
-        notes.append(f"more than {MAX_MORE_SEEDS} more seeds would")
+    elif word == "cannot tell" and evidence.scope == "configs" and estimate.is_known:
+        notes.append(f"{MAX_MORE_SEEDS} more seeds would not")
     interval = f"{100 * (1 - level):g} % interval {low:.3g} to {high:.3g}"
     return Verdict(
         word,
@@ -333,11 +369,9 @@ def _more_seeds(estimate: Estimate, n: int, margin: float, level: float) -> int 
     target = max(abs(estimate.difference), margin)
 
     def is_seen(count: int) -> bool:
-        growth = (n + count - 1) / (n - 1) if n > 1 else 1.0
-        limit = detectable_difference(round(estimate.df * growth, 1), level)
-        return limit * estimate.error * math.sqrt(n / (n + count)) <= target
+        return estimate.detectable(level, n, count) <= target
 
-    if not estimate.error or not is_seen(MAX_MORE_SEEDS):
+    if not estimate.is_known or not is_seen(MAX_MORE_SEEDS):
         return None
     low, high = 0, MAX_MORE_SEEDS
     while high - low > 1:
