@@ -25,6 +25,7 @@ from gptexp.files import atomic_folder
 from gptexp.runs.model_card import format_model_card
 from gptexp.runs.run_folder import RunFolder, find_run
 from gptexp.runs.wandb_uploads import log_model, with_wandb
+from gptexp.wording import first_line
 
 if TYPE_CHECKING:
     from gptexp.data.tokenizers import Tokenizer
@@ -186,13 +187,13 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
 
 
 def log_exported_model(config: schema.Config, folder: RunFolder) -> None:
-    """Export the model of a run and log it to W&B; report on stderr where the model cannot be exported."""
+    """Export the model of a run and log it to W&B. A model that cannot be exported fails no run."""
     with TemporaryDirectory(dir=folder.path) as temporary:
         to = Path(temporary) / "model"
         try:
             export(str(folder.path), to)
-        except (UserError, RunError) as error:
-            print(f"W&B: the model is not logged: {error}", file=sys.stderr)
+        except Exception as error:
+            print(f"W&B: the model is not logged: {first_line(error)}", file=sys.stderr)
             return
         log_model(config, folder, to)
 

@@ -46,6 +46,7 @@ from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sweep_folder import SweepFolder
 from gptexp.runs.tracker_history import fill_finished
+from gptexp.runs.wandb_uploads import log_sweep
 from gptexp.stages import stage
 from gptexp.sweeping.sweep_job import NUMBER, SWEEP, SweepJob, stop_with_parent
 from gptexp.training.open_run import check_same_data, copy_progress, open_run
@@ -370,6 +371,8 @@ def _end_sweep(folder: SweepFolder) -> set[int]:
                 f"{folder.results_file}: was not written ({first_line(error)}); the sweep is complete without it",
                 file=sys.stderr,
             )
+        if folder.results_file.is_file():
+            log_sweep(folder)
         name = os.path.relpath(folder.path)
         print(f"{name} has the jobs; verdicts: gptexp compare {name}", file=sys.stderr)
     return {job.code for job in jobs}

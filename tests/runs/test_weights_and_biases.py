@@ -190,9 +190,11 @@ def test_the_key_is_in_no_file_of_the_run(server, tiny, folder, own_folder, monk
     assert has_key_in_changes()
     with monkeypatch.context() as patched:
         patched.setattr("sys.argv", ["gptexp run", f"name={KEY}"])
-        with pytest.raises(UserError, match="the API key of W&B stands in the command"):
+        with pytest.raises(UserError, match="the API key of W&B stands in the command, which"):
             check_tracker(tiny("logger=wandb"))
         folder.create(tiny("logger=wandb"))
+    with pytest.raises(UserError, match="the API key of W&B stands in the config, which"):
+        check_tracker(tiny("logger=wandb", f"name={KEY}"))
     log_steps(tiny("logger=wandb"), folder, 1, failed=False)
     files = [file for file in folder.path.rglob("*") if file.is_file()]
     assert [file for file in files if KEY.encode() in file.read_bytes()] == []

@@ -8,7 +8,7 @@ from gptexp.runs.weights_and_biases import Wandb
 def test_histograms_of_all_gradients_change_nothing_about_the_training(translation, monkeypatch):
     logged = {}
     monkeypatch.setattr(
-        Wandb, "log_histograms", lambda self, step, values: logged.update({step: values})
+        Wandb, "log_histograms", lambda _, step, values: logged.update({step: values})
     )
     words = ["trainer.max_steps=8"]
     plain = run(translation(*words))

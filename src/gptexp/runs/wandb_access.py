@@ -20,7 +20,7 @@ def check_wandb(config: Config) -> None:
 
     Raises:
         UserError: wandb is not installed, an environment variable of W&B has a wrong value, there is no key where the
-            mode needs one, or the key stands in the command.
+            mode needs one, or the key stands in the command or the config.
     """
     try:
         import wandb
@@ -46,11 +46,12 @@ def check_wandb(config: Config) -> None:
         raise UserError(
             f"{name}={mode}: there is no API key. Type: wandb login, set WANDB_API_KEY, or choose logger.mode=auto"
         )
-    if key and any(key in word for word in sys.argv):
-        raise UserError(
-            "the API key of W&B stands in the command, and the run folder keeps the command. "
-            "Type: export WANDB_API_KEY=..., and leave the key out of the command"
-        )
+    for place, text in (("command", " ".join(sys.argv)), ("config", repr(config))):
+        if key and key in text:
+            raise UserError(
+                f"the API key of W&B stands in the {place}, which the run folder keeps. "
+                f"Type: export WANDB_API_KEY=..., and leave the key out of the {place}"
+            )
 
 
 def choose_mode(setting: str) -> tuple[str, str]:

@@ -30,6 +30,7 @@ class WandbSession:
 
     Attributes:
         run: None if W&B has not started.
+        mode: "offline", "disabled" (by WANDB_MODE), or one with a server.
         gave_up: whether W&B has failed; the session then logs nothing more.
     """
 
@@ -69,8 +70,8 @@ class WandbSession:
 
                 wandb.teardown()  # it keeps the id of a run that did not start
                 mode, reason = "offline", short_reason(error)
-        self.is_offline = mode == "offline"
-        if self.is_offline:
+        self.mode = mode
+        if mode == "offline":
             self._start_offline(reason)
 
     def attempt(self, action: Callable[[Any], None]) -> None:

@@ -76,10 +76,12 @@ def log_sweep(sweep: SweepFolder) -> bool:
     Nothing is logged where no job of the sweep logs to W&B.
     """
     folders = [folder for entry in sweep.jobs() if (folder := sweep.run_folder(entry))]
-    configs = [folder.config() for folder in folders]
-    options = next((one.logger for one in configs if isinstance(one.logger, WandbConfig)), None)
-    if options is None:
+    loggers = [folder.config_values()["logger"] for folder in folders]
+    logger = next((logger for logger in loggers if logger["kind"] == "wandb"), None)
+    if logger is None:
         return False
+    names = ("project", "entity", "group", "mode")
+    options = WandbConfig(**{name: logger[name] for name in names})
     session = WandbSession(
         replace(options, group=options.group or sweep.name),
         sweep.path,

@@ -38,14 +38,14 @@ class Wandb(Tracker):
         self.lowest_loss = min(
             (row["val/loss"] for row in rows if "val/loss" in row), default=math.inf
         )
-        if self.session.is_offline:
+        if self.session.mode == "offline":
             self.received = None if self.session.has_earlier_files() else 0
-        elif rows:  # a resumed run: the server knows best what has arrived
+        elif (
+            rows and self.session.mode != "disabled"
+        ):  # a resumed run: the server knows best what has arrived
             self.received = self.skipped_steps = run.summary.get("step") or 0
             self.session.mark_earlier_files_as_uploaded()
         self.session.attempt(_define_metrics)
-        if self.options.log_data != "none":
-            self.session.attempt(self._log_data)
 
     def log(self, row: dict[str, Any]) -> None:
         if row["step"] <= self.skipped_steps:
@@ -67,6 +67,8 @@ class Wandb(Tracker):
     def finish(self, metrics: dict[str, float], samples: list[dict[str, str]]) -> None:
         with stage("waiting for W&B"):
             self.session.attempt(lambda run: self._log_result(run, metrics, samples))
+            if self.options.log_data != "none":
+                self.session.attempt(self._log_data)
 
     def close(self, failed: bool) -> None:
         if self.options.alerts:
