@@ -47,6 +47,15 @@ def test_configs_over_seeds_are_sorted_and_judged_against_the_best(sweep, add_jo
     assert "seed that the sweep has not seen" in results.notes[0]
 
 
+def test_one_config_over_seeds_has_a_table_of_its_metrics(sweep, add_job):
+    for seed, value in enumerate((1.0, 2.0, 3.0), 1):
+        add_job(0.01, seed, value)
+    sweep.add(JobEntry(4, ["task=translate", "optim.lr=0.01", "seed=4"], "failed", reason="full"))
+    text = " ".join(sweep_text(sweep_results(sweep)).split())
+    assert "metric mean sd 95 % interval of the mean seeds test/f1 4.875 1 2.391 to 7.359 3" in text
+    assert "job 4 (task=translate optim.lr=0.01 seed=4) failed: full" in text
+
+
 def test_one_seed_each_is_judged_over_examples_and_says_so(sweep, add_job):
     add_job(0.01, 1, 0.0)
     add_job(0.02, 1, 2.0)

@@ -16,7 +16,7 @@ def test_a_config_that_is_clearly_worse_needs_no_more_seeds():
 
 
 def test_no_config_needs_more_seeds_when_all_is_decided():
-    values = {"best": {1: 1.0, 2: 1.01, 3: 0.99}, "far": {1: 9.0, 2: 9.01, 3: 8.99}}
+    values = {"best": {1: 1.0, 2: 1.01, 3: 0.99}, "far": {1: 9.0, 2: 9.02, 3: 8.99}}
     assert find_undecided(values) == []
     assert find_undecided({"only": {1: 1.0}}) == ["only"]
 

@@ -103,7 +103,8 @@ def sweep_results(folder: SweepFolder, margin: float = 0.0) -> SweepResults:
     if own_metrics := _differing_metrics(rows):
         note = f"the jobs have different primary metrics, {own_metrics}: nothing sorts them"
         return replace(results, primary_metric="", notes=[note])
-    return _with_verdicts(results, margin) if primary else results
+    planned_seeds = len(folder.settings().get("seeds") or [])
+    return _with_verdicts(results, margin, planned_seeds) if primary else results
 
 
 def _differing_metrics(rows: Sequence[SweepRow]) -> str:
@@ -120,7 +121,7 @@ def _primary_metric(settings: dict[str, Any], runs: Sequence[RunRecords]) -> str
     return next(iter([*known, *losses]), "")
 
 
-def _with_verdicts(results: SweepResults, margin: float) -> SweepResults:
+def _with_verdicts(results: SweepResults, margin: float, planned_seeds: int) -> SweepResults:
     """Return the results with the best config first, and a verdict on each other config against it."""
     primary = results.primary_metric
     sign = -1 if results.higher_is_better else 1
@@ -131,7 +132,9 @@ def _with_verdicts(results: SweepResults, margin: float) -> SweepResults:
         rows = [replace(row, reason=f"not comparable: {reason}") for row in rows]
         return replace(results, rows=rows, notes=[f"no verdicts: {reason}"])
     table = _value_table(results, rows)
-    outcome = compare_configs(table, higher_is_better=results.higher_is_better, margin=margin)
+    outcome = compare_configs(
+        table, higher_is_better=results.higher_is_better, margin=margin, planned_seeds=planned_seeds
+    )
     has_seeds = int(np.isfinite(table).sum(axis=1).max(initial=0)) > 1
     judged = []
     for number, row in enumerate(rows):

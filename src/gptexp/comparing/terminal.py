@@ -49,6 +49,8 @@ def sweep_text(results: SweepResults, width: int | None = None) -> str:
     width = width or terminal_width()
     states = ", ".join(f"{count} {state}" for state, count in results.counts().items())
     lines = [f"{results.name}: {format_count(len(results.jobs), 'job')} ({states})"]
+    if len(results.rows) == 1 and len(results.jobs) > 1:
+        return "\n".join(clean(line) for line in lines + _seed_lines(results, width))
     metrics = [name for name in (results.primary_metric, results.loss_name()) if name]
     rows = [["config", *metrics, "against the best"]]
     for row in results.rows:
@@ -59,11 +61,33 @@ def sweep_text(results: SweepResults, width: int | None = None) -> str:
     lines += _table(rows, width)
     for note in results.notes:
         lines += _wrap(note, width)
+    lines += _reason_lines(results, width)
+    return "\n".join(clean(line) for line in lines)
+
+
+def _seed_lines(results: SweepResults, width: int) -> list[str]:
+    """Return the metrics of one config over its seeds."""
+    rows = [["metric", "mean", "sd", "95 % interval of the mean", "seeds"]]
+    metrics = results.rows[0].metrics
+    for name in results.metric_names():
+        if (summary := metrics.get(name)) is None:
+            continue
+        interval = ""
+        if summary.low is not None and summary.high is not None:
+            interval = f"{summary.low:.4g} to {summary.high:.4g}"
+        deviation = "" if summary.sd is None else f"{summary.sd:.2g}"
+        rows.append([name, f"{summary.mean:.4g}", deviation, interval, str(summary.n)])
+    return [*(_table(rows, width) if len(rows) > 1 else []), *_reason_lines(results, width)]
+
+
+def _reason_lines(results: SweepResults, width: int) -> list[str]:
+    """Return why jobs have no result."""
+    lines = []
     for job in results.jobs:
         if job.reason and job.state != "finished":
             settings = " ".join(job.words)
             lines += _wrap(f"job {job.number} ({settings}) {job.state}: {job.reason}", width)
-    return "\n".join(clean(line) for line in lines)
+    return lines
 
 
 def subject_names(comparison: Comparison) -> list[str]:

@@ -140,7 +140,11 @@ class SweepPlan:
                 values.setdefault(config, {})[seed or 0] = objective
         if self.settings.seeds_for == "undecided" and len(seeds_of) > 1:
             # The only config that has finished so far is no verdict.
-            configs = find_undecided(values, self.settings.margin) if len(values) > 1 else []
+            configs = (
+                find_undecided(values, self.settings.margin, len(self.seeds))
+                if len(values) > 1
+                else []
+            )
         else:
             states = {"finished"} if self.settings.prune else {"finished", "running", "proposed"}
             configs = list(dict.fromkeys(config_of(j.overrides) for j in jobs if j.state in states))

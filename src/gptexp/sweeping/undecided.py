@@ -11,19 +11,24 @@ Config = TypeVar("Config", bound=Hashable)
 
 
 def find_undecided(
-    values: Mapping[Config, Mapping[int, float]], margin: float = 0.0
+    values: Mapping[Config, Mapping[int, float]], margin: float = 0.0, planned_seeds: int = 0
 ) -> list[Config]:
     """Return the best config and those that cannot be told from it, the best first.
 
     Args:
         values: for each config, of a metric that is the better the lower it is, by seed.
         margin: smallest difference that matters.
+        planned_seeds: the most seeds that a config can get.
     """
     ranked = sorted(values, key=lambda config: float(np.mean(list(values[config].values()))))
     if len(ranked) < 2:
         return ranked
     seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
     table = [[values[config].get(seed, np.nan) for seed in seeds] for config in ranked]
-    verdicts = compare_configs(table, higher_is_better=False, margin=margin).verdicts
-    open_ones = [i for i, verdict in verdicts.items() if verdict.word == "cannot tell"]
-    return [ranked[0], *(ranked[i] for i in sorted(open_ones))] if open_ones else []
+    outcome = compare_configs(
+        table, higher_is_better=False, margin=margin, planned_seeds=planned_seeds
+    )
+    open_ones = [i for i, v in outcome.verdicts.items() if v.word == "cannot tell"]
+    if outcome.reference is None or not open_ones:
+        return []
+    return [ranked[outcome.reference], *(ranked[i] for i in sorted(open_ones))]
