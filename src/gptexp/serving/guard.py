@@ -83,5 +83,5 @@ def names_of_this_machine(host: str) -> set[str]:
     names = {"localhost", host}
     if host not in ("127.0.0.1", "::1", "localhost"):
         name = socket.gethostname()
-        names |= {name, f"{name}.local", socket.getfqdn()}
+        names |= {name, f"{name}.local"}
     return names

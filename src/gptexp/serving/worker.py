@@ -11,6 +11,7 @@ from typing import Any
 
 from gptexp.serving.running_batch import Answer, RunningBatch
 
+SECONDS_TO_END = 2.0
 GATHER_SECONDS = 0.01  # an idle worker waits so long for requests that share the first prefill
 
 
@@ -59,11 +60,11 @@ class Worker:
         return future
 
     def stop(self) -> None:
-        """End the thread after its current step."""
+        """End the thread after its current step; a long search does not keep the process."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(SECONDS_TO_END)
 
     def _check_room(self, count: int) -> None:
         waiting = len(self._waiting) + len(self._calls)
