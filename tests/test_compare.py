@@ -2,6 +2,7 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,13 +68,15 @@ def test_the_page_shows_hostile_texts_as_texts(verb, two_runs, own_folder, open_
 
 
 def test_a_sweep_alone_prints_its_table(verb, two_runs, own_folder):
-    sweep = SweepFolder.create(compare.OUTPUTS / "sweep-lr-1", command=[], keys=["optim.lr"])
+    sweep = SweepFolder.create(Path("outputs/sweep-lr-1"), command=[], keys=["optim.lr"])
     for number, (name, lr) in enumerate(zip(two_runs, (0.01, 0.02), strict=True), 1):
         sweep.add(JobEntry(number, [f"optim.lr={lr}"], "finished", run=name))
     for name in ("sweep-lr-1", "latest"):
         text = verb(compare, name)
         assert text.startswith("sweep-lr-1: 2 jobs (2 finished)\n")
         assert text.index("optim.lr=0.02") < text.index("optim.lr=0.01")
+    code, text = verb(compare, "sweep-lr-2")
+    assert (code, "Did you mean 'sweep-lr-1'?" in text) == (2, True)
     values = json.loads(verb(compare, "sweep-lr-1", "--json", "--html", "sweep.html"))
     assert "optim.lr=0.02" in (own_folder / "sweep.html").read_text()
     assert [row["is_best"] for row in values["rows"]] == [True, False]

@@ -56,7 +56,7 @@ def test_q_ends_the_view_and_leaves_the_terminal_as_it_was():
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
     )
     os.close(follower)
-    shown, deadline = b"", time.monotonic() + 60
+    shown, deadline = b"", time.monotonic() + 120
     while b"translate-nano-1" not in shown and time.monotonic() < deadline:
         shown += os.read(leader, 4096)
     os.write(leader, b"q")
@@ -66,6 +66,6 @@ def test_q_ends_the_view_and_leaves_the_terminal_as_it_was():
     except OSError:  # the terminal is closed
         pass
     os.close(leader)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert b"\x1b[?1049h" in shown  # the alternate screen
     assert b"\x1b[?1049l" in shown

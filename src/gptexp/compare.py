@@ -16,11 +16,10 @@ from typing import Any
 
 from gptexp.cli import print_json
 from gptexp.command_line import CommandParser, output_file, quote_for_shell
+from gptexp.comparing.subjects import PATTERN, find_subjects
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.files import write_text
-from gptexp.runs.sweep_folder import SweepFolder, find_sweep, is_sweep
-
-OUTPUTS = Path("outputs")
+from gptexp.runs.sweep_folder import SweepFolder, find_run_or_sweep, find_sweep
 
 
 @exits_cleanly
@@ -42,6 +41,12 @@ def main() -> None:
     parser.add_argument(
         "--each", action="store_true", help="compare each run alone, also those of one config"
     )
+    parser.add_argument(
+        "--outputs",
+        default="outputs",
+        metavar="FOLDER",
+        help="folder of the runs (default: outputs)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument("--csv", metavar="FILE", help="write the table as comma-separated values")
     parser.add_argument("--html", metavar="FILE", help="write the comparison as a page")
@@ -53,11 +58,12 @@ def main() -> None:
     if not 0 <= args.margin < math.inf:
         raise UserError(f"--margin {args.margin:g}: must be a number from 0 on")
     csv, html = (output_file(option, getattr(args, option)) for option in ("csv", "html"))
-    sweep = None if args.each else _find_single_sweep(args.names)
+    outputs = Path(args.outputs).expanduser()
+    sweep = None if args.each else _find_single_sweep(args.names, outputs)
     if sweep:
         texts = _sweep_texts(sweep, args.margin, html)
     else:
-        texts = _comparison_texts(args.names, args.margin, args.each, html)
+        texts = _comparison_texts(args.names, outputs, args.margin, args.each, html)
     if csv:
         write_text(csv, texts["csv"])
     if html:
@@ -68,7 +74,7 @@ def main() -> None:
         print(texts["terminal"])
 
 
-def _find_single_sweep(names: list[str]) -> SweepFolder | None:
+def _find_single_sweep(names: list[str], outputs: Path) -> SweepFolder | None:
     """Return the sweep that is the only subject; None: there are others, or it is a run.
 
     `latest` alone is the latest sweep, because a single run has nothing to be compared with.
@@ -76,9 +82,12 @@ def _find_single_sweep(names: list[str]) -> SweepFolder | None:
     if len(names) != 1:
         return None
     [name] = names
-    if name == "latest" or is_sweep(Path(name).expanduser()) or is_sweep(OUTPUTS / name):
-        return find_sweep(name, OUTPUTS)
-    return None
+    if name == "latest":
+        return find_sweep(name, outputs)
+    if PATTERN.search(name):
+        return None
+    folder = find_run_or_sweep(name, outputs)
+    return folder if isinstance(folder, SweepFolder) else None
 
 
 def _sweep_texts(folder: SweepFolder, margin: float, page: Path | None) -> dict[str, Any]:
@@ -96,14 +105,13 @@ def _sweep_texts(folder: SweepFolder, margin: float, page: Path | None) -> dict[
 
 
 def _comparison_texts(
-    names: list[str], margin: float, each: bool, page: Path | None
+    names: list[str], outputs: Path, margin: float, each: bool, page: Path | None
 ) -> dict[str, Any]:
     from gptexp.comparing.compare_runs import compare
-    from gptexp.comparing.subjects import find_subjects
     from gptexp.comparing.tables import comparison_csv
     from gptexp.comparing.terminal import comparison_text
 
-    subjects = find_subjects(names, OUTPUTS, each)
+    subjects = find_subjects(names, outputs, each)
     if sum(len(subject.runs) for subject in subjects) < 2:
         raise UserError(
             f"{' '.join(names)}: is one run, and nothing to compare it with. Name another run or a sweep beside it"

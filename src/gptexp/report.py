@@ -16,8 +16,8 @@ from gptexp.command_line import CommandParser, output_file, quote_for_shell
 from gptexp.comparing.subjects import PATTERN, find_subjects
 from gptexp.errors import exits_cleanly
 from gptexp.files import write_text
-from gptexp.runs.run_folder import RunFolder, find_run
-from gptexp.runs.sweep_folder import SweepFolder, find_sweep, is_sweep
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.sweep_folder import SweepFolder, find_run_or_sweep
 
 SEVERAL = Path("report.html")  # where a page about several runs goes
 
@@ -81,9 +81,7 @@ def _find_single(names: list[str], outputs: Path) -> RunFolder | SweepFolder | N
     """Return the run or sweep that is named alone; None: there are several names, or a pattern."""
     if len(names) > 1 or (PATTERN.search(names[0]) and not Path(names[0]).exists()):
         return None
-    if any(is_sweep(path) for path in (Path(names[0]).expanduser(), outputs / names[0])):
-        return find_sweep(names[0], outputs)
-    return find_run(names[0], outputs)
+    return find_run_or_sweep(names[0], outputs)
 
 
 if __name__ == "__main__":

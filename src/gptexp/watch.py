@@ -10,6 +10,7 @@ it. A + behind the time left says that the final evaluation comes on top. Key: q
 
 import os
 import select
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -80,6 +81,7 @@ def main() -> None:
 
 def _follow(console: Console, state: FolderState, every: float) -> None:
     """Draw the view again and again until q is typed."""
+    signal.signal(signal.SIGTERM, _end)  # so that the terminal gets back its screen and its keys
     with (
         Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
         _single_keys(),
@@ -91,6 +93,10 @@ def _follow(console: Console, state: FolderState, every: float) -> None:
             if _wait_for_quit(every):
                 return
             state.update()
+
+
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 @contextmanager

@@ -85,6 +85,15 @@ def test_a_sweep_that_goes_on_says_how_long_it_will_take(own_folder):
     assert 115 <= seconds <= 126
 
 
+def test_a_run_that_prepares_its_data_is_in_the_view(own_folder, text_of):
+    (own_folder / "outputs").mkdir()
+    with RunFolder(own_folder / "outputs" / "pretrain-nano-a").lock():
+        text = text_of()
+        assert text.splitlines()[1].split()[:3] == ["pretrain-nano-a", "running", "preparing"]
+        assert text.splitlines()[-1] == "pretrain-nano-a: at work"
+    assert "no runs in" in text_of()
+
+
 def test_a_low_terminal_shows_the_newest_runs_and_counts_the_others(own_folder, text_of):
     for number in range(30):
         make_run(own_folder / "outputs", f"run-{number:02}", status="finished", steps=100)

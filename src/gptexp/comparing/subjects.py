@@ -11,8 +11,8 @@ from typing import Any
 from gptexp.comparing.run_records import RunRecords
 from gptexp.comparing.settings_difference import key_affects_result
 from gptexp.errors import UserError
-from gptexp.runs.run_folder import RunFolder, find_run
-from gptexp.runs.sweep_folder import SweepFolder, find_sweep, is_sweep
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.sweep_folder import SweepFolder, find_run_or_sweep, is_sweep
 from gptexp.wording import format_count
 
 PATTERN = re.compile(r"[*?\[]")
@@ -65,9 +65,7 @@ def find_subjects(
 def _find_folders(word: str, outputs: Path) -> list[RunFolder | SweepFolder]:
     if PATTERN.search(word) and not Path(word).exists():
         return _match_pattern(word, outputs)
-    if any(is_sweep(path) for path in (Path(word).expanduser(), outputs / word)):
-        return [find_sweep(word, outputs)]
-    return [find_run(word, outputs)]
+    return [find_run_or_sweep(word, outputs)]
 
 
 def _match_pattern(pattern: str, outputs: Path) -> list[RunFolder | SweepFolder]:

@@ -20,7 +20,7 @@ from filelock import FileLock
 from gptexp.config.grammar import as_typed
 from gptexp.errors import UserError, nearest
 from gptexp.files import read_json_object, write_text
-from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.run_folder import RunFolder, find_run
 
 State = Literal["proposed", "running", "finished", "failed", "pruned", "stopped"]
 SETTINGS = "sweep.json"
@@ -180,6 +180,25 @@ def find_sweep(name: str, outputs: Path = Path("outputs")) -> SweepFolder:
         f"{name}: not a sweep folder ({reason}).{nearest(name, known)} "
         f"Sweeps here: {', '.join(known) or 'none'}"
     )
+
+
+def find_run_or_sweep(name: str, outputs: Path = Path("outputs")) -> RunFolder | SweepFolder:
+    """Find a run or a sweep by path, or by its name inside `outputs`; `latest` is the latest run.
+
+    Raises:
+        UserError: there is neither.
+    """
+    for path in (Path(name).expanduser(), outputs / name):
+        if is_sweep(path):
+            return SweepFolder(path)
+    try:
+        return find_run(name, outputs)
+    except UserError as error:
+        sweeps = sorted(file.parent.name for file in outputs.glob(f"*/{SETTINGS}"))
+        if not sweeps:
+            raise
+        message = f"{error}. Sweeps here: {', '.join(sweeps)}.{nearest(name, sweeps)}"
+    raise UserError(message)
 
 
 def is_sweep(path: Path) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gptexp.errors import UserError
-from gptexp.runs.run_folder import RunFolder, find_run
-from gptexp.runs.sweep_folder import JobEntry, SweepFolder, find_sweep, is_sweep
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.sweep_folder import JobEntry, SweepFolder, find_run_or_sweep
 from gptexp.watching.run_progress import RunProgress
 
 STATES = ("running", "stopped", "killed", "failed", "finished")  # in the order of the view
@@ -63,12 +63,11 @@ class FolderState:
             self._follow(name)
 
     def _follow(self, name: str) -> None:
-        if is_sweep(Path(name).expanduser()) or is_sweep(self.outputs / name):
-            sweep = find_sweep(name, self.outputs)
-            self.sweeps[sweep.path] = SweepProgress(sweep)
-            return
-        run = find_run(name, self.outputs)
-        self.runs[run.path] = RunProgress(run)
+        folder = find_run_or_sweep(name, self.outputs)
+        if isinstance(folder, SweepFolder):
+            self.sweeps[folder.path] = SweepProgress(folder)
+        else:
+            self.runs[folder.path] = RunProgress(folder)
 
     def update(self) -> None:
         """Find new runs and sweeps, and read what all of them have written."""
@@ -76,6 +75,7 @@ class FolderState:
             for file in self.outputs.glob("*/sweep.json"):
                 self.sweeps.setdefault(file.parent, SweepProgress(SweepFolder(file.parent)))
             paths = [file.parent for file in self.outputs.glob("*/config.yaml")]
+            paths += self._paths_without_config(paths)
         for sweep in self.sweeps.values():
             sweep.update()
         if self.names:
@@ -86,6 +86,11 @@ class FolderState:
             del self.runs[path]
         for path in paths:
             self.runs.setdefault(path, RunProgress(RunFolder(path))).update()
+
+    def _paths_without_config(self, known: Sequence[Path]) -> list[Path]:
+        """Return the folders of runs that prepare their data: they hold a lock, and have no config.yaml yet."""
+        holders = (self.outputs / file.stem for file in self.outputs.glob(".locks/*.json"))
+        return [path for path in holders if path not in known and RunFolder(path).is_locked()]
 
     def sorted_runs(self) -> list[RunProgress]:
         """Return the runs that go on first, those that are finished last, the newest of each state first."""

@@ -46,7 +46,7 @@ class RunProgress:
 
     @property
     def modified(self) -> float:
-        """When the run last wrote a line, or when it was created."""
+        """When the run last wrote a line, or when it was created; 0 before."""
         return self.lines.modified or _modified(self.folder.path / "config.yaml")
 
     def update(self) -> None:

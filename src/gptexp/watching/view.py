@@ -90,10 +90,10 @@ def shorten_middle(text: str, length: int) -> str:
 
 
 def _steps(run: RunProgress) -> str:
-    if not run.max_steps:
-        return str(run.step)
     if run.state == "running" and run.step == 0:
         return "preparing"
+    if not run.max_steps:
+        return str(run.step)
     if run.state == "running" and run.step >= run.max_steps:
         return "evaluating"
     share = "" if run.step >= run.max_steps else f" {run.step / run.max_steps:.0%}"
@@ -173,10 +173,12 @@ def _details(run: RunProgress) -> list[Text]:
             Text(f"{clean(run.name)}: no process trains it; the same command continues it")
         )
     elif run.state == "running":
-        age = format_duration(max(0.0, time.time() - run.modified))
-        speed = describe_speed(run.recent[-1]) if run.recent else []
-        name = shorten_middle(clean(run.name), MAX_NAME)
-        lines.append(Text(f"{name}: {', '.join([*speed, f'last line {age} ago'])}"))
+        parts = describe_speed(run.recent[-1]) if run.recent else []
+        if run.modified:
+            parts.append(f"last line {format_duration(max(0.0, time.time() - run.modified))} ago")
+        lines.append(
+            Text(f"{shorten_middle(clean(run.name), MAX_NAME)}: {', '.join(parts) or 'at work'}")
+        )
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
     return lines
