@@ -46,7 +46,6 @@ from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sweep_folder import SweepFolder
 from gptexp.runs.tracker_history import fill_finished
-from gptexp.runs.wandb_uploads import log_sweep
 from gptexp.stages import stage
 from gptexp.sweeping.sweep_job import NUMBER, SWEEP, SweepJob, stop_with_parent
 from gptexp.training.open_run import check_same_data, copy_progress, open_run
@@ -284,10 +283,11 @@ def _main() -> None:
 
         codes.add(run_job(cfg))
 
-    waiting = describe_waiting(overrides)
+    waiting, is_over = describe_waiting(overrides), False
     try:
         with stage(waiting or "sweep", is_quiet=waiting is None):
             job()
+        is_over = True
         ignore_interrupts()  # all is written, and the interpreter takes a second to end
     except compose.COMPOSE_ERRORS as error:
         raise explain_hydra_error(error, overrides) from None
@@ -295,7 +295,7 @@ def _main() -> None:
         raise UserError(str(error)) from None
     finally:
         if NUMBER not in os.environ and SWEEP in os.environ:
-            codes |= _end_sweep(SweepFolder(os.environ[SWEEP]))
+            codes |= _end_sweep(SweepFolder(os.environ[SWEEP]), is_over)
     if codes - {0}:
         sys.exit(min(codes - {0}))
 
@@ -352,30 +352,40 @@ def describe_waiting(overrides: list[str]) -> str | None:
     return f"waiting for the jobs of the sweep; their logs: {outputs}/.submitit/"
 
 
-def _end_sweep(folder: SweepFolder) -> set[int]:
+def _end_sweep(folder: SweepFolder, is_over: bool) -> set[int]:
     """Print the tables of a sweep, write results.csv and its page, and return the exit codes of its jobs."""
     jobs = folder.jobs()
     if len(jobs) > 1:
         print(tables.sweep_table(folder), file=sys.stderr)
+        name = os.path.relpath(folder.path)
         try:
-            from gptexp.comparing.sweep_results import sweep_results
-            from gptexp.comparing.tables import sweep_csv
-            from gptexp.comparing.terminal import sweep_text
-
-            results = sweep_results(folder)
-            if len(results.rows) < len(jobs):  # over seeds: the table of the configs says more
-                print(sweep_text(results), file=sys.stderr)
-            write_text(folder.results_file, sweep_csv(results))
+            _write_sweep_results(folder, is_over)
         except Exception as error:
             print(
-                f"{folder.results_file}: was not written ({first_line(error)}); the sweep is complete without it",
+                f"{name}: its results were not written ({first_line(error)}); its jobs are complete without them",
                 file=sys.stderr,
             )
-        if folder.results_file.is_file():
-            log_sweep(folder)
-        name = os.path.relpath(folder.path)
-        print(f"{name} has the jobs; verdicts: gptexp compare {name}", file=sys.stderr)
+        print(
+            f"{name} has the jobs and their results; verdicts: gptexp compare {name}",
+            file=sys.stderr,
+        )
     return {job.code for job in jobs}
+
+
+def _write_sweep_results(folder: SweepFolder, is_over: bool) -> None:
+    from gptexp.comparing.sweep_results import sweep_results
+    from gptexp.comparing.tables import sweep_csv
+    from gptexp.comparing.terminal import sweep_text
+    from gptexp.pages.sweep_page import write_sweep_page
+    from gptexp.runs.wandb_uploads import log_sweep
+
+    results = sweep_results(folder)
+    if len(results.rows) < len(folder.jobs()):  # over seeds: the table of the configs says more
+        print(sweep_text(results), file=sys.stderr)
+    write_text(folder.results_file, sweep_csv(results))
+    write_sweep_page(folder)
+    if is_over:
+        log_sweep(folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A job of a sweep without a training: `python stub_job.py KEY=VALUE ...` writes the run folder that one leaves.
 
 rate=R makes the validation loss 1 + R, falling by 0.5 in the last two thirds of the steps; seconds=S is its duration;
-ends=fail, crash or kill ends it early.
+ends=fail, crash or kill ends it early; ends=late ignores SIGTERM.
 """
 
 import json
@@ -39,6 +39,8 @@ def main() -> None:
         affinity = sorted(os.sched_getaffinity(0))
         out.write(f"{os.environ.get('OMP_NUM_THREADS')} {affinity}\n")
     job.start(run)
+    if values.get("ends") == "late":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if values.get("ends") == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if values.get("ends") in ("fail", "crash"):

@@ -56,3 +56,12 @@ def test_a_search_ends_when_every_config_has_been_proposed(method):
     while values := propose(space, method, 1, trials):
         trials.append(Trial(values, "finished", 1.0))
     assert len(trials) == 6
+
+
+def test_a_search_in_a_range_with_few_numbers_ends():
+    trials: list[Trial] = []
+    for word in ("model.layers=interval(1,3)", "optim.lr=interval(0.1,0.1002)"):
+        while values := propose(read_space([word]), "random", 1, trials):
+            trials.append(Trial(values, "finished", 1.0))
+    layers = [trial.values["model.layers"] for trial in trials if "model.layers" in trial.values]
+    assert sorted(layers) == ["1", "2", "3"]

@@ -81,7 +81,7 @@ def test_failed_and_killed_jobs_have_a_reason_and_the_rest_goes_on(capfd):
 
 def test_a_hopeless_job_is_pruned_and_goes_on_where_nothing_is_pruned(monkeypatch):
     monkeypatch.setattr(slots, "PRUNE_SECONDS", 0.02)
-    words = ("rate=1,1.2,1.1,8", "seconds=1.5")
+    words = ("rate=1,1.2,1.1,8", "seconds=0.9")
     pool = make_pool(*words, prune=True)
     pool.run()
     assert states(pool.folder) == {
@@ -149,7 +149,7 @@ def test_slots_divide_the_gpus(monkeypatch):
 
 
 def test_a_second_interrupt_ends_jobs_at_once():
-    pool = make_pool("seconds=30", "rate=1", n_slots=1)
+    pool = make_pool("ends=late", "seconds=30", "rate=1", n_slots=1)
 
     def interrupt_twice() -> None:
         wait_for(lambda: states(pool.folder).get("1") == "running")

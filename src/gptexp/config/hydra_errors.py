@@ -1,6 +1,7 @@
 """Explain Hydra's errors to the person who typed the command."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 from gptexp.config.grammar import as_typed, parse_overrides
@@ -10,7 +11,9 @@ from gptexp.config.package_data import GROUPS, sweep_names
 from gptexp.config.renames import RENAMED, find_synonym, is_epochs
 from gptexp.config.signature import TARGET
 from gptexp.errors import UserError, nearest, unknown_value
+from hydra_plugins.gptexp_sweeper import SlotsConf, SweeperConf
 
+HYDRA_SETTINGS = {"hydra.sweeper": SweeperConf, "hydra.launcher": SlotsConf}  # of a multirun
 LAUNCHERS = "hydra/launcher"
 LAUNCHER_EXTRAS = {
     (LAUNCHERS, "joblib"): "parallel",
@@ -119,6 +122,10 @@ def _full_key(error: BaseException) -> str:
 
 def _explain_missing_key(key: str) -> str:
     group, _, name = (dictionary_of(key) or key).partition(".")
+    node, _, leaf = key.rpartition(".")
+    if node in HYDRA_SETTINGS:
+        names = [item.name for item in fields(HYDRA_SETTINGS[node]) if item.name[0] != "_"]
+        return f"there is no such setting.{nearest(leaf, names)} Allowed: {', '.join(names)}"
     owners = [
         f"{group}={base.removeprefix('base_')}"
         for base, schema in schemas(group).items()

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Method = Literal["grid", "random", "tpe"]
 START_CONFIGS = 4  # spread evenly, before the estimator has enough to go by
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
-ATTEMPTS = 20  # to propose a config that is not among the jobs yet
+ATTEMPTS = 20  # of the estimator to propose a config that is not among the jobs yet
+MAX_POINTS = 10_000  # that are tried where most configs are among the jobs
 
 
 @dataclass
@@ -45,13 +46,8 @@ def propose(
             values = _ask(space, _draw_seed(seed, number, attempt), trials)
             if values not in known:
                 return values
-    position = number
-    while (values := _spread(space, seed, position)) in known:
-        position += 1
-        if position > number + ATTEMPTS and not space.ranges:  # small grids: the first that is free
-            grid = (space.values_of(words) for words in space.grid())
-            return next(values for values in grid if values not in known)
-    return values
+    points = (_spread(space, seed, position) for position in range(number, number + MAX_POINTS))
+    return next((values for values in points if values not in known), None)
 
 
 def _spread(space: SearchSpace, seed: int, number: int) -> dict[str, str]:

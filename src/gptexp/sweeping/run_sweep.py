@@ -79,6 +79,8 @@ def check_settings(settings: SweepSettings, space: SearchSpace) -> None:
     for key, choices in CHOICES.items():
         if (value := getattr(settings, key)) not in choices:
             raise unknown_value(f"hydra.sweeper.{key}", value, choices)
+    if settings.margin < 0:
+        raise UserError(f"hydra.sweeper.margin={settings.margin:g}: must be 0 or a positive number")
     if settings.method == "grid" and space.ranges:
         key = space.ranges[0]
         raise UserError(
@@ -153,7 +155,7 @@ class _Sweep:
             while len(batch) < size and (job := plan.claim_next()):
                 batch.append(job)
             if batch:
-                self._launch(plan.folder, [job.entry for job in batch])
+                self._launch(plan.folder, [(job.entry, job.words) for job in batch])
                 for job in batch:
                     job.release()
             elif plan.has_jobs_elsewhere():
@@ -173,22 +175,23 @@ class _Sweep:
         if ProcessInfo.from_env().is_rank_zero:
             folder = self.open_plan().folder
             entries = {tuple(entry.overrides): entry for entry in folder.jobs()}
-            self._launch(folder, [entries[tuple(words)] for words in jobs])
+            self._launch(folder, [(entries[tuple(words)], words) for words in jobs])
         else:
             self.launcher.launch(jobs, initial_job_idx=0)
 
-    def _launch(self, folder: SweepFolder, entries: list[JobEntry]) -> None:
+    def _launch(self, folder: SweepFolder, jobs: list[tuple[JobEntry, list[str]]]) -> None:
+        """Run jobs with these words, and tell each of them where it reports to."""
         path = quote(str(folder.path.resolve()))
-        jobs = [
+        words_of_jobs = [
             [
-                *entry.overrides,
+                *words,
                 f"++hydra.job.env_set.{SWEEP}={path}",
                 f"++hydra.job.env_set.{NUMBER}='{entry.number}'",
             ]
-            for entry in entries
+            for entry, words in jobs
         ]
-        returns = self.launcher.launch(jobs, initial_job_idx=entries[0].number - 1)
-        for entry, job in zip(entries, returns, strict=True):
+        returns = self.launcher.launch(words_of_jobs, initial_job_idx=jobs[0][0].number - 1)
+        for (entry, _), job in zip(jobs, returns, strict=True):
             try:
                 _ = job.return_value  # raises what the job has raised
             except Exception as error:

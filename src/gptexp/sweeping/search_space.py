@@ -21,6 +21,10 @@ class Choices:
 
     values: tuple[str, ...]
 
+    @property
+    def size(self) -> float:
+        return len(self.values)
+
     def value_at(self, position: float) -> str:
         """Return the value at a position in [0, 1)."""
         return self.values[int(position * len(self.values))]
@@ -34,6 +38,10 @@ class Range:
     high: float
     is_log: bool = False
     is_integer: bool = False
+
+    @property
+    def size(self) -> float:
+        return self.high - self.low + 1 if self.is_integer else math.inf
 
     @property
     def values(self) -> tuple[str, str]:
@@ -72,12 +80,8 @@ class SearchSpace:
 
     @property
     def size(self) -> float:
-        """The number of configs; infinite where there is a range."""
-        if self.ranges:
-            return math.inf
-        return math.prod(
-            len(axis.values) for axis in self.axes.values() if isinstance(axis, Choices)
-        )
+        """The number of configs; infinite where there is a range of fractions."""
+        return math.prod(axis.size for axis in self.axes.values())
 
     def grid(self) -> list[list[str]]:
         """Return the words of every config, without the seed; of a range only both ends."""
@@ -168,8 +172,8 @@ def _read_range(override: Override) -> Range:
         raise UserError(f"{word}: the first number must be {positive}lower than the second")
     kinds = {str(item.type) for item in declarations(key)}
     takes_fractions = any("float" in kind for kind in kinds)
-    is_integer = not takes_fractions and low.is_integer() and high.is_integer()
-    is_number = takes_fractions or any("int" in kind for kind in kinds)
+    is_integer = not takes_fractions and any("int" in kind for kind in kinds)
+    is_number = takes_fractions or is_integer
     if key in GROUPS or (kinds and not is_number):
         raise UserError(f"{word}: the setting is no number; type {key}=VALUE,VALUE")
     return Range(low, high, is_log, is_integer)

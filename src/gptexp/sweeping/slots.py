@@ -132,7 +132,7 @@ class SlotPool:
         }
         with self._log(entry).open("ab") as log:
             process = subprocess.Popen(
-                [*self.command, *entry.overrides],
+                [*self.command, *claimed.words],
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -161,6 +161,8 @@ class SlotPool:
             hint = " (the system may have run out of memory)" if code == -signal.SIGKILL else ""
             state: State = "stopped" if self.signals else "failed"
             entry = self._report(entry, state, f"{name} ended its process{hint}", RunError.code)
+        elif code == Preempted.code and entry.state != "stopped":  # before it could write that
+            entry = self._report(entry, "stopped", "a signal", code)
         elif code and entry.state in ("proposed", "running"):
             reason = f"exit code {code}; its output: {self._log(entry)}"
             entry = self._report(entry, "failed", reason, code)

@@ -35,6 +35,12 @@ class ClaimedJob:
     entry: JobEntry
     descriptor: int
 
+    @property
+    def words(self) -> list[str]:
+        """The words to start it with: a job that goes on where it stopped does not begin afresh."""
+        words = self.entry.overrides
+        return [x for x in words if not (self.entry.run and x.lower() == "fresh=true")]
+
     def release(self) -> None:
         os.close(self.descriptor)
 
@@ -140,11 +146,8 @@ class SweepPlan:
                 values.setdefault(config, {})[seed or 0] = objective
         if self.settings.seeds_for == "undecided" and len(seeds_of) > 1:
             # The only config that has finished so far is no verdict.
-            configs = (
-                find_undecided(values, self.settings.margin, len(self.seeds))
-                if len(values) > 1
-                else []
-            )
+            planned, margin = len(self.seeds), self.settings.margin
+            configs = find_undecided(values, planned, margin) if len(values) > 1 else []
         else:
             states = {"finished"} if self.settings.prune else {"finished", "running", "proposed"}
             configs = list(dict.fromkeys(config_of(j.overrides) for j in jobs if j.state in states))

@@ -11,24 +11,27 @@ Config = TypeVar("Config", bound=Hashable)
 
 
 def find_undecided(
-    values: Mapping[Config, Mapping[int, float]], margin: float = 0.0, planned_seeds: int = 0
+    values: Mapping[Config, Mapping[int, float]], planned_seeds: int, margin: float = 0.0
 ) -> list[Config]:
-    """Return the best config and those that cannot be told from it, the best first.
+    """Return the best config and those that cannot be told from it.
 
     Args:
         values: for each config, of a metric that is the better the lower it is, by seed.
-        margin: smallest difference that matters.
         planned_seeds: the most seeds that a config can get.
+        margin: smallest difference that matters.
     """
-    ranked = sorted(values, key=lambda config: float(np.mean(list(values[config].values()))))
-    if len(ranked) < 2:
-        return ranked
+    configs = list(values)
+    if len(configs) < 2:
+        return configs
     seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
-    table = [[values[config].get(seed, np.nan) for seed in seeds] for config in ranked]
+    table = [[values[config].get(seed, np.nan) for seed in seeds] for config in configs]
     outcome = compare_configs(
         table, higher_is_better=False, margin=margin, planned_seeds=planned_seeds
     )
-    open_ones = [i for i, v in outcome.verdicts.items() if v.word == "cannot tell"]
-    if outcome.reference is None or not open_ones:
+    undecided = [
+        number for number, verdict in outcome.verdicts.items() if verdict.word == "cannot tell"
+    ]
+    if not undecided or outcome.reference is None:
         return []
-    return [ranked[outcome.reference], *(ranked[i] for i in sorted(open_ones))]
+    undecided.sort(key=lambda number: float(np.mean(list(values[configs[number]].values()))))
+    return [configs[number] for number in (outcome.reference, *undecided)]
