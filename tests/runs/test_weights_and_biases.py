@@ -71,6 +71,7 @@ def log_steps(config, folder, *steps, failed=True):
     tracker = open_complete_tracker(config, folder)
     for step in steps:
         row = {"step": step, "tokens": 10 * step, "flops": 1e9 * step, "val/loss": abs(step - 4)}
+        row |= {"speed/step_ms": step, "speed/peak_memory_gib": 9 - step}
         folder.append_metrics(row)
         tracker.log(row)
     if not failed:
@@ -106,6 +107,8 @@ def test_a_run_is_one_curve_over_steps_tokens_and_operations(server, tiny, folde
     ]
     assert (run["groupName"], run["jobType"], run["exit"]) == ("a", "train", 0)
     assert run["summary"]["val/loss"] == 0  # the lowest
+    assert run["summary"]["speed/step_ms"] == {"mean": 6}  # of the last process
+    assert run["summary"]["speed/peak_memory_gib"] == {"max": 3}
     assert run["summary"]["test/loss"] == 2
     assert server.rows("run", "samples", "step")[0][1] == 6
     [table] = [json.loads(file) for name, file in server.files.items() if "media/table" in name]
@@ -115,7 +118,7 @@ def test_a_run_is_one_curve_over_steps_tokens_and_operations(server, tiny, folde
         entry.get("1", entry.get("2")): entry for entry in run["config"]["_wandb"]["value"]["m"]
     }
     axis = metrics["step"]
-    assert {"*", "step", "tokens", "flops", "val/loss", "speed/*"} <= metrics.keys()
+    assert {"*", "step", "tokens", "flops", "val/loss"} <= metrics.keys()
     assert axis["6"] == metrics["tokens"]["6"] == [3, 2]  # without charts of their own
     names = {item["artifactCollectionName"] for item in server.artifacts if item["is_committed"]}
     assert names == {"summarize-0123456789ab", "run-run-samples"}

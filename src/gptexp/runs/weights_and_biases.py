@@ -15,12 +15,14 @@ from gptexp.runs.wandb_session import open_session
 from gptexp.stages import stage
 
 AXES = ("step", "tokens", "flops", "seconds")  # of charts; they get none of their own
-# What the table of runs has of a metric that is logged often, where the last value tells too little.
+# The value of a metric in the table of runs, where that is not the last one. Full names: beside the pattern * another
+# pattern would hold for a random part of its metrics.
 SUMMARIES = {
-    "speed/*": "mean",
+    **dict.fromkeys(
+        (timings.TOKENS_PER_SECOND, timings.STEP_MS, timings.TFLOPS, timings.MFU), "mean"
+    ),
     timings.PEAK_MEMORY: "max",
     "val/loss": "none",  # the lowest, which the tracker sets by itself: sweeps and tables need a plain number
-    "gradients/*": "none",
 }
 
 
