@@ -115,15 +115,18 @@ def _configs(results: SweepResults) -> Html:
         ]
         plot = strip([dot], scale, best) if dot and scale else None
         cells = [
-            tag("td", plot, class_="plot-cell"),
             tag("td", _against_best(row), class_="verdict"),
+            tag("td", plot, class_="plot-cell"),
         ]
-        rows.append(tag("tr", tag("th", tag("code", row.label), scope="row"), values, cells))
+        name = tag("th", tag("code", row.label), scope="row")
+        rows.append(tag("tr", name, values[:1], cells, values[1:]))
+    heads = [tag("th", name, scope="col", class_="number") for name in metrics]
     titles = [
         tag("th", "config", scope="col"),
-        *(tag("th", name, scope="col", class_="number") for name in metrics),
-        tag("th", tag("span", "plot", class_="visually-hidden"), scope="col"),
+        *heads[:1],
         tag("th", "against the best", scope="col"),
+        tag("th", tag("span", "plot", class_="visually-hidden"), scope="col"),
+        *heads[1:],
     ]
     content = tag("table", tag("thead", tag("tr", titles)), tag("tbody", rows), class_="full")
     box = tag("div", content, class_="scroll", tabindex=0, role="group", aria_label="configs")
