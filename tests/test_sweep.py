@@ -58,6 +58,8 @@ def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
     _, said = process.communicate()
     assert process.returncode == 1
     assert sorted(status(folder) for folder in folders()) == ["failed", "finished"]
+    page = find_sweep("latest").report_file.read_text()
+    assert page.count('class="status bad">failed') == 1
     assert re.search(r"optim\.lr=1e\+?30 +failed", said), said
     states = [job.state for job in find_sweep("latest").jobs()]
     assert sorted(states) == ["failed", "finished"]

@@ -366,7 +366,7 @@ def _end_sweep(folder: SweepFolder, is_over: bool) -> set[int]:
                 file=sys.stderr,
             )
         print(
-            f"{name} has the jobs and their results; verdicts: gptexp compare {name}",
+            f"{name} has the jobs and their results; page: {name}/report.html; verdicts: gptexp compare {name}",
             file=sys.stderr,
         )
     return {job.code for job in jobs}
