@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from gptexp.errors import UserError
 from gptexp.files import write_text
 from gptexp.pages import shell
 from gptexp.pages.curves import CurveRun, charts_html, charts_json
@@ -48,7 +47,7 @@ def format_run_page(folder: RunFolder, base: Path | None = None) -> str:
         ("metrics", "Metrics", metrics_table(metrics) if metrics else None),
         ("samples", "Samples", tag("div", samples, class_="samples") if samples else None),
         ("tokens", "Inside the model", insight_html(insight)),
-        ("settings", "Settings", _settings(folder)),
+        ("settings", "Settings", settings_html(config)),
         ("data", "Data", data_html(data) if data else None),
         ("reproduce", "Reproduce", reproduce_html(environment)),
         ("environment", "Environment", environment_html(environment) if environment else None),
@@ -71,13 +70,6 @@ def format_run_page(folder: RunFolder, base: Path | None = None) -> str:
         scripts=[shell.read_asset(name) for name in scripts],
         data=embedded,
     )
-
-
-def _settings(folder: RunFolder) -> Html:
-    try:
-        return settings_html(folder)
-    except UserError as error:
-        return tag("p", str(error), class_="note")
 
 
 def _masthead(
