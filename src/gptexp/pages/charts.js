@@ -44,7 +44,10 @@ class View {
   }
   moveCursor(value, owner) {
     this.cursor = value;
-    for (const chart of this.charts) chart.drawCursor(chart === owner);
+    for (const chart of this.charts) {
+      chart.ownsCursor = chart === owner;
+      chart.drawCursor();
+    }
   }
   // Return the range of x over all curves that are drawn.
   extent() {
@@ -63,7 +66,7 @@ class View {
 
 class Chart {
   constructor(figure, spec, view) {
-    Object.assign(this, { figure, spec, view, isLog: false });
+    Object.assign(this, { figure, spec, view, isLog: false, ownsCursor: false });
     view.charts.push(this);
     this.plot = figure.appendChild(htmlElement("div", { class: "plot" }));
     this.svg = this.plot.appendChild(
@@ -127,7 +130,7 @@ class Chart {
     for (const curve of curves) this.drawCurve(lines, curve);
     this.selection = this.svg.appendChild(svgElement("rect", { class: "selection", y: 0, height: height - MARGIN.bottom, width: 0 }));
     this.cursor = this.svg.appendChild(svgElement("g", { class: "cursor" }));
-    this.drawCursor(false);
+    this.drawCursor();
   }
 
   // Return the range of y over the points that are in view.
@@ -168,7 +171,7 @@ class Chart {
   }
 
   // Draw the line and the points at the cursor of the view, and the values where the cursor is in this chart.
-  drawCursor(isOwner) {
+  drawCursor() {
     this.cursor.replaceChildren();
     this.tip.hidden = true;
     const at = this.view.cursor;
@@ -194,7 +197,7 @@ class Chart {
       );
       rows.push(row);
     }
-    if (!isOwner) return;
+    if (!this.ownsCursor) return;
     const rest = rows.length - 1 - MAX_ROWS;
     if (rest > 0) rows.splice(1 + MAX_ROWS, rest, htmlElement("span", {}, `and ${rest} more`));
     this.tip.replaceChildren(...rows);
