@@ -22,7 +22,17 @@ MAY_IMPORT = {
     "comparing": {"comparing", "runs", "statistics", "config"},
     "watching": {"watching", "runs"},
     "sweeping": {"sweeping", "runs", "statistics", "config", "distributed"},
-    "planning": {"planning", "pages", "training", "checkpoints", "model", "config", "distributed"},
+    "planning": {
+        "planning",
+        "pages",
+        "training",
+        "checkpoints",
+        "runs",
+        "statistics",
+        "model",
+        "config",
+        "distributed",
+    },
     "checkpoints": {"checkpoints", "model", "config", "distributed", "runs", "data"},
     "auditing": {
         "auditing",

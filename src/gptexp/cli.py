@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": "score a trained model on a held-out split, next to a naive baseline",
     "export": "write a model as a folder that transformers loads, and check that it computes the same",
     "compare": "show what differs between runs or the jobs of a sweep, and whether it is more than noise",
+    "scaling": "fit a scaling law to a ladder of runs, and predict the loss of the next one with an interval",
     "report": "write the page of a run or a sweep, or one page about several runs",
     "dashboard": "make a dashboard of runs or a sweep in Weights & Biases",
     "watch": "show the state, loss curve, speed and time left of runs and sweeps in the terminal",
