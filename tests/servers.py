@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -53,6 +54,30 @@ def running(model: ServedModel, **options: object) -> Iterator[RunningServer]:
     finally:
         server.uvicorn.should_exit = True
         thread.join()
+
+
+@contextmanager
+def gated_steps(server: RunningServer) -> Iterator[threading.Semaphore]:
+    """Each step of the batch waits until the test releases it."""
+    gate, step = threading.Semaphore(0), server.worker.batch.step
+
+    def gated_step() -> list:
+        gate.acquire()
+        return step()
+
+    server.worker.batch.step = gated_step
+    try:
+        yield gate
+    finally:
+        server.worker.batch.step = step
+        gate.release(10_000)
+
+
+def wait_for(is_reached: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 @contextmanager

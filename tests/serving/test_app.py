@@ -63,6 +63,8 @@ def test_the_model_is_listed(server):
         ({}, 200, ""),
         ({"Host": "localhost:1"}, 200, ""),
         ({"Host": "[::1]:80"}, 200, ""),
+        ({"Host": "[::1"}, 403, "is not a name of this server"),
+        ({"Origin": "http://[::1"}, 403, "pages of other sites may not use"),
         ({"Host": "evil.example"}, 403, "start it with --allow-host evil.example"),
         ({"Host": "localhost.evil.example:80"}, 403, "is not a name of this server"),
         ({"Host": "127.0.0.1", "Origin": "http://127.0.0.1"}, 200, ""),

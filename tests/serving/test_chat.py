@@ -38,7 +38,7 @@ def server():
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(server):
     with client_of(server) as client:
         yield client

@@ -1,14 +1,12 @@
 """Completions, by OpenAI's own client: the answers of `generate`, whole or in a stream, alone or among others."""
 
 import math
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
 import torch
-from servers import BYTES, a_text_model, client_of, running, serve_text
+from servers import BYTES, a_text_model, client_of, gated_steps, running, serve_text, wait_for
 
 from gptexp.generation.generator import Generator
 
@@ -30,7 +28,7 @@ def server():
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(server):
     with client_of(server) as client:
         yield client
@@ -197,43 +195,35 @@ def test_a_prompt_that_is_cut_is_answered_with_a_warning(client):
     assert response.choices[0].text
 
 
-def slow_down(server, monkeypatch):
-    step = server.worker.batch.step
-
-    def slow_step():
-        time.sleep(0.05)
-        return step()
-
-    monkeypatch.setattr(server.worker.batch, "step", slow_step)
-
-
-def test_a_closed_connection_ends_its_answer(server, client, monkeypatch):
-    slow_down(server, monkeypatch)
+def test_a_closed_connection_ends_its_answer(server, client):
     batch = server.worker.batch
-    with complete(client, stream=True, max_tokens=60) as stream:
-        next(iter(stream))
-        [answer] = batch.answers
-    with pytest.raises(openai.APITimeoutError):
-        complete(client.with_options(timeout=0.2), max_tokens=60)
-    deadline = time.monotonic() + 2
-    while batch.answers and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not batch.answers
-    assert 0 < len(answer.text.tokens) < 60
+    with gated_steps(server) as gate:
+        with complete(client, stream=True, max_tokens=60, temperature=0) as stream:
+            gate.release(3)
+            next(iter(stream))
+            [streamed] = batch.answers
+        wait_for(lambda: streamed.is_cancelled)
+        with pytest.raises(openai.APITimeoutError):
+            complete(client.with_options(timeout=0.5), max_tokens=60)
+        assert server.worker.waiting == 1
+        gate.release(2)
+        wait_for(lambda: not server.worker.waiting and not batch.answers)
+    assert 0 < len(streamed.text.tokens) < 60
 
 
-def test_requests_beyond_the_queue_are_refused_and_the_others_answered(monkeypatch):
-    with running(serve_text(), max_batch=1, max_waiting=1) as server, client_of(server) as client:
-        slow_down(server, monkeypatch)
-        threads = [
-            threading.Thread(target=complete, args=(client,), kwargs={"max_tokens": 8})
-            for _ in range(2)
-        ]
-        for thread in threads:
-            thread.start()
-            time.sleep(0.1)
-        with pytest.raises(openai.RateLimitError, match="1 answers wait already"):
-            complete(client)
-        for thread in threads:
-            thread.join()
+def test_requests_beyond_the_queue_are_refused_and_the_others_answered():
+    with (
+        running(serve_text(), max_batch=1, max_waiting=1) as server,
+        client_of(server) as client,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        with gated_steps(server):
+            first = pool.submit(complete, client, max_tokens=8)
+            wait_for(lambda: server.worker.batch.answers)
+            second = pool.submit(complete, client, max_tokens=8)
+            wait_for(lambda: server.worker.waiting)
+            with pytest.raises(openai.RateLimitError, match="1 answers wait already"):
+                complete(client)
+        assert texts(first.result())
+        assert texts(second.result())
         assert texts(complete(client, max_tokens=2))

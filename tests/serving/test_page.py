@@ -1,12 +1,20 @@
 """The page in a browser: answers arrive, tokens show their probabilities, and texts stay texts."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from servers import BYTES, SHAPE, a_task, a_text_model, address_of, client_of, running, serve_text
+from servers import (
+    BYTES,
+    SHAPE,
+    a_task,
+    a_text_model,
+    address_of,
+    client_of,
+    gated_steps,
+    running,
+    serve_text,
+)
 
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.serving.served_model import ServedModel
@@ -106,7 +114,7 @@ def test_a_conversation_goes_on_until_a_new_one_begins(open_server):
     assert page.locator(".tokens").count() == 0
 
 
-def test_mistakes_are_shown_and_an_answer_can_be_stopped(server, open_server, monkeypatch):
+def test_mistakes_are_shown_and_an_answer_can_be_stopped(server, open_server):
     page = open_server()
     page.click("#send")
     assert "The prompt is empty" in page.locator("#error").inner_text()
@@ -115,14 +123,14 @@ def test_mistakes_are_shown_and_an_answer_can_be_stopped(server, open_server, mo
     page.fill("#temperature", "-1")
     page.click("#send")
     assert "temperature" in page.locator("#error").inner_text()
-    page.fill("#temperature", "")
-    step = server.worker.batch.step
-    monkeypatch.setattr(server.worker.batch, "step", lambda: (time.sleep(0.05), step())[1])
+    page.fill("#temperature", "0")
     page.fill("#max_tokens", "60")
-    page.click("#send")
-    page.locator("[data-token]").nth(2).wait_for(state="attached")
-    page.click("#stop")
-    page.locator("#status", has_text="stopped").wait_for()
+    with gated_steps(server) as gate:
+        gate.release(5)
+        page.click("#send")
+        page.locator("[data-token]").nth(2).wait_for(state="attached")
+        page.click("#stop")
+        page.locator("#status", has_text="stopped").wait_for()
     assert page.locator("#error").is_hidden()
     assert page.locator("#send").is_enabled()
 

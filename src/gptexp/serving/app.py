@@ -62,6 +62,7 @@ class Server:
             middleware=[Middleware(Guard, hosts=hosts)],
             exception_handlers={
                 RequestError: _answer_request_error,
+                ClientDisconnect: _answer_nobody,
                 404: _answer_not_found,
                 405: _answer_not_allowed,
                 Exception: _answer_failure,
@@ -234,6 +235,10 @@ def _is_tokens(value: Any) -> bool:
 async def _answer_request_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestError)
     return JSONResponse(error.body(), error.status)
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nginx's number for a client that has closed the connection
 
 
 async def _answer_not_found(request: Request, _: Exception) -> Response:

@@ -7,7 +7,7 @@ cross-site requests carry the Origin of their page.
 import ipaddress
 import socket
 from collections.abc import Collection
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -53,20 +53,27 @@ class Guard:
         await self.app(scope, receive, send_with_headers)
 
     def _explain(self, host: str, origin: str | None) -> RequestError | None:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _split(f"//{host}").hostname or ""
         if not (name.lower() in self.hosts or is_address(name)):
             return RequestError(
                 f"Host {host!r:.80}: is not a name of this server; start it with --allow-host {name[:80]}",
                 status=403,
                 code="host_not_allowed",
             )
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _split(origin).netloc != host:
             return RequestError(
                 f"Origin {origin!r:.80}: pages of other sites may not use this server",
                 status=403,
                 code="origin_not_allowed",
             )
         return None
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # half of a bracket
+        return urlsplit("")
 
 
 def is_address(name: str) -> bool:

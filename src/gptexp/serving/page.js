@@ -157,7 +157,8 @@ function options() {
   for (const name of ["temperature", "top_p", "top_k", "max_tokens", "n", "seed"]) {
     const input = $(name);
     if (!input || input.value === "") continue;
-    if (!input.checkValidity()) throw new Error(`${name}: ${input.validationMessage}`);
+    const { badInput, rangeUnderflow, rangeOverflow } = input.validity;
+    if (badInput || rangeUnderflow || rangeOverflow) throw new Error(`${name}: ${input.validationMessage}`);
     values[name] = Number(input.value);
   }
   const stop = $("stop-text")?.value;

@@ -7,6 +7,7 @@ from contextlib import suppress
 import uvicorn
 
 from gptexp.checkpoints.find_weights import PretrainedFolder
+from gptexp.errors import UserError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.serving.app import Server
 from gptexp.serving.guard import names_of_this_machine
@@ -71,4 +72,7 @@ def start_server(
         UserError: the model cannot be loaded or served.
     """
     model = ServedModel.load(source, weights)
-    return RunningServer(model, listener, hosts, max_batch, max_waiting)
+    try:
+        return RunningServer(model, listener, hosts, max_batch, max_waiting)
+    except ValueError as error:
+        raise UserError(str(error)) from None

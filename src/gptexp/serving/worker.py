@@ -66,11 +66,15 @@ class Worker:
             self._changed.notify()
         self._thread.join(SECONDS_TO_END)
 
+    @property
+    def waiting(self) -> int:
+        """The number of answers and computations that wait for their turn."""
+        return len(self._waiting) + len(self._calls)
+
     def _check_room(self, count: int) -> None:
-        waiting = len(self._waiting) + len(self._calls)
-        if waiting + count > self.max_waiting:
+        if self.waiting + count > self.max_waiting:
             raise QueueFullError(
-                f"{waiting} answers wait already, and the server holds {self.max_waiting}: "
+                f"{self.waiting} answers wait already, and the server holds {self.max_waiting}: "
                 f"try again later, or start it with a larger --max-waiting"
             )
 
