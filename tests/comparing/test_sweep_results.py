@@ -5,8 +5,9 @@ import pytest
 
 from gptexp.comparing.sweep_results import sweep_results
 from gptexp.comparing.tables import sweep_csv
-from gptexp.comparing.terminal import sweep_text
+from gptexp.comparing.terminal import sweep_text, verdict_text
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder
+from gptexp.statistics.verdict import Verdict
 
 BASE = [float(number % 7) for number in range(40)]
 
@@ -45,6 +46,12 @@ def test_configs_over_seeds_are_sorted_and_judged_against_the_best(sweep, add_jo
     assert worst.verdict.scope == "configs"
     assert [summary.n for row in results.rows for summary in row.metrics.values()] == [3, 3, 3]
     assert "seed that the sweep has not seen" in results.notes[0]
+
+
+def test_a_verdict_that_is_open_says_how_many_seeds_would_decide():
+    verdict = Verdict("cannot tell", 0.1, -0.2, 0.4, 3, 0, 0.5, 4, "configs", "")
+    text = "cannot tell +0.1 (-0.2 to +0.4) about 4 more seeds would"
+    assert verdict_text(verdict) == text
 
 
 def test_one_config_over_seeds_has_a_table_of_its_metrics(sweep, add_job):

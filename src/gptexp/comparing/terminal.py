@@ -192,12 +192,14 @@ def _sweep_verdict(row: SweepRow) -> str:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """Return a verdict in a few words: the word, the difference and its interval."""
+    """Return a verdict in a few words: the word, the difference, its interval, and how many more seeds would decide."""
     parts = [str(verdict.word)]
     if verdict.difference is not None:
         parts.append(f"{verdict.difference:+.3g}")
     if verdict.low is not None and verdict.high is not None and verdict.low < verdict.high:
         parts.append(f"({verdict.low:+.3g} to {verdict.high:+.3g})")
+    if verdict.more_seeds is not None:
+        parts.append(f"about {format_count(verdict.more_seeds, 'more seed')} would")
     return " ".join(parts)
 
 

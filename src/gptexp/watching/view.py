@@ -20,6 +20,7 @@ STYLES = {"running": "green", "failed": "red", "killed": "red", "stopped": "yell
 CURVE_WIDTH = 12
 WIDE = 120  # columns, that have room for the speed and the primary metric
 MIN_NAME, MAX_NAME = 12, 30
+OTHER_LINES = 3  # header, number of runs that are not shown, and the cursor
 SAMPLE_CHARACTERS = 400
 
 
@@ -37,7 +38,7 @@ def draw(
     details = _details(runs[0]) if runs else []
     room = len(runs)
     if height is not None:
-        room = max(1, height - len(sweeps) - len(details) * 2 - 4)
+        room = max(1, height - len(sweeps) - len(details) - OTHER_LINES)
     parts: list[RenderableType] = [*sweeps]
     if runs:
         parts.append(_table(state, runs[:room], width, is_unicode))
