@@ -7,7 +7,7 @@ import torch
 from measuring import Part
 
 from gptexp.distributed.hardware import describe_device
-from gptexp.runs.run_folder import describe_environment
+from gptexp.runs.environment import describe_environment
 
 
 def main() -> None:

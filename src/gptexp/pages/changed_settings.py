@@ -40,7 +40,7 @@ class ChangedSettings:
 
 def find_changes(values: dict[str, Any]) -> ChangedSettings:
     """Find what was changed in the settings of a config.yaml, which are given by dotted key."""
-    choices = choices_of(values)
+    choices = find_choices(values)
     words = [f"{group}={choice}" for group, choice in choices.items()]
     required = _find_required(words, values)
     if required is None:
@@ -82,13 +82,13 @@ def flatten(values: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def document(key: str) -> str:
+def describe_setting(key: str) -> str:
     """Return the documentation of a setting; "": this version does not know it."""
     items = declarations(key)
     return str(items[0].metadata.get("doc", "")) if items else ""
 
 
-def choices_of(values: dict[str, Any]) -> dict[str, str]:
+def find_choices(values: dict[str, Any]) -> dict[str, str]:
     """Return the choice of each group whose settings name one that is known here."""
     choices = {}
     for group in ("task", *(name for name in group_names() if name != "task")):
@@ -148,4 +148,4 @@ def _may_follow(key: str) -> bool:
 
 def _is_filled_in(key: str) -> bool:
     """Return whether gptexp sets this and not a person; the kind and size of a group are among its choices."""
-    return document(key).startswith("filled in") or key.endswith((".kind", "model.size"))
+    return describe_setting(key).startswith("filled in") or key.endswith((".kind", "model.size"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gptexp.pages.changed_settings import ChangedSettings, document, find_changes, flatten
+from gptexp.pages.changed_settings import ChangedSettings, describe_setting, find_changes, flatten
 from gptexp.pages.markup import Content, Html, render, table, tag
 from gptexp.pages.shell import command_block
 
@@ -17,7 +17,9 @@ def settings_html(config: dict[str, Any]) -> Html:
     """Return the settings of a config.yaml, with what was changed first, and the command that composes them."""
     values = flatten(config)
     settings = find_changes(values)
-    rows = [[tag("code", key), _show(value), document(key)] for key, value in values.items()]
+    rows = [
+        [tag("code", key), _show(value), describe_setting(key)] for key, value in values.items()
+    ]
     everything = table(["setting", "value", ""], rows, class_="settings")
     return render(
         _changes(settings),
@@ -35,7 +37,12 @@ def _changes(settings: ChangedSettings) -> Content:
     if not settings.changes:
         return choices, tag("p", "No setting differs from what these choices compose.")
     rows = [
-        [tag("code", change.key), _show(change.value), _show(change.default), document(change.key)]
+        [
+            tag("code", change.key),
+            _show(change.value),
+            _show(change.default),
+            describe_setting(change.key),
+        ]
         for change in settings.changes
     ]
     return choices, table(["changed", "value", "instead of", ""], rows, class_="settings")

@@ -25,12 +25,9 @@ import os
 import platform
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -42,27 +39,14 @@ from gptexp.config.run_id import source_id
 from gptexp.config.schema import Config
 from gptexp.errors import UserError, describe_error, nearest
 from gptexp.files import atomic_folder, read_json_object, short_hash, write_text
-from gptexp.runs.wandb_access import hide_key
+from gptexp.runs.environment import TIME_FORMAT, describe_environment
 from gptexp.wording import first_line
 
 RecordName = Literal[
     "before", "crash", "data", "environment", "insight", "loggers", "micro_batch", "result"
 ]
-LIBRARIES = (
-    "gptexp",
-    "torch",
-    "lightning",
-    "hydra-core",
-    "transformers",
-    "tokenizers",
-    "datasets",
-    "wandb",
-    "babel",
-)
 CHECKPOINT_NAME = re.compile(r"step-\d+")
-MAX_DIFF_CHARACTERS = 200_000
 FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # twenty times as fast as OmegaConf
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
 
 
 class RunFolder:
@@ -368,39 +352,6 @@ def find_run_around(path: Path) -> Path | None:
         if (parent / "config.yaml").is_file() and (parent / "checkpoints").is_dir():
             return parent
     return None
-
-
-def describe_environment() -> dict[str, Any]:
-    """Return the command, library versions, commit with uncommitted changes, and machine of this process."""
-    package = Path(__file__).parent
-    return {
-        "command": [hide_key(word) for word in (sys.executable, *sys.argv)],
-        "time": time.strftime(TIME_FORMAT),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in LIBRARIES},
-        "commit": _git(package, "rev-parse", "HEAD").strip() or None,
-        "uncommitted": hide_key(_git(package, "diff", "HEAD"))[:MAX_DIFF_CHARACTERS] or None,
-        "machine": {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
-        "slurm": {key: value for key, value in os.environ.items() if key.startswith("SLURM_JOB")},
-    }
-
-
-def _version(library: str) -> str | None:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    """Return the output of a git command; "" if it fails."""
-    try:
-        process = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return process.stdout if process.returncode == 0 else ""
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""The environment of a run: command, library versions, commit with uncommitted changes, and machine."""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from gptexp.runs.wandb_access import hide_key
+
+LIBRARIES = (
+    "gptexp",
+    "torch",
+    "lightning",
+    "hydra-core",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "wandb",
+    "babel",
+)
+MAX_DIFF_CHARACTERS = 200_000
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return the command, library versions, commit with uncommitted changes, and machine of this process."""
+    package = Path(__file__).parent
+    return {
+        "command": [hide_key(word) for word in (sys.executable, *sys.argv)],
+        "time": time.strftime(TIME_FORMAT),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in LIBRARIES},
+        "commit": _git(package, "rev-parse", "HEAD").strip() or None,
+        "uncommitted": hide_key(_git(package, "diff", "HEAD"))[:MAX_DIFF_CHARACTERS] or None,
+        "machine": {"host": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
+        "slurm": {key: value for key, value in os.environ.items() if key.startswith("SLURM_JOB")},
+    }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return the output of a git command; "" if it fails."""
+    try:
+        process = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return process.stdout if process.returncode == 0 else ""
