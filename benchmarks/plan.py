@@ -1,6 +1,6 @@
 """Compare `gptexp plan` with measurements on this CPU: parameters, FLOPs, peak memory and time of nano, small and gpt2.
 
-    OMP_NUM_THREADS=1 python benchmarks/plan.py                  about ten minutes of one core
+    OMP_NUM_THREADS=1 python benchmarks/plan.py                  about five minutes of one core
     OMP_NUM_THREADS=1 python benchmarks/plan.py nano small
 
 Each size is planned as a user would, then `gptexp run` trains a few steps in a process of its own. FLOPs are those that
@@ -34,9 +34,9 @@ from gptexp.planning.workload import describe_workload
 SIZES = {
     "nano": ["trainer.max_steps=40", "model.vocab_size=4096"],
     "small": ["trainer.max_steps=16", "model.vocab_size=4096"],
-    "gpt2": ["trainer.max_steps=6", "model.vocab_size=50257", "trainer.global_batch_size=4"],
+    "gpt2": ["trainer.max_steps=4", "model.vocab_size=50257", "trainer.global_batch_size=2"],
 }
-WARM_UP_STEPS = 3
+WARM_UP_STEPS = 2
 TINY = [
     "model.layers=1",
     "model.d_model=32",

@@ -49,6 +49,15 @@ def test_more_devices_share_the_time(run_plan):
     assert one["device_hours"] == pytest.approx(eight["device_hours"])
 
 
+def test_a_utilisation_that_no_product_reaches_is_named(run_plan):
+    words = ["model=gpt2", "tokenizer=hf", "task=pretrain", "--device", "mi300x", "--mfu"]
+    assert (
+        "mi300x: --mfu 0.6 is too high: large matrix products reach 0.51"
+        in run_plan(*words, "0.6")[1]
+    )
+    assert "too high" not in run_plan(*words, "0.5")[1]
+
+
 def test_a_mixture_has_active_parameters(run_plan):
     _, out, _ = run_plan(
         "model=gpt4-class", "task=pretrain", "--device=h100", "model.vocab_size=100000"

@@ -22,7 +22,7 @@ from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.files import write_text
-from gptexp.planning.device import THIS_MACHINE, Device, find_device, list_devices
+from gptexp.planning.device import DEFAULT_MFU, THIS_MACHINE, Device, find_device, list_devices
 from gptexp.stages import stage
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mfu",
         type=float,
-        default=0.4,
+        default=DEFAULT_MFU,
         metavar="X",
-        help="share of the dense bf16 peak that training reaches on named devices (default: 0.4)",
+        help=f"share of the dense bf16 peak that training reaches on named devices (default: {DEFAULT_MFU})",
     )
     parser.add_argument(
         "--price",

@@ -72,7 +72,7 @@ def _check_permanent(
     if permanent <= largest:
         return
     change = find_change(config, workload, largest, on_gpu=on_gpu, bf16=bf16) if on_gpu else None
-    advice = f"type: {' '.join(change[0])}" if change else "use a smaller model=..."
+    advice = f"type: {' '.join(change[0])}" if change else "use a smaller model"
     raise UserError(
         f"model={config.model.size}: weights and optimizer take {format_bytes(permanent)}, and a device here has "
         f"{format_bytes(largest)}; {advice}. `gptexp plan` with the same words has the account"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from gptexp.planning.device import PRICE_OPTION, THIS_MACHINE, price_date
 from gptexp.planning.device_memory import GIB, MARGIN
 from gptexp.planning.run_plan import DevicePlan, RunPlan
+from gptexp.wording import format_count
 
 SMALLEST = 0.01  # dollars and device-hours that are printed
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -58,34 +59,37 @@ def _sizes(plan: RunPlan) -> Section:
 
 
 def _memory(plan: RunPlan) -> Section:
-    devices = _with_different_memory(plan.devices)
-    kinds = list(dict.fromkeys(kind for device in devices for kind in device.memory.parts))
+    groups = _group_by_memory(plan.devices)
+    kinds = list(dict.fromkeys(kind for group in groups for kind in group[0].memory.parts))
     rows: list[Sequence[str]] = []
     for kind in kinds:
-        counts = [device.memory.parts.get(kind) for device in devices]
+        counts = [group[0].memory.parts.get(kind) for group in groups]
         rows.append((kind, *("" if count is None else format_bytes(count) for count in counts)))
-    rows.append(("in all", *(format_bytes(device.memory.total) for device in devices)))
-    notes = [
-        f"{_name(device)}: the peak is at the {device.memory.moment}, with {device.memory.micro_batch:,} "
-        f"sequence{'' if device.memory.micro_batch == 1 else 's'} at once"
-        + (
-            f"; {format_bytes(device.memory.on_host)} more on the host"
-            if device.memory.on_host
-            else ""
-        )
-        for device in devices
-    ]
+    rows.append(("in all", *(format_bytes(group[0].memory.total) for group in groups)))
+    names = [_name_group(group) for group in groups]
+    notes = []
+    for name, (device, *_) in zip(names, groups, strict=True):
+        size = format_count(device.memory.micro_batch, "sequence")
+        note = f"{name}: the peak is at the {device.memory.moment}, with {size} at once"
+        if device.memory.on_host:
+            note += f"; {format_bytes(device.memory.on_host)} more on the host"
+        notes.append(note)
     if plan.speed and plan.speed.peak_bytes is not None:
         notes.append(f"the measured steps have taken {format_bytes(plan.speed.peak_bytes)}")
-    return Section("Memory of one device", ("", *map(_name, devices)), rows, notes)
+    return Section("Memory of one device", ("", *names), rows, notes)
 
 
-def _with_different_memory(devices: list[DevicePlan]) -> list[DevicePlan]:
-    """Return the first devices whose memory differs; named GPUs usually take the same."""
-    shown: dict[tuple[tuple[str, int], ...], DevicePlan] = {}
+def _group_by_memory(devices: list[DevicePlan]) -> list[list[DevicePlan]]:
+    """Return the first groups of devices on which the same lies in memory, as on most GPUs."""
+    groups: dict[tuple[tuple[str, int], ...], list[DevicePlan]] = {}
     for device in devices:
-        shown.setdefault(tuple(device.memory.parts.items()), device)
-    return list(shown.values())[:MAX_MEMORY_COLUMNS]
+        groups.setdefault(tuple(device.memory.parts.items()), []).append(device)
+    return list(groups.values())[:MAX_MEMORY_COLUMNS]
+
+
+def _name_group(group: list[DevicePlan]) -> str:
+    first, *others = group
+    return f"{_name(first)} and {len(others)} more" if others else _name(first)
 
 
 def _name(device: DevicePlan) -> str:

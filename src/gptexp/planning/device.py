@@ -10,6 +10,7 @@ import yaml
 from gptexp.errors import UserError, nearest
 
 USABLE = 0.98  # share of a GPU's gigabytes that its driver leaves
+DEFAULT_MFU = 0.4  # of dense bf16 peaks; large models reach 0.3 to 0.55
 THIS_MACHINE, PRICE_OPTION = (
     "here",
     "--price",

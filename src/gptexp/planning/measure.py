@@ -21,7 +21,7 @@ from gptexp.config.compose import load_config, save_config
 from gptexp.config.schema import Config
 from gptexp.errors import RunError
 from gptexp.model.config import TransformerConfig
-from gptexp.model.cost import count_flops
+from gptexp.model.cost import count_flops, count_matrices, count_parameters
 from gptexp.planning.device_memory import Placement, count_micro_batch
 from gptexp.planning.workload import Workload
 from gptexp.wording import first_line
@@ -33,6 +33,9 @@ PROBE_FLOPS = {
     "cpu": 4e11,
     "cuda": 2e14,
 }  # of one micro-batch: a few seconds of a core, or of a GPU
+PROBE_BYTES = {"cpu": 2 * 2**30, "cuda": 16 * 2**30}  # of weights, gradients and moments
+STATE_BYTES = 16  # a parameter
+MUON_ITERATIONS, UPDATE_FLOPS = 5, 20  # of a matrix, and of a parameter
 PROBE_SECONDS = 3.0  # of measured repetitions, for each probe
 MIN_REPETITIONS, MAX_REPETITIONS = 2, 20
 SHORT_SEQUENCE, NARROW = 256, 256  # below which tokens and width are not reduced
@@ -97,7 +100,8 @@ def measure_speed(config: Config, workload: Workload, device: str) -> Speed:
     placement = Placement.of(config.trainer)
     size = count_micro_batch(config.trainer, placement, workload, device == "cuda")
     planned = _probe(workload, size, workload.tokens)
-    probes = choose_probes(workload, planned, device)
+    optimizer = config.optim.kind
+    probes = choose_probes(workload, planned, device, optimizer)
     started = time.perf_counter()
     measurements = _measure_in_process(config, probes, accumulates=size < placement.sequences)
     seconds = time.perf_counter() - started
@@ -106,7 +110,10 @@ def measure_speed(config: Config, workload: Workload, device: str) -> Speed:
         measured = _extrapolate(probes, measurements, workload.model.layers)
         probe = replace(probe, model=workload.model)
     micro_batches = placement.sequences / size
-    update = measured.update * (workload.model.d_model / probe.model.d_model) ** 2
+    scale = count_update_flops(planned.model, optimizer) / count_update_flops(
+        probe.model, optimizer
+    )
+    update = measured.update * scale
     step = micro_batches * measured.micro_batch * planned.flops / probe.flops + update
     return Speed(
         device,
@@ -137,27 +144,42 @@ def _extrapolate(
     )
 
 
-def choose_probes(workload: Workload, planned: Probe, device: str) -> list[Probe]:
+def choose_probes(workload: Workload, planned: Probe, device: str, optimizer: str) -> list[Probe]:
     """Return the run's own micro-batch, or one or two smaller probes that take a few seconds."""
-    limit, probe = PROBE_FLOPS[device], planned
-    while probe.flops > limit and probe.sequences > 1:
+
+    def is_short(probe: Probe) -> bool:
+        bytes_of_states = STATE_BYTES * count_parameters(probe.model)
+        flops = max(probe.flops, count_update_flops(probe.model, optimizer) / 2)
+        return flops <= PROBE_FLOPS[device] and bytes_of_states <= PROBE_BYTES[device]
+
+    probe = planned
+    while not is_short(probe) and probe.sequences > 1:
         probe = _probe(workload, probe.sequences // 2, workload.tokens)
-    if probe.flops <= limit:
+    if is_short(probe):
         return [probe]
     fewer = [replace(probe, model=replace(probe.model, layers=layers)) for layers in (1, 3)]
-    if workload.model.layers > 3 and fewer[1].flops <= limit:
+    if workload.model.layers > 3 and is_short(fewer[1]):
         return fewer
     probe = fewer[0]
-    while probe.flops > limit:
+    while not is_short(probe):
         model = probe.model
         if probe.tokens > SHORT_SEQUENCE:
-            smaller = _probe(workload, 1, probe.tokens // 2)
-            probe = replace(smaller, model=model)
+            probe = replace(_probe(workload, 1, probe.tokens // 2), model=model)
         elif model.d_model > NARROW:
             probe = replace(probe, model=_halve_width(model))
         else:
             break
     return [probe]
+
+
+def count_update_flops(model: TransformerConfig, optimizer: str) -> int:
+    """Count the operations of an update, about: some for each parameter, and for Muon those of its iterations."""
+    flops = UPDATE_FLOPS * count_parameters(model)
+    if optimizer == "muon":
+        for (rows, columns), count in count_matrices(model).items():
+            short, long = sorted((rows, columns))
+            flops += count * MUON_ITERATIONS * (4 * short**2 * long + 2 * short**3)
+    return flops
 
 
 def _probe(workload: Workload, sequences: int, tokens: int) -> Probe:

@@ -11,13 +11,12 @@ from gptexp.errors import RunError
 from gptexp.machine import available_memory
 from gptexp.model.cost import count_active_parameters, count_parameters
 from gptexp.planning.changes import find_change
-from gptexp.planning.device import PRICE_OPTION, THIS_MACHINE, Device, Price
+from gptexp.planning.device import DEFAULT_MFU, PRICE_OPTION, THIS_MACHINE, Device, Price
 from gptexp.planning.device_memory import MARGIN, DeviceMemory, plan_memory
 from gptexp.planning.measure import Speed, measure_speed
 from gptexp.planning.workload import Workload
 
 TOKENS_PER_PARAMETER = 20  # compute-optimal (Hoffmann et al. 2022, arXiv 2203.15556)
-DEFAULT_MFU = 0.4  # of dense bf16 peaks; large models reach 0.3 to 0.55
 SMALL_MODEL = 100_000_000  # parameters below which a GPU waits for the host
 
 
@@ -132,6 +131,9 @@ def plan_run(
     flops = None
     if workload.is_counted:
         flops = workload.steps * workload.step_flops(recomputes).training
+    price = None
+    if dollars_per_hour is not None:
+        price = Price(dollars_per_hour, dollars_per_hour, PRICE_OPTION)
     plans, remarks, speed = [], [], None
     if here:
         if measures and workload.is_counted:
@@ -141,12 +143,7 @@ def plan_run(
                 )
             except RunError as error:
                 remarks.append(str(error))
-        plans.append(_plan_here(config, workload, speed, dollars_per_hour))
-    price = (
-        None
-        if dollars_per_hour is None
-        else Price(dollars_per_hour, dollars_per_hour, PRICE_OPTION)
-    )
+        plans.append(_plan_here(config, workload, speed, price))
     plans += [_plan_device(config, workload, d, flops, utilisation, price) for d in devices]
     active = count_active_parameters(workload.model)
     if devices and flops is not None:
@@ -184,9 +181,11 @@ def this_device(config: Config) -> tuple[bool, str, int | None]:
 
 
 def _plan_here(
-    config: Config, workload: Workload, speed: Speed | None, dollars_per_hour: float | None
+    config: Config, workload: Workload, speed: Speed | None, price: Price | None
 ) -> DevicePlan:
     on_gpu, name, limit = this_device(config)
+    if limit is not None and not on_gpu:
+        limit //= config.trainer.devices
     device = pick_device(config.trainer.accelerator)
     bf16 = lightning_precision(config.trainer.precision, device) == "bf16-mixed"
     trainer = config.trainer
@@ -205,9 +204,7 @@ def _plan_here(
         limit,
         change,
         seconds,
-        price=None
-        if dollars_per_hour is None
-        else Price(dollars_per_hour, dollars_per_hour, PRICE_OPTION),
+        price=price,
     )
 
 
@@ -227,6 +224,9 @@ def _plan_device(
         change = _describe_change(config, workload, device.memory, True, bf16)
     seconds = None if flops is None else flops / (count * utilisation * device.flops)
     note = "" if device.trains_here else "gptexp does not train on it"
+    if device.matmul_flops and utilisation > device.matmul_flops / device.flops:
+        reached = device.matmul_flops / device.flops
+        note = f"--mfu {utilisation:g} is too high: large matrix products reach {reached:.2f} of its peak"
     return DevicePlan(
         device.key,
         device.name,
