@@ -169,18 +169,19 @@ def test_a_server_that_vanishes_costs_nothing_but_the_upload(
     assert again.runs["run"]["summary"]["test/loss"] == 2
 
 
-@pytest.mark.parametrize(
-    ("status", "group", "severity"),
-    [("failed", "a", "ERROR"), ("stopped", "null", "WARN"), ("stopped", "a", None)],
-)
-def test_a_failure_is_an_alert_and_so_is_a_stop_that_no_sweep_causes(
-    status, group, severity, server, tiny, folder
-):
-    tracker = open_tracker(tiny("logger=wandb", f"logger.group={group}"), folder)
-    folder.update_result(status=status, error="the reason")
-    tracker.close(failed=True)
+def test_a_failure_is_an_alert_and_so_is_a_stop_that_no_sweep_causes(server, tiny, own_folder):
+    for status, group in (("failed", "a"), ("stopped", "null"), ("stopped", "a")):
+        config = tiny("logger=wandb", f"logger.group={group}")
+        folder = RunFolder(own_folder / f"{status}-{group}")
+        folder.create(config)
+        tracker = open_tracker(config, folder)
+        folder.update_result(status=status, error="the reason")
+        tracker.close(failed=True)
     alerts = [(alert["title"], alert["text"], alert["severity"]) for alert in server.alerts]
-    assert alerts == ([(f"run: {status}", "the reason", severity)] if severity else [])
+    assert alerts == [
+        ("failed-a: failed", "the reason", "ERROR"),
+        ("stopped-null: stopped", "the reason", "WARN"),
+    ]
 
 
 def test_the_key_is_in_no_file_of_the_run(server, tiny, folder, own_folder, monkeypatch):
