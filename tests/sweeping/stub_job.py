@@ -15,6 +15,7 @@ from gptexp.runs.run_folder import RunFolder
 from gptexp.sweeping.sweep_job import SweepJob, stop_with_parent
 
 STEPS = 9
+WAITS_ABOVE = 5  # a job with such a rate waits after its third step for a signal that stops it
 CONFIG = {
     "task": "t",
     "data": "d",
@@ -68,6 +69,8 @@ def train(run: RunFolder, rate: float, seconds: float) -> None:
     done = len(run.metrics())
     for step in range(done + 1, STEPS + 1):
         time.sleep(seconds / STEPS)
+        if rate > WAITS_ABOVE and not done and step == 4:
+            time.sleep(60)
         gain = 0.5 * max(0, step - STEPS // 3) / (STEPS - STEPS // 3)
         run.append_metrics({"step": step, "val/loss": 1 + rate - gain})
 

@@ -73,6 +73,7 @@ def test_failed_and_killed_jobs_have_a_reason_and_the_rest_goes_on(capfd):
     assert jobs["ends=fail"].reason == "no room\nTraceback"
     assert jobs["ends=kill"].reason.startswith("SIGKILL ended its process")
     lines = capfd.readouterr().err
+    assert "starts: ends=fail; its output: outputs/sweep/logs/1.log\n" in lines
     assert "failed after" in lines
     assert ": no room\n" in lines
     assert pool.folder.settings()["primary_metric"] == "test/f1"
@@ -81,7 +82,7 @@ def test_failed_and_killed_jobs_have_a_reason_and_the_rest_goes_on(capfd):
 
 def test_a_hopeless_job_is_pruned_and_goes_on_where_nothing_is_pruned(monkeypatch):
     monkeypatch.setattr(slots, "PRUNE_SECONDS", 0.02)
-    words = ("rate=1,1.2,1.1,8", "seconds=0.9")
+    words = ("rate=1,1.2,1.1,8",)
     pool = make_pool(*words, prune=True)
     pool.run()
     assert states(pool.folder) == {

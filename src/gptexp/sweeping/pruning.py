@@ -8,6 +8,7 @@ from typing import Any
 from gptexp.runs.run_folder import RunFolder
 
 FIRST_RUNG = 1 / 3  # of the steps: with a decaying rate, earlier losses say little
+LAST_RUNG = 0.9  # of the steps: from here on, a job may as well end
 MIN_PEERS = 3  # other jobs with a loss at the same step
 SLACK = 1.5  # a job may gain this much more than any that has finished
 # Settings that have to be equal where losses at equal steps are compared.
@@ -49,7 +50,7 @@ def explain_hopeless(curve: Curve, others: Sequence[Curve]) -> str | None:
     final loss even if it fell from here on by 1.5 times as much as that of any job that has finished.
     """
     step = max(curve.losses, default=0)
-    if step < FIRST_RUNG * curve.max_steps or step >= curve.max_steps:
+    if not FIRST_RUNG * curve.max_steps <= step < LAST_RUNG * curve.max_steps:
         return None
     peers = [x for x in others if x.comparable == curve.comparable and step in x.losses]
     finished = [peer for peer in peers if peer.is_finished]

@@ -143,9 +143,8 @@ class SlotPool:
         if slot.cpus:
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(process.pid, slot.cpus)
-        _print(
-            f"job {entry.number} starts: {' '.join(entry.words)}; its output: {self._log(entry)}"
-        )
+        words = " ".join(self.plan.space.differing(entry.words))
+        _print(f"job {entry.number} starts: {words}; its output: {self._log(entry)}")
         return RunningJob(claimed, slot, process, time.monotonic())
 
     def _end(self, job: RunningJob) -> None:
