@@ -83,9 +83,10 @@ def _seed_lines(results: SweepResults, width: int) -> list[str]:
 def _reason_lines(results: SweepResults, width: int) -> list[str]:
     """Return why jobs have no result."""
     lines = []
+    shared = set.intersection(*(set(job.words) for job in results.jobs)) if results.jobs else set()
     for job in results.jobs:
         if job.reason and job.state != "finished":
-            settings = " ".join(job.words)
+            settings = " ".join(word for word in job.words if word not in shared)
             lines += _wrap(f"job {job.number} ({settings}) {job.state}: {job.reason}", width)
     return lines
 
