@@ -86,9 +86,11 @@ def test_a_killed_sweep_goes_on_where_it_was(pairs_words):
     assert errors.count("baseline") == 2  # the table has both
 
 
-@pytest.mark.parametrize("launcher", ["parallel", "submitit"])
-def test_jobs_may_run_elsewhere(launcher, pairs_words):
-    process = command("-m", f"hydra/launcher={launcher}", *pairs_words, "seed=1,2")
+@pytest.mark.parametrize(
+    "word", ["hydra/launcher=parallel", "hydra/launcher=submitit", "hydra.launcher.slots=2"]
+)
+def test_jobs_may_run_elsewhere(word, pairs_words):
+    process = command("-m", word, *pairs_words, "seed=1,2")
     _, said = process.communicate()
     assert process.returncode == 0, said
     assert list(map(status, folders())) == ["finished", "finished"]
