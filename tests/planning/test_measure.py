@@ -46,12 +46,12 @@ def test_times_are_extrapolated_in_layers(monkeypatch):
     monkeypatch.setattr(
         measure,
         "_measure_in_process",
-        lambda *_, **__: [Measurement(1.0, 0.5, 1.0, 9), Measurement(2.0, 0.7, 2.0, 9)],
+        lambda *_, **__: [Measurement(1, 0.5, 2, 1, 9), Measurement(2, 0.7, 4, 1.4, 9)],
     )
     speed = measure_speed(config, workload, "cpu")
     # A layer takes 0.5 s of a sequence and 0.1 s of an update; twelve take 6.5 s and 1.6 s.
     assert speed.step_seconds == pytest.approx(3 * 6.5 + 1.6)
-    assert speed.step_cpu_seconds == pytest.approx(2 * (3 * 6.5 + 1.6))
+    assert speed.step_cpu_seconds == pytest.approx(2 * speed.step_seconds)
     assert speed.peak_bytes is None
     assert "1 and 3 of 12 layers" in speed.description
 

@@ -64,12 +64,13 @@ class Probe:
 class Measurement:
     """Seconds of a micro-batch and of an update, and the bytes that a process has taken for them at most.
 
-    Seconds are those of the clock; cpu_share is the number of processors that were busy in them.
+    Seconds are those of the clock, and of all processors together (cpu).
     """
 
     micro_batch: float
     update: float
-    cpu_share: float
+    cpu_of_micro_batch: float
+    cpu_of_update: float
     peak_bytes: int
 
 
@@ -113,12 +114,12 @@ def measure_speed(config: Config, workload: Workload, device: str) -> Speed:
     scale = count_update_flops(planned.model, optimizer) / count_update_flops(
         probe.model, optimizer
     )
-    update = measured.update * scale
-    step = micro_batches * measured.micro_batch * planned.flops / probe.flops + update
+    batches = micro_batches * planned.flops / probe.flops
+    step = batches * measured.micro_batch + scale * measured.update
     return Speed(
         device,
         step,
-        step * measured.cpu_share,
+        batches * measured.cpu_of_micro_batch + scale * measured.cpu_of_update,
         workload.step_flops().training / placement.devices / step,
         measured.peak_bytes if probes == [planned] else None,
         f"{_describe(probes, planned)}, {seconds:.0f} s",
@@ -139,7 +140,8 @@ def _extrapolate(
     return Measurement(
         extend(first.micro_batch, second.micro_batch),
         extend(first.update, second.update),
-        second.cpu_share,
+        extend(first.cpu_of_micro_batch, second.cpu_of_micro_batch),
+        extend(first.cpu_of_update, second.cpu_of_update),
         second.peak_bytes,
     )
 
@@ -316,25 +318,30 @@ def _measure(
 
     accumulate()
     update()
-    accumulating, updating, cpu = _repeat(accumulate, update)
-    share = cpu / (accumulating + updating)
-    return Measurement(accumulating / micro_batches, updating, share, _used_bytes(device) - before)
+    accumulating, updating, *cpu = _repeat(accumulate, update)
+    return Measurement(
+        accumulating / micro_batches,
+        updating,
+        cpu[0] / micro_batches,
+        cpu[1],
+        _used_bytes(device) - before,
+    )
 
 
-def _repeat(first: Callable[[], None], second: Callable[[], None]) -> tuple[float, float, float]:
-    """Return the median seconds of each of both in turn, then the median CPU seconds of both together."""
-    rows: list[tuple[float, float, float]] = []
+def _repeat(first: Callable[[], None], second: Callable[[], None]) -> list[float]:
+    """Return the median seconds of each of both in turn, then their median CPU seconds."""
+    rows: list[tuple[float, ...]] = []
     started = time.perf_counter()
     while len(rows) < MAX_REPETITIONS:
         if len(rows) >= MIN_REPETITIONS and time.perf_counter() - started > PROBE_SECONDS:
             break
-        cpu, start = time.process_time(), time.perf_counter()
-        first()
-        middle = time.perf_counter()
-        second()
-        rows.append((middle - start, time.perf_counter() - middle, time.process_time() - cpu))
-    in_first, in_second, in_both = zip(*rows, strict=True)
-    return median(in_first), median(in_second), median(in_both)
+        clocks = [(time.perf_counter(), time.process_time())]
+        for part in (first, second):
+            part()
+            clocks.append((time.perf_counter(), time.process_time()))
+        (start, cpu_start), (middle, cpu_middle), (end, cpu_end) = clocks
+        rows.append((middle - start, end - middle, cpu_middle - cpu_start, cpu_end - cpu_middle))
+    return [median(column) for column in zip(*rows, strict=True)]
 
 
 def _random_inputs(probe: Probe) -> dict[str, Any]:
@@ -360,6 +367,11 @@ def _random_inputs(probe: Probe) -> dict[str, Any]:
 
 
 def _used_bytes(device: "torch.device") -> int:
+    """Return the peak of memory; Linux's ru_maxrss begins with that of the process that started this one."""
+    status = Path("/proc/self/status")
+    if device.type == "cpu" and status.is_file():
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(peak.split()[1])
     from gptexp.distributed.hardware import GIB, peak_memory_gib
 
     return round(peak_memory_gib(device) * GIB)
