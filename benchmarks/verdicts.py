@@ -199,9 +199,9 @@ SITUATIONS = [
         "2 models, 200 right or wrong answers", two_models(is_right_or_wrong=True), (0, 0.25, 0.5)
     ),
     Situation(
-        "2 models, 200 right or wrong answers, one in 20 changed",
+        "2 models, 200 right or wrong answers, one in 20 differs",
         two_models(is_right_or_wrong=True, changed=0.05),
-        (0, 1),
+        (0, 4),
     ),
     Situation("2 models, 20 examples in 12 groups", two_models(20, 12), (0, 0.5, 1)),
     Situation(

@@ -23,7 +23,8 @@ def test_a_verdict_speaks_of_the_second_side():
     assert verdict.p == pytest.approx(0.0072, abs=1e-4)
     assert (verdict.n_seeds, verdict.n_examples, verdict.scope) == (3, 0, "configs")
     assert verdict.sentence == (
-        "better: -0.103 (95 % interval -0.141 to -0.0654, 3 seeds); could have seen 0.0499 or more"
+        "better: -0.103 (95 % interval -0.141 to -0.0654, 3 seeds); correlation over seeds 0.96; "
+        "could have seen 0.0499 or more"
     )
     assert compare_losses(LOSSES, [1.90, 1.98, 1.96]).word == "worse"
 
@@ -120,6 +121,12 @@ def test_copies_of_an_example_add_nothing():
     assert copies.low == pytest.approx(single.low)
     assert copies.word == single.word
     assert "1,000 examples in 20 groups" in copies.sentence
+
+
+def test_equal_outputs_are_mentioned():
+    verdict = compare_examples([1.0] * 20, [1.0] * 20, range(20), higher_is_better=True)
+    assert (verdict.word, verdict.difference) == ("cannot tell", 0.0)
+    assert "every score is the same on both sides" in verdict.sentence
 
 
 def test_four_examples_that_changed_are_not_enough():

@@ -103,8 +103,10 @@ def sweep_results(folder: SweepFolder, margin: float = 0.0) -> SweepResults:
     if own_metrics := _differing_metrics(rows):
         note = f"the jobs have different primary metrics, {own_metrics}: nothing sorts them"
         return replace(results, primary_metric="", notes=[note])
-    planned_seeds = len(folder.settings().get("seeds") or [])
-    return _with_verdicts(results, margin, planned_seeds) if primary else results
+    settings = folder.settings()
+    has_looked = settings.get("seeds_for") == "undecided"
+    looks = max(1, len(settings.get("seeds") or []) - 1) if has_looked else 1
+    return _with_verdicts(results, margin, looks) if primary else results
 
 
 def _differing_metrics(rows: Sequence[SweepRow]) -> str:
@@ -121,7 +123,7 @@ def _primary_metric(settings: dict[str, Any], runs: Sequence[RunRecords]) -> str
     return next(iter([*known, *losses]), "")
 
 
-def _with_verdicts(results: SweepResults, margin: float, planned_seeds: int) -> SweepResults:
+def _with_verdicts(results: SweepResults, margin: float, looks: int) -> SweepResults:
     """Return the results with the best config first, and a verdict on each other config against it."""
     primary = results.primary_metric
     sign = -1 if results.higher_is_better else 1
@@ -133,7 +135,7 @@ def _with_verdicts(results: SweepResults, margin: float, planned_seeds: int) -> 
         return replace(results, rows=rows, notes=[f"no verdicts: {reason}"])
     table = _value_table(results, rows)
     outcome = compare_configs(
-        table, higher_is_better=results.higher_is_better, margin=margin, planned_seeds=planned_seeds
+        table, higher_is_better=results.higher_is_better, margin=margin, looks=looks
     )
     has_seeds = int(np.isfinite(table).sum(axis=1).max(initial=0)) > 1
     judged = []

@@ -65,6 +65,7 @@ class SweepFolder:
         command: Sequence[str],
         keys: Sequence[str],
         seeds: Sequence[int] | None = None,
+        seeds_for: str = "all",
         n_jobs: int | None = None,
     ) -> Self:
         """Create the folder, or open it where an earlier command has created it; sweep.json is that of this command.
@@ -72,6 +73,7 @@ class SweepFolder:
         Args:
             keys: swept settings, without the seed.
             seeds: None: no seed is swept.
+            seeds_for: the configs that get all seeds: `all`, or those that are `undecided`.
             n_jobs: number of all jobs; None: it is not known beforehand.
         """
         folder = cls(path)
@@ -83,6 +85,7 @@ class SweepFolder:
                 keys=list(keys),
                 created=folder.settings().get("created", _now()),
                 seeds=None if seeds is None else list(seeds),
+                seeds_for=seeds_for,
                 n_jobs=n_jobs,
             )
         return folder

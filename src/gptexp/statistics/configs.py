@@ -39,7 +39,7 @@ def compare_configs(
     higher_is_better: bool,
     reference: int | None = None,
     margin: float = 0.0,
-    planned_seeds: int = 0,
+    looks: int = 1,
     level: float = LEVEL,
 ) -> ConfigVerdicts:
     """Compare the configs of a sweep by the values [C, S] of a metric; NaN: no value.
@@ -50,8 +50,8 @@ def compare_configs(
     Args:
         reference: the config that the others are compared with; None: the best by its mean, as if
             all had the same seeds.
-        planned_seeds: the most seeds that a config can get. Where a config has fewer, verdicts have decided so: each of
-            the planned_seeds - 1 looks at them could be wrong, and has a share of the level. 0: nobody has looked.
+        looks: how often verdicts decide which configs get another seed: one less than the most seeds that a config can
+            get. Each look could be wrong, and has a share of the level.
         level: probability that any of the words better and worse is wrong if there is no difference.
     """
     table = np.asarray(values, np.float64)
@@ -69,8 +69,6 @@ def compare_configs(
     estimates = {pair: _estimate(table, fit, noisy, *pair) for pair in pairs}
     adjusted = holm({pair: e.p for pair, e in estimates.items() if e is not None and e.is_known})
     counts = np.isfinite(table).sum(axis=1).tolist()
-    is_complete = min(counts[config] for config in present) >= planned_seeds
-    looks = 1 if is_complete else max(1, planned_seeds - 1)
     verdicts = {}
     for pair, estimate in estimates.items():
         if best not in pair:

@@ -54,9 +54,7 @@ class Estimate:
     difference: float
     error: float
     df: float
-    fixed_error: float = (
-        0.0  # that more seeds do not make smaller, with degrees of freedom of its own
-    )
+    fixed_error: float = 0.0  # a second one, which more seeds do not make smaller
     fixed_df: float = 1.0
 
     @property
@@ -93,7 +91,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an estimate is made of."""
+    """The runs and examples behind an estimate."""
 
     n_seeds: int
     n_examples: int = 0
@@ -137,14 +135,16 @@ def compare_seeds(
     one, other = one[np.isfinite(one)], other[np.isfinite(other)]
     n_seeds = min(len(one), len(other))
     estimate, objection = estimate_from_seeds(one, other, paired, pooled)
-    remark = ""
+    remarks = []
     if failed_a or failed_b:
-        remark = f"seeds that failed: {failed_a} and {failed_b}"
+        remarks.append(f"seeds that failed: {failed_a} and {failed_b}")
+    if paired and n_seeds > 2 and one.std() and other.std():
+        remarks.append(f"correlation over seeds {np.corrcoef(one, other)[0, 1]:.2f}")
     if failed_a != failed_b and estimate and not objection:
         is_failing_b = failed_b > failed_a
         if (estimate.difference > 0) == (higher_is_better == is_failing_b):
             objection = "the side with the better values has more failed seeds"
-    evidence = Evidence(n_seeds, objection=objection, remark=remark)
+    evidence = Evidence(n_seeds, objection=objection, remark="; ".join(remarks))
     return judge(estimate, evidence, higher_is_better, margin, level)
 
 
@@ -220,6 +220,8 @@ def compare_examples(
         flips = sign_flip_p(sums)
         if flips is not None and flips > level:
             objection = f"the signs of the differences alone do not show it (p = {flips:.2g})"
+        if not differences.any():
+            objection = "every score is the same on both sides"
     evidence = replace(evidence, objection=objection)
     return judge(estimate, evidence, higher_is_better, margin, level)
 

@@ -127,6 +127,7 @@ class _Sweep:
             command=[sys.executable, *sys.argv],
             keys=[key.lstrip("+") for key in space.axes],
             seeds=space.seeds or None,
+            seeds_for=settings.seeds_for,
             n_jobs=self._count_jobs(),
         )
         os.environ[SWEEP] = str(folder.path.resolve())

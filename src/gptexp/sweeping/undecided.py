@@ -26,7 +26,7 @@ def find_undecided(
     seeds = sorted({seed for by_seed in values.values() for seed in by_seed})
     table = [[values[config].get(seed, np.nan) for seed in seeds] for config in configs]
     outcome = compare_configs(
-        table, higher_is_better=False, margin=margin, planned_seeds=planned_seeds
+        table, higher_is_better=False, margin=margin, looks=max(1, planned_seeds - 1)
     )
     undecided = [
         number for number, verdict in outcome.verdicts.items() if verdict.word == "cannot tell"
