@@ -3,8 +3,8 @@
     python benchmarks/verdicts.py
     python benchmarks/verdicts.py --draws 200 --only sweep
 
-Each row of the table is a situation with 2,000 draws (500 where a draw takes long), so that its percentages are off by
-about a point. Without a difference, any "better" or "worse" is wrong. With one, the power is the share of comparisons
+Each row of the table is a situation with 2,000 draws, more or fewer by how long a draw takes: with 2,000, a percentage is
+off by about a point. Without a difference, any "better" or "worse" is wrong. With one, the power is the share of comparisons
 between truly different sides that are told apart the right way around. Differences are in standard deviations of the
 noise of one run, or of one score where the rows are examples.
 """
@@ -29,7 +29,7 @@ class Situation:
     name: str
     draw: Draw
     differences: tuple[float, ...]
-    share: float = 1.0  # of --draws, where a draw takes long
+    share: float = 1.0  # of --draws, by how long a draw takes
 
 
 def draw_normal(rng: np.random.Generator, count: int) -> NDArray:
@@ -90,7 +90,10 @@ def sweep(
         while True:
             table = np.where(np.arange(count) < seeds[:, None], values, np.nan)
             result = compare_configs(
-                table, higher_is_better=True, reference=0 if is_named else None, planned_seeds=count
+                table,
+                higher_is_better=True,
+                reference=0 if is_named else None,
+                looks=count - 1 if spends else 1,
             )
             best = result.reference
             undecided = [i for i, v in result.verdicts.items() if v.word == "cannot tell"]
@@ -161,38 +164,50 @@ def seeds_and_examples(
 
 
 SITUATIONS = [
-    Situation("3 paired seeds", two_configs(3), (0, 2, 4)),
-    Situation("5 paired seeds", two_configs(5), (0, 2, 4)),
-    Situation("10 paired seeds", two_configs(10), (0, 1, 2)),
-    Situation("3 seeds, not paired", two_configs(3, is_paired=False), (0, 2, 4)),
-    Situation("3 paired seeds, one run in ten goes wrong", two_configs(3, draw_outliers), (0, 4)),
-    Situation("3 paired seeds, 50 right or wrong answers", two_configs(3, draw_accuracy), (0, 4)),
-    Situation("5 paired seeds, 50 right or wrong answers", two_configs(5, draw_accuracy), (0, 4)),
+    Situation("3 paired seeds", two_configs(3), (0, 2, 4), share=10),
+    Situation("5 paired seeds", two_configs(5), (0, 2, 4), share=10),
+    Situation("10 paired seeds", two_configs(10), (0, 1, 2), share=10),
+    Situation("3 seeds, not paired", two_configs(3, is_paired=False), (0, 2, 4), share=10),
+    Situation(
+        "3 paired seeds, one run in ten goes wrong", two_configs(3, draw_outliers), (0, 4), share=10
+    ),
+    Situation(
+        "3 paired seeds, 50 right or wrong answers", two_configs(3, draw_accuracy), (0, 4), share=10
+    ),
+    Situation(
+        "5 paired seeds, 50 right or wrong answers", two_configs(5, draw_accuracy), (0, 4), share=10
+    ),
     Situation(
         "sweep: 6 configs, 3 seeds, against a named one", sweep(6, 3, is_named=True), (0, 2, 4)
     ),
     Situation("sweep: 6 configs, 3 seeds", sweep(6, 3), (0, 2, 4)),
-    Situation("sweep: 12 configs, 3 seeds", sweep(12, 3), (0, 2, 4)),
-    Situation("sweep: 12 configs, 2 seeds", sweep(12, 2), (0, 4)),
+    Situation("sweep: 12 configs, 3 seeds", sweep(12, 3), (0, 2, 4), share=0.5),
+    Situation("sweep: 12 configs, 2 seeds", sweep(12, 2), (0, 4), share=0.5),
     Situation(
         "sweep: 12 configs, 1 to 3 seeds, where the verdict is open",
         sweep(12, 3, spends=True),
         (0, 4),
-        share=0.25,
+        share=0.125,
     ),
     Situation(
         "sweep: 3 configs, 1 to 5 seeds, where the verdict is open",
         sweep(3, 5, spends=True),
         (0, 2, 4),
     ),
-    Situation("sweep: 12 configs, 3 seeds, noise of 1 and 2", sweep(12, 3, (1, 2)), (0, 4)),
     Situation(
-        "sweep: 12 configs, 3 seeds, one with a noise of 5", sweep(12, 3, (5, *[1] * 11)), (0, 4)
+        "sweep: 12 configs, 3 seeds, noise of 1 and 2", sweep(12, 3, (1, 2)), (0, 4), share=0.5
+    ),
+    Situation(
+        "sweep: 12 configs, 3 seeds, one with a noise of 5",
+        sweep(12, 3, (5, *[1] * 11)),
+        (0, 4),
+        share=0.5,
     ),
     Situation(
         "sweep: 12 configs, 3 seeds, one with a noise of 2.5",
         sweep(12, 3, (2.5, *[1] * 11)),
         (0, 4),
+        share=0.5,
     ),
     Situation("2 models, 200 examples", two_models(), (0, 0.25, 0.5)),
     Situation(
@@ -233,7 +248,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2000, help="of each row (default: 2000)")
     parser.add_argument("--only", default="", help="situations whose name has this text")
     args = parser.parse_args()
-    print("| situation | difference | wrong, % | power, % |\n|---|---|---|---|")
+    print("| situation | draws | difference | wrong, % | power, % |\n|---|---|---|---|---|")
     start = time.process_time()
     for situation in SITUATIONS:
         if args.only in situation.name:
@@ -241,8 +256,11 @@ def main() -> None:
                 draws = round(args.draws * situation.share)
                 wrong, power = simulate(situation.draw, difference, draws)
                 seen = "" if power is None else f"{power:.0f}"
-                print(f"| {situation.name} | {difference:g} | {wrong:.1f} | {seen} |", flush=True)
-    print(f"\n{args.draws} draws a row, {time.process_time() - start:.0f} s of one processor")
+                print(
+                    f"| {situation.name} | {draws} | {difference:g} | {wrong:.1f} | {seen} |",
+                    flush=True,
+                )
+    print(f"\n{time.process_time() - start:.0f} s of one processor")
 
 
 def simulate(draw: Draw, difference: float, draws: int) -> tuple[float, float | None]:

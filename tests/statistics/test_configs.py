@@ -111,3 +111,11 @@ def test_verdicts_that_decide_who_gets_another_seed_have_to_be_clearer():
 def test_a_config_with_the_easier_seeds_is_not_the_best_for_that():
     values = np.array([[1.0, 10.0, 20.2], [math.nan, 9.0, 19.0]])
     assert compare_configs(values, higher_is_better=True).reference == 0
+
+
+def test_a_pair_that_is_noisier_than_the_pool_has_its_own_noise():
+    values = draw(np.random.default_rng(0), 12, 3, sd=0.1)
+    values[:2] += np.random.default_rng(1).normal(0, 0.4, (2, 3))
+    fit = fit_two_way(values)
+    assert fit.deviation(0, 1) > fit.deviation(0, 5) >= fit.pooled.deviation
+    assert fit.deviation(5, 6) == fit.pooled.deviation

@@ -88,10 +88,10 @@ def compare_configs(
 def _estimate(
     table: NDArray, fit: TwoWayFit, noisy: list[int], one: int, other: int
 ) -> Estimate | None:
-    """Return the difference other - one: by the noise of all configs, or of these two where one of them is noisy."""
+    """Return the difference other - one: by the noise of the pool, or of these two alone where one of them is noisy."""
     if fit.pooled is not None and one not in noisy and other not in noisy:
         difference = float(fit.effects[other] - fit.effects[one])
-        error = fit.pooled.deviation * math.sqrt(fit.factor(one, other))
+        error = fit.deviation(one, other) * math.sqrt(fit.factor(one, other))
         return Estimate(difference, error, fit.pooled.df)
     values = table[[one, other]]
     shared = np.isfinite(values).all(axis=0)

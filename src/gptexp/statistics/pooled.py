@@ -35,10 +35,21 @@ class TwoWayFit:
     covariance: NDArray  # [C, C] of the effects, in units of the variance of the noise
     squares: float  # sum of the squared residuals
     df: int
+    squares_of: NDArray  # [C] of each config
+    df_of: NDArray  # [C]: each value has an equal part of the degrees of freedom
 
     @property
     def pooled(self) -> Pooled | None:
         return Pooled(float(np.sqrt(self.squares / self.df)), self.df) if self.df else None
+
+    def deviation(self, one: int, other: int) -> float:
+        """Return the noise of two configs: that of all configs, or their own where it is larger.
+
+        Three seeds show a larger noise of single configs too rarely to leave it to `find_noisy`.
+        """
+        pair = [one, other]
+        own = self.squares_of[pair].sum() / self.df_of[pair].sum()
+        return float(np.sqrt(max(self.squares / self.df, own)))
 
     def factor(self, one: int, other: int) -> float:
         """Return the variance of the difference of two configs, in units of the variance of the noise."""
@@ -64,10 +75,18 @@ def fit_two_way(values: NDArray) -> TwoWayFit:
     covariance = np.full((len(values), len(values)), np.nan)
     covariance[np.ix_(configs, configs)] = inverse[: len(configs), : len(configs)]
     residuals = y - design @ coefficients
-    squares = float(residuals @ residuals)
-    if squares <= ROUNDING**2 * float(y @ y):
-        squares = 0.0
-    return TwoWayFit(effects, covariance, squares, len(y) - design.shape[1])
+    squares = residuals**2
+    if squares.sum() <= ROUNDING**2 * float(y @ y):
+        squares = np.zeros_like(squares)
+    df, count = len(y) - design.shape[1], len(values)
+    return TwoWayFit(
+        effects,
+        covariance,
+        float(squares.sum()),
+        df,
+        np.bincount(config, squares, count),
+        np.bincount(config, minlength=count) * (df / max(1, len(y))),
+    )
 
 
 def find_noisy(values: NDArray) -> list[int]:
