@@ -3,10 +3,10 @@
     python benchmarks/verdicts.py
     python benchmarks/verdicts.py --draws 200 --only sweep
 
-Each row of the table is a situation with 2,000 draws, more or fewer by how long a draw takes: with 2,000, a percentage is
-off by about a point. Without a difference, any "better" or "worse" is wrong. With one, the power is the share of comparisons
-between truly different sides that are told apart the right way around. Differences are in standard deviations of the
-noise of one run, or of one score where the rows are examples.
+Each row of the table is a situation with 2,000 draws, more or fewer by how long a draw takes: with 2,000, a percentage
+is off by about a point. Without a difference, any "better" or "worse" is wrong. With one, the power is the share of
+comparisons between truly different sides that are told apart the right way around. Differences are in standard
+deviations of the noise of one run, or of one score where the rows are examples.
 """
 
 import argparse
