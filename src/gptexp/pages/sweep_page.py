@@ -1,9 +1,10 @@
-"""The page of a sweep: its configs with verdicts, the curves of its jobs, and each job with its reason."""
+"""The page of a sweep: its configs with verdicts, settings, scaling fit and curves, and each job with its reason."""
 
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from gptexp.comparing.ladder_points import read_points
 from gptexp.comparing.sweep_results import SweepResults, SweepRow, sweep_results
 from gptexp.comparing.terminal import summary_text, verdict_text
 from gptexp.files import write_text
@@ -13,6 +14,8 @@ from gptexp.pages.markup import Content, Html, render, table, tag
 from gptexp.pages.metrics import Dot, Scale, strip
 from gptexp.pages.numbers import format_interval, format_number, format_time
 from gptexp.pages.run_page import CHART_SCRIPTS, STYLES
+from gptexp.pages.scaling_plot import scaling_html
+from gptexp.pages.setting_plots import settings_html
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder
 from gptexp.statistics.summary import Summary
 from gptexp.statistics.verdict import Verdict
@@ -39,9 +42,12 @@ def format_sweep_page(folder: SweepFolder, base: Path | None = None) -> str:
     runs = _curve_runs(folder, results)
     charts = charts_json(runs, loss_only=True)
     command = [str(word) for word in settings.get("command", [])]
+    ladder = read_points(folder, results)
     has_charts = any(chart["series"] for chart in charts["charts"].values())
     sections: list[shell.Section] = [
         ("configs", "Configs", _configs(results)),
+        ("settings", "Settings", settings_html(results)),
+        ("scaling", "Scaling", scaling_html(ladder) if ladder else None),
         ("curves", "Curves", _curves(charts, results, runs) if has_charts else None),
         ("jobs", "Jobs", _jobs(folder, results.jobs, base or folder.path)),
         ("reproduce", "Reproduce", shell.command_block(shlex.join(command)) if command else None),
@@ -51,7 +57,7 @@ def format_sweep_page(folder: SweepFolder, base: Path | None = None) -> str:
         _masthead(folder, results),
         _best(results),
         shell.sections(sections),
-        styles=[shell.read_asset(name) for name in STYLES],
+        styles=[shell.read_asset(name) for name in (*STYLES, "sweep.css")],
         scripts=[shell.read_asset(name) for name in CHART_SCRIPTS] if has_charts else [],
         data={"charts": charts} if has_charts else {},
     )
