@@ -4,7 +4,7 @@
     python benchmarks/width_transfer.py width_transfer.jsonl --optim muon
 
 Trains 2 layers of three widths with five rates and two seeds each, with and without width transfer from the smallest
-width, on the bytes of Python's own help texts; about 12 minutes of one core for an optimizer. Runs that the file has
+width, on the bytes of Python's own help texts; about ten minutes of one core for an optimizer. Runs that the file has
 are not repeated. Prints the loss of each cell, and the best rate of each width: the vertex of a parabola through the
 losses over log2 of the rate, with the range over resampled seeds.
 """
@@ -69,7 +69,6 @@ def train(optim: str, transfers: bool, width: int, rate: float, seed: int) -> fl
             d_ff=width * 8 // 3 // 16 * 16,
             context=CONTEXT,
             base_width=WIDTHS[0] if transfers else None,
-            base_head_dim=WIDTHS[0] // 4 if transfers else None,
         )
     )
     config = {
