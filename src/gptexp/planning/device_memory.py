@@ -13,7 +13,7 @@ GIB = 2**30
 DRIVER_BYTES, NCCL_BYTES, GPU_SLACK = int(0.6 * GIB), int(0.4 * GIB), 0.05
 # Measured on a CPU (benchmarks/plan.py): Python with PyTorch, Lightning and what they import at the first step; and the
 # holes in glibc's heap, as a share of the activations and of logits that are computed at once.
-PROCESS_BYTES, CPU_SLACK = int(0.45 * GIB), 0.68
+PROCESS_BYTES, CPU_SLACK = int(0.42 * GIB), 0.62
 PROCESS, CHECKPOINT_COPY = "Python and libraries", "copy for checkpoints"  # parts on a CPU
 MARGIN = 0.95  # share of a device's memory up to which a plan says that a run fits
 CPU_MICRO_BATCH_TOKENS = 2048  # equal to devices.micro_batch_tokens, which takes a torch device
