@@ -28,7 +28,8 @@ def scaling_html(ladder: LadderPoints) -> Html:
     losses = [each.loss for each in points] + [law.loss(end)]
     losses += [x for each in predictions for x in (each.low, each.high, each.measured or each.loss)]
     losses += [ahead.low, ahead.high] if ahead else []
-    plot = _Plot(points[0].flops, end, min(losses), max(losses))
+    start = min([points[0].flops, *(each.flops for each in predictions)])
+    plot = _Plot(start, end, min(losses), max(losses))
     marks: list[Content] = [plot.axes(ladder.metric), plot.law(law, points[0].flops, largest, end)]
     rows = [
         [point.label, "trained", _flops(point.flops), format_number(point.loss), ""]
