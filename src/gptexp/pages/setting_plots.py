@@ -167,8 +167,8 @@ def _parallel(
     )
     plot = tag(
         "svg",
-        (axis.draw(number) for number, axis in enumerate(axes)),
         lines,
+        (axis.draw(number) for number, axis in enumerate(axes)),
         height=height,
         class_="parallel",
         role="group",
