@@ -12,6 +12,7 @@ from gptexp.config.package_data import sweep_files
 
 FOLDER = sweep_files()[0].parent
 FILES = sorted((FOLDER / "wandb").glob("*.yaml"))
+assert FILES, "without files, pytest skips the tests of each"
 NUMBER, TEXT = {"type": "number"}, {"type": "string", "minLength": 1}
 # What docs.wandb.ai says of sweep configurations, as far as these files use it.
 SCHEMA = {
