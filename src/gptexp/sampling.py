@@ -3,22 +3,21 @@
 This module imports no torch; generation/next_token.py computes what the options say.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import Any, Self
 
 SAMPLING_TEMPERATURE = 0.8  # of several answers, where no other is chosen
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "temperature": (lambda value: value >= 0, "at least 0"),
+    "temperature": (lambda value: 0 <= value <= 1_000_000, "at least 0 and at most 1,000,000"),
     "top_k": (lambda value: value >= 0, "at least 0"),
     "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
     "min_p": (lambda value: 0 <= value <= 1, "between 0 and 1"),
-    "repetition_penalty": (lambda value: 0 < value < math.inf, "above 0"),
+    "repetition_penalty": (lambda value: 0.001 <= value <= 1000, "from 0.001 to 1,000"),
     "no_repeat_ngram": (lambda value: value >= 0, "at least 0"),
     "num_beams": (lambda value: value >= 1, "at least 1"),
     "mbr_samples": (lambda value: value >= 1, "at least 1"),
-    "length_penalty": (math.isfinite, "a finite number"),
+    "length_penalty": (lambda value: -10 <= value <= 10, "from -10 to 10"),
 }
 
 

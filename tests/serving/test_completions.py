@@ -8,7 +8,9 @@ import pytest
 import torch
 from servers import BYTES, a_text_model, client_of, gated_steps, running, serve_text, wait_for
 
+from gptexp.generation.cpu_decoder import CpuDecoder
 from gptexp.generation.generator import Generator
+from gptexp.serving import computations, exchange, running_batch
 
 PROMPT = "Return the"
 OPTIONS = [
@@ -159,6 +161,16 @@ def test_requests_at_once_get_the_answers_that_they_get_alone(client):
     [
         ({"temperature": -1}, "temperature=-1: must be at least 0"),
         ({"temperature": "hot"}, "temperature='hot': must be at least 0"),
+        ({"temperature": 10**400}, "must be at least 0 and at most 1,000,000"),
+        ({"repetition_penalty": 1e308}, "repetition_penalty=1e+308: must be from 0.001 to 1,000"),
+        ({"num_beams": 2, "length_penalty": -1e308}, "must be from -10 to 10"),
+        ({"temperature": 0, "num_beams": 300}, "num_beams=300: must be at most 128"),
+        ({"mbr_samples": 50, "n": 3}, "compares 153 answers; n x (mbr_samples + 1) must be at"),
+        ({"stream": 1.0}, "stream=1.0: must be true or false"),
+        ({"stop": "a" * 1001}, "stop: a text has 1,001 characters; at most 1,000"),
+        ({"prompt": "a" * 6401}, "prompt: has 6,401 characters; at most 6,400 are accepted"),
+        ({"prompt": [65] * 6401}, "prompt: has 6,401 tokens; at most 6,400 are accepted"),
+        ({"prompt": [[65]] * 257}, "prompt: 257 answers in one request; at most 256"),
         ({"top_k": 1.5}, "top_k=1.5: must be a whole number, at least 0"),
         ({"top_q": 1}, "top_q: there is no such parameter. Did you mean 'top_p'?"),
         ({"presence_penalty": 1}, "presence_penalty: is not supported; leave it out"),
@@ -184,6 +196,62 @@ def test_a_mistake_is_answered_in_the_shape_of_openai(client, options, message):
     assert caught.value.body["type"] == "invalid_request_error"
 
 
+def test_an_answer_that_fails_leaves_the_others_of_its_batch_alone(server, client, monkeypatch):
+    plain = running_batch.sample_next_token
+    options = {"max_tokens": 8, "temperature": 0}
+
+    def fail_for_one(scores, sampling, uniform):
+        if sampling.temperature == 0.5:
+            raise RuntimeError("no token")
+        return plain(scores, sampling, uniform)
+
+    monkeypatch.setattr(running_batch, "sample_next_token", fail_for_one)
+    with ThreadPoolExecutor(2) as pool, gated_steps(server):
+        good = pool.submit(complete, client, **options)
+        bad = pool.submit(complete, client, max_tokens=8, temperature=0.5)
+        wait_for(lambda: server.worker.waiting + len(server.worker.batch.answers) == 2)
+    with pytest.raises(openai.InternalServerError, match="no token"):
+        bad.result()
+    assert texts(good.result()) == texts(complete(client, **options))
+    assert texts(complete(client, max_tokens=8, temperature=1e-45)) == texts(good.result())
+
+
+def test_all_answers_of_a_step_that_fails_end(server, client, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    with (
+        ThreadPoolExecutor(2) as pool,
+        gated_steps(server) as gate,
+        monkeypatch.context() as patched,
+    ):
+        patched.setattr(CpuDecoder, "step", fail)
+        answers = [pool.submit(complete, client, max_tokens=length) for length in (1, 8)]
+        wait_for(lambda: server.worker.waiting + len(server.worker.batch.answers) == 2)
+        gate.release(10)
+        for answer in answers:
+            with pytest.raises(openai.InternalServerError, match="out of memory"):
+                answer.result(timeout=20)
+    assert texts(complete(client, max_tokens=2))
+
+
+def test_a_search_ends_when_its_client_leaves(client, monkeypatch):
+    results = []
+
+    def search(model, *arguments):
+        wait_for(arguments[-1])  # whether it is cancelled
+        with pytest.raises(computations.SearchCancelledError):
+            results.append(computations.search(model, *arguments))
+        results.append("ended")
+
+    monkeypatch.setattr(exchange, "search", search)
+    for is_stream in (False, True):
+        with pytest.raises(openai.APITimeoutError):
+            complete(client.with_options(timeout=0.5), mbr_samples=2, stream=is_stream)
+    assert texts(complete(client, max_tokens=2))
+    assert results == ["ended"] * 2
+
+
 def test_another_model_is_not_found(client):
     with pytest.raises(openai.NotFoundError, match="use tiny, or leave it out"):
         client.completions.create(model="gpt-4", prompt="a")
@@ -204,7 +272,7 @@ def test_a_closed_connection_ends_its_answer(server, client):
             [streamed] = batch.answers
         wait_for(lambda: streamed.is_cancelled)
         with pytest.raises(openai.APITimeoutError):
-            complete(client.with_options(timeout=0.5), max_tokens=60)
+            complete(client.with_options(timeout=1.5), max_tokens=60)
         assert server.worker.waiting == 1
         gate.release(2)
         wait_for(lambda: not server.worker.waiting and not batch.answers)

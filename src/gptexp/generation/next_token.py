@@ -11,6 +11,11 @@ from torch import Tensor
 
 from gptexp.sampling import Sampling
 
+SMALLEST_TEMPERATURE = (
+    1e-6  # below it logits overflow, and the most likely token has all probability
+)
+SMALLEST_TOP_P = 1e-9  # float32 holds it, and the most likely token of no vocabulary is less likely
+
 
 def sample_next_token(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Tensor:
     """Return the next token of each sequence [B].
@@ -21,7 +26,7 @@ def sample_next_token(logits: Tensor, sampling: Sampling, uniform: Tensor) -> Te
         logits: [B, V].
         uniform: [B] on their device, a random number in [0, 1) for each sequence; greedy decoding ignores it.
     """
-    if sampling.temperature == 0:
+    if sampling.temperature < SMALLEST_TEMPERATURE:
         if logits.device.type == "cpu":  # numpy's argmax is several times as fast
             return torch.from_numpy(logits.numpy().argmax(axis=-1))
         return logits.argmax(dim=-1)
@@ -45,7 +50,7 @@ def filter_logits(logits: Tensor, top_k: int, top_p: float, min_p: float) -> tup
     if top_p < 1:
         probabilities = logits.softmax(dim=-1)
         before = _cumulative_sum(probabilities) - probabilities
-        logits = logits.masked_fill(before >= top_p, -torch.inf)
+        logits = logits.masked_fill(before >= max(top_p, SMALLEST_TOP_P), -torch.inf)
     if min_p > 0:
         threshold = logits.amax(dim=-1, keepdim=True) + math.log(min_p)
         logits = logits.masked_fill(logits < threshold, -torch.inf)

@@ -86,6 +86,11 @@ def find_stop(text: str, stop_strings: Sequence[str]) -> int | None:
 def _longest_partial_stop(text: str, stop_strings: Sequence[str]) -> int:
     """Return how many characters at the end of the text may begin a stop string."""
     return max(
-        (n for stop in stop_strings for n in range(1, len(stop)) if text.endswith(stop[:n])),
+        (
+            length
+            for stop in stop_strings
+            for length in range(1, min(len(stop), len(text) + 1))
+            if text.endswith(stop[:length])
+        ),
         default=0,
     )

@@ -77,7 +77,9 @@ class TensorBoard(Tracker):
         for name, value in metrics.items():
             self.writer.add_scalar(name, value)
         text = "\n\n".join(
-            "  \n".join(f"**{name}** {sample[name]}" for name in SAMPLE_FIELDS)
+            "  \n".join(
+                f"**{name}** {sample[name]}" for name in filter(sample.__contains__, SAMPLE_FIELDS)
+            )
             for sample in samples
         )
         self.writer.add_text("samples", text)

@@ -26,6 +26,7 @@ from gptexp.serving.questions import (
     ask_text,
     ask_tokens,
     check_length,
+    check_size,
 )
 from gptexp.serving.request_error import RequestError
 from gptexp.serving.served_model import ServedModel
@@ -87,10 +88,12 @@ class Server:
         return await self._respond(request, questions, parameters, is_chat=False)
 
     async def chat(self, request: Request) -> Response:
-        body = await _read_json(request, MAX_IMAGE_BYTES)
+        is_image = self.model.input_kind == "image"
+        body = await _read_json(request, MAX_IMAGE_BYTES if is_image else MAX_TEXT_BYTES)
         self._check_name(body.get("model"))
         parameters = read_parameters(body, is_chat=True)
         messages = read_messages(body)
+        self._check_count(1, parameters)
         question = await run_in_threadpool(ask_chat, self.model, messages, parameters.max_tokens)
         return await self._respond(request, [question], parameters, is_chat=True)
 
@@ -107,9 +110,10 @@ class Server:
         suffix = body.get("response_format") or "wav"
         if not isinstance(text, str):
             raise RequestError("input: must be the text to speak", "input")
+        check_size(self.model, text, "input")
         if voice is not None and not isinstance(voice, str):
             raise RequestError("voice: must be the name of a voice", "voice")
-        if suffix not in AUDIO_TYPES:
+        if not isinstance(suffix, str) or suffix not in AUDIO_TYPES:
             raise RequestError(
                 f"response_format={suffix!r:.40}: must be one of {', '.join(AUDIO_TYPES)}",
                 "response_format",
@@ -139,6 +143,7 @@ class Server:
         prompts = prompt if isinstance(prompt, list) else [prompt]
         if _is_tokens(prompt):
             prompts = [prompt]
+        self._check_count(len(prompts), parameters)
         if all(isinstance(item, str) for item in prompts) and prompts:
             return [ask_text(model, item, length) for item in prompts]
         if all(map(_is_tokens, prompts)) and prompts:
@@ -148,25 +153,28 @@ class Server:
             "prompt",
         )
 
+    def _check_count(self, prompts: int, parameters: Parameters) -> None:
+        """Check the number of answers before anything is encoded."""
+        count, limit = prompts * parameters.count, self.worker.max_waiting
+        if count > limit:
+            name = "prompt" if parameters.count == 1 else "n"
+            raise RequestError(f"{name}: {count} answers in one request; at most {limit}", name)
+
     async def _respond(
         self, request: Request, questions: Sequence[Question], parameters: Parameters, is_chat: bool
     ) -> Response:
         for question in questions:
             if self.model.generates_text:
                 check_length(self.model, question, parameters)
-        if len(questions) * parameters.count > self.worker.max_waiting:
-            raise RequestError(
-                f"n: {len(questions) * parameters.count} answers in one request; at most {self.worker.max_waiting}",
-                "n",
-            )
         exchange = Exchange(self.model, self.worker, questions, parameters, is_chat)
-        if parameters.is_stream:
-            await exchange.start()
-            return EventStream(exchange)
         try:
-            return JSONResponse(await _unless_disconnected(request, exchange.collect()))
-        finally:
+            if not parameters.is_stream:
+                return JSONResponse(await _unless_disconnected(request, exchange.collect()))
+            await _unless_disconnected(request, exchange.start())
+            return EventStream(exchange)
+        except BaseException:
             exchange.cancel()
+            raise
 
 
 class EventStream(StreamingResponse):
@@ -221,6 +229,9 @@ async def _read_json(request: Request, limit: int) -> dict[str, Any]:
     data = await _read_body(request, limit)
     try:
         body = json.loads(data)
+        json.dumps(
+            body, ensure_ascii=False
+        ).encode()  # fails where half of a surrogate pair stands alone
     except (ValueError, RecursionError) as error:
         raise RequestError(f"the body is not JSON ({error})") from None
     if not isinstance(body, dict):

@@ -5,7 +5,6 @@ template become special tokens; the same characters in a message stay text.
 """
 
 import base64
-import binascii
 import json
 import time
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from gptexp.files import read_json_object
 from gptexp.serving.request_error import RequestError
 
 ROLES = ("system", "developer", "user", "assistant")
-PLAIN_STOPS = ("\nUser:", "\nSystem:")  # a model without a template goes on with the next turn
+# A model without a template goes on with the next turn.
+PLAIN_STOPS = tuple(f"\n{role.capitalize()}:" for role in ROLES)
 # A noncharacter of Unicode: it marks where a special text inside of a message is cut in two.
 CUT = "\ufdd0"
 
@@ -79,7 +79,7 @@ def _read_image(value: Any, where: str) -> bytes:
         )
     try:
         return base64.b64decode(data, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise RequestError(f"{where}: image_url.url is not valid base64", where) from None
 
 
@@ -134,8 +134,6 @@ class ChatTemplate:
         Raises:
             RequestError: the template refuses the conversation.
         """
-        from jinja2 import TemplateError
-
         values = [
             {"role": message.role, "content": self._mark_special_texts(message.text)}
             for message in messages
@@ -144,7 +142,7 @@ class ChatTemplate:
             text = self.template.render(
                 messages=values, add_generation_prompt=True, tools=None, **self.special_tokens
             )
-        except TemplateError as error:
+        except Exception as error:  # the template computes with what it was given
             raise RequestError(
                 f"messages: the chat template refuses them ({error})", "messages"
             ) from None

@@ -1,6 +1,7 @@
 """Computations besides the running batch: they take their turn in the worker's thread between two of its steps."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,18 +20,36 @@ from gptexp.serving.served_model import ServedModel
 from gptexp.tasks.answerer import GenerateText
 
 
+class SearchCancelledError(Exception):
+    """Nobody waits for the answers of this search."""
+
+
 def search(
-    model: ServedModel, question: Question, parameters: Parameters, sampling: Sampling
+    model: ServedModel,
+    question: Question,
+    parameters: Parameters,
+    sampling: Sampling,
+    is_cancelled: Callable[[], bool],
 ) -> list[Choice]:
-    """Answer by beam search or minimum Bayes risk decoding."""
+    """Answer by beam search or minimum Bayes risk decoding.
+
+    Raises:
+        SearchCancelledError: `is_cancelled` has returned True.
+    """
     assert isinstance(model.answerer, GenerateText)
     stops = (*parameters.stop, *question.stop)
+
+    def has_ended(tokens: list[int]) -> bool:
+        if is_cancelled():
+            raise SearchCancelledError
+        return bool(stops) and find_stop(question.decode(tokens), stops) is not None
+
     length = model.max_new_tokens(parameters.max_tokens)
     rows = model.generator.generate(
         [question.prompt] * parameters.count,
         length,
         sampling,
-        stopping_criteria=lambda tokens: find_stop(question.decode(tokens), stops) is not None,
+        stopping_criteria=has_ended,
         candidate_weight=model.answerer.candidate_weight(model.tokenizer),
     )
     answers = []

@@ -61,6 +61,7 @@ class Exchange:
         self._parts: asyncio.Queue[tuple[int, Choice | Exception]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
         self._answers: list[Answer] = []
+        self._is_cancelled = False
         warnings = dict.fromkeys(text for question in questions for text in question.warnings)
         extra: dict[str, Any] = {"warnings": list(warnings)} if warnings else {}
         if model.generates_text:
@@ -122,12 +123,12 @@ class Exchange:
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield the events of a response that streams."""
-        seen: set[int] = set()
+        indices: set[int] = set()  # of choices whose first part has been sent
         try:
             async for index, part in self._finish():
                 if part.text or part.scores or part.finish_reason:
-                    yield server_event(self.format.chunk(index, part, index not in seen))
-                    seen.add(index)
+                    yield server_event(self.format.chunk(index, part, index not in indices))
+                    indices.add(index)
             if self.parameters.includes_usage:
                 yield server_event(self.format.usage_chunk(self.choices, self.prompt_tokens))
             yield server_event("[DONE]")
@@ -135,7 +136,8 @@ class Exchange:
             yield server_event(error.body())
 
     def cancel(self) -> None:
-        """Let answers that have not ended leave the batch."""
+        """Let answers that have not ended leave the batch, and end a search."""
+        self._is_cancelled = True
         for answer in self._answers:
             answer.is_cancelled = True
 
@@ -178,7 +180,9 @@ class Exchange:
 
     async def _search(self, number: int, question: Question) -> None:
         answers = await self._compute(
-            lambda: search(self.model, question, self.parameters, self.sampling)
+            lambda: search(
+                self.model, question, self.parameters, self.sampling, lambda: self._is_cancelled
+            )
         )
         for index, answer in zip(self._indices(number), answers, strict=True):
             answer.scores = [self._shift(score, number) for score in answer.scores]

@@ -1,6 +1,6 @@
 """Read the parameters of a request for text: those of OpenAI's completions and chat, and the options of Sampling."""
 
-import math
+import sys
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,7 +33,7 @@ CHAT_PARAMETERS = {
     *("model", "messages", "max_tokens", "max_completion_tokens", "n", "stop", "stream"),
     *("stream_options", "logprobs", "top_logprobs", *SAMPLING_OPTIONS),
 }
-MAX_TOP_TOKENS, MAX_STOP_STRINGS = 20, 16
+MAX_TOP_TOKENS, MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 20, 16, 1000
 LARGEST_SEED = 2**63 - 1
 
 
@@ -106,7 +106,7 @@ def read_integer(
 
 def read_boolean(body: dict[str, Any], name: str) -> bool:
     value = body.get(name)
-    if value not in (None, True, False) or type(value) is int:
+    if not isinstance(value, bool | None):
         raise RequestError(f"{name}={value!r:.60}: must be true or false", name)
     return bool(value)
 
@@ -125,7 +125,7 @@ def _read_sampling(body: dict[str, Any]) -> dict[str, float]:
         if value is None or name == "seed":
             continue
         is_valid, accepted = RANGES[name]
-        is_number = type(value) in (int, float) and math.isfinite(value)
+        is_number = type(value) in (int, float) and abs(value) <= sys.float_info.max
         if kind is int:
             accepted = f"a whole number, {accepted}"
             is_number = is_number and value == int(value)
@@ -146,6 +146,10 @@ def _read_stop(body: dict[str, Any]) -> tuple[str, ...]:
         raise RequestError(
             f"stop={value!r:.60}: must be a text, or a list of up to {MAX_STOP_STRINGS}, none empty",
             "stop",
+        )
+    if (longest := max(map(len, stops), default=0)) > MAX_STOP_CHARACTERS:
+        raise RequestError(
+            f"stop: a text has {longest:,} characters; at most {MAX_STOP_CHARACTERS:,}", "stop"
         )
     return tuple(stops)
 

@@ -14,12 +14,16 @@ from gptexp.sampling import Sampling
 from gptexp.serving.chat import PLAIN_STOPS, Message, format_plain
 from gptexp.serving.parameters import Parameters
 from gptexp.serving.request_error import RequestError
-from gptexp.serving.running_batch import Answer, Piece
+from gptexp.serving.running_batch import Answer, Piece, cut_prompt
 from gptexp.serving.served_model import ServedModel
 from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.unread_input import describe_unread_input
 
 RANDOM_SEEDS = 2**31  # of requests without a seed
+MAX_CANDIDATES = 128  # answers that a search compares for one prompt
+MAX_CHARACTERS = (
+    100  # of a text, for each token of the context: more are refused before they are encoded
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,25 @@ def ask_text(model: ServedModel, text: str, max_tokens: int | None = None) -> Qu
         raise _wrong_endpoint(model)
     if not text.strip():
         raise RequestError("prompt: is empty", "prompt")
+    check_size(model, text)
     return _ask(model, text, text, max_tokens)
+
+
+def check_size(model: ServedModel, prompt: Sequence[Any], name: str = "prompt") -> None:
+    """Check that a text or its tokens are not so long that to encode them would keep other requests waiting.
+
+    Raises:
+        RequestError: they are.
+    """
+    limit = MAX_CHARACTERS * model.config.context
+    if len(prompt) > limit:
+        unit = "characters" if isinstance(prompt, str) else "tokens"
+        raise RequestError(
+            f"{name}: has {len(prompt):,} {unit}; at most {limit:,} are accepted, "
+            f"and the model's context is {model.config.context:,} tokens",
+            name,
+            code="context_length_exceeded",
+        )
 
 
 def ask_image(model: ServedModel, data: bytes, max_tokens: int | None = None) -> Question:
@@ -72,7 +94,8 @@ def _ask(model: ServedModel, raw: Any, text: str, max_tokens: int | None) -> Que
     except (UserError, ValueError) as error:
         raise RequestError(str(error)) from None
     warnings = (f"the model does not read the prompt as it is written: {unread}",)
-    decode = answerer.decoder(prompt, tokenizer)
+    read = cut_prompt(model.config, prompt, model.max_new_tokens(max_tokens))
+    decode = answerer.decoder(read, tokenizer)
     return Question(parsed, prompt, text, decode, warnings=warnings if unread else ())
 
 
@@ -89,16 +112,17 @@ def ask_tokens(
         raise RequestError(f"{model.name}: answers no token numbers; its task is {model.kind}")
     if not tokens:
         raise RequestError("prompt: is empty", "prompt")
+    check_size(model, tokens)
     if outside := [token for token in tokens if not 0 <= token < size]:
         raise RequestError(
             f"prompt: token {outside[0]} is not in the vocabulary, 0 to {size - 1}", "prompt"
         )
     decode: Decode = model.tokenizer.decode
     text = decode(list(tokens))
-    if model.layout.stream:
-        decode = decode_after(decode, tokens)
     warnings = []
     room = prompt_room(model.config, model.max_new_tokens(max_tokens))
+    if model.layout.stream:
+        decode = decode_after(decode, tokens[-room:])
     if 0 < room < len(tokens):
         warnings.append(f"the first {len(tokens) - room} tokens of the prompt are not read")
     return Question(None, Prompt(tuple(tokens)), text, decode, warnings=tuple(warnings))
@@ -123,6 +147,7 @@ def ask_chat(model: ServedModel, messages: list[Message], max_tokens: int | None
     if any(message.image for message in messages):
         raise RequestError(f"{model.name}: answers no images; its task is {model.kind}")
     if model.input_kind == "text" and model.layout.stream and model.generates_text:
+        check_size(model, format_plain(messages), "messages")
         if model.template is not None:
             return ask_tokens(model, model.template.encode(messages), max_tokens)
         question = ask_text(model, format_plain(messages), max_tokens)
@@ -147,15 +172,27 @@ def choose_sampling(model: ServedModel, parameters: Parameters) -> Sampling:
     """Return the options of a request over those of the task; without a seed, one is drawn.
 
     Raises:
-        RequestError: options conflict.
+        RequestError: options conflict, or a search would compare too many answers.
     """
     assert isinstance(model.answerer, GenerateText)
     seed = random.randrange(RANDOM_SEEDS) if parameters.seed is None else parameters.seed
     overrides: dict[str, Any] = dict(parameters.sampling)
     try:
-        return model.answerer.sampling.with_overrides(parameters.count, **overrides, seed=seed)
+        sampling = model.answerer.sampling.with_overrides(parameters.count, **overrides, seed=seed)
     except ValueError as error:
         raise RequestError(str(error)) from None
+    if sampling.num_beams > MAX_CANDIDATES:
+        raise RequestError(
+            f"num_beams={sampling.num_beams}: must be at most {MAX_CANDIDATES}", "num_beams"
+        )
+    candidates = parameters.count * (sampling.mbr_samples + 1)
+    if sampling.mbr_samples > 1 and candidates > MAX_CANDIDATES:
+        raise RequestError(
+            f"mbr_samples={sampling.mbr_samples} with n={parameters.count}: compares {candidates} answers; "
+            f"n x (mbr_samples + 1) must be at most {MAX_CANDIDATES}",
+            "mbr_samples",
+        )
+    return sampling
 
 
 def check_length(model: ServedModel, question: Question, parameters: Parameters) -> None:

@@ -5,6 +5,7 @@ Legend: B sequences, T tokens, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -89,7 +90,10 @@ class RunningBatch:
         together = [*self.answers, *joining, answer]
         if len(together) > self.max_rows:
             return False
-        size = max(len(a.prompt) + len(a.text.tokens) for a in together)
+        room = partial(prompt_room, self.model.config)
+        size = max(
+            min(len(a.prompt), room(a.max_new_tokens)) + len(a.text.tokens) for a in together
+        )
         size += max(a.tokens_left for a in together)
         return len(together) <= count_fitting_rows(self.model.config, size)
 
@@ -111,26 +115,27 @@ class RunningBatch:
         self.answers += answers
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[Answer, Piece]]:
-        """Add a token to each answer, and drop the answers that end with it or are cancelled."""
+    def step(self) -> list[tuple[Answer, Piece | Exception]]:
+        """Add a token to each answer, and drop the answers that end with it, fail or are cancelled."""
         state = self._state
         assert state is not None
         self._drop([answer for answer in self.answers if answer.is_cancelled])
         if not self.answers:
             return []
         logits = state.logits[: len(self.answers)]
-        tokens = self._choose(logits)
-        scores = self._scores(logits, tokens)
-        pieces = [
-            (answer, self._take(answer, token, score))
-            for answer, token, score in zip(self.answers, tokens, scores, strict=True)
-        ]
-        ended = [answer for answer, piece in pieces if piece.finish_reason]
-        left = [
-            token
-            for (_, piece), token in zip(pieces, tokens, strict=True)
-            if not piece.finish_reason
-        ]
+        pieces: list[tuple[Answer, Piece | Exception]] = []
+        ended, left = [], []
+        choices = self._choose(logits, list(range(len(self.answers))))
+        for row, answer in enumerate(self.answers):
+            token = choices[row]
+            piece = (
+                token if isinstance(token, Exception) else self._take(answer, token, logits[row])
+            )
+            pieces.append((answer, piece))
+            if isinstance(token, Exception) or isinstance(piece, Exception) or piece.finish_reason:
+                ended.append(answer)
+            else:
+                left.append(token)
         self._drop(ended)
         if self.answers:
             filler = len(state.logits) - len(left)
@@ -143,32 +148,43 @@ class RunningBatch:
         """Forget all answers, after an error."""
         self.answers, self._state = [], None
 
-    def _choose(self, logits: Tensor) -> list[int]:
-        """Return the next token of each answer; answers with equal options and lengths are computed together."""
+    def _choose(self, logits: Tensor, rows: list[int]) -> dict[int, int | Exception]:
+        """Return the next token of the answer in each row, or the error that ends it alone.
+
+        Answers with equal options and lengths are computed together; if that fails, each by itself.
+        """
         groups: dict[tuple[Sampling, int], list[int]] = {}
-        for row, answer in enumerate(self.answers):
+        for row in rows:
+            answer = self.answers[row]
             groups.setdefault((answer.sampling, len(answer.text.tokens)), []).append(row)
-        tokens = [0] * len(self.answers)
-        for (sampling, length), rows in groups.items():
-            answers = [self.answers[row] for row in rows]
-            history = torch.tensor([a.text.tokens for a in answers], device=logits.device)
-            scores = logits[rows].float()
-            scores = apply_repetition_penalties(scores, history.long(), sampling)
-            uniform = torch.stack([answer.uniform[length] for answer in answers])
-            chosen = sample_next_token(scores, sampling, uniform.to(logits.device))
-            for row, token in zip(rows, chosen.tolist(), strict=True):
-                tokens[row] = token
+        tokens: dict[int, int | Exception] = {}
+        for (sampling, length), group in groups.items():
+            answers = [self.answers[row] for row in group]
+            try:
+                history = torch.tensor([a.text.tokens for a in answers], device=logits.device)
+                scores = logits[group].float()
+                scores = apply_repetition_penalties(scores, history.long(), sampling)
+                uniform = torch.stack([answer.uniform[length] for answer in answers])
+                chosen = sample_next_token(scores, sampling, uniform.to(logits.device))
+                tokens.update(zip(group, chosen.tolist(), strict=True))
+            except Exception as error:
+                if len(group) == 1:
+                    tokens[group[0]] = error
+                else:
+                    for row in group:
+                        tokens |= self._choose(logits, [row])
         return tokens
 
-    def _scores(self, logits: Tensor, tokens: list[int]) -> list[TokenScore | None]:
-        return [
-            None
-            if answer.top_tokens is None
-            else score_token(row, token, answer.top_tokens, answer.text)
-            for answer, token, row in zip(self.answers, tokens, logits, strict=True)
-        ]
+    def _take(self, answer: Answer, token: int, logits: Tensor) -> Piece | Exception:
+        """Return the part of an answer that a token adds, or the error that ends the answer."""
+        try:
+            top = answer.top_tokens
+            score = None if top is None else score_token(logits, token, top, answer.text)
+            return self._add(answer, token, score)
+        except Exception as error:
+            return error
 
-    def _take(self, answer: Answer, token: int, score: TokenScore | None) -> Piece:
+    def _add(self, answer: Answer, token: int, score: TokenScore | None) -> Piece:
         if token in self.eos:
             return Piece(answer.text.finish(), None, 0, "stop")
         text = answer.text.add(token)

@@ -73,6 +73,9 @@ class Worker:
 
     def _check_room(self, count: int) -> None:
         if self.waiting + count > self.max_waiting:
+            self._waiting = deque(answer for answer in self._waiting if not answer.is_cancelled)
+            self._calls = deque(call for call in self._calls if not call[1].cancelled())
+        if self.waiting + count > self.max_waiting:
             raise QueueFullError(
                 f"{self.waiting} answers wait already, and the server holds {self.max_waiting}: "
                 f"try again later, or start it with a larger --max-waiting"
@@ -113,17 +116,20 @@ class Worker:
 
     def _decode(self) -> None:
         """Let waiting answers join, and compute a step."""
-        new: list[Answer] = []
+        answers = list(self.batch.answers)
         try:
             new = self._take_waiting()
+            answers += new
             if new:
                 self.batch.add(new)
             if self.batch.answers:
                 for answer, piece in self.batch.step():
+                    if isinstance(piece, Exception):
+                        traceback.print_exception(piece, file=sys.stderr)
                     answer.deliver(piece)
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
-            for answer in {*self.batch.answers, *new}:
+            for answer in answers:  # also those that end in this step
                 answer.deliver(error)
             self.batch.clear()
 
