@@ -83,6 +83,39 @@ def test_a_sweep_alone_prints_its_table(verb, two_runs, own_folder):
     assert values["runs"] == {"1": "outputs/translate-nano-a", "2": "outputs/translate-nano-b"}
 
 
+def test_the_page_of_a_sweep_has_the_margin_of_the_command(verb, two_runs, own_folder):
+    sweep = SweepFolder.create(Path("outputs/sweep-lr-1"), command=[], keys=["optim.lr"])
+    for number, (name, lr) in enumerate(zip(two_runs, (0.01, 0.02), strict=True), 1):
+        sweep.add(JobEntry(number, [f"optim.lr={lr}"], "finished", run=name))
+    text = verb(compare, "sweep-lr-1", "--margin", "50", "--html", "sweep.html")
+    for shown in (text, (own_folder / "sweep.html").read_text()):
+        assert "no difference that matters" in shown
+
+
+def damage(file, change):
+    values, end = json.JSONDecoder().raw_decode(text := file.read_text())
+    change(values)
+    file.write_text(json.dumps(values) + text[end:])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("result.json", lambda x: x.update(metrics=None), "metrics: null is not an object"),
+        ("result.json", lambda x: x["metrics"].update(a="b"), 'metrics, a: "b" is not a number'),
+        ("environment.json", lambda x: x.update(versions=None), "versions: null is not an object"),
+        ("scores.jsonl", lambda x: x.pop("unit"), "unit: null is not a text"),
+        ("config.yaml", lambda x: x.update(model=None), "model: null is not a group of settings"),
+    ],
+)
+def test_a_record_of_another_program_is_named(verb, two_runs, file, change, reason):
+    damage(Path("outputs") / two_runs[0] / file, change)
+    code, text = verb(compare, "outputs/*")
+    assert code == 2
+    assert f"outputs/{two_runs[0]}/{file}" in text
+    assert reason in text
+
+
 def test_mistakes_are_answered_before_anything_is_read(verb, two_runs):
     for words, message in {
         (): "nothing to compare",

@@ -34,9 +34,8 @@ def main() -> None:
     parser.add_argument(
         "--margin",
         type=float,
-        default=0.0,
         metavar="D",
-        help="smallest difference of the primary metric that matters (default: 0)",
+        help="smallest difference of the primary metric that matters (default: that of the sweep, else 0)",
     )
     parser.add_argument(
         "--each", action="store_true", help="compare each run alone, also those of one config"
@@ -55,7 +54,7 @@ def main() -> None:
         raise UserError(
             "nothing to compare: name two runs, a pattern in quotes such as 'outputs/translate-*', or a sweep"
         )
-    if not 0 <= args.margin < math.inf:
+    if args.margin is not None and not 0 <= args.margin < math.inf:
         raise UserError(f"--margin {args.margin:g}: must be a number from 0 on")
     csv, html = (output_file(option, getattr(args, option)) for option in ("csv", "html"))
     outputs = Path(args.outputs).expanduser()
@@ -63,7 +62,7 @@ def main() -> None:
     if sweep:
         texts = _sweep_texts(sweep, args.margin, html)
     else:
-        texts = _comparison_texts(args.names, outputs, args.margin, args.each, html)
+        texts = _comparison_texts(args.names, outputs, args.margin or 0.0, args.each, html)
     if csv:
         write_text(csv, texts["csv"])
     if html:
@@ -90,7 +89,7 @@ def _find_single_sweep(names: list[str], outputs: Path) -> SweepFolder | None:
     return folder if isinstance(folder, SweepFolder) else None
 
 
-def _sweep_texts(folder: SweepFolder, margin: float, page: Path | None) -> dict[str, Any]:
+def _sweep_texts(folder: SweepFolder, margin: float | None, page: Path | None) -> dict[str, Any]:
     from gptexp.comparing.sweep_results import sweep_results
     from gptexp.comparing.tables import sweep_csv
     from gptexp.comparing.terminal import sweep_text
@@ -100,7 +99,7 @@ def _sweep_texts(folder: SweepFolder, margin: float, page: Path | None) -> dict[
     if page:
         from gptexp.pages.sweep_page import format_sweep_page
 
-        texts["html"] = format_sweep_page(folder, page.parent)
+        texts["html"] = format_sweep_page(folder, results, page.parent)
     return texts
 
 

@@ -56,10 +56,11 @@ def _write_page(names: list[str], outputs: Path, file: Path | None) -> Path:
     """Write the page about what the names say, and return its path."""
     single = _find_single(names, outputs)
     if isinstance(single, SweepFolder):
+        from gptexp.comparing.sweep_results import sweep_results
         from gptexp.pages.sweep_page import format_sweep_page
 
         path = file or single.report_file
-        text = format_sweep_page(single, path.parent)
+        text = format_sweep_page(single, sweep_results(single), path.parent)
     elif single is not None:
         from gptexp.pages.run_page import format_run_page
 

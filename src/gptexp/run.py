@@ -383,7 +383,7 @@ def _write_sweep_results(folder: SweepFolder, is_over: bool) -> None:
     if len(results.rows) < len(folder.jobs()):  # over seeds: the table of the configs says more
         print(sweep_text(results), file=sys.stderr)
     write_text(folder.results_file, sweep_csv(results))
-    write_sweep_page(folder)
+    write_sweep_page(folder, results)
     if is_over:
         log_sweep(folder)
 

@@ -119,6 +119,30 @@ def test_jobs_of_different_tasks_are_shown_with_their_own_metrics(sweep, add_job
     assert "different primary metrics, test/f1, test/loss: nothing sorts them" in text
 
 
+def test_a_job_that_has_no_config_yet_is_not_there_yet(sweep, add_job):
+    add_job(0.01, 1, 0.0)
+    (sweep.path.parent / "begun").mkdir()
+    sweep.add(JobEntry(2, ["task=translate", "optim.lr=0.02", "seed=1"], "running", run="begun"))
+    results = sweep_results(sweep)
+    assert list(results.runs) == [1]
+    assert [row.reason for row in results.rows] == ["", "no job of it has finished"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "word"), [("primary_metric", "no difference that matters"), ("val/loss", "worse")]
+)
+def test_the_margin_of_the_sweep_counts_where_it_is_one_of_the_metric(
+    sweep, add_job, make_run, objective, word
+):
+    sweep.update_settings(objective=objective, margin=5.0)
+    add_job(0.01, 1, 0.0)
+    make_run("better", [score + 2 + number % 3 for number, score in enumerate(BASE)])
+    words = ["task=translate", "optim.lr=0.02", "seed=1"]
+    sweep.add(JobEntry(2, words, "finished", run="better"))
+    assert sweep_results(sweep).rows[1].verdict.word == word
+    assert sweep_results(sweep, 0.0).rows[1].verdict.word == "worse"
+
+
 def test_the_csv_has_a_line_for_each_job(sweep, add_job):
     add_job(0.01, 1, 0.0)
     add_job(0.02, 1, 2.0)

@@ -6,6 +6,7 @@ import pytest
 from page_runs import HOSTILE, read_charts, write_run
 
 from gptexp import report
+from gptexp.comparing.sweep_results import sweep_results
 from gptexp.pages.sweep_page import format_sweep_page, write_sweep_page
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder
 
@@ -35,7 +36,7 @@ def sweep(own_folder):
 
 
 def test_the_page_of_a_sweep_has_its_best_config_its_verdicts_and_its_reasons(sweep, open_page):
-    page = open_page(write_sweep_page(sweep), width=390, color_scheme="dark")
+    page = open_page(write_sweep_page(sweep, sweep_results(sweep)), width=390, color_scheme="dark")
     assert page.locator(".headline .big").inner_text() == "71.66"
     assert "optim.lr=0.02" in page.locator(".headline pre").inner_text()
     rows = page.locator("#configs tbody tr")
@@ -103,7 +104,7 @@ def test_the_page_of_a_search_shows_its_settings_as_lines_and_their_importance(
         configs.append((words, make_run(f"r{number}", [50 + number // 4, 52], optim__lr=rate)))
     configs.append((["optim.lr=9", "optim.kind=adamw"], None))
     sweep = make_sweep(own_folder, "sweep-search-1", ["optim.lr", "optim.kind"], configs)
-    page = open_page(write_sweep_page(sweep), width=390, color_scheme="dark")
+    page = open_page(write_sweep_page(sweep, sweep_results(sweep)), width=390, color_scheme="dark")
     importance = page.locator("#settings .full tbody tr").all_inner_texts()
     assert [row.split() for row in importance] == [
         ["optim.lr", "100", "%", "18", "%", "3", "ranges"],
@@ -132,7 +133,8 @@ def test_the_page_of_a_grid_of_two_settings_has_a_heat_map(own_folder, make_run)
             name = f"{kind}-{row}"
             run = make_run(name, [10.0 * row + column] * 2) if name != "muon-2" else None
             configs.append(([f"optim.lr={rate}", f"optim.kind={kind}"], run))
-    text = format_sweep_page(make_sweep(own_folder, "sweep-grid-1", ["optim.lr"], configs))
+    sweep = make_sweep(own_folder, "sweep-grid-1", ["optim.lr"], configs)
+    text = format_sweep_page(sweep, sweep_results(sweep))
     heat = text.partition('class="heat"')[2].partition("</table>")[0]
     assert heat.index("0.01<") < heat.index("0.02<") < heat.index("0.1<")
     assert 'class="number shade-8" title="20"><b>20</b>' in heat
@@ -152,12 +154,12 @@ def test_the_page_of_a_ladder_has_the_fit_the_check_and_the_prediction(
         run.metrics_file.write_text(json.dumps({"step": 1, "flops": flops, "train/loss": 3}) + "\n")
         configs.append(([f"experiment=rung_{number}"], run))
     sweep = make_sweep(own_folder, "sweep-ladder-1", ["experiment"], configs)
-    assert "4 times the largest" in format_sweep_page(sweep)
+    assert "4 times the largest" in format_sweep_page(sweep, sweep_results(sweep))
     laws = {"flops": {"loss": 3.1, "low": 3.0, "high": 3.2}}
     entry = {"date": "2026-11-27T03:31:00+0000", "run": HOSTILE, "metric": "test/loss"}
     kept = json.dumps({**entry, "size": {"flops": 3e14}, "laws": laws})
     (sweep.path / "predictions.jsonl").write_text(f"{kept}\n{kept[:50]}\n")
-    page = open_page(write_sweep_page(sweep), width=390)
+    page = open_page(write_sweep_page(sweep, sweep_results(sweep)), width=390)
     points = page.locator("#scaling .point")
     assert points.count() == 6
     points.last.focus()
@@ -170,4 +172,4 @@ def test_the_page_of_a_ladder_has_the_fit_the_check_and_the_prediction(
     )  # one swept setting: the table of configs shows it
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     configs[0][1].update_result(parameters=1)  # two configs of one size
-    assert 'id="scaling"' not in format_sweep_page(sweep)
+    assert 'id="scaling"' not in format_sweep_page(sweep, sweep_results(sweep))

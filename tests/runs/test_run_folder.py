@@ -183,7 +183,7 @@ def test_wrong_input_leaves_no_folder_and_a_finished_run_as_it_is(tiny, folder, 
 def test_a_run_that_fails_twice_in_one_way_keeps_what_it_recorded(tiny, folder):
     def train():
         with folder.record_failure(tiny()):
-            folder.update_environment(device="one")
+            folder.update_environment(device={"type": "one"})
             folder.update_result(status="running", error=None)
             folder.update_result(status="failed", error="rank 0 failed")
             raise RunError("the processes ended: rank 0 failed first")
@@ -192,7 +192,7 @@ def test_a_run_that_fails_twice_in_one_way_keeps_what_it_recorded(tiny, folder):
         with pytest.raises(RunError):
             train()
         assert folder.result()["error"] == "rank 0 failed"
-        assert folder.read_record("environment")["device"] == "one"
+        assert folder.read_record("environment")["device"] == {"type": "one"}
 
 
 def test_a_rank_that_is_killed_leaves_no_running_run(tiny, folder):

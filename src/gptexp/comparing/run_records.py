@@ -1,11 +1,13 @@
-"""What comparisons read of one run, each record once."""
+"""Read the records of one run for comparisons, each record once."""
 
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 from gptexp.comparing.settings_difference import flatten
+from gptexp.errors import UserError
 from gptexp.files import short_hash
+from gptexp.runs.record_types import check_score_row
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tables import COMPANIONS
 
@@ -50,7 +52,21 @@ class RunRecords:
 
     @cached_property
     def score_rows(self) -> list[dict[str, Any]]:
-        return self.folder.scores()
+        """The rows of scores.jsonl.
+
+        Raises:
+            UserError: a row is none of a run.
+        """
+        rows = self.folder.scores()
+        for number, row in enumerate(rows, 1):
+            try:
+                check_score_row(row)
+            except ValueError as error:
+                raise UserError(
+                    f"{self.folder.scores_file}: line {number} is damaged ({error}). Delete the file: the run is "
+                    f"then compared without its single examples"
+                ) from None
+        return rows
 
     @property
     def seed(self) -> Any:

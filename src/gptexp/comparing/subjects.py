@@ -91,7 +91,8 @@ def _subjects_of(sweep: SweepFolder) -> list[Subject]:
     """Return the configs of a sweep that have a run."""
     subjects = []
     for overrides, jobs in sweep.configs().items():
-        runs = tuple(run for job in jobs if (run := sweep.run_folder(job)) is not None)
+        folders = [sweep.run_folder(job) for job in jobs]
+        runs = tuple(run for run in folders if run is not None and run.has_config())
         if runs:
             subjects.append(Subject(" ".join(overrides) or sweep.name, runs))
     return subjects

@@ -74,18 +74,22 @@ class SweepResults:
         return values
 
 
-def sweep_results(folder: SweepFolder, margin: float = 0.0) -> SweepResults:
+def sweep_results(folder: SweepFolder, margin: float | None = None) -> SweepResults:
     """Read the jobs of a sweep and their runs, and judge each config against the best one.
 
     Args:
-        margin: smallest difference of interest of the primary metric.
+        margin: smallest difference of interest of the primary metric; None: that of the sweep.
 
     Raises:
         UserError: a record of the sweep or of a run is damaged.
     """
     jobs = folder.jobs()
     paths = {job.number: folder.run_folder(job) for job in jobs}
-    runs = {number: RunRecords(path) for number, path in paths.items() if path is not None}
+    runs = {
+        number: RunRecords(path)
+        for number, path in paths.items()
+        if path is not None and path.has_config()
+    }
     measured = [run for run in runs.values() if run.metrics]
     primary = _primary_metric(folder.settings(), measured)
     is_higher_better = bool(higher_is_better(measured, primary))
@@ -106,7 +110,15 @@ def sweep_results(folder: SweepFolder, margin: float = 0.0) -> SweepResults:
     settings = folder.settings()
     has_looked = settings.get("seeds_for") == "undecided"
     looks = max(1, len(settings.get("seeds") or []) - 1) if has_looked else 1
+    if margin is None:
+        margin = _read_margin(settings, primary)
     return _with_verdicts(results, margin, looks) if primary else results
+
+
+def _read_margin(settings: dict[str, Any], metric: str) -> float:
+    """Return hydra.sweeper.margin where the metric is the objective that it is about; else 0."""
+    is_objective = settings.get("objective") in (metric, "primary_metric")
+    return float(settings.get("margin") or 0.0) if is_objective else 0.0
 
 
 def _differing_metrics(rows: Sequence[SweepRow]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gptexp.comparing.ladder_points import read_points
-from gptexp.comparing.sweep_results import SweepResults, SweepRow, sweep_results
+from gptexp.comparing.sweep_results import SweepResults, SweepRow
 from gptexp.comparing.terminal import summary_text, verdict_text
 from gptexp.files import write_text
 from gptexp.pages import shell
@@ -26,22 +26,21 @@ WORD_CLASSES = {"better": "good", "worse": "bad"}
 STATE_CLASSES = {"finished": "good", "failed": "bad"}
 
 
-def write_sweep_page(folder: SweepFolder) -> Path:
+def write_sweep_page(folder: SweepFolder, results: SweepResults) -> Path:
     """Write report.html into a sweep folder, and return its path."""
-    write_text(folder.report_file, format_sweep_page(folder))
+    write_text(folder.report_file, format_sweep_page(folder, results))
     return folder.report_file
 
 
-def format_sweep_page(folder: SweepFolder, base: Path | None = None) -> str:
+def format_sweep_page(folder: SweepFolder, results: SweepResults, base: Path | None = None) -> str:
     """Return the page of a sweep.
 
     Args:
         base: folder that the page will lie in, from which it links the pages of runs; None: the sweep folder.
     """
-    results, settings = sweep_results(folder), folder.settings()
-    runs = _curve_runs(folder, results)
+    runs = _curve_runs(results)
     charts = charts_json(runs, loss_only=True)
-    command = [str(word) for word in settings.get("command", [])]
+    command = [str(word) for word in folder.settings().get("command", [])]
     ladder = read_points(folder, results)
     has_charts = any(chart["series"] for chart in charts["charts"].values())
     sections: list[shell.Section] = [
@@ -171,13 +170,14 @@ def _sentences(rows: Iterable[SweepRow]) -> Html | None:
     return tag("details", tag("summary", "the verdicts in words"), tag("ul", items))
 
 
-def _curve_runs(folder: SweepFolder, results: SweepResults) -> list[CurveRun]:
+def _curve_runs(results: SweepResults) -> list[CurveRun]:
     """Return the runs whose curves are drawn, those of the best configs first, with their config as the label."""
-    runs = []
-    for row in results.rows:
-        for job in row.jobs:
-            if run := folder.run_folder(job):
-                runs.append(CurveRun(row.label, run))
+    runs = [
+        CurveRun(row.label, results.runs[job.number].folder)
+        for row in results.rows
+        for job in row.jobs
+        if job.number in results.runs
+    ]
     return runs[:MAX_CURVES]
 
 

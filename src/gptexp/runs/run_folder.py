@@ -34,12 +34,13 @@ from typing import Any, Literal, Self
 import yaml
 from filelock import FileLock, Timeout
 
-from gptexp.config import compose
+from gptexp.config import compose, package_data
 from gptexp.config.run_id import source_id
 from gptexp.config.schema import Config
 from gptexp.errors import UserError, describe_error, nearest
 from gptexp.files import atomic_folder, read_json_object, short_hash, write_text
 from gptexp.runs.environment import TIME_FORMAT, describe_environment
+from gptexp.runs.record_types import check_groups, check_record
 from gptexp.wording import first_line
 
 RecordName = Literal[
@@ -98,17 +99,25 @@ class RunFolder:
         file = self.path / "config.yaml"
         try:
             values = yaml.load(file.read_text("utf8"), FastLoader)
+            values = values if isinstance(values, dict) else {}
+            check_groups(values, package_data.GROUPS)
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{file}: cannot be read ({first_line(error)})") from None
-        return values if isinstance(values, dict) else {}
+        return values
 
     def read_record(self, name: RecordName) -> dict[str, Any]:
         """Return the content of NAME.json; {} if there is no such file.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or is that of another program.
         """
-        return _read_json(self.path / f"{name}.json")
+        file = self.path / f"{name}.json"
+        values = _read_json(file)
+        try:
+            check_record(name, values)
+        except ValueError as error:
+            raise _damaged(file, error) from None
+        return values
 
     def write_record(self, name: RecordName, /, **values: Any) -> None:
         """Write NAME.json in place of what it held."""
@@ -151,7 +160,7 @@ class RunFolder:
 
         A mistake of the user that is found before the run has a folder leaves none behind.
         """
-        had_config, before = self._has_config(), self._result_version()
+        had_config, before = self.has_config(), self._result_version()
         try:
             yield
         except Exception as error:
@@ -159,7 +168,7 @@ class RunFolder:
             with suppress(OSError, UserError):
                 is_unwritten = self._result_version() == before
                 is_recorded = not is_unwritten and self.result().get("status") != "running"
-                is_unchanged = is_unwritten and had_config == self._has_config()
+                is_unchanged = is_unwritten and had_config == self.has_config()
                 was_not_begun = is_unchanged and (had_config or not self.path.exists())
                 if not is_recorded and not (was_not_begun and isinstance(error, UserError)):
                     self.create(config)
@@ -174,7 +183,8 @@ class RunFolder:
             return None
         return stat.st_ino, stat.st_mtime_ns
 
-    def _has_config(self) -> bool:
+    def has_config(self) -> bool:
+        """Return whether the folder has a config.yaml; a run that is being prepared has none yet."""
         return (self.path / "config.yaml").is_file()
 
     def append_metrics(self, row: dict[str, Any]) -> None:
@@ -361,9 +371,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise UserError(
-            f"{path}: is damaged ({error}). Delete it and repeat the run's command"
-        ) from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: ValueError) -> UserError:
+    return UserError(f"{path}: is damaged ({error}). Delete it and repeat the run's command")
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

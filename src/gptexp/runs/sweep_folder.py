@@ -66,6 +66,8 @@ class SweepFolder:
         keys: Sequence[str],
         seeds: Sequence[int] | None = None,
         seeds_for: str = "all",
+        objective: str = "val/loss",
+        margin: float = 0.0,
         n_jobs: int | None = None,
     ) -> Self:
         """Create the folder, or open it where an earlier command has created it; sweep.json is that of this command.
@@ -74,6 +76,8 @@ class SweepFolder:
             keys: swept settings, without the seed.
             seeds: None: no seed is swept.
             seeds_for: the configs that get all seeds: `all`, or those that are `undecided`.
+            objective: the metric that further seeds are to decide, or `primary_metric`.
+            margin: smallest difference of the objective that matters.
             n_jobs: number of all jobs; None: it is not known beforehand.
         """
         folder = cls(path)
@@ -86,6 +90,8 @@ class SweepFolder:
                 created=folder.settings().get("created", _now()),
                 seeds=None if seeds is None else list(seeds),
                 seeds_for=seeds_for,
+                objective=objective,
+                margin=margin,
                 n_jobs=n_jobs,
             )
         return folder

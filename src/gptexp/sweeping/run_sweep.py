@@ -128,6 +128,8 @@ class _Sweep:
             keys=[key.lstrip("+") for key in space.axes],
             seeds=space.seeds or None,
             seeds_for=settings.seeds_for,
+            objective=settings.objective,
+            margin=settings.margin,
             n_jobs=self._count_jobs(),
         )
         os.environ[SWEEP] = str(folder.path.resolve())
