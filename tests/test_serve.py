@@ -45,6 +45,7 @@ def test_a_server_answers_until_ctrl_c(folder):
         (["--port", "70000"], "--port 70000: must be from 0 to 65535"),
         (["--max-batch", "0"], "--max-batch 0: must be from 1 to 1024"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid"),
+        (["--host", "a..b"], "--host a..b: not the name of a machine; give an address of this"),
         (["--weights", "int4"], "--weights int4: not known"),
     ],
 )

@@ -8,7 +8,6 @@ RUN or SWEEP names the project and the task's metric; a sweep shows the influenc
 gptexp[dashboards], and for saving a key (`wandb login`) and a network.
 """
 
-from pathlib import Path
 from typing import Any
 
 from gptexp.cli import print_json
@@ -16,8 +15,8 @@ from gptexp.command_line import CommandParser
 from gptexp.config.schema import WandbConfig
 from gptexp.errors import RunError, UserError, exits_cleanly
 from gptexp.extras import require_extra
-from gptexp.runs.run_folder import RunFolder, find_run
-from gptexp.runs.sweep_folder import SweepFolder, find_sweep, is_sweep
+from gptexp.runs.run_folder import RunFolder
+from gptexp.runs.sweep_folder import find_run_or_sweep
 from gptexp.runs.wandb_access import find_key, is_server_reachable, short_reason
 from gptexp.runs.wandb_dashboard import build_dashboard
 from gptexp.stages import stage
@@ -63,24 +62,18 @@ def _describe(name: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the logger's settings and the arguments of build_dashboard for the run or sweep of this name."""
     if name is None:
         return {}, {}
-    outputs = Path("outputs")
-    sweep: SweepFolder | None = None
-    folder: RunFolder | None
-    if is_sweep(Path(name).expanduser()) or is_sweep(outputs / name):
-        sweep = find_sweep(name)
-        folders = [run for entry in sweep.jobs() if (run := sweep.run_folder(entry))]
-        folder = next(iter(folders), None)
-    else:
-        folder = find_run(name)
-    logger = folder.config_values()["logger"] if folder else {}
-    if sweep is None:
-        primary = folder.result().get("primary_metric") if folder else None
-        return logger, {"primary_metric": primary or ""}
-    settings = sweep.settings()
+    folder = find_run_or_sweep(name)
+    if isinstance(folder, RunFolder):
+        primary = folder.result().get("primary_metric")
+        return folder.config_values()["logger"], {"primary_metric": primary or ""}
+    runs = (run for entry in folder.jobs() if (run := folder.run_folder(entry)))
+    first = next(runs, None)
+    logger = first.config_values()["logger"] if first else {}
+    settings = folder.settings()
     return logger, {
         "primary_metric": settings.get("primary_metric") or "",
         "swept_keys": settings.get("keys", []),
-        "group": logger.get("group") or sweep.name,
+        "group": logger.get("group") or folder.name,
     }
 
 

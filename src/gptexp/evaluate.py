@@ -53,6 +53,7 @@ def main() -> None:
         from gptexp.distributed.devices import pick_device
         from gptexp.tasks.prepare import prepare
         from gptexp.training.evaluation import evaluate
+        from gptexp.training.example_scores import score_rows
 
     prepared = prepare(config, folder.tokenizer)
     if prepared.store.fingerprint != folder.read_record("data").get("fingerprint"):
@@ -68,7 +69,8 @@ def main() -> None:
     )
     if args.wandb:
         samples = evaluation.samples(prepared.task)
-        log_evaluation(config, folder, args.split, evaluation.metrics, samples)
+        scores = list(score_rows({args.split: evaluation}, prepared.task))
+        log_evaluation(config, folder, args.split, evaluation.metrics, samples, scores)
     if args.json:
         print_json(
             {

@@ -1,5 +1,6 @@
 """Test quickly whether a server answers: without a network, the libraries retry for minutes."""
 
+import ipaddress
 import os
 import socket
 from functools import cache
@@ -20,6 +21,14 @@ def hub_is_reachable() -> bool:
     from huggingface_hub import constants
 
     return is_reachable(constants.ENDPOINT)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address, or the name localhost, reaches this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_reachable(url: str) -> bool:

@@ -14,9 +14,8 @@ from gptexp.checkpoints.find_weights import find_weights
 from gptexp.command_line import CommandParser
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.extras import require_extra
+from gptexp.network import is_loopback
 from gptexp.stages import stage
-
-LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -88,7 +87,7 @@ def main() -> None:
     url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
     print(f"{server.name}: try it at {url}, or give {url}/v1 to a client of OpenAI", flush=True)
     print("Ctrl-C ends the server", file=sys.stderr)
-    if args.host not in LOCAL:
+    if not is_loopback(address):
         print(
             f"everybody who reaches this machine at port {port} can use the model", file=sys.stderr
         )
@@ -104,9 +103,13 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return socket.create_server(address[:2], family=family)
-    except socket.gaierror as error:
+    except (
+        socket.gaierror,
+        UnicodeError,
+    ) as error:  # UnicodeError: it is not of the form of a name
+        reason = getattr(error, "strerror", None) or "not the name of a machine"
         raise UserError(
-            f"--host {host}: {error.strerror}; give an address of this machine, or leave --host out"
+            f"--host {host}: {reason}; give an address of this machine, or leave --host out"
         ) from None
     except OSError as error:
         reason = os.strerror(error.errno or 0)

@@ -6,7 +6,7 @@ import pytest
 from gptexp.errors import UserError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import open_complete_tracker
-from gptexp.runs.trackers import check_tracker
+from gptexp.runs.trackers import TensorBoard, check_tracker
 
 
 def test_a_resumed_csv_has_the_rows_of_metrics_jsonl(tiny, own_folder):
@@ -23,6 +23,17 @@ def test_a_resumed_csv_has_the_rows_of_metrics_jsonl(tiny, own_folder):
         ("1", "2.5", ""),
         ("2", "2.0", "2.1"),
     ]
+
+
+def test_tensorboard_takes_samples_with_and_without_the_answer_before_training(tiny, own_folder):
+    pytest.importorskip("tensorboard")
+    tracker = TensorBoard(tiny("logger=tensorboard"), RunFolder(own_folder / "run"))
+    sample = {"input": "a", "reference": "b", "output": "c"}
+    tracker.finish({"test/loss": 2.0}, [sample, {**sample, "before": "earlier"}])
+    tracker.close(failed=False)
+    [file] = (own_folder / "run/tensorboard").iterdir()
+    assert b"**output** c" in file.read_bytes()
+    assert b"**before** earlier" in file.read_bytes()
 
 
 def test_a_missing_package_is_named_with_the_way_to_install_it(tiny, monkeypatch):

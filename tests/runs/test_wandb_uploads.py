@@ -34,10 +34,13 @@ def test_an_evaluation_is_a_run_and_a_model_an_artifact_of_the_run(server, tiny,
     config = with_wandb(config)
     assert config.logger == WandbConfig()
     samples = [{"input": "a", "reference": "b", "output": "c"}]
-    assert log_evaluation(config, folder, "val", {"val/rougeL": 41.0}, samples)
+    scores = [{"unit": "example", "id": "abcdef012345", "scores": {"rougeL": 41.0}}]
+    assert log_evaluation(config, folder, "val", {"val/rougeL": 41.0}, samples, scores)
     run = server.runs["one-evaluate-val"]
     assert (run["jobType"], run["summary"]["val/rougeL"], run["exit"]) == ("evaluate", 41, 0)
-    assert tables_of(server)[0]["columns"] == ["id", "input", "reference", "output"]
+    [table] = tables_of(server)
+    assert table["columns"] == ["id", "input", "reference", "output", "rougeL"]
+    assert table["data"] == [["abcdef012345", "a", "b", "c", 41.0]]
     exported = own_folder / "exported"
     exported.mkdir()
     (exported / "model.safetensors").write_bytes(b"weights")

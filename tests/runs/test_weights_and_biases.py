@@ -16,7 +16,7 @@ from gptexp.errors import UserError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import fill_finished, open_complete_tracker
 from gptexp.runs.trackers import check_tracker, open_tracker
-from gptexp.runs.wandb_access import has_key_in_changes, hide_key
+from gptexp.runs.wandb_access import find_key, has_key_in_changes, hide_key
 
 KEY = "0123456789" * 4
 
@@ -158,6 +158,7 @@ def test_a_server_that_vanishes_costs_nothing_but_the_upload(
     assert (
         "not taken everything (Timed out finishing run); to upload the rest, repeat the" in message
     )
+    assert "to wait longer, set WANDB_FINISH_TIMEOUT=SECONDS" in message
     wandb.teardown()
     with serve_wandb() as again:
         again.runs = server.runs
@@ -249,13 +250,29 @@ def test_a_client_that_does_not_start_does_not_stop_a_run(tiny, own_folder, monk
         ("WANDB_BASE_URL", "wandb.example"),
         ("WANDB_INIT_TIMEOUT", "soon"),
         ("WANDB_TAGS", "a,,b"),
-        ("WANDB_API_KEY", f" {KEY}"),
     ],
 )
 def test_odd_variables_are_refused_by_name(name, value, tiny, monkeypatch):
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=f"^{name}={value}: .* unset {name}$"):
         check_tracker(tiny("logger=wandb"))
+
+
+def test_a_key_that_wandb_refuses_is_not_in_the_message(tiny, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", f" {KEY}")
+    with pytest.raises(UserError, match=r"^WANDB_API_KEY: .* unset WANDB_API_KEY$") as caught:
+        check_tracker(tiny("logger=wandb"))
+    assert KEY not in str(caught.value)
+
+
+def test_the_key_is_that_of_the_server_of_wandb_login(own_folder, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(own_folder))
+    monkeypatch.setenv("NETRC", str(own_folder / "netrc"))
+    (own_folder / "netrc").write_text(f"machine wandb.example login user password {KEY}")
+    assert find_key() is None
+    (own_folder / "settings").write_text("[default]\nbase_url = https://wandb.example\n")
+    assert find_key() == KEY
 
 
 def test_online_without_a_key_is_refused(tiny, own_folder, monkeypatch):

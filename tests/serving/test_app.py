@@ -1,4 +1,4 @@
-"""What is served besides text: pictures, speech, the list of models; and who may ask."""
+"""Pictures, speech and the list of models are served besides text; and who may ask."""
 
 import base64
 import io
@@ -96,6 +96,8 @@ def test_a_proxy_can_be_allowed():
         ("/v1/completions", b"[]", 400, "the body must be a JSON object"),
         ("/v1/completions", b'{"prompt": "' + b"x" * (1 << 22) + b'"}', 413, "more than 4 MiB"),
         ("/v1/completions", b'{"prompt": "a", "temperature": NaN}', 400, "temperature=nan: must"),
+        ("/v1/completions", rb'{"prompt": "\ud800"}', 400, "the body is not JSON"),
+        ("/v1/audio/speech", b'{"input": "a", "response_format": ["wav"]}', 400, "must be one of"),
         ("/v1/audio/speech", b'{"input": "a"}', 400, "tiny: does not speak; its task is pretrain"),
         ("/v1/captions", b"x", 400, "tiny: answers no images; its task is pretrain"),
     ],

@@ -75,6 +75,8 @@ def test_a_template_can_refuse_a_conversation_and_reaches_nothing_outside():
         a_template("{{ raise_exception('no roles') }}").encode([Message("user", "a")])
     with pytest.raises(RequestError, match="the chat template refuses them"):
         a_template("{{ messages.__class__.__mro__ }}").encode([Message("user", "a")])
+    with pytest.raises(RequestError, match=r"refuses them \(division by zero\)"):
+        a_template("{{ 1 / 0 }}").encode([Message("user", "a")])
     with pytest.raises(UserError, match="not valid Jinja"):
         a_template("{% if %}")
 
@@ -155,6 +157,15 @@ def test_a_model_of_texts_answers_no_pictures(client):
                 }
             ],
             "must be a data: URI",
+        ),
+        (
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "image_url", "image_url": "data:image/png;base64,é"}],
+                }
+            ],
+            "is not valid base64",
         ),
     ],
 )

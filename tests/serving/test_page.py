@@ -124,13 +124,21 @@ def test_mistakes_are_shown_and_an_answer_can_be_stopped(server, open_server):
     page.click("#send")
     assert "temperature" in page.locator("#error").inner_text()
     page.fill("#temperature", "0")
-    page.fill("#max_tokens", "60")
-    with gated_steps(server) as gate:
-        gate.release(5)
-        page.click("#send")
-        page.locator("[data-token]").nth(2).wait_for(state="attached")
-        page.click("#stop")
-        page.locator("#status", has_text="stopped").wait_for()
+    page.fill("#max_tokens", "40")
+    page.click("#chat-mode")
+    for tokens in (5, 0):
+        page.fill("#prompt", "the tree")
+        with gated_steps(server) as gate:
+            page.click("#send")
+            if tokens:
+                gate.release(tokens)
+                page.locator("[data-token]").nth(2).wait_for(state="attached")
+            page.click("#stop")
+            page.locator("#status", has_text="stopped").wait_for()
+        talk = page.evaluate("conversation.map((message) => message.content)")
+        assert talk == page.locator(".tokens").all_text_contents()
+        assert len(talk) == 2
+    assert page.input_value("#prompt") == "the tree"  # to which nothing was answered
     assert page.locator("#error").is_hidden()
     assert page.locator("#send").is_enabled()
 

@@ -12,7 +12,7 @@ def sample_table(
     """Return the columns and rows of a table: the id of the example, its texts, and its scores.
 
     Args:
-        scores: rows of scores.jsonl; [] in a run of an earlier version. The samples are the first of these examples.
+        scores: rows as of scores.jsonl; [] in a run of an earlier version. The samples are the first of these examples.
     """
     examples = [row for row in scores if row["unit"] == "example"][: len(samples)]
     examples += [{}] * (len(samples) - len(examples))

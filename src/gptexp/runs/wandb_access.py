@@ -1,10 +1,12 @@
 """Whether and how Weights & Biases can be reached: mode, server and key."""
 
+import configparser
 import netrc
 import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from gptexp.config.schema import Config, WandbConfig
@@ -13,6 +15,11 @@ from gptexp.network import is_reachable
 from gptexp.wording import first_line
 
 SERVER = "https://api.wandb.ai"
+SECRET_WORDS = (
+    "KEY",
+    "TOKEN",
+    "PASSWORD",
+)  # variables with such names are shown without their values
 
 
 def check_wandb(config: Config) -> None:
@@ -34,8 +41,12 @@ def check_wandb(config: Config) -> None:
             wandb.Settings().update_from_env_vars({name: value})
         except Exception as error:
             reason = error.errors()[0]["msg"] if hasattr(error, "errors") else short_reason(error)
+            if any(word in name for word in SECRET_WORDS):
+                start, reason = name, reason.replace(value, "***")
+            else:
+                start = f"{name}={value}"
             raise UserError(
-                f"{name}={value}: {reason}. Set it to another value, or type: unset {name}"
+                f"{start}: {reason}. Set it to another value, or type: unset {name}"
             ) from None
     options = config.logger
     assert isinstance(options, WandbConfig)
@@ -104,4 +115,13 @@ def short_reason(error: Exception) -> str:
 
 
 def _server() -> str:
-    return os.environ.get("WANDB_BASE_URL") or SERVER
+    """Return the address of the server: of WANDB_BASE_URL, else the one that `wandb login --host=URL` has stored."""
+    if url := os.environ.get("WANDB_BASE_URL"):
+        return url
+    parser = configparser.ConfigParser()
+    try:  # without importing wandb, which takes a second; later files win
+        folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+        parser.read([folder / "settings", Path(os.environ.get("WANDB_DIR", "")) / "wandb/settings"])
+        return parser.get("default", "base_url", fallback=SERVER)
+    except (OSError, RuntimeError, ValueError, configparser.Error):  # RuntimeError: no home folder
+        return SERVER

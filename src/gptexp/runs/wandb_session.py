@@ -19,9 +19,9 @@ from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.wandb_access import choose_mode, has_key_in_changes, short_reason
 from gptexp.stages import stage
 
-# A session waits so long for the server at its start, and for uploads at its end. The environment variables
-# WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT replace both.
-INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0
+# A session waits so long for the server at its start, and for uploads at its end, of artifacts longer. The environment
+# variables WANDB_INIT_TIMEOUT and WANDB_FINISH_TIMEOUT replace them.
+INIT_SECONDS, FINISH_SECONDS, ARTIFACT_SECONDS = 30.0, 60.0, 600.0
 MAX_NAME_CHARACTERS = 128
 
 
@@ -35,7 +35,13 @@ class WandbSession:
     """
 
     def __init__(
-        self, options: WandbConfig, folder: Path, name: str, kept_in: Path, **arguments: Any
+        self,
+        options: WandbConfig,
+        folder: Path,
+        name: str,
+        kept_in: Path,
+        has_artifacts: bool = False,
+        **arguments: Any,
     ) -> None:
         """Start a session online, or else offline.
 
@@ -43,6 +49,7 @@ class WandbSession:
             folder: holds the files of the session in wandb/.
             name: of the run, and its id unless `arguments` has one.
             kept_in: where the metrics are, too; a message names it when W&B fails.
+            has_artifacts: whether the session uploads models or data, which takes longer.
             arguments: of wandb.init.
         """
         # W&B's own telemetry goes to the same server: one that hangs would delay the end of the process.
@@ -50,6 +57,7 @@ class WandbSession:
         if not Path(os.environ.get("TMPDIR") or "/").is_dir():  # W&B would try to create it
             os.environ["TMPDIR"] = tempfile.gettempdir()
         self.folder, self.kept_in = folder, kept_in
+        self.finish_seconds = ARTIFACT_SECONDS if has_artifacts else FINISH_SECONDS
         self.run: Any = None
         self.gave_up = False
         self.arguments = {
@@ -93,7 +101,7 @@ class WandbSession:
         except Exception as error:
             print(
                 f"W&B: the server has not taken everything ({short_reason(error)}); "
-                f"to upload the rest, repeat the command",
+                f"to upload the rest, repeat the command; to wait longer, set WANDB_FINISH_TIMEOUT=SECONDS",
                 file=sys.stderr,
             )
             return False
@@ -126,7 +134,7 @@ class WandbSession:
     def _init(self, mode: Any) -> Any:
         import wandb
 
-        timeouts = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
+        timeouts = {"init_timeout": INIT_SECONDS, "finish_timeout": self.finish_seconds}
         return wandb.init(
             **self.arguments,
             resume="allow",
@@ -160,7 +168,11 @@ class WandbSession:
 
 
 def open_session(
-    config: Config, folder: RunFolder, job_type: str = "train", suffix: str = ""
+    config: Config,
+    folder: RunFolder,
+    job_type: str = "train",
+    suffix: str = "",
+    has_artifacts: bool = False,
 ) -> WandbSession:
     """Open the run of W&B that belongs to a run folder, or continue it; with a suffix, another one beside it."""
     assert isinstance(config.logger, WandbConfig)
@@ -174,6 +186,7 @@ def open_session(
         folder.path,
         (config.name or folder.name) + ending,
         folder.metrics_file,
+        has_artifacts,
         id=run_id + ending,
         job_type=job_type,
         tags=list(config.tags),

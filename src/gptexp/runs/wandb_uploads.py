@@ -31,10 +31,12 @@ def log_evaluation(
     split: str,
     metrics: dict[str, float],
     samples: list[dict[str, Any]],
+    scores: list[dict[str, Any]],
 ) -> bool:
     """Log the metrics and samples of an evaluation as a run of its own; return whether the server has them.
 
     Args:
+        scores: see sample_table.
         config: of the run, as `with_wandb` returns it.
     """
     session = open_session(config, folder, "evaluate", f"evaluate-{split}")
@@ -47,7 +49,7 @@ def log_evaluation(
         import wandb
 
         run.summary.update(metrics)
-        columns, rows = sample_table(texts, [])
+        columns, rows = sample_table(texts, scores)
         run.log({"samples": wandb.Table(columns=columns, data=rows)})
 
     session.attempt(log)
@@ -56,7 +58,7 @@ def log_evaluation(
 
 def log_model(config: Config, folder: RunFolder, exported: Path) -> bool:
     """Log an exported model as an artifact of the run that has trained it; return whether the server has it."""
-    session = open_session(config, folder)
+    session = open_session(config, folder, has_artifacts=True)
     result = folder.result()
 
     def log(run: Any) -> None:

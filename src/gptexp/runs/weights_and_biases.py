@@ -30,7 +30,8 @@ class Wandb(Tracker):
     def __init__(self, config: Config, folder: RunFolder) -> None:
         assert isinstance(config.logger, WandbConfig)
         self.config, self.folder, self.options = config, folder, config.logger
-        self.session = open_session(config, folder)
+        has_artifacts = self.options.log_data != "none"
+        self.session = open_session(config, folder, has_artifacts=has_artifacts)
         self.lowest_loss = math.inf
         self.skipped_steps = 0  # rows up to this step are on the server
         run = self.session.run

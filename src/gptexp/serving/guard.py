@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gptexp.network import is_loopback
 from gptexp.serving.request_error import RequestError
 
 SECURITY_HEADERS = [
@@ -88,7 +89,7 @@ def is_address(name: str) -> bool:
 def names_of_this_machine(host: str) -> set[str]:
     """Return the names under which a server that listens on `host` may be addressed."""
     names = {"localhost", host}
-    if host not in ("127.0.0.1", "::1", "localhost"):
+    if not is_loopback(host):
         name = socket.gethostname()
         names |= {name, f"{name}.local"}
     return names

@@ -1,6 +1,6 @@
 "use strict";
 
-// What the server says about its model: see ServedModel.describe.
+// The server's description of its model: see ServedModel.describe.
 const model = JSON.parse(document.getElementById("model").textContent);
 const details = model.gptexp;
 const $ = (id) => document.getElementById(id);
@@ -71,10 +71,10 @@ function chatScores(logprobs) {
 }
 
 function element(name, text = "", className = "") {
-  const made = document.createElement(name);
-  if (text) made.textContent = text;
-  if (className) made.className = className;
-  return made;
+  const node = document.createElement(name);
+  if (text) node.textContent = text;
+  if (className) node.className = className;
+  return node;
 }
 
 // ---- the card of a token: by pointer, or by arrow keys ----
@@ -214,7 +214,7 @@ function addAnswer(title, prompt = "") {
 async function generate(path, body, makeAnswer) {
   // Send a request, and show its answers while they arrive.
   const isChat = path.includes("chat");
-  const wanted = isChat ? { logprobs: true, top_logprobs: TOP_TOKENS } : { logprobs: TOP_TOKENS };
+  const scores = isChat ? { logprobs: true, top_logprobs: TOP_TOKENS } : { logprobs: TOP_TOKENS };
   const started = performance.now();
   const answers = [];
   const remarks = [];
@@ -224,7 +224,7 @@ async function generate(path, body, makeAnswer) {
       ...body,
       stream: true,
       stream_options: { include_usage: true },
-      ...(details.generates_tokens ? wanted : {}),
+      ...(details.generates_tokens ? scores : {}),
     });
     for await (const event of events(response)) {
       if (event.warnings) remarks.push(...event.warnings);
@@ -257,10 +257,10 @@ async function answerText() {
   if (!prompt.trim()) throw new Error("The prompt is empty: write one, and try again.");
   $("answers").replaceChildren();
   const values = options();
-  const shown = details.continues_text ? prompt : "";
+  const echo = details.continues_text ? prompt : "";
   const count = values.n || 1;
   await generate("/v1/completions", { prompt, ...values }, (index) =>
-    addAnswer(count > 1 ? `Answer ${index + 1}` : "", shown));
+    addAnswer(count > 1 ? `Answer ${index + 1}` : "", echo));
 }
 
 async function answerChat() {
@@ -271,16 +271,29 @@ async function answerChat() {
   const system = $("system")?.value.trim();
   const before = system ? [{ role: "system", content: system }] : [];
   const message = { role: "user", content: text };
-  const shown = element("div", "", "message");
-  shown.append(element("p", "You", "speaker"), element("div", text, "tokens"));
-  $("answers").append(shown);
-  const answers = await generate(
-    "/v1/chat/completions",
-    { messages: [...before, ...conversation, message], ...values },
-    () => addAnswer(model.id),
-  );
-  conversation.push(message, { role: "assistant", content: answers[0]?.string || "" });
-  $("prompt").value = "";
+  const question = element("div", "", "message");
+  question.append(element("p", "You", "speaker"), element("div", text, "tokens"));
+  $("answers").append(question);
+  const messages = conversation; // a new conversation may begin before the answer ends
+  let answer = null;
+  let isComplete = false;
+  try {
+    await generate(
+      "/v1/chat/completions",
+      { messages: [...before, ...messages, message], ...values },
+      () => (answer = addAnswer(model.id)),
+    );
+    isComplete = true;
+  } finally {
+    // The conversation has what the screen shows: an answer that was stopped counts as far as it came.
+    if (isComplete || answer?.string) {
+      messages.push(message, { role: "assistant", content: answer?.string || "" });
+      $("prompt").value = "";
+    } else {
+      question.remove();
+      answer?.box.parentElement.remove();
+    }
+  }
 }
 
 async function answerImage() {
@@ -330,8 +343,8 @@ async function ask() {
     if (error.name === "AbortError") {
       $("status").textContent = "stopped";
     } else {
-      const lost = error instanceof TypeError;
-      $("error").textContent = lost ? "The server does not answer: is it still running?" : error.message;
+      const isUnreachable = error instanceof TypeError;
+      $("error").textContent = isUnreachable ? "The server does not answer: is it still running?" : error.message;
       $("error").hidden = false;
     }
   } finally {
@@ -366,6 +379,7 @@ function switchMode(chats) {
 }
 
 function clear() {
+  request?.abort();
   conversation = [];
   hideToken();
   $("answers").replaceChildren();

@@ -120,10 +120,9 @@ def _options(details: dict[str, Any]) -> Html:
     defaults = {
         "max_tokens": details["max_tokens"],
         "n": 1,
-        "seed": "random",
         **details["sampling"],
+        "seed": "random",
     }
-    defaults["seed"] = "random"
     fields: list[Content] = []
     for name, label, smallest, largest, step, text in NUMBERS:
         number = tag(
