@@ -6,6 +6,7 @@ import pytest
 from gptexp.comparing.sweep_results import sweep_results
 from gptexp.comparing.tables import sweep_csv
 from gptexp.comparing.terminal import sweep_text, verdict_text
+from gptexp.pages.sweep_page import format_sweep_page
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder
 from gptexp.statistics.verdict import Verdict
 
@@ -80,10 +81,12 @@ def test_jobs_without_a_result_stand_below_with_their_reasons(sweep, add_job):
     )
     sweep.add(JobEntry(3, ["task=translate", "optim.lr=8", "seed=1"], "pruned", reason="hopeless"))
     sweep.add(JobEntry(4, ["task=translate", "optim.lr=7", "seed=1"], "proposed"))
+    add_job(0.02, 1, 1.0)
     results = sweep_results(sweep)
-    assert results.counts() == {"finished": 1, "failed": 1, "pruned": 1, "proposed": 1}
+    assert "optim.lr=0.02 is the best of 2 configs" in results.notes[0]
+    assert results.counts() == {"finished": 2, "failed": 1, "pruned": 1, "proposed": 1}
     text = sweep_text(results, 100)
-    assert text.startswith("sweep-lr-1: 4 jobs (1 finished, 1 failed, 1 pruned, 1 proposed)\n")
+    assert text.startswith("sweep-lr-1: 5 jobs (2 finished, 1 failed, 1 pruned, 1 proposed)\n")
     assert "job 3 (optim.lr=8) pruned: hopeless" in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 100
@@ -141,6 +144,19 @@ def test_the_margin_of_the_sweep_counts_where_it_is_one_of_the_metric(
     sweep.add(JobEntry(2, words, "finished", run="better"))
     assert sweep_results(sweep).rows[1].verdict.word == word
     assert sweep_results(sweep, 0.0).rows[1].verdict.word == "worse"
+
+
+def test_a_metric_of_unknown_direction_has_no_best_config(sweep, make_run):
+    for number in (1, 2):
+        make_run(f"run-{number}", metrics={"test/mine": float(number)})
+        words = ["task=translate", f"optim.lr={number}"]
+        sweep.add(JobEntry(number, words, "finished", run=f"run-{number}"))
+    sweep.update_settings(primary_metric="test/mine")
+    results = sweep_results(sweep)
+    assert (results.higher_is_better, results.best()) == (None, None)
+    note = "nothing says whether a higher or a lower test/mine is better: no config is the best"
+    assert note in " ".join(sweep_text(results).split())
+    assert note in format_sweep_page(sweep, results)
 
 
 def test_the_csv_has_a_line_for_each_job(sweep, add_job):

@@ -4,7 +4,13 @@ from typing import Any
 
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder
-from gptexp.runs.tables import metrics_table, primary_metric_text, samples_text, sweep_table
+from gptexp.runs.tables import (
+    is_companion,
+    metrics_table,
+    primary_metric_text,
+    samples_text,
+    sweep_table,
+)
 
 
 def test_intervals_and_baselines_stand_beside_their_metric():
@@ -119,3 +125,8 @@ def test_values_and_answers_before_training_stand_beside_those_after_it():
     sample = {"input": "a", "reference": "b", "output": "d", "before": "c"}
     names = [line.split()[-2] for line in samples_text([sample]).splitlines() if line]
     assert names == ["input", "reference", "before", "output"]
+
+
+def test_only_companions_of_a_metric_belong_to_it():
+    names = ["test/chrf", "test/low/chrf", "test/slow/chrf", "test/unbaseline/chrf", "low"]
+    assert [name for name in names if is_companion(name)] == ["test/low/chrf"]

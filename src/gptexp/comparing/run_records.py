@@ -9,7 +9,7 @@ from gptexp.errors import UserError
 from gptexp.files import short_hash
 from gptexp.runs.record_types import check_score_row
 from gptexp.runs.run_folder import RunFolder
-from gptexp.runs.tables import COMPANIONS
+from gptexp.runs.tables import is_companion
 
 SPLITS = {"test/unseen": "unseen", "test/unsupported": "unsupported", "test/all": "all"}
 
@@ -83,7 +83,7 @@ class RunRecords:
 
     def metric_names(self) -> list[str]:
         """Return the names of the metrics, without the baselines and bounds that belong to them."""
-        return [name for name in self.metrics if not split_name(name)[0].endswith(COMPANIONS)]
+        return [name for name in self.metrics if not is_companion(name)]
 
     def held_out_texts(self, split: str) -> str | None:
         """Return a hash of the texts of a held-out split; None where the run does not record it."""

@@ -44,7 +44,7 @@ class SweepRow:
 class SweepResults:
     name: str
     primary_metric: str  # "" before a job has finished, and where the jobs have different ones
-    higher_is_better: bool
+    higher_is_better: bool | None  # None: nothing says so, and no config is the best
     rows: list[SweepRow]  # the best first; configs without a finished job last
     jobs: list[JobEntry]
     runs: dict[int, RunRecords] = field(default_factory=dict)  # of the jobs that have a run folder
@@ -92,7 +92,6 @@ def sweep_results(folder: SweepFolder, margin: float | None = None) -> SweepResu
     }
     measured = [run for run in runs.values() if run.metrics]
     primary = _primary_metric(folder.settings(), measured)
-    is_higher_better = bool(higher_is_better(measured, primary))
     rows = []
     for overrides, entries in folder.configs().items():
         of_config = [runs[job.number] for job in entries if job.number in runs]
@@ -103,7 +102,9 @@ def sweep_results(folder: SweepFolder, margin: float | None = None) -> SweepResu
         summaries = {name: summarize(each) for name, each in values.items()}
         own = next((run.primary_metric for run in of_config if run.metrics), "")
         rows.append(SweepRow(overrides, entries, values, summaries, own_metric=own))
-    results = SweepResults(folder.name, primary, is_higher_better, rows, jobs, runs)
+    results = SweepResults(
+        folder.name, primary, higher_is_better(measured, primary), rows, jobs, runs
+    )
     if own_metrics := _differing_metrics(rows):
         note = f"the jobs have different primary metrics, {own_metrics}: nothing sorts them"
         return replace(results, primary_metric="", notes=[note])
@@ -137,8 +138,13 @@ def _primary_metric(settings: dict[str, Any], runs: Sequence[RunRecords]) -> str
 
 def _with_verdicts(results: SweepResults, margin: float, looks: int) -> SweepResults:
     """Return the results with the best config first, and a verdict on each other config against it."""
-    primary = results.primary_metric
-    sign = -1 if results.higher_is_better else 1
+    primary, direction = results.primary_metric, results.higher_is_better
+    if direction is None:
+        note = (
+            f"nothing says whether a higher or a lower {primary} is better: no config is the best"
+        )
+        return replace(results, notes=[note])
+    sign = -1 if direction else 1
     rows = sorted(
         results.rows, key=lambda row: sign * _mean(row.metrics.get(primary), sign * math.inf)
     )
@@ -146,15 +152,15 @@ def _with_verdicts(results: SweepResults, margin: float, looks: int) -> SweepRes
         rows = [replace(row, reason=f"not comparable: {reason}") for row in rows]
         return replace(results, rows=rows, notes=[f"no verdicts: {reason}"])
     table = _value_table(results, rows)
-    outcome = compare_configs(
-        table, higher_is_better=results.higher_is_better, margin=margin, looks=looks
-    )
+    outcome = compare_configs(table, higher_is_better=direction, margin=margin, looks=looks)
     has_seeds = int(np.isfinite(table).sum(axis=1).max(initial=0)) > 1
     judged = []
     for number, row in enumerate(rows):
         verdict, reason = outcome.verdicts.get(number), ""
         if not has_seeds and number != outcome.reference and primary in row.values:
-            verdict, reason = _judge_models(results, rows, outcome.reference, number, margin)
+            verdict, reason = _judge_models(
+                results, rows, outcome.reference, number, direction, margin
+            )
         if primary not in row.values:
             reason = "no job of it has finished"
         judged.append(
@@ -196,7 +202,12 @@ def _value_table(results: SweepResults, rows: Sequence[SweepRow]) -> NDArray[np.
 
 
 def _judge_models(
-    results: SweepResults, rows: Sequence[SweepRow], best: int | None, number: int, margin: float
+    results: SweepResults,
+    rows: Sequence[SweepRow],
+    best: int | None,
+    number: int,
+    higher_is_better: bool,
+    margin: float,
 ) -> tuple[Verdict | None, str]:
     """Return the verdict over examples on the one run of a config, or why there is none.
 
@@ -213,7 +224,7 @@ def _judge_models(
         sides[0],
         sides[1],
         results.primary_metric,
-        results.higher_is_better,
+        higher_is_better,
         margin,
         LEVEL / max(1, count * (count - 1) // 2),
     )
@@ -222,10 +233,11 @@ def _judge_models(
 
 def _notes(results: SweepResults, rows: Sequence[SweepRow], has_seeds: bool) -> list[str]:
     best = next((row for row in rows if row.is_best), None)
-    if best is None or len([row for row in rows if results.primary_metric in row.values]) < 2:
+    count = sum(results.primary_metric in row.values for row in rows)
+    if best is None or count < 2:
         return []
     notes = [
-        f"{best.label} is the best of {format_count(len(rows), 'config')}: it is chosen by these values, so luck "
+        f"{best.label} is the best of {format_count(count, 'config')}: it is chosen by these values, so luck "
         f"flatters its own. A run with a seed that the sweep has not seen confirms it"
     ]
     if not has_seeds:

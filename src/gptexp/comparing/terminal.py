@@ -26,7 +26,7 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
     width = width or terminal_width()
     names = subject_names(comparison)
     lines = [
-        f"{name}  {clean(subject.label)}  (seed {', '.join(map(str, subject.seeds()))})"
+        f"{name}  {subject.label}  (seed {', '.join(map(str, subject.seeds()))})"
         for name, subject in zip(names, comparison.subjects, strict=True)
     ]
     parts = [lines, _fact_lines(comparison, names, width)]
@@ -40,8 +40,8 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
             _example_lines(examples, names[0], name, width)
             for name, examples in zip(names[1:], comparison.examples, strict=False)
         ]
-    parts.append([line for remark in comparison.remarks for line in _wrap(clean(remark), width)])
-    return "\n\n".join("\n".join(part) for part in parts if part)
+    parts.append([line for remark in comparison.remarks for line in _wrap(remark, width)])
+    return "\n\n".join(_join(part) for part in parts if part)
 
 
 def sweep_text(results: SweepResults, width: int | None = None) -> str:
@@ -50,7 +50,7 @@ def sweep_text(results: SweepResults, width: int | None = None) -> str:
     states = ", ".join(f"{count} {state}" for state, count in results.counts().items())
     lines = [f"{results.name}: {format_count(len(results.jobs), 'job')} ({states})"]
     if len(results.rows) == 1 and len(results.jobs) > 1:
-        return "\n".join(clean(line) for line in lines + _seed_lines(results, width))
+        return _join(lines + _seed_lines(results, width))
     metrics = [name for name in (results.primary_metric, results.loss_name()) if name]
     rows = [["config", *metrics, "against the best"]]
     for row in results.rows:
@@ -62,7 +62,12 @@ def sweep_text(results: SweepResults, width: int | None = None) -> str:
     for note in results.notes:
         lines += _wrap(note, width)
     lines += _reason_lines(results, width)
-    return "\n".join(clean(line) for line in lines)
+    return _join(lines)
+
+
+def _join(lines: Sequence[str]) -> str:
+    """Return the lines as a text without characters that control a terminal."""
+    return "\n".join(map(reveal_invisible, lines))
 
 
 def _seed_lines(results: SweepResults, width: int) -> list[str]:
@@ -107,8 +112,8 @@ def _setting_lines(comparison: Comparison, names: Sequence[str], width: int) -> 
     else:
         rows = [["settings", *names]]
         for row in affecting:
-            cells = [_cut(clean(as_text(value)), MAX_CELL) for value in row.values]
-            rows.append([clean(row.key), *cells])
+            cells = [_cut(as_text(value), MAX_CELL) for value in row.values]
+            rows.append([row.key, *cells])
         lines = _table(rows, width)
     if neutral:
         lines += _wrap(f"and without effect on the result: {', '.join(neutral)}", width)
@@ -118,13 +123,13 @@ def _setting_lines(comparison: Comparison, names: Sequence[str], width: int) -> 
 def _fact_lines(comparison: Comparison, names: Sequence[str], width: int) -> list[str]:
     """Return the facts in which the subjects agree in one paragraph, and a line a subject of each other one."""
     same = [row for row in comparison.facts if row.is_same and row.values[0] != NOT_RECORDED]
-    shared = "; ".join(f"{row.name} {clean(row.values[0])}" for row in same)
+    shared = "; ".join(f"{row.name} {row.values[0]}" for row in same)
     lines = _wrap(f"the same: {shared}", width) if shared else []
     for row in comparison.facts:
         if not row.is_same:
             lines.append(f"{row.name} differs:")
             values = zip(names, row.values, strict=True)
-            lines += [_cut(f"  {name}  {clean(value)}", width) for name, value in values]
+            lines += [_cut(f"  {name}  {value}", width) for name, value in values]
     return lines
 
 
@@ -231,17 +236,16 @@ def _example_texts(example: ExampleDifference, first: str, second: str, width: i
     labels = ("input", "reference", first, second)
     texts = (example.input, example.reference, *example.outputs)
     for label, text in zip(labels, texts, strict=True):
-        cleaned = " ".join(clean(text[:SAMPLE_WIDTH]).split()) or "(nothing)"
-        lines.append(f"    {label:<10}{_cut(cleaned, max(20, width - 14))}")
+        shown = " ".join(text[:SAMPLE_WIDTH].split()) or "(nothing)"
+        lines.append(f"    {label:<10}{_cut(shown, max(20, width - 14))}")
     return lines
 
 
 def _table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     """Return the rows as lines of aligned columns; what does not fit is cut."""
-    cleaned = [[clean(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cleaned, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row in cleaned:
+    for row in rows:
         cells = [f"{cell:<{size}}" for cell, size in zip(row, widths, strict=True)]
         lines.append(_cut("  ".join(cells).rstrip(), width))
     return lines
@@ -264,8 +268,3 @@ def number_text(value: float | None) -> str:
 
 def terminal_width() -> int:
     return max(60, min(140, shutil.get_terminal_size((100, 40)).columns))
-
-
-def clean(text: str) -> str:
-    """Return a text without characters that control a terminal."""
-    return reveal_invisible(text)

@@ -6,15 +6,14 @@ from pathlib import Path
 from gptexp.comparing.compare_runs import Comparison, MetricRow
 from gptexp.comparing.example_differences import ExampleComparison, ExampleDifference
 from gptexp.comparing.facts import as_text
-from gptexp.comparing.terminal import number_text, subject_names, summary_text, verdict_text
+from gptexp.comparing.terminal import number_text, subject_names, summary_text
 from gptexp.pages import shell
-from gptexp.pages.curves import CurveRun, charts_html, charts_json
-from gptexp.pages.markup import Content, Html, table, tag
+from gptexp.pages.curves import MAX_RUNS, CurveRun, charts_json, curves_html, describe_rest
+from gptexp.pages.markup import Content, Html, render, table, tag
 from gptexp.pages.media import MediaBudget, sample_cards
 from gptexp.pages.run_page import CHART_SCRIPTS, STYLES
-from gptexp.statistics.verdict import Verdict
-
-STATUS = {"better": "good", "worse": "bad"}
+from gptexp.pages.verdicts import verdict_badge
+from gptexp.wording import format_count
 
 
 def format_comparison_page(comparison: Comparison, command: str, base: Path) -> str:
@@ -25,11 +24,13 @@ def format_comparison_page(comparison: Comparison, command: str, base: Path) -> 
         base: folder that the page will lie in, from which it links large files.
     """
     names = subject_names(comparison)
-    charts = charts_json(_labelled_runs(comparison, names))
+    runs = _labelled_runs(comparison, names)
+    charts = charts_json(runs[:MAX_RUNS])
     has_charts = bool(charts["charts"])
+    curves = curves_html(charts, "subject", len(runs), "first")
     sections = comparison_sections(comparison, names)
     sections[1:1] = [
-        ("curves", "Curves", charts_html(charts) if has_charts else None),
+        ("curves", "Curves", curves if has_charts else None),
         ("samples", "Samples", _samples(comparison, names, base)),
     ]
     sections.append(("reproduce", "Reproduce", shell.command_block(command)))
@@ -78,9 +79,13 @@ def _labelled_runs(comparison: Comparison, names: list[str]) -> list[CurveRun]:
 
 def _samples(comparison: Comparison, names: list[str], base: Path) -> Html | None:
     """Return the samples of the first run of each subject, side by side."""
-    runs = {name: subject.runs[0] for name, subject in zip(names, comparison.subjects, strict=True)}
-    cards = sample_cards(runs, MediaBudget(base))
-    return tag("div", cards, class_="samples") if cards else None
+    pairs = list(zip(names, comparison.subjects, strict=True))[:MAX_RUNS]
+    cards = sample_cards({name: subject.runs[0] for name, subject in pairs}, MediaBudget(base))
+    if not cards:
+        return None
+    rest = describe_rest("subject", "shown", len(pairs), len(names), "first").strip()
+    note = tag("p", rest, class_="note") if rest else None
+    return render(note, tag("div", cards, class_="samples"))
 
 
 def _title(comparison: Comparison, names: list[str]) -> str:
@@ -90,7 +95,7 @@ def _title(comparison: Comparison, names: list[str]) -> str:
         return "Not comparable"
     if primary and len(names) == 2 and (verdict := primary.verdicts[1]):
         return f"{names[1]} against {names[0]}: {verdict.word}"
-    return f"{len(names)} subjects"
+    return format_count(len(names), "subject")
 
 
 def _seeds(seeds: Iterable[object]) -> str:
@@ -118,15 +123,10 @@ def _metrics(comparison: Comparison, names: list[str]) -> list[Content]:
 
 def _metric_cells(row: MetricRow) -> list[Content]:
     verdicts = [
-        _status(verdict) if verdict else reason
+        verdict_badge(verdict) if verdict else reason
         for verdict, reason in zip(row.verdicts[1:], row.reasons[1:], strict=True)
     ]
     return [row.name, *map(summary_text, row.summaries), *verdicts]
-
-
-def _status(verdict: Verdict) -> Html:
-    kind = STATUS.get(str(verdict.word), "unsure")
-    return tag("span", verdict_text(verdict), class_=f"status {kind}")
 
 
 def _settings(comparison: Comparison, names: list[str]) -> list[Content]:

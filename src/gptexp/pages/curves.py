@@ -7,15 +7,17 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from gptexp.pages.markup import Html, tag
+from gptexp.pages.markup import Html, render, tag
 from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
+from gptexp.wording import format_count
 
 AXES = ("step", "tokens", "flops", "seconds")  # columns of metrics.jsonl that increase
 NUM_COLORS = 8  # the last one is grey, for all labels that have no colour of their own
 MAX_POINTS = 1000  # of a curve of the main chart, over all runs
 MAX_POINTS_OF_SMALL = 400  # of a curve of the other charts, over all runs
 MIN_POINTS = 60
+MAX_RUNS = 32  # runs whose curves or samples a page of several runs has
 LEFT_OUT = {"val/targets", timings.SLOWEST_RANK, timings.COMPILE_SECONDS, timings.COMPILED_GRAPHS}
 LOST_TIME = "lost time"
 
@@ -187,6 +189,27 @@ def charts_html(values: dict[str, Any]) -> Html:
         tag("p", "Curves need JavaScript; metrics.jsonl has their values.", class_="note"),
     )
     return tag("div", controls, hint, tag("div", figures, class_="charts"))
+
+
+def curves_html(values: dict[str, Any], label: str, total: int, order: str) -> Html:
+    """Return the charts of several runs with a sentence about them.
+
+    Args:
+        label: a word for the labels of the runs.
+        total: number of all runs.
+        order: the word for those that are drawn, `best` or `first`.
+    """
+    text = f"Thick curves are validation, thin ones training. A click on a {label} hides it."
+    text += describe_rest("run", "drawn", len(values["runs"]), total, order)
+    return render(tag("p", text, class_="note"), charts_html(values))
+
+
+def describe_rest(noun: str, verb: str, count: int, total: int, order: str) -> str:
+    """Return a sentence about what a page leaves out, "" where it has all."""
+    if count >= total:
+        return ""
+    rest = f"{total - count} more {'is' if total - count == 1 else 'are'} not"
+    return f" Those of the {order} {format_count(count, noun)} are {verb}; {rest}."
 
 
 def _names(chart: Chart, label: str, has_several: bool) -> dict[str, tuple[str, str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gptexp.pages.markup import Content, Html, tag
 from gptexp.pages.numbers import format_interval, format_number
-from gptexp.runs.tables import COMPANIONS
+from gptexp.runs.tables import COMPANIONS, is_companion
 
 PAD = 0.06  # free space on both sides of a dot plot
 
@@ -60,9 +60,9 @@ def read_metrics(metrics: dict[str, float]) -> list[Metric]:
     """Return the metrics of result.json, with what belongs to each."""
     rows = []
     for name, value in metrics.items():
-        split, _, leaf = name.rpartition("/")
-        if split.split("/")[-1] in COMPANIONS or name == "val/targets":
+        if is_companion(name) or name == "val/targets":
             continue
+        split, _, leaf = name.rpartition("/")
         companions = {kind: metrics.get(f"{split}/{kind}/{leaf}") for kind in COMPANIONS}
         rows.append(Metric(split, leaf, value, **companions))
     return rows

@@ -1,4 +1,4 @@
-"""What a run folder records beside its results: the data, the environment, and each start and end of a process."""
+"""Show the records of a run beside its results: the data, the environment, and each start and end of a process."""
 
 import shlex
 from collections.abc import Iterator
@@ -71,11 +71,14 @@ def history_html(folder: RunFolder) -> Html | None:
     for number, event in enumerate(events):
         status = str(event.get("status", ""))
         place = f"on {event['host']}" if event.get("host") else ""
-        if number and status == events[number - 1].get("status") == "running":
-            rows.append(
-                ["", "", "killed", "no checkpoint was lost: the run went on from the last one"]
-            )
         step = event.get("step")
+        if number and status == events[number - 1].get("status") == "running":
+            next_start = (
+                f"the next start goes on after step {step:,}"
+                if step
+                else "the next one starts anew"
+            )
+            rows.append(["", "killed", "", f"ended without a word; {next_start}"])
         detail = str(event.get("error") or (place if status == "running" else ""))
         label = {"running": "started" if not step else "resumed"}.get(status, status)
         rows.append(

@@ -121,12 +121,7 @@ def _heat_map(results: SweepResults) -> Html | None:
     content = tag("table", tag("thead", top, head), tag("tbody", body), class_="heat")
     return render(
         tag("h3", f"{results.primary_metric} over both settings"),
-        tag(
-            "p",
-            _direction(results),
-            "; the stronger the colour, the better the rank.",
-            class_="note",
-        ),
+        tag("p", _direction(results), "; ", _colour_note(results), class_="note"),
         tag("div", content, class_="scroll", tabindex=0, role="group", aria_label="heat map"),
     )
 
@@ -304,10 +299,10 @@ def _ordered(setting: SweptSetting) -> list[str]:
     return sorted(pairs, key=lambda value: pairs[value])
 
 
-def _shades(means: Iterable[float | None], higher_is_better: bool) -> list[int]:
+def _shades(means: Iterable[float | None], higher_is_better: bool | None) -> list[int]:
     """Return the shade of each mean by its rank, NUM_SHADES for the best; one diverged config takes no colour away."""
     means = list(means)
-    ranked = sorted({mean for mean in means if mean is not None}, reverse=not higher_is_better)
+    ranked = sorted({mean for mean in means if mean is not None}, reverse=higher_is_better is False)
     place = {mean: number for number, mean in enumerate(ranked)}
     top = max(len(ranked) - 1, 1)
     return [
@@ -315,5 +310,12 @@ def _shades(means: Iterable[float | None], higher_is_better: bool) -> list[int]:
     ]
 
 
+def _colour_note(results: SweepResults) -> str:
+    rank = "higher the value" if results.higher_is_better is None else "better the rank"
+    return f"the stronger the colour, the {rank}."
+
+
 def _direction(results: SweepResults) -> str:
+    if results.higher_is_better is None:
+        return "nothing says which direction is better"
     return "higher is better" if results.higher_is_better else "lower is better"

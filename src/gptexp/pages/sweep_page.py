@@ -6,23 +6,21 @@ from pathlib import Path
 
 from gptexp.comparing.ladder_points import read_points
 from gptexp.comparing.sweep_results import SweepResults, SweepRow
-from gptexp.comparing.terminal import summary_text, verdict_text
+from gptexp.comparing.terminal import summary_text
 from gptexp.files import write_text
 from gptexp.pages import shell
-from gptexp.pages.curves import CurveRun, charts_html, charts_json
+from gptexp.pages.curves import MAX_RUNS, CurveRun, charts_json, curves_html
 from gptexp.pages.markup import Content, Html, render, table, tag
 from gptexp.pages.metrics import Dot, Scale, strip
 from gptexp.pages.numbers import format_interval, format_number, format_time
 from gptexp.pages.run_page import CHART_SCRIPTS, STYLES
 from gptexp.pages.scaling_plot import scaling_html
 from gptexp.pages.setting_plots import settings_html
+from gptexp.pages.verdicts import verdict_badge
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder
 from gptexp.statistics.summary import Summary
-from gptexp.statistics.verdict import Verdict
 from gptexp.wording import format_count
 
-MAX_CURVES = 32  # runs whose curves are drawn, those of the best configs first
-WORD_CLASSES = {"better": "good", "worse": "bad"}
 STATE_CLASSES = {"finished": "good", "failed": "bad"}
 
 
@@ -43,11 +41,12 @@ def format_sweep_page(folder: SweepFolder, results: SweepResults, base: Path | N
     command = [str(word) for word in folder.settings().get("command", [])]
     ladder = read_points(folder, results)
     has_charts = any(chart["series"] for chart in charts["charts"].values())
+    curves = curves_html(charts, "config", len(results.runs), "best")
     sections: list[shell.Section] = [
         ("configs", "Configs", _configs(results)),
         ("settings", "Settings", settings_html(results)),
         ("scaling", "Scaling", scaling_html(ladder) if ladder else None),
-        ("curves", "Curves", _curves(charts, results, runs) if has_charts else None),
+        ("curves", "Curves", curves if has_charts else None),
         ("jobs", "Jobs", _jobs(folder, results.jobs, base or folder.path)),
         ("reproduce", "Reproduce", shell.command_block(shlex.join(command)) if command else None),
     ]
@@ -152,12 +151,6 @@ def _against_best(row: SweepRow) -> Content:
     return verdict_badge(row.verdict)
 
 
-def verdict_badge(verdict: Verdict) -> Html:
-    """Return the word of a verdict with its difference and interval."""
-    kind = WORD_CLASSES.get(str(verdict.word), "unsure")
-    return tag("span", verdict_text(verdict), class_=f"status {kind}", title=verdict.sentence)
-
-
 def _sentences(rows: Iterable[SweepRow]) -> Html | None:
     """Return the verdicts as sentences, which say what could have been seen and how many more seeds would help."""
     items = [
@@ -178,15 +171,7 @@ def _curve_runs(results: SweepResults) -> list[CurveRun]:
         for job in row.jobs
         if job.number in results.runs
     ]
-    return runs[:MAX_CURVES]
-
-
-def _curves(charts: dict, results: SweepResults, runs: list[CurveRun]) -> Content:
-    rest = len(results.runs) - len(runs)
-    text = "Thick curves are validation, thin ones training. A click on a config hides it."
-    if rest > 0:
-        text += f" Those of the best {len(runs)} runs are drawn; {format_count(rest, 'run')} more are not."
-    return tag("p", text, class_="note"), charts_html(charts)
+    return runs[:MAX_RUNS]
 
 
 def _jobs(folder: SweepFolder, jobs: list[JobEntry], base: Path) -> Html:

@@ -18,6 +18,12 @@ LAST_RANK = (math.inf, math.inf)  # of a job without metrics
 SAMPLE_FIELDS = ("input", "reference", "before", "output")  # before training, where it is known
 
 
+def is_companion(metric: str) -> bool:
+    """Return whether SPLIT/low/NAME and the like belong to the metric SPLIT/NAME."""
+    parts = metric.split("/")
+    return len(parts) > 1 and parts[-2] in COMPANIONS
+
+
 def metrics_table(metrics: dict[str, float]) -> str:
     """Return a table of each metric: before training, its value, 95 % interval and naive baseline, where known.
 
@@ -27,9 +33,9 @@ def metrics_table(metrics: dict[str, float]) -> str:
         return ""
     rows: list[tuple[str, ...]] = [("metric", "before", "model", "95 %", "baseline")]
     for name, value in metrics.items():
-        split, _, leaf = name.rpartition("/")
-        if split.endswith(COMPANIONS):
+        if is_companion(name):
             continue
+        split, _, leaf = name.rpartition("/")
         before, low, high, baseline = (metrics.get(f"{split}/{kind}/{leaf}") for kind in COMPANIONS)
         interval = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
         rows.append((name, _format(before), _format(value), interval, _format(baseline)))

@@ -6,7 +6,7 @@ from typing import Any
 from gptexp.data.token_store import TokenStore
 from gptexp.distributed.process_group import ProcessGroup
 from gptexp.model import Transformer
-from gptexp.runs.tables import COMPANIONS
+from gptexp.runs.tables import is_companion
 from gptexp.tasks.task import Task
 from gptexp.training.evaluation import Evaluation, answer_examples, evaluate, score_answers
 
@@ -76,7 +76,7 @@ def record_before(evaluations: dict[str, Evaluation], task: Task) -> dict[str, A
     for evaluation in evaluations.values():
         for name, value in evaluation.metrics.items():
             split, _, leaf = name.rpartition("/")
-            if not split.endswith(COMPANIONS):
+            if not is_companion(name):
                 metrics[f"{split}/before/{leaf}"] = value
     samples = [sample for first in [*evaluations.values()][:1] for sample in first.samples(task)]
     outputs = [sample["output"] for sample in samples]

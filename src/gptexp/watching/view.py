@@ -63,7 +63,7 @@ def _table(state: FolderState, runs: Sequence[RunProgress], width: int, is_unico
         is_number = name in ("train", "val", "tokens/s", "left")
         table.add_column(name, no_wrap=True, width=size, justify="right" if is_number else "left")
     for run, (run_state, *cells) in zip(runs, rows, strict=True):
-        name = shorten_middle(clean(run.name), room)
+        name = shorten_middle(reveal_invisible(run.name), room)
         table.add_row(name, Text(run_state, style=STYLES.get(run_state, "")), *cells)
     return table
 
@@ -71,14 +71,14 @@ def _table(state: FolderState, runs: Sequence[RunProgress], width: int, is_unico
 def _cells(state: FolderState, run: RunProgress, is_wide: bool, is_unicode: bool) -> list[str]:
     speed = run.tokens_per_second()
     return [
-        clean(run.state),
+        reveal_invisible(run.state),
         _steps(run),
         sparkline(run.losses, CURVE_WIDTH, BLOCKS if is_unicode else ASCII_BLOCKS),
         _loss(run.losses[-1] if run.losses else None),
         _loss(run.val_loss),
         *([f"{speed:,.0f}" if speed else ""] if is_wide else []),
         _left(run, state.evaluation_seconds(run)),
-        *([clean(_result(run))] if is_wide else []),
+        *([reveal_invisible(_result(run))] if is_wide else []),
     ]
 
 
@@ -146,14 +146,18 @@ def _loss(loss: float | None) -> str:
 
 
 def _sweep_line(sweep: SweepProgress, state: FolderState) -> Text:
-    line = Text.assemble((clean(sweep.folder.name), "bold"), f": {clean(sweep.summary())}")
+    line = Text.assemble(
+        (reveal_invisible(sweep.folder.name), "bold"), f": {reveal_invisible(sweep.summary())}"
+    )
     left = state.sweep_seconds_left(sweep)
     if left is not None:
         line.append(f", about {format_duration(left)} left")
     reasons = [job for job in sweep.jobs if job.state in ("failed", "pruned") and job.reason]
     if reasons:
         last = reasons[-1]
-        line.append(f"; job {last.number} {last.state}: {clean(_first_line(last.reason or ''))}")
+        line.append(
+            f"; job {last.number} {last.state}: {reveal_invisible(_first_line(last.reason or ''))}"
+        )
     line.no_wrap, line.overflow = True, "ellipsis"
     return line
 
@@ -162,23 +166,29 @@ def _details(run: RunProgress) -> list[Text]:
     """Return the error or the first sample of a run."""
     lines = [Text("")]
     if run.error and run.state in ("failed", "stopped"):
-        lines.append(Text(f"{clean(run.name)}: {clean(_first_line(run.error))}"))
+        lines.append(
+            Text(f"{reveal_invisible(run.name)}: {reveal_invisible(_first_line(run.error))}")
+        )
     elif sample := run.sample():
-        lines.append(Text(f"{clean(run.name)}, its first sample:"))
+        lines.append(Text(f"{reveal_invisible(run.name)}, its first sample:"))
         for name in ("input", "reference", "output"):
             if name in sample:
-                text = " ".join(clean(str(sample[name])[:SAMPLE_CHARACTERS]).split())
+                text = " ".join(reveal_invisible(str(sample[name])[:SAMPLE_CHARACTERS]).split())
                 lines.append(Text(f"  {name:<10}{text}"))
     elif run.state == "killed":
         lines.append(
-            Text(f"{clean(run.name)}: no process trains it; the same command continues it")
+            Text(
+                f"{reveal_invisible(run.name)}: no process trains it; the same command continues it"
+            )
         )
     elif run.state == "running":
         parts = describe_speed(run.recent[-1]) if run.recent else []
         if run.modified:
             parts.append(f"last line {format_duration(max(0.0, time.time() - run.modified))} ago")
         lines.append(
-            Text(f"{shorten_middle(clean(run.name), MAX_NAME)}: {', '.join(parts) or 'at work'}")
+            Text(
+                f"{shorten_middle(reveal_invisible(run.name), MAX_NAME)}: {', '.join(parts) or 'at work'}"
+            )
         )
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
@@ -187,8 +197,3 @@ def _details(run: RunProgress) -> list[Text]:
 
 def _first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0]
-
-
-def clean(text: str) -> str:
-    """Return a text without characters that control a terminal."""
-    return reveal_invisible(text)
