@@ -357,6 +357,7 @@ def _end_sweep(folder: SweepFolder, is_over: bool) -> set[int]:
     jobs = folder.jobs()
     if len(jobs) > 1:
         print(tables.sweep_table(folder), file=sys.stderr)
+    if jobs:
         name = os.path.relpath(folder.path)
         try:
             _write_sweep_results(folder, is_over)

@@ -7,6 +7,7 @@ from gptexp.comparing.sweep_results import sweep_results
 from gptexp.comparing.tables import sweep_csv
 from gptexp.comparing.terminal import sweep_text, verdict_text
 from gptexp.pages.sweep_page import format_sweep_page
+from gptexp.run import _end_sweep
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder
 from gptexp.statistics.verdict import Verdict
 
@@ -170,3 +171,11 @@ def test_the_csv_has_a_line_for_each_job(sweep, add_job):
     assert float(rows[1]["test/f1"]) == pytest.approx(sum(BASE) / 40 + 2)
     assert rows[2]["reason"] == 'a "b", c'
     assert "task" not in rows[0]
+
+
+def test_a_sweep_of_one_job_leaves_its_results_too(sweep, add_job, capsys):
+    add_job(0.01, 1, 1.0)
+    assert _end_sweep(sweep, is_over=False) == {0}
+    assert sweep.results_file.is_file()
+    assert sweep.report_file.is_file()
+    assert "sweep-lr-1 has the jobs and their results" in capsys.readouterr().err

@@ -59,3 +59,10 @@ def test_a_curve_is_read_from_the_run_folder(own_folder, tiny):
     run.create(tiny("task=translate", "trainer.max_steps=30", "schedule=constant"))
     curves.append(read_curve(run, is_finished=False))
     assert curves[0].comparable == curves[1].comparable != curves[2].comparable
+
+
+def test_worse_jobs_do_not_revive_a_pruned_one():
+    peers = [GOOD, *[curve(9, 9, 9)] * 4]
+    assert explain_hopeless(curve(6, 5, 4), peers) is None
+    assert explain_hopeless(curve(6, 5, 4), peers, is_pruned=True)
+    assert explain_hopeless(curve(6, 5, 3), peers, is_pruned=True) is None

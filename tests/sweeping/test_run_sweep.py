@@ -36,3 +36,10 @@ def test_a_search_by_the_estimator_needs_optuna(monkeypatch):
     check_settings(SweepSettings(**SEARCH), read_space([RANGE]))
     with pytest.raises(UserError, match=r"optuna is missing: gptexp\[sweeps\]"):
         check_settings(SweepSettings(method="tpe", n_trials=5), read_space([RANGE]))
+
+
+def test_nothing_is_pruned_under_torchrun():
+    sweep = run_sweep._Sweep.__new__(run_sweep._Sweep)
+    sweep.settings = SweepSettings(prune=True)
+    with pytest.raises(UserError, match=r"type hydra\.sweeper\.prune=false"):
+        sweep.run_in_lockstep()

@@ -1,7 +1,7 @@
 import pytest
 
 from gptexp.errors import UserError
-from gptexp.sweeping.search_space import Choices, Range, config_of, read_space, seed_of
+from gptexp.sweeping.search_space import Choices, Range, read_space, seed_of
 
 
 def test_the_words_of_a_sweep_are_values_ranges_and_seeds():
@@ -47,6 +47,7 @@ def test_a_grid_has_all_combinations_in_the_order_of_the_words():
         ("model.layers=interval(1,8)", 0.99, "8"),
         ("model.layers=range(1,9)", 0.99, "8"),
         ("optim.lr=tag(log,interval(0.00123456,0.1))", 0, "0.00123456"),
+        ("optim.lr=interval(0.123456789,0.9)", 0, "0.123456789"),
     ],
 )
 def test_a_range_gives_numbers_with_few_digits(word, position, value):
@@ -70,7 +71,8 @@ def test_a_range_that_cannot_be_searched_is_refused(word, message):
         read_space([word])
 
 
-def test_a_job_is_a_config_and_a_seed():
-    words = ["optim.lr=0.1", "seed=3"]
-    assert (config_of(words), seed_of(words)) == (("optim.lr=0.1",), 3)
+def test_a_job_is_known_by_its_swept_values_and_its_seed():
+    space = read_space(["optim.lr=0.1,0.2", "++task.x=1,2", "seed=3,4", "logger=none"])
+    assert space.values_and_seed(["++task.x=2", "optim.lr=0.1", "seed=4"]) == (("0.1", "2"), 4)
+    assert space.values_and_seed(["+task.x=2", "logger=none", "optim.lr=0.1"])[1] == 3
     assert seed_of(["optim.lr=0.1"]) is None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gptexp.errors import Preempted, UserError
-from gptexp.runs.sweep_folder import SweepFolder
+from gptexp.runs.sweep_folder import JobEntry, SweepFolder
 from gptexp.sweeping import slots
 from gptexp.sweeping.search_space import read_space
 from gptexp.sweeping.slots import Slot, SlotPool, find_slots
@@ -71,7 +71,7 @@ def test_failed_and_killed_jobs_have_a_reason_and_the_rest_goes_on(capfd):
         "ends=crash": "failed",
     }
     assert jobs["ends=fail"].reason == "no room\nTraceback"
-    assert jobs["ends=kill"].reason.startswith("SIGKILL ended its process")
+    assert jobs["ends=kill"].reason == "SIGKILL ended its process"
     lines = capfd.readouterr().err
     assert "starts: ends=fail; its output: outputs/sweep/logs/1.log\n" in lines
     assert "failed after" in lines
@@ -164,3 +164,30 @@ def test_a_second_interrupt_ends_jobs_at_once():
         pool.run()
     thread.join()
     assert states(pool.folder) == {"1": "stopped"}
+
+
+def test_a_job_that_ends_before_it_reports_has_failed_and_is_not_started_again():
+    pool = make_pool("rate=1,2")
+    pool.folder.add(JobEntry(1, ["rate=1"], "pruned", reason="no prospect"))
+    pool.folder.add(JobEntry(2, ["rate=2"], "stopped", reason="stopped by SIGTERM"))
+    pool.command = [sys.executable, "-c", "raise SystemExit(3)"]
+    pool.run()
+    jobs = pool.folder.jobs()
+    assert [(job.state, job.reason.split(";")[0]) for job in jobs] == [
+        ("failed", "exit code 3")
+    ] * 2
+
+
+def test_a_signal_reaches_a_job_that_is_being_started(monkeypatch):
+    pool = make_pool("rate=1", "seconds=60", n_slots=1)
+    claim = pool.plan.claim_next
+
+    def claim_and_signal():
+        job = claim()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return job
+
+    monkeypatch.setattr(pool.plan, "claim_next", claim_and_signal)
+    with pytest.raises(Preempted, match="SIGTERM"):
+        pool.run()
+    assert pool.folder.job(1).state == "stopped"

@@ -86,6 +86,7 @@ def test_two_commands_share_the_jobs_of_a_sweep(make_plan):
     assert other.has_jobs_elsewhere()
     for job in claimed:
         job.release()
+    assert other.has_jobs_elsewhere()  # that has been left since `claim_next`
     assert other.claim_next().entry.number == 1  # its process is gone without a word
 
 
@@ -109,3 +110,21 @@ def test_seeds_go_to_the_configs_that_are_undecided(make_plan):
 def test_seeds_of_a_single_config_are_all_run(make_plan):
     plan = make_plan("rate=1", "seed=1,2,3", seeds_for="undecided")
     assert len(run_all(plan, loss_by_rate)) == 3
+
+
+def test_words_in_another_order_and_those_without_effect_repeat_no_job(make_plan):
+    make_plan("a=1,2", "b=1,2", "trainer.progress=true")
+    again = make_plan("b=1,2", "trainer.progress=false", "a=1,2")
+    assert len(again.folder.jobs()) == 4
+    job = again.claim_next()
+    assert job.words == ["trainer.progress=False", "b=1", "a=1"]
+    job.release()
+    more = make_plan("b=1,2,3", "trainer.progress=false", "a=1,2")
+    added = more.folder.jobs()[4].overrides
+    assert added == ["trainer.progress=True", "a=1", "b=3"]  # as those before, for one table
+
+
+def test_seeds_that_come_later_begin_with_the_one_that_jobs_have_had(make_plan):
+    run_all(make_plan("rate=1,2"), loss_by_rate)
+    more = run_all(make_plan("rate=1,2", "seed=1,2"), loss_by_rate)
+    assert more == ["rate=1 seed=2", "rate=2 seed=2"]

@@ -43,11 +43,12 @@ def read_curve(run: RunFolder, is_finished: bool) -> Curve | None:
     return Curve(losses, config["trainer"]["max_steps"], is_finished, repr(values))
 
 
-def explain_hopeless(curve: Curve, others: Sequence[Curve]) -> str | None:
-    """Return why a job cannot become the best; None: it can, or it is too early to tell.
+def explain_hopeless(curve: Curve, others: Sequence[Curve], is_pruned: bool = False) -> str | None:
+    """Return why a job cannot become the best; None: it can, or it is too early to tell, or too late to gain by it.
 
-    A job is hopeless if its loss is above the median of the jobs at the same step, and would stay above the best
-    final loss even if it fell from here on by 1.5 times as much as that of any job that has finished.
+    A job is hopeless between a third and nine tenths of its steps, if its loss is above the median of the jobs at the
+    same step, and would stay above the best final loss even if it fell from here on by 1.5 times as much as that of any
+    job that has finished. The median does not count for a job that is pruned already: worse jobs make it no better.
     """
     step = max(curve.losses, default=0)
     if not FIRST_RUNG * curve.max_steps <= step < LAST_RUNG * curve.max_steps:
@@ -57,7 +58,7 @@ def explain_hopeless(curve: Curve, others: Sequence[Curve]) -> str | None:
     if len(peers) < MIN_PEERS or not finished:
         return None
     loss = curve.losses[step]
-    if loss <= median([loss, *(peer.losses[step] for peer in peers)]):
+    if not is_pruned and loss <= median([loss, *(peer.losses[step] for peer in peers)]):
         return None
     best = min(min(peer.losses.values()) for peer in finished)
     gain = max(peer.losses[step] - _best_from(peer, step) for peer in finished)

@@ -64,7 +64,8 @@ def run_sweep(
         SlotPool(sweep.open_plan(), slots, _job_command(hydra_config)).run()
     elif settings.prune:
         raise UserError(
-            "hydra.sweeper.prune=true: only hydra/launcher=slots can stop a job; leave out one of them"
+            "hydra.sweeper.prune=true, the default of hydra/sweeper=search: only hydra/launcher=slots can stop a "
+            "job; type hydra.sweeper.prune=false, or leave out hydra/launcher"
         )
     else:
         sweep.run_in_batches(batch_size)
@@ -173,12 +174,18 @@ class _Sweep:
                 "hydra/sweeper=search starts processes itself: start it without torchrun and srun; "
                 "trainer.devices=N gives each job several devices"
             )
+        if self.settings.prune:
+            raise UserError(
+                "hydra.sweeper.prune=true: no job can be stopped under torchrun and srun; "
+                "type hydra.sweeper.prune=false, or start without them"
+            )
         seeds = self.space.seeds or (None,)
         jobs = [with_seed(words, seed) for seed in seeds for words in self.space.grid()]
         if ProcessInfo.from_env().is_rank_zero:
             folder = self.open_plan().folder
-            entries = {tuple(entry.overrides): entry for entry in folder.jobs()}
-            self._launch(folder, [(entries[tuple(words)], words) for words in jobs])
+            key = self.space.values_and_seed
+            entries = {key(entry.overrides): entry for entry in folder.jobs()}
+            self._launch(folder, [(entries[key(words)], words) for words in jobs])
         else:
             self.launcher.launch(jobs, initial_job_idx=0)
 
@@ -237,9 +244,11 @@ class _Sweep:
         """Return sweep-NAME-ID: the ID covers all that defines the sweep but the numbers of its configs and seeds."""
         name = self.hydra_config.hydra.job.config_name
         name = self.first.task.kind if name == "config" else name
-        axes = {key: str(axis) for key, axis in self.space.axes.items()}
+        axes = {key.lstrip("+"): str(axis) for key, axis in self.space.axes.items()}
         definition = [run_id(self.first), axes, self.settings.method, self.settings.seed]
-        return f"sweep-{as_file_name(name)}-{short_hash(json.dumps(definition))[:8]}"
+        return (
+            f"sweep-{as_file_name(name)}-{short_hash(json.dumps(definition, sort_keys=True))[:8]}"
+        )
 
     def _count_jobs(self) -> int | None:
         """Return the number of all jobs; None: it depends on their results."""

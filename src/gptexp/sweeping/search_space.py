@@ -59,8 +59,10 @@ class Range:
     def format(self, value: float) -> str:
         """Write a number of the range with three digits, which is what the job gets."""
         rounded = round(value) if self.is_integer else float(f"{value:.3g}")
-        text = min(max(rounded, self.low), self.high)
-        return f"{text:.0f}" if self.is_integer else f"{text:.6g}"
+        inside = min(max(rounded, self.low), self.high)
+        if self.is_integer:
+            return f"{inside:.0f}"
+        return f"{inside:.3g}" if inside == rounded else repr(inside)  # an end, with all digits
 
 
 Axis = Choices | Range
@@ -103,8 +105,23 @@ class SearchSpace:
 
     def values_of(self, words: Sequence[str]) -> dict[str, str]:
         """Return the values that the words of a job give to the swept settings."""
-        pairs = dict(word.partition("=")[::2] for word in words)
-        return {key: pairs[key] for key in self.axes if key in pairs}
+        pairs = dict(word.lstrip("+").partition("=")[::2] for word in words)
+        return {key: pairs[key.lstrip("+")] for key in self.axes if key.lstrip("+") in pairs}
+
+    def words_like(self, first: Sequence[str], words: Sequence[str]) -> list[str]:
+        """Return the words of another job with the swept values and the seed of these words."""
+        values = self.values_of(words)
+        swept = {key.lstrip("+"): f"{key}={value}" for key, value in values.items()}
+        keys = [word.lstrip("+").partition("=")[0] for word in first]
+        pairs = [(key, word) for key, word in zip(keys, first, strict=True) if key != SEED]
+        return with_seed([swept.get(key, word) for key, word in pairs], seed_of(words))
+
+    def values_and_seed(self, words: Sequence[str]) -> tuple[tuple[str, ...], int | None]:
+        """Return what a job is known by: its swept values, and its seed, which is the first where it names none."""
+        seed = seed_of(words)
+        if seed is None and self.seeds:
+            seed = self.seeds[0]
+        return tuple(self.values_of(words).values()), seed
 
 
 def read_space(words: Sequence[str]) -> SearchSpace:
@@ -146,11 +163,6 @@ def seed_of(words: Sequence[str]) -> int | None:
     """Return the seed among the words of a job."""
     seeds = [int(word.partition("=")[2]) for word in words if word.startswith(f"{SEED}=")]
     return seeds[-1] if seeds else None
-
-
-def config_of(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the words of a job without its seed: equal for the jobs of one config."""
-    return tuple(word for word in words if not word.startswith(f"{SEED}="))
 
 
 def _read_range(override: Override) -> Range:

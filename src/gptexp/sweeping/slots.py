@@ -106,7 +106,9 @@ class SlotPool:
         try:
             while True:
                 while self.free and not self.signals and (claimed := self.plan.claim_next()):
-                    self.running.append(self._start(claimed))
+                    self.running.append(job := self._start(claimed))
+                    if self.signals:  # one arrived before the job was among those that run
+                        self._signal(job, signal.SIGTERM)
                 if not self.running and (self.signals or not self.plan.has_jobs_elsewhere()):
                     break
                 time.sleep(POLL_SECONDS if self.running else WAIT_SECONDS)
@@ -157,12 +159,11 @@ class SlotPool:
             entry = self._report(entry, "pruned", job.pruned)
         elif code < 0:
             name = signal.Signals(-code).name
-            hint = " (the system may have run out of memory)" if code == -signal.SIGKILL else ""
             state: State = "stopped" if self.signals else "failed"
-            entry = self._report(entry, state, f"{name} ended its process{hint}", RunError.code)
+            entry = self._report(entry, state, f"{name} ended its process", RunError.code)
         elif code == Preempted.code and entry.state != "stopped":  # before it could write that
             entry = self._report(entry, "stopped", "a signal", code)
-        elif code and entry.state in ("proposed", "running"):
+        elif code and (entry == job.claimed.entry or entry.state in ("proposed", "running")):
             reason = f"exit code {code}; its output: {self._log(entry)}"
             entry = self._report(entry, "failed", reason, code)
         job.claimed.release()

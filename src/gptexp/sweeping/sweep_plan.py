@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder
 from gptexp.sweeping.propose import Method, Trial, propose
 from gptexp.sweeping.pruning import Curve, explain_hopeless, read_curve
-from gptexp.sweeping.search_space import SearchSpace, config_of, seed_of, with_seed
+from gptexp.sweeping.search_space import SearchSpace, seed_of, with_seed
 from gptexp.sweeping.undecided import find_undecided
 
 LOSS = "val/loss"
@@ -33,13 +33,8 @@ class ClaimedJob:
     """A job that this process may run: no other one can claim it while the descriptor is open anywhere."""
 
     entry: JobEntry
+    words: list[str]  # to start it with
     descriptor: int
-
-    @property
-    def words(self) -> list[str]:
-        """The words to start it with: a job that goes on where it stopped does not begin afresh."""
-        words = self.entry.overrides
-        return [x for x in words if not (self.entry.run and x.lower() == "fresh=true")]
 
     def release(self) -> None:
         os.close(self.descriptor)
@@ -64,11 +59,11 @@ class SweepPlan:
             seeds = self.seeds[:1]
         with self.folder.lock():
             jobs = self.folder.jobs()
-            known = {tuple(job.overrides) for job in jobs}
+            known = {self.space.values_and_seed(job.overrides) for job in jobs}
             for seed in seeds:
                 for words in self.space.grid():
                     job = with_seed(words, seed)
-                    if tuple(job) not in known:
+                    if self.space.values_and_seed(job) not in known:
                         jobs.append(self._add(job, jobs))
 
     def claim_next(self) -> ClaimedJob | None:
@@ -82,16 +77,9 @@ class SweepPlan:
             return self._claim(self._add(words, jobs)) if words else None
 
     def has_jobs_elsewhere(self) -> bool:
-        """Return whether another process is at work on the sweep, whose results may ask for more jobs."""
-        entries = [job for job in self.folder.jobs() if job.state not in FINAL]
-        for entry in entries:
-            if entry.number in self.started:
-                continue
-            descriptor = self._lock(entry.number)
-            if descriptor is None:
-                return True
-            os.close(descriptor)
-        return False
+        """Return whether other processes have jobs, which may leave them or ask for more by their results."""
+        jobs = self.folder.jobs()
+        return any(job.state not in FINAL and job.number not in self.started for job in jobs)
 
     def explain_hopeless(self, number: int) -> str | None:
         """Return why a running job should stop; None: it should not. Only the first seed of a config is pruned."""
@@ -100,11 +88,15 @@ class SweepPlan:
         return self._explain_hopeless(entry, jobs)
 
     def _explain_hopeless(self, entry: JobEntry, jobs: list[JobEntry]) -> str | None:
-        if not self.settings.prune or seed_of(entry.overrides) != self.seeds[0]:
+        if not self.settings.prune or self._seed_of(entry) != self.seeds[0]:
             return None
         curve = self._curve(entry)
         others = [self._curve(job) for job in jobs if job.number != entry.number]
-        return explain_hopeless(curve, [x for x in others if x]) if curve else None
+        is_pruned = entry.state == "pruned"
+        return explain_hopeless(curve, [x for x in others if x], is_pruned) if curve else None
+
+    def _seed_of(self, entry: JobEntry) -> int | None:
+        return self.space.values_and_seed(entry.overrides)[1]
 
     def _is_open(self, entry: JobEntry, jobs: list[JobEntry]) -> bool:
         """Return whether a job has to be run, or to go on."""
@@ -127,7 +119,7 @@ class SweepPlan:
         settings = self.settings
         if settings.method == "grid":
             return None
-        first = [job for job in jobs if seed_of(job.overrides) in (self.seeds[0], None)]
+        first = [job for job in jobs if self._seed_of(job) == self.seeds[0]]
         if len(first) >= (settings.n_trials or 0):
             return None
         trials = [self._trial(job) for job in first]
@@ -139,7 +131,7 @@ class SweepPlan:
         seeds_of: dict[tuple[str, ...], list[int | None]] = {}
         values: dict[tuple[str, ...], dict[int, float]] = {}
         for job in jobs:
-            config, seed = config_of(job.overrides), seed_of(job.overrides)
+            config, seed = self.space.values_and_seed(job.overrides)
             seeds_of.setdefault(config, []).append(seed)
             objective = self._objective(job) if job.state == "finished" else None
             if objective is not None:
@@ -150,11 +142,13 @@ class SweepPlan:
             configs = find_undecided(values, planned, margin) if len(values) > 1 else []
         else:
             states = {"finished"} if self.settings.prune else {"finished", "running", "proposed"}
-            configs = list(dict.fromkeys(config_of(j.overrides) for j in jobs if j.state in states))
+            of_states = [job.overrides for job in jobs if job.state in states]
+            configs = list(dict.fromkeys(self.space.values_and_seed(x)[0] for x in of_states))
         for config in sorted(configs, key=lambda config: len(seeds_of[config])):
             for seed in self.seeds:
                 if seed not in seeds_of[config]:
-                    return with_seed(list(config), seed)
+                    words = self.space.words(dict(zip(self.space.axes, config, strict=True)))
+                    return with_seed(words, seed)
         return None
 
     def _trial(self, entry: JobEntry) -> Trial:
@@ -188,6 +182,8 @@ class SweepPlan:
 
     def _add(self, words: list[str], jobs: list[JobEntry]) -> JobEntry:
         number = max((job.number for job in jobs), default=0) + 1
+        if jobs:  # the words of the jobs of a sweep differ in their swept values and seeds alone
+            words = self.space.words_like(jobs[0].overrides, words)
         entry = JobEntry(number, words, "proposed")
         self.folder.add(entry)
         return entry
@@ -197,7 +193,14 @@ class SweepPlan:
         if descriptor is None:
             return None
         self.started.add(entry.number)
-        return ClaimedJob(entry, descriptor)
+        return ClaimedJob(entry, self._words(entry), descriptor)
+
+    def _words(self, entry: JobEntry) -> list[str]:
+        """Return the words to start a job with: its values, and what is the same for all jobs of this command."""
+        words = self.space.words(self.space.values_of(entry.overrides))
+        words = with_seed(words, seed_of(entry.overrides))
+        # A job that goes on where it stopped does not begin afresh.
+        return [word for word in words if not (entry.run and word.lower() == "fresh=true")]
 
     def _lock(self, number: int) -> int | None:
         """Lock a job; None: another process holds it. The lock lasts while a process has the descriptor open."""
