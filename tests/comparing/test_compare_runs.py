@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from gptexp.comparing.compare_runs import compare
 from gptexp.comparing.subjects import find_subjects
+from gptexp.comparing.terminal import comparison_text
 from gptexp.errors import UserError
+from gptexp.pages.comparison_page import format_comparison_page
 
 LOW = [float(number % 7) for number in range(40)]
 HIGH = [score + 2 + (number % 3) / 4 for number, score in enumerate(LOW)]
@@ -72,8 +76,9 @@ def test_old_runs_have_metrics_and_a_line_that_says_why_there_is_no_test(make_ru
     comparison = compare(find_subjects(["a", "b"]))
     [row] = comparison.metrics
     assert [summary.mean for summary in row.summaries] == [1.0, 2.0]
-    reason = "one run each, and no scores of single examples: repeat both with seeds=3"
-    assert row.reasons[1] == reason
+    assert row.reasons[1] == (
+        "one run each, and no scores of single examples that both have: repeat both with seeds=3"
+    )
     assert comparison.remarks[0].startswith("without scores of single examples")
     assert comparison.remarks[0].endswith(": a, b")
 
@@ -86,10 +91,10 @@ def write_losses(run, values, targets):
 
 
 def test_losses_of_batches_weigh_as_much_as_they_have_targets(make_run):
-    targets = [100 + 10 * number for number in range(12)]
+    targets = [100 + 10 * number for number in range(24)]
     means = []
     for name, shift in (("a", 0.5), ("b", 0.3)):
-        values = [2 + shift + 0.01 * (number % 4) * shift for number in range(12)]
+        values = [2 + shift + 0.01 * (number % 4) * shift for number in range(24)]
         mean = sum(v * n for v, n in zip(values, targets, strict=True)) / sum(targets)
         metrics = {"test/loss": mean, "test/bits_per_byte": mean / 2, "test/perplexity": 9.0}
         write_losses(make_run(name, metrics=metrics, optim__lr=shift), values, targets)
@@ -97,10 +102,45 @@ def test_losses_of_batches_weigh_as_much_as_they_have_targets(make_run):
     rows = {row.name: row for row in compare(find_subjects(["a", "b"])).metrics}
     verdict = rows["test/loss"].verdicts[1]
     assert (verdict.word, verdict.difference) == ("better", pytest.approx(means[1] - means[0]))
-    assert "12 batches" in verdict.sentence
+    assert "24 batches" in verdict.sentence
     bits = rows["test/bits_per_byte"].verdicts[1]
     assert bits.difference == pytest.approx((means[1] - means[0]) / 2)
     assert rows["test/perplexity"].verdicts[1] is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_few_batches_do_not_show_how_much_a_loss_depends_on_the_text(seeds, make_run):
+    for seed in range(seeds):
+        for name, shift in (("a", 0.5), ("b", 0.3 + seed / 100)):
+            run = make_run(
+                f"{name}{seed}", metrics={"test/loss": 2 + shift}, seed=seed, optim__lr=ord(name)
+            )
+            write_losses(run, [2 + shift] * 12, [100] * 12)
+    [row] = compare(find_subjects(["*"])).metrics
+    if seeds == 1:
+        assert row.reasons[1] == (
+            "one run each, and no scores of 20 or more batches that both have: repeat both with "
+            "seeds=3"
+        )
+    else:
+        assert (row.verdicts[1].word, row.verdicts[1].n_examples) == ("better", 0)
+
+
+def test_losses_of_other_targets_do_not_compare(make_run):
+    for name, count in (("a", 100), ("b", 180)):
+        run = make_run(name, metrics={"test/loss": 2.0}, optim__lr=count)
+        write_losses(run, [2.0] * 24, [count] * 24)
+    [row] = compare(find_subjects(["a", "b"])).metrics
+    assert "different parts of the test split: 2,400 and 4,320 of its predicted" in row.reasons[1]
+    for name, flag in (("c", False), ("d", True)):  # as earlier versions: no scores
+        make_run(
+            name, metrics={"test/loss": 2.0, "test/bits_per_byte": 1.0}, task__loss_on_prompt=flag
+        )
+    for row in compare(find_subjects(["c", "d"])).metrics:
+        assert row.reasons[1] == (
+            "not comparable: their loss is of different tokens: task.loss_on_prompt differs, false "
+            "and true"
+        )
 
 
 def test_losses_of_other_tokens_do_not_compare(make_run):
@@ -120,6 +160,46 @@ def test_a_failed_seed_is_named(make_run):
     comparison = compare(find_subjects(["a", "b"]))
     assert comparison.remarks == ["b is not finished (failed: no space): it has no metrics"]
     assert comparison.metrics[0].reasons[1] == "not measured in both"
+
+
+def test_a_side_with_more_failed_seeds_is_not_called_better(make_run):
+    for seed in (1, 2, 3, 4):
+        make_run(f"a{seed}", [score + seed / 50 for score in LOW], seed=seed)
+        run = make_run(f"b{seed}", [score + seed / 49 for score in HIGH], seed=seed, optim__lr=0.02)
+        if seed == 2:
+            run.write_record("result", status="failed", error="not finite")
+    comparison = compare(find_subjects(["*"]))
+    verdict = comparison.metrics[0].verdicts[1]
+    assert (verdict.word, verdict.n_seeds, verdict.n_examples) == ("cannot tell", 3, 40)
+    assert "the side with the better values has more failed seeds" in verdict.sentence
+    assert comparison.examples[0].wins == 40
+    [row] = compare(find_subjects(["b*", "a*"])).metrics
+    assert row.verdicts[1].word == "cannot tell"
+
+
+def test_the_examples_of_a_subject_stand_under_its_name(make_run):
+    make_run("a", LOW)
+    make_run("b", metrics={"test/f1": 1.0}, optim__lr=0.02)
+    make_run("c", HIGH, optim__lr=0.03)
+    comparison = compare(find_subjects(["a", "b", "c"]))
+    assert [examples and examples.wins for examples in comparison.examples] == [None, 40]
+    text = comparison_text(comparison)
+    assert "C wins 40" in text
+    assert "B wins" not in text
+    page = format_comparison_page(comparison, "gptexp compare a b c", Path())
+    assert "C wins 40 against A" in page
+
+
+def test_scores_of_all_test_examples_are_those_of_both_parts(make_run):
+    for name, scores in (("a", LOW), ("b", HIGH)):
+        run = make_run(name, scores, metrics={"test/all/f1": sum(scores) / 40}, optim__lr=len(name))
+        rows = run.scores()
+        run.write_scores([*rows, *({**row, "split": "unsupported"} for row in rows)])
+        data = run.read_record("data")
+        files = {f"unsupported.{kind}": "u" for kind in ("jsonl", "tokens", "index")}
+        run.write_record("data", **{**data, "files": data["files"] | files})
+    rows = {row.name: row for row in compare(find_subjects(["a", "b"], each=True)).metrics}
+    assert rows["test/all/f1"].verdicts[1].n_examples == 80
 
 
 def test_settings_without_effect_and_defaults_of_another_version_are_told_apart(make_run):

@@ -65,6 +65,24 @@ def test_one_config_over_seeds_has_a_table_of_its_metrics(sweep, add_job):
     assert "job 4 (seed=4) failed: full" in text
 
 
+def test_a_config_with_a_failed_seed_is_not_the_best(sweep, add_job, make_run):
+    for seed in (1, 2, 3):
+        add_job(0.1, seed, 1.0 + seed / 10)
+        add_job(0.2, seed, 0.9 + seed / 11)
+    for seed in (1, 2):
+        add_job(0.5, seed, 5.0 + seed / 12)
+    run = make_run("broken", seed=3, optim__lr=0.5)
+    run.write_record("result", status="failed", error="not finite")
+    words = ["task=translate", "optim.lr=0.5", "seed=3"]
+    sweep.add(JobEntry(9, words, "failed", run="broken", reason="not finite"))
+    results = sweep_results(sweep)
+    assert results.best().overrides == ("optim.lr=0.1",)
+    [row] = [row for row in results.rows if row.overrides == ("optim.lr=0.5",)]
+    assert row.verdict.word == "cannot tell"
+    assert "more failed seeds" in row.verdict.sentence
+    assert results.notes[-1].endswith("it is not called better: optim.lr=0.5")
+
+
 def test_one_seed_each_is_judged_over_examples_and_says_so(sweep, add_job):
     add_job(0.01, 1, 0.0)
     add_job(0.02, 1, 2.0)

@@ -72,6 +72,28 @@ def test_a_config_that_varies_more_is_not_pooled():
     assert result.verdicts[5].low == pytest.approx(pair.low)
 
 
+def test_a_config_that_varies_is_not_pooled_with_configs_that_do_not():
+    values = np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0], [3.0, 3.0, 3.0], [3.0, 5.0, 1.0]])
+    assert find_noisy(values) == [3]
+    assert compare_configs(values, higher_is_better=False).verdicts[3].word == "cannot tell"
+    assert find_noisy(values[:3]) == []
+
+
+def test_a_config_with_more_failed_seeds_is_neither_best_nor_better():
+    values = draw(np.random.default_rng(0), 4, 4, sd=0.1)
+    values[0] += 5
+    values[0, 3] = np.nan
+    plain = compare_configs(values, higher_is_better=True)
+    assert (plain.reference, plain.verdicts[1].word) == (0, "worse")
+    result = compare_configs(values, higher_is_better=True, failed=[1, 0, 0, 0])
+    assert result.reference != 0
+    assert result.verdicts[0].word == "cannot tell"
+    assert "the side with the better values has more failed seeds" in result.verdicts[0].sentence
+    values[0] -= 10
+    result = compare_configs(values, higher_is_better=True, failed=[1, 0, 0, 0])
+    assert result.verdicts[0].word == "worse"
+
+
 def test_one_seed_of_each_config_says_nothing():
     result = compare_configs([[1.0], [2.0], [math.nan]], higher_is_better=True)
     assert result.reference == 1

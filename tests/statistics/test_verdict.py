@@ -101,6 +101,12 @@ def test_signs_are_enumerated_exactly():
     assert sign_flip_p(np.ones(2001)) is None
 
 
+def test_signs_are_drawn_as_often_as_a_strict_level_takes():
+    level = 0.05 / 210
+    assert sign_flip_p([1.0] * 20, level) < level / 5
+    assert sign_flip_p(np.ones(2000), level) is None  # would take long; close enough to t
+
+
 def test_two_models_are_compared_by_the_same_examples():
     rng = np.random.default_rng(0)
     hard = rng.normal(size=200)
@@ -137,10 +143,10 @@ def test_four_examples_that_changed_are_not_enough():
     assert "the signs of the differences alone do not show it (p = 0.12)" in verdict.sentence
 
 
-def test_undefined_scores_and_weights_of_examples():
+def test_undefined_scores_of_examples_are_left_out():
     a, b = [1.0, math.nan, 3.0, 5.0], [2.0, 9.0, math.nan, 9.0]
-    verdict = compare_examples(a, b, range(4), higher_is_better=True, weights=[3.0, 9.0, 9.0, 1.0])
-    assert verdict.difference == pytest.approx((3 * 1 + 1 * 4) / 4)
+    verdict = compare_examples(a, b, range(4), higher_is_better=True)
+    assert verdict.difference == pytest.approx((1 + 4) / 2)
     assert verdict.n_examples == 2
     batches = compare_examples(a, b, range(4), higher_is_better=True, unit="batch")
     assert "2 batches" in batches.sentence
@@ -172,3 +178,31 @@ def test_seeds_that_disagree_leave_the_verdict_open_however_many_examples():
         compare_examples(a[1], a[1] + 0.6 + noise[1], range(5000), higher_is_better=True).word
         == "better"
     )
+
+
+def test_failed_seeds_are_left_out_of_scores_and_do_not_make_their_side_better():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=100)
+    a, b = (hard + rng.normal(0, 0.5, (4, 100)) + shift for shift in (0.0, 0.5))
+    failed = b.copy()
+    failed[3] = np.nan
+    for paired in (True, False):
+        verdict = compare_runs(a, failed, range(100), higher_is_better=True, paired=paired)
+        assert (verdict.word, verdict.n_seeds, verdict.n_examples) == ("cannot tell", 3, 100)
+        assert "seeds that failed: 0 and 1" in verdict.sentence
+        assert "the side with the better values has more failed seeds" in verdict.sentence
+        assert compare_runs(failed, a, range(100), higher_is_better=True, paired=paired).low < 0
+        better = compare_runs(failed - 1, a, range(100), higher_is_better=True, paired=paired)
+        assert better.word == "better"
+    nothing = np.full_like(a, np.nan)
+    assert compare_runs(a, nothing, range(100), higher_is_better=True, paired=True).low is None
+
+
+@pytest.mark.parametrize("groups", [2, 3, 5])
+def test_few_groups_of_examples_decide_nothing(groups):
+    labels = np.arange(60) % groups
+    noise = np.random.default_rng(0).normal(0, 0.1, (3, 60))
+    a = np.random.default_rng(1).normal(size=60) + noise
+    verdict = compare_runs(a, a + 1 + noise, labels.tolist(), higher_is_better=True, paired=True)
+    assert verdict.word == "cannot tell"
+    assert "the signs of the differences alone do not show it" in verdict.sentence

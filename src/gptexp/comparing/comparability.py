@@ -1,5 +1,6 @@
 """Whether metrics of different runs are computed on the same held-out data; otherwise no number compares them."""
 
+import json
 from collections.abc import Sequence
 
 from gptexp.comparing.run_records import RunRecords, split_name, split_of
@@ -7,6 +8,8 @@ from gptexp.wording import format_count
 
 OF_TOKENS = ("loss", "perplexity")  # per token: they depend on the tokenizer
 OF_LOSS = (*OF_TOKENS, "bits_per_byte")
+# Settings that say which tokens a loss is of.
+TARGET_SETTINGS = ("task.loss_on_prompt", "task.mask_fraction", "task.whole_words")
 
 # Metrics that gptexp ships. A metric of a plugin has a verdict where it is the primary metric of its task.
 HIGHER_IS_BETTER = {
@@ -41,11 +44,16 @@ def explain_incomparable(one: RunRecords, other: RunRecords, metric: str) -> str
 
 
 def _explain_loss(one: RunRecords, other: RunRecords, split: str, leaf: str) -> str | None:
+    for key in TARGET_SETTINGS:
+        choices = [run.settings.get(key) for run in (one, other)]
+        if None not in choices and choices[0] != choices[1]:
+            words = " and ".join(json.dumps(choice) for choice in choices)
+            return f"their loss is of different tokens: {key} differs, {words}"
     tokens = [run.held_out_tokens(split) for run in (one, other)]
-    targets = [run.metrics.get(f"{split}/targets") for run in (one, other)]
+    targets = _count_targets(one, other, split)
     if None not in tokens and tokens[0] == tokens[1]:
         if targets[0] != targets[1]:
-            counts = ["all" if count is None else f"{count:,}" for count in targets]
+            counts = ["all" if count is None else f"{count:,.0f}" for count in targets]
             return (
                 f"their loss is of different parts of the {split} split: {' and '.join(counts)} of "
                 f"its predicted tokens"
@@ -53,7 +61,8 @@ def _explain_loss(one: RunRecords, other: RunRecords, split: str, leaf: str) -> 
         return None
     texts = [run.held_out_texts(split) for run in (one, other)]
     if leaf not in OF_TOKENS and None not in texts and texts[0] == texts[1]:
-        return None if targets == [None, None] else "their loss is of parts of the split"
+        is_sample = any(f"{split}/targets" in run.metrics for run in (one, other))
+        return "their loss is of parts of the split" if is_sample else None
     if None in tokens:
         return f"a run does not record its {split} split"
     if texts[0] == texts[1] and leaf in OF_TOKENS:
@@ -61,15 +70,14 @@ def _explain_loss(one: RunRecords, other: RunRecords, split: str, leaf: str) -> 
     return f"their {split} splits differ"
 
 
+def _count_targets(one: RunRecords, other: RunRecords, split: str) -> list[float | None]:
+    """Return the number of predicted tokens that the loss of either run is of; None: all of the split."""
+    kept: list[float | None] = [run.count_targets(split) for run in (one, other)]
+    return kept if all(kept) else [run.metrics.get(f"{split}/targets") for run in (one, other)]
+
+
 def _explain_answers(one: RunRecords, other: RunRecords, split: str) -> str | None:
-    ids = [
-        {
-            row["id"]
-            for row in run.score_rows
-            if row.get("split") == split and row["unit"] == "example"
-        }
-        for run in (one, other)
-    ]
+    ids = [run.example_ids(split) for run in (one, other)]
     if all(ids):
         if ids[0] == ids[1]:
             return None

@@ -41,7 +41,7 @@ class Comparison:
     incomparable: str | None  # why the primary metric does not compare
     metrics: list[MetricRow]
     speed: list[SpeedRow]
-    examples: list[ExampleComparison]  # of each other subject; empty where runs keep no scores
+    examples: list[ExampleComparison | None]  # of each other subject; None: no scores in both
     remarks: list[str] = field(default_factory=list)  # about runs that are missing or not finished
 
     def primary(self) -> MetricRow | None:
@@ -141,7 +141,7 @@ def _explain_primary(
 
 def _compare_examples(
     subjects: Sequence[Sequence[RunRecords]], metrics: Sequence[MetricRow]
-) -> list[ExampleComparison]:
+) -> list[ExampleComparison | None]:
     """Compare by the first metric that has scores of examples, the primary one before the others."""
     for row in metrics:
         if row.higher_is_better is None:
@@ -151,8 +151,8 @@ def _compare_examples(
             for other in subjects[1:]
         ]
         if any(compared):
-            return [comparison for comparison in compared if comparison]
-    return []
+            return compared
+    return [None] * (len(subjects) - 1)
 
 
 def _remarks(subjects: Sequence[Sequence[RunRecords]]) -> list[str]:

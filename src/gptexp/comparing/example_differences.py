@@ -38,7 +38,12 @@ def compare_outputs(
 ) -> ExampleComparison | None:
     """Compare the scores of a metric on the examples that all runs share; None where runs keep no such scores."""
     split, leaf = split_of(metric), split_name(metric)[1]
-    sides = [[run.scored_rows(split, "example", leaf) for run in runs] for runs in (first, second)]
+    sides = [
+        [run.scored_rows(split, "example", leaf) for run in runs if metric in run.metrics]
+        for runs in (first, second)
+    ]
+    if not all(sides):
+        return None
     ids = [id for id in sides[0][0] if all(id in rows for side in sides for rows in side)]
     if not ids:
         return None

@@ -94,19 +94,37 @@ class RunRecords:
         return self._hash_files(split, "tokens", "index")
 
     def _hash_files(self, split: str, *kinds: str) -> str | None:
-        parts = ["test", "unsupported"] if split == "all" else [split]
         files = self.data.get("files", {})
-        digests = [files.get(f"{part}.{kind}") for part in parts for kind in kinds]
+        digests = [files.get(f"{part}.{kind}") for part in parts_of(split) for kind in kinds]
         return short_hash(" ".join(digests)) if all(digests) else None
 
     def scored_rows(self, split: str, unit: str, score: str) -> dict[str, dict[str, Any]]:
-        """Return the rows of scores.jsonl of a split and unit that have this score, by id."""
-        return {
-            row["id"]: row
-            for row in self.score_rows
-            if (row.get("split"), row.get("unit")) == (split, unit)
-            and row.get("scores", {}).get(score) is not None
-        }
+        """Return the rows of scores.jsonl of a split and unit that have this score, by id.
+
+        The rows of `all` are those of its parts; there are none where one of them has none.
+        """
+        rows = self._rows(split, unit)
+        return {id: row for id, row in rows.items() if row.get("scores", {}).get(score) is not None}
+
+    def example_ids(self, split: str) -> set[str]:
+        """Return the ids of the scored examples of a split."""
+        return set(self._rows(split, "example"))
+
+    def count_targets(self, split: str) -> int:
+        """Return the number of predicted tokens of the batches whose losses are kept; 0 where none are."""
+        return sum(row.get("targets") or 0 for row in self._rows(split, "batch").values())
+
+    def _rows(self, split: str, unit: str) -> dict[str, dict[str, Any]]:
+        """Return the rows of a split and unit by id; of a split with several parts, by part and id."""
+        parts = {name: dict[str, dict[str, Any]]() for name in parts_of(split)}
+        for row in self.score_rows:
+            if row.get("unit") == unit and row.get("split") in parts:
+                parts[row["split"]][row["id"]] = row
+        if not all(parts.values()):
+            return {}
+        if len(parts) == 1:
+            return parts[split]
+        return {f"{name}/{id}": row for name, rows in parts.items() for id, row in rows.items()}
 
 
 def split_name(metric: str) -> tuple[str, str]:
@@ -119,6 +137,11 @@ def split_of(metric: str) -> str:
     """Return the held-out split that a metric is computed on: "unseen" for "test/unseen/loss"."""
     prefix = split_name(metric)[0]
     return SPLITS.get(prefix, prefix)
+
+
+def parts_of(split: str) -> list[str]:
+    """Return the splits of which a split consists."""
+    return ["test", "unsupported"] if split == "all" else [split]
 
 
 def common_metrics(runs: Sequence[RunRecords]) -> list[str]:

@@ -36,6 +36,11 @@ class SweepRow:
     own_metric: str = ""  # primary metric of its jobs; "" before one has finished
 
     @property
+    def failed(self) -> int:
+        """Number of its failed jobs."""
+        return sum(job.state == "failed" for job in self.jobs)
+
+    @property
     def label(self) -> str:
         return " ".join(self.overrides) or "all jobs"
 
@@ -152,7 +157,13 @@ def _with_verdicts(results: SweepResults, margin: float, looks: int) -> SweepRes
         rows = [replace(row, reason=f"not comparable: {reason}") for row in rows]
         return replace(results, rows=rows, notes=[f"no verdicts: {reason}"])
     table = _value_table(results, rows)
-    outcome = compare_configs(table, higher_is_better=direction, margin=margin, looks=looks)
+    outcome = compare_configs(
+        table,
+        higher_is_better=direction,
+        margin=margin,
+        looks=looks,
+        failed=[row.failed for row in rows],
+    )
     has_seeds = int(np.isfinite(table).sum(axis=1).max(initial=0)) > 1
     judged = []
     for number, row in enumerate(rows):
@@ -240,6 +251,11 @@ def _notes(results: SweepResults, rows: Sequence[SweepRow], has_seeds: bool) -> 
         f"{best.label} is the best of {format_count(count, 'config')}: it is chosen by these values, so luck "
         f"flatters its own. A run with a seed that the sweep has not seen confirms it"
     ]
+    failing = [row.label for row in rows if row.metrics and row.failed > best.failed]
+    if failing:
+        notes.append(
+            f"more seeds failed than of the best config, so it is not called better: {', '.join(failing)}"
+        )
     if not has_seeds:
         notes.append(
             "one seed each: the verdicts compare these models on the examples that both answer, and do not "

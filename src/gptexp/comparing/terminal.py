@@ -38,7 +38,8 @@ def comparison_text(comparison: Comparison, width: int | None = None) -> str:
         parts.append(_speed_lines(comparison, names, width))
         parts += [
             _example_lines(examples, names[0], name, width)
-            for name, examples in zip(names[1:], comparison.examples, strict=False)
+            for name, examples in zip(names[1:], comparison.examples, strict=True)
+            if examples
         ]
     parts.append([line for remark in comparison.remarks for line in _wrap(remark, width)])
     return "\n\n".join(_join(part) for part in parts if part)

@@ -157,7 +157,9 @@ def _speed(comparison: Comparison, names: list[str]) -> list[Content]:
 
 def _examples(comparison: Comparison, names: list[str]) -> list[Content]:
     content: list[Content] = []
-    for name, examples in zip(names[1:], comparison.examples, strict=False):
+    for name, examples in zip(names[1:], comparison.examples, strict=True):
+        if examples is None:
+            continue
         total = examples.wins + examples.losses + examples.ties
         text = (
             f"By {examples.metric} of {total:,} examples, {name} wins {examples.wins:,} against {names[0]}, loses "

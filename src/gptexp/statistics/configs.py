@@ -4,6 +4,7 @@ Shapes: C configs, S seeds.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -20,6 +21,7 @@ from gptexp.statistics.verdict import (
     Verdict,
     estimate_from_seeds,
     judge,
+    object_to_failures,
 )
 
 
@@ -40,6 +42,7 @@ def compare_configs(
     reference: int | None = None,
     margin: float = 0.0,
     looks: int = 1,
+    failed: Sequence[int] = (),
     level: float = LEVEL,
 ) -> ConfigVerdicts:
     """Compare the configs of a sweep by the values [C, S] of a metric; NaN: no value.
@@ -49,9 +52,10 @@ def compare_configs(
 
     Args:
         reference: the config that the others are compared with; None: the best by its mean, as if
-            all had the same seeds.
+            all had the same seeds, of those with the fewest failed seeds.
         looks: how often verdicts decide which configs get another seed: one less than the most seeds that a config can
             get. Each look could be wrong, and has a share of the level.
+        failed: number of failed seeds of each config; (): none has failed.
         level: probability that any of the words better and worse is wrong if there is no difference.
     """
     table = np.asarray(values, np.float64)
@@ -61,6 +65,10 @@ def compare_configs(
     noisy = find_noisy(table)
     fit = fit_two_way(np.where(np.isin(np.arange(len(table)), noisy)[:, None], np.nan, table))
     effects = fit_two_way(table).effects[present]
+    failures = list(failed) or [0] * len(table)
+    fewest = min(failures[config] for config in present)
+    worst = -math.inf if higher_is_better else math.inf
+    effects = np.where([failures[config] == fewest for config in present], effects, worst)
     best = present[int(np.argmax(effects) if higher_is_better else np.argmin(effects))]
     pairs = list(combinations(present, 2))
     if reference is not None:
@@ -79,7 +87,12 @@ def compare_configs(
         evidence = Evidence(
             n_seeds=min(counts[config], counts[best]),
             comparisons=len(pairs) * looks,
-            objection=_objection(estimate, adjusted.get(pair, 1.0), len(pairs), looks, level),
+            objection=_objection(estimate, adjusted.get(pair, 1.0), len(pairs), looks, level)
+            or object_to_failures(
+                estimate.difference if estimate else 0.0,
+                (failures[best], failures[config]),
+                higher_is_better,
+            ),
         )
         verdicts[config] = judge(estimate, evidence, higher_is_better, margin, level)
     return ConfigVerdicts(best, verdicts, fit.pooled, noisy)

@@ -104,10 +104,14 @@ def find_noisy(values: NDArray) -> list[int]:
             others = values.copy()
             others[config] = np.nan
             rest = fit_two_way(others)
-            if 0 < rest.df < full.df and rest.squares > 0:
-                added = (full.squares - rest.squares) / (full.df - rest.df)
+            if not 0 < rest.df < full.df:
+                continue
+            added = (full.squares - rest.squares) / (full.df - rest.df)
+            if rest.squares > 0:
                 ratio = added / (rest.squares / rest.df)
                 p_values[config] = f_tail(ratio, full.df - rest.df, rest.df) * len(configs)
+            elif added > 0:
+                p_values[config] = 0.0
         worst = min(p_values, key=p_values.__getitem__, default=None)
         if worst is None or p_values[worst] > LEVEL:
             return sorted(noisy)

@@ -27,6 +27,7 @@ PLURALS = {"example": "examples", "batch": "batches"}
 MAX_MORE_SEEDS = 100
 FEW_FOR_FLIPS = 6  # seeds; with fewer, no choice of signs has a p below 0.05
 NO_NOISE = "one seed does not show the noise between seeds"
+NO_VALUES = "no seed has a value on both sides"
 ALL_EQUAL = "all differences are equal: the noise is unknown"
 
 
@@ -128,24 +129,37 @@ def compare_seeds(
     one, other = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if paired and len(one) != len(other):
         raise ValueError(f"paired seeds: {len(one)} values and {len(other)}")
-    failed_a, failed_b = (int((~np.isfinite(values)).sum()) for values in (one, other))
+    failed = int((~np.isfinite(one)).sum()), int((~np.isfinite(other)).sum())
     if paired:
         both = np.isfinite(one) & np.isfinite(other)
         one, other = one[both], other[both]
     one, other = one[np.isfinite(one)], other[np.isfinite(other)]
     n_seeds = min(len(one), len(other))
     estimate, objection = estimate_from_seeds(one, other, paired, pooled)
-    remarks = []
-    if failed_a or failed_b:
-        remarks.append(f"seeds that failed: {failed_a} and {failed_b}")
+    remarks = [_count_failed(failed)]
     if paired and n_seeds > 2 and one.std() and other.std():
         remarks.append(f"correlation over seeds {np.corrcoef(one, other)[0, 1]:.2f}")
-    if failed_a != failed_b and estimate and not objection:
-        is_failing_b = failed_b > failed_a
-        if (estimate.difference > 0) == (higher_is_better == is_failing_b):
-            objection = "the side with the better values has more failed seeds"
-    evidence = Evidence(n_seeds, objection=objection, remark="; ".join(remarks))
+    if estimate and not objection:
+        objection = object_to_failures(estimate.difference, failed, higher_is_better)
+    remark = "; ".join(filter(None, remarks))
+    evidence = Evidence(n_seeds, objection=objection, remark=remark)
     return judge(estimate, evidence, higher_is_better, margin, level)
+
+
+def object_to_failures(difference: float, failed: tuple[int, int], higher_is_better: bool) -> str:
+    """Return why failed seeds forbid to call a side better; "": they do not.
+
+    Args:
+        difference: b - a.
+        failed: number of failed seeds of a, and of b.
+    """
+    is_b_better = (difference > 0) == higher_is_better
+    more, fewer = (failed[1], failed[0]) if is_b_better else (failed[0], failed[1])
+    return "the side with the better values has more failed seeds" if more > fewer else ""
+
+
+def _count_failed(failed: tuple[int, int]) -> str:
+    return f"seeds that failed: {failed[0]} and {failed[1]}" if any(failed) else ""
 
 
 def estimate_from_seeds(
@@ -154,7 +168,7 @@ def estimate_from_seeds(
     """Return the estimate, and why it may not decide."""
     n = min(len(a), len(b))
     if n == 0:
-        return None, "no seed has a value on both sides"
+        return None, NO_VALUES
     difference = float(b.mean() - a.mean())
     if pooled is not None:
         count = 2 / n if paired else 1 / len(a) + 1 / len(b)
@@ -187,9 +201,9 @@ def compare_examples(
     *,
     higher_is_better: bool,
     margin: float = 0.0,
-    weights: ArrayLike | None = None,
     unit: Unit = "example",
     level: float = LEVEL,
+    failed: tuple[int, int] = (0, 0),
 ) -> Verdict:
     """Compare two trained models by the scores [N] of the same examples.
 
@@ -199,29 +213,25 @@ def compare_examples(
     Args:
         a, b: scores; NaN where one is not defined.
         groups: equal for examples that are not independent: near-duplicates, questions about one picture.
-        weights: of the examples in the mean, such as the number of targets of a batch.
+        failed: number of failed seeds of either side.
     """
     differences = np.asarray(b, np.float64) - np.asarray(a, np.float64)
     defined = np.isfinite(differences)
-    parts = np.ones(len(defined)) if weights is None else np.asarray(weights, np.float64)
-    differences, parts = differences[defined], parts[defined]
-    labels = _number_groups(groups, defined)
+    differences, labels = differences[defined], _number_groups(groups, defined)
     n_groups = len(set(labels.tolist()))
-    evidence = Evidence(1, len(differences), n_groups, unit, "models")
+    evidence = Evidence(1, len(differences), n_groups, unit, "models", remark=_count_failed(failed))
     if not len(differences):
         return judge(None, evidence, higher_is_better, margin, level)
-    difference = float(np.average(differences, weights=parts))
-    sums = np.bincount(labels, parts * differences)
+    difference = float(differences.mean())
     if n_groups < 2:
         estimate, objection = Estimate(difference, math.nan, 0), "all examples are of one group"
     else:
-        error = _cluster_error(parts * (differences - difference), labels) / float(parts.sum())
-        estimate, objection = Estimate(difference, error, _cluster_df(labels, parts)), ""
-        flips = sign_flip_p(sums)
-        if flips is not None and flips > level:
-            objection = f"the signs of the differences alone do not show it (p = {flips:.2g})"
+        error = _cluster_error(differences - difference, labels) / len(differences)
+        estimate = Estimate(difference, error, _cluster_df(labels))
+        objection = _object_to_signs(np.bincount(labels, differences), level)
         if not differences.any():
             objection = "every score is the same on both sides"
+        objection = objection or object_to_failures(difference, failed, higher_is_better)
     evidence = replace(evidence, objection=objection)
     return judge(estimate, evidence, higher_is_better, margin, level)
 
@@ -244,11 +254,20 @@ def compare_runs(
     either side is compared as `compare_examples` does.
 
     Args:
+        a, b: a row of NaN for a run that failed.
         paired: the rows at one index have the same seed.
     """
     one, other = np.atleast_2d(np.asarray(a, np.float64)), np.atleast_2d(np.asarray(b, np.float64))
+    has_values = [np.isfinite(rows).any(axis=1) for rows in (one, other)]
+    failed = int((~has_values[0]).sum()), int((~has_values[1]).sum())
+    if paired:
+        has_values = [has_values[0] & has_values[1]] * 2
+    one, other = one[has_values[0]], other[has_values[1]]
     n_seeds = min(len(one), len(other))
-    if n_seeds < 2:
+    if n_seeds == 0:
+        evidence = Evidence(0, objection=NO_VALUES, remark=_count_failed(failed))
+        return judge(None, evidence, higher_is_better, margin, level)
+    if n_seeds == 1:
         return compare_examples(
             one[0],
             other[0],
@@ -257,11 +276,12 @@ def compare_runs(
             margin=margin,
             unit=unit,
             level=level,
+            failed=failed,
         )
     defined = np.asarray(np.isfinite(np.vstack([one, other])).all(axis=0))
     one, other, labels = one[:, defined], other[:, defined], _number_groups(groups, defined)
     n_examples, n_groups = int(defined.sum()), len(set(labels.tolist()))
-    evidence = Evidence(n_seeds, n_examples, n_groups, unit)
+    evidence = Evidence(n_seeds, n_examples, n_groups, unit, remark=_count_failed(failed))
     if n_groups < 2:
         return judge(None, evidence, higher_is_better, margin, level)
     samples = [other - one] if paired else [-one, other]
@@ -281,11 +301,22 @@ def compare_runs(
         math.sqrt(between_seeds),
         seed_df,
         math.sqrt(max(between_groups - shared, 0.0)),
-        _cluster_df(labels, np.ones(n_examples)),
+        _cluster_df(labels),
     )
-    objection = "" if estimate.is_known else ALL_EQUAL
+    objection = ALL_EQUAL
+    if estimate.is_known:
+        objection = _object_to_signs(np.bincount(labels, columns), level)
+        objection = objection or object_to_failures(difference, failed, higher_is_better)
     evidence = replace(evidence, objection=objection)
     return judge(estimate, evidence, higher_is_better, margin, level)
+
+
+def _object_to_signs(sums: NDArray, level: float) -> str:
+    """Return why the signs of the differences of groups do not show a difference; "": they do."""
+    flips = sign_flip_p(sums, level)
+    if flips is None or flips <= level:
+        return ""
+    return f"the signs of the differences alone do not show it (p = {flips:.2g})"
 
 
 def _number_groups(groups: Sequence[Hashable], defined: NDArray) -> NDArray[np.int64]:
@@ -302,9 +333,9 @@ def _cluster_error(residuals: NDArray, labels: NDArray[np.int64]) -> float:
     return float(np.sqrt((sums**2).sum() * count / (count - 1)))
 
 
-def _cluster_df(labels: NDArray[np.int64], weights: NDArray) -> float:
+def _cluster_df(labels: NDArray[np.int64]) -> float:
     """Return the degrees of freedom of `_cluster_error`: the fewer, the more the groups differ in size."""
-    sizes = np.bincount(labels, weights) ** 2
+    sizes = np.bincount(labels).astype(np.float64) ** 2
     return max(1.0, float(sizes.sum() ** 2 / (sizes**2).sum()) - 1)
 
 
