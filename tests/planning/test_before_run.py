@@ -1,3 +1,5 @@
+from functools import cache
+
 import pytest
 
 from gptexp.config.compose import compose_config
@@ -18,6 +20,7 @@ def machine(monkeypatch):
     return has
 
 
+@cache
 def compose(*words):
     fixed = ["task=pretrain", "logger=none", "trainer.accelerator=cpu", "trainer.precision=32"]
     return compose_config([*fixed, *words])
