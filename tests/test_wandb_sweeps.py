@@ -14,7 +14,7 @@ FOLDER = sweep_files()[0].parent
 FILES = sorted((FOLDER / "wandb").glob("*.yaml"))
 assert FILES, "without files, pytest skips the tests of each"
 NUMBER, TEXT = {"type": "number"}, {"type": "string", "minLength": 1}
-# What docs.wandb.ai says of sweep configurations, as far as these files use it.
+# Sweep configurations as docs.wandb.ai describes them, as far as these files use them.
 SCHEMA = {
     "type": "object",
     "required": ["method", "parameters", "command"],

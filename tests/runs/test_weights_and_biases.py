@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import wandb
+from conftest import TINY
 from wandb_server import serve_wandb
 
+from gptexp.config.compose import compose_config
 from gptexp.errors import UserError
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.tracker_history import fill_finished, open_complete_tracker
@@ -59,10 +61,15 @@ def server(monkeypatch):
         wandb.teardown()
 
 
+@pytest.fixture(scope="module")
+def config():
+    return compose_config([*TINY, "logger=wandb"])
+
+
 @pytest.fixture
-def folder(own_folder, tiny):
+def folder(own_folder, config):
     folder = RunFolder(own_folder / "run")
-    folder.create(tiny("logger=wandb"))
+    folder.create(config)
     return folder
 
 
@@ -125,10 +132,9 @@ def test_a_run_is_one_curve_over_steps_tokens_and_operations(server, tiny, folde
 
 
 def test_a_run_that_is_offline_and_resumes_is_uploaded_as_one_curve_by_one_command(
-    server, tiny, folder, capfd, monkeypatch
+    server, config, folder, capfd, monkeypatch
 ):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    config = tiny("logger=wandb")
     log_steps(config, folder, 1, 2)
     log_steps(config, folder, 3)
     message = capfd.readouterr().err
@@ -142,10 +148,9 @@ def test_a_run_that_is_offline_and_resumes_is_uploaded_as_one_curve_by_one_comma
 
 
 def test_a_server_that_vanishes_costs_nothing_but_the_upload(
-    server, tiny, folder, capfd, monkeypatch
+    server, config, folder, capfd, monkeypatch
 ):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "1")
-    config = tiny("logger=wandb")
     log_steps(config, folder, 1, 2)
     tracker = open_complete_tracker(config, folder)
     server.shutdown()
@@ -185,7 +190,7 @@ def test_a_failure_is_an_alert_and_so_is_a_stop_that_no_sweep_causes(server, tin
     ]
 
 
-def test_the_key_is_in_no_file_of_the_run(server, tiny, folder, own_folder, monkeypatch):
+def test_the_key_is_in_no_file_of_the_run(server, tiny, config, folder, own_folder, monkeypatch):
     git = ["git", "-c", "user.name=a", "-c", "user.email=a"]
     for words in (["init", "-q"], ["commit", "-qm", "a", "--allow-empty"]):
         subprocess.run([*git, *words], check=True)
@@ -196,11 +201,11 @@ def test_the_key_is_in_no_file_of_the_run(server, tiny, folder, own_folder, monk
     with monkeypatch.context() as patched:
         patched.setattr("sys.argv", ["gptexp run", f"name={KEY}"])
         with pytest.raises(UserError, match="the API key of W&B stands in the command, which"):
-            check_tracker(tiny("logger=wandb"))
-        folder.create(tiny("logger=wandb"))
+            check_tracker(config)
+        folder.create(config)
     with pytest.raises(UserError, match="the API key of W&B stands in the config, which"):
         check_tracker(tiny("logger=wandb", f"name={KEY}"))
-    log_steps(tiny("logger=wandb"), folder, 1, failed=False)
+    log_steps(config, folder, 1, failed=False)
     files = [file for file in folder.path.rglob("*") if file.is_file()]
     assert [file for file in files if KEY.encode() in file.read_bytes()] == []
     assert [name for name, content in server.files.items() if KEY.encode() in content] == []
@@ -208,9 +213,8 @@ def test_the_key_is_in_no_file_of_the_run(server, tiny, folder, own_folder, monk
 
 
 @pytest.mark.usefixtures("sick_server")
-def test_a_sick_server_does_not_stop_a_run(tiny, own_folder, capfd):
+def test_a_sick_server_does_not_stop_a_run(config, own_folder, capfd):
     """It goes on offline, in one folder that has the whole curve and is named with the way to upload it."""
-    config = tiny("logger=wandb")
     folder = RunFolder(own_folder / "a run")
     folder.create(config)
     folder.append_metrics({"step": 1, "first_loss": 2.5})
@@ -231,9 +235,8 @@ def test_a_sick_server_does_not_stop_a_run(tiny, own_folder, capfd):
     assert f"wandb sync '{own_folder}/a run/wandb'/offline-run-*" in message
 
 
-def test_a_client_that_does_not_start_does_not_stop_a_run(tiny, own_folder, monkeypatch, capsys):
+def test_a_client_that_does_not_start_does_not_stop_a_run(config, own_folder, monkeypatch, capsys):
     monkeypatch.setattr("wandb.init", lambda **_: 1 / 0)
-    config = tiny("logger=wandb")
     folder = RunFolder(own_folder / "run")
     folder.create(config)
     tracker = open_tracker(config, folder)
@@ -252,16 +255,16 @@ def test_a_client_that_does_not_start_does_not_stop_a_run(tiny, own_folder, monk
         ("WANDB_TAGS", "a,,b"),
     ],
 )
-def test_odd_variables_are_refused_by_name(name, value, tiny, monkeypatch):
+def test_odd_variables_are_refused_by_name(name, value, config, monkeypatch):
     monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=f"^{name}={value}: .* unset {name}$"):
-        check_tracker(tiny("logger=wandb"))
+        check_tracker(config)
 
 
-def test_a_key_that_wandb_refuses_is_not_in_the_message(tiny, monkeypatch):
+def test_a_key_that_wandb_refuses_is_not_in_the_message(config, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", f" {KEY}")
     with pytest.raises(UserError, match=r"^WANDB_API_KEY: .* unset WANDB_API_KEY$") as caught:
-        check_tracker(tiny("logger=wandb"))
+        check_tracker(config)
     assert KEY not in str(caught.value)
 
 
@@ -301,7 +304,7 @@ def test_names_that_wandb_refuses_are_refused_with_the_settings(word, tiny):
     assert os.environ["WANDB_MODE"] == "offline"
 
 
-def test_a_machine_without_wandb_is_told_what_to_type(tiny, monkeypatch):
+def test_a_machine_without_wandb_is_told_what_to_type(config, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="pip install wandb, or choose logger=csv or logger=none"):
-        check_tracker(tiny("logger=wandb"))
+        check_tracker(config)
