@@ -138,9 +138,9 @@ def two_models(
 
 
 def seeds_and_examples(
-    count: int, parts: tuple[float, float, float], is_paired: bool = True
+    count: int, parts: tuple[float, float, float], is_paired: bool = True, groups: int = 120
 ) -> Draw:
-    """Two configs by their scores of 200 examples in 120 groups.
+    """Two configs by their scores of 200 examples in groups.
 
     Args:
         parts: standard deviations of the difference between seeds, between groups, and of single scores.
@@ -148,7 +148,7 @@ def seeds_and_examples(
     of_seed, of_group, of_score = parts
 
     def draw(rng: np.random.Generator, difference: float) -> Outcome:
-        labels = rng.integers(0, 120, 200)
+        labels = rng.integers(0, groups, 200)
         hard = rng.normal(size=200)
         a, b = (
             hard
@@ -156,7 +156,7 @@ def seeds_and_examples(
             + rng.normal(0, of_score / np.sqrt(2), (count, 200))
             for _ in range(2)
         )
-        b = b + rng.normal(0, of_group, 120)[labels] + difference
+        b = b + rng.normal(0, of_group, groups)[labels] + difference
         verdict = compare_runs(a, b, labels.tolist(), higher_is_better=True, paired=is_paired)
         return [(verdict.word, right_word(difference))]
 
@@ -236,6 +236,14 @@ SITUATIONS = [
         "3 seeds, not paired, 200 examples",
         seeds_and_examples(3, (0.2, 0.5, 1), False),
         (0, 0.25, 0.5),
+    ),
+    Situation(
+        "3 seeds, 200 examples in 3 groups", seeds_and_examples(3, (0.03, 1, 1), groups=3), (0, 2)
+    ),
+    Situation(
+        "3 seeds, 200 examples in 8 groups",
+        seeds_and_examples(3, (0.03, 1, 1), groups=8),
+        (0, 1, 2),
     ),
     Situation("5 seeds, 200 examples", seeds_and_examples(5, (0.2, 0.5, 1)), (0, 0.25, 0.5)),
 ]

@@ -7,6 +7,7 @@ from gptexp.comparing.subjects import find_subjects
 from gptexp.comparing.terminal import comparison_text
 from gptexp.errors import UserError
 from gptexp.pages.comparison_page import format_comparison_page
+from gptexp.runs.sweep_folder import JobEntry, SweepFolder
 
 LOW = [float(number % 7) for number in range(40)]
 HIGH = [score + 2 + (number % 3) / 4 for number, score in enumerate(LOW)]
@@ -40,6 +41,25 @@ def test_runs_that_differ_in_their_seed_alone_are_one_subject(make_run):
     assert (verdict.word, verdict.scope, verdict.n_seeds) == ("better", "configs", 3)
     assert [row.key for row in comparison.settings] == ["optim.lr"]
     assert len(find_subjects(["*"], each=True)) == 6
+
+
+def test_the_run_that_is_named_first_is_the_reference(make_run):
+    sweep = SweepFolder.create(Path("outputs/sweep-1"), command=[], keys=["optim.lr"])
+    for number, name in enumerate("ab", 1):
+        make_run(name, LOW, optim__lr=number)
+        sweep.add(JobEntry(number, [f"optim.lr={number}", "seed=1"], "finished", run=name))
+    make_run("base", LOW, optim__lr=9)
+    labels = ["base", "optim.lr=1", "optim.lr=2"]
+    assert [subject.label for subject in find_subjects(["base", "sweep-1"])] == labels
+    subjects = find_subjects(["b", "sweep-1", "base"])  # b is one of its runs
+    assert [subject.label for subject in subjects] == ["optim.lr=2", "optim.lr=1", "base"]
+
+
+def test_another_run_with_the_same_seed_is_another_subject(make_run):
+    for name, seed, devices in (("a", 1, 1), ("b", 2, 1), ("c", 1, 2)):
+        make_run(name, LOW, seed=seed, trainer__devices=devices)
+    subjects = find_subjects(["a", "b", "c"])
+    assert [[run.name for run in subject.runs] for subject in subjects] == [["a", "b"], ["c"]]
 
 
 def test_other_code_is_another_subject(make_run):

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,12 +99,26 @@ def test_inputs_without_a_length_are_answered_in_their_order(model_and_data):
     "values", [[0.5], [0.0, 1.0, 0.0], [0.0] * 50, [math.nan] * 20, [1.0, *[math.nan] * 30]]
 )
 def test_an_interval_is_not_shown_of_nothing(values):
-    assert bootstrap_intervals({"x": values}) == {}
+    assert bootstrap_intervals({"x": values}, ids(values)) == {}
+
+
+def test_copies_of_examples_do_not_make_an_interval_narrower():
+    scores = [0.0, 1.0] * 10
+    single = bootstrap_intervals({"x": scores}, ids(scores))
+    rng = np.random.default_rng(0)
+    means = [np.array(scores)[rng.integers(20, size=20)].mean() for _ in range(2000)]
+    assert list(single.values()) == np.quantile(means, (0.025, 0.975)).tolist()
+    assert bootstrap_intervals({"x": scores * 5}, ids(scores) * 5) == single
+    assert bootstrap_intervals({"x": scores}, ids(scores[:5]) * 4) == {}
+
+
+def ids(values):
+    return [str(number) for number in range(len(values))]
 
 
 def test_undefined_scores_do_not_count_in_an_interval():
     scores = [0.0, 1.0] * 10
-    defined, some = (bootstrap_intervals({"x": x}) for x in (scores, [*scores, math.nan]))
+    defined, some = (bootstrap_intervals({"x": x}, ids(x)) for x in (scores, [*scores, math.nan]))
     assert defined == some != {}
 
 
@@ -118,5 +133,8 @@ def test_a_split_that_says_little_is_described():
 
 
 def test_an_interval_holds_the_mean_and_is_narrower_with_more_examples():
-    few, many = (bootstrap_intervals({"x": [0.0, 1.0] * n}) for n in (10, 1000))
+    few, many = (
+        bootstrap_intervals({"x": scores}, ids(scores))
+        for scores in ([0.0, 1.0] * 10, [0.0, 1.0] * 1000)
+    )
     assert few["low/x"] < many["low/x"] < 0.5 < many["high/x"] < few["high/x"]

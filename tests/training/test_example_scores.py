@@ -6,7 +6,7 @@ from conftest import TRAIN
 
 from gptexp.run import run
 from gptexp.tasks.layout import EvalExample, PromptCompletion
-from gptexp.training.example_scores import example_groups, example_ids
+from gptexp.training.example_groups import example_groups, example_ids
 
 LAYOUT = PromptCompletion(context=64, max_target_tokens=16)
 WORDS = "a long sentence of many words that two examples share but for its end, which is".split()  # noqa: SIM905

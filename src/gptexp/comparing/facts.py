@@ -1,4 +1,4 @@
-"""What runs were computed with and on: data, code, software, device; and how fast."""
+"""Collect the data, code, software and device that runs were computed with, and their speed."""
 
 import json
 import statistics

@@ -3,6 +3,7 @@
 import glob
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,8 @@ def find_subjects(
 ) -> list[Subject]:
     """Find the subjects that words name: runs and sweeps by path or name, and patterns such as 'outputs/translate-*'.
 
-    A config of a sweep is a subject. Runs that differ only in their seed are one subject.
+    A config of a sweep is a subject. Runs that differ only in their seed are one subject. The subject of the run
+    that is named first comes first.
 
     Args:
         each: every run is a subject of its own.
@@ -44,22 +46,30 @@ def find_subjects(
     Raises:
         UserError: a word names neither a run nor a sweep.
     """
-    subjects: list[Subject] = []
-    runs: dict[Path, RunFolder] = {}
+    runs: dict[Path, RunFolder] = {}  # in the order in which they are named
+    configs: list[Subject] = []
     for word in words:
         for folder in _find_folders(word, outputs):
-            if isinstance(folder, RunFolder):
-                of_word = [folder]
-            elif each:
-                of_word = [run for subject in _subjects_of(folder) for run in subject.runs]
-            else:
-                subjects += _subjects_of(folder)
-                continue
-            for run in of_word:
+            named = [folder] if isinstance(folder, RunFolder) else []
+            if isinstance(folder, SweepFolder):
+                of_sweep = _subjects_of(folder)
+                configs += of_sweep
+                named = [run for subject in of_sweep for run in subject.runs]
+            for run in named:
                 runs.setdefault(run.path.resolve(), run)
     if each:
         return [Subject(run.name, (run,)) for run in runs.values()]
-    return [*subjects, *group_by_seed(runs.values())]
+    rest = dict(runs)
+    subjects = []
+    for config in configs:  # a run is of one subject, also where several sweeps have it
+        paths = [path for run in config.runs if (path := run.path.resolve()) in rest]
+        if paths:
+            subjects.append(Subject(config.label, tuple(rest.pop(path) for path in paths)))
+    subjects += group_by_seed(rest.values())
+    positions = {path: position for position, path in enumerate(runs)}
+    return sorted(
+        subjects, key=lambda subject: min(positions[run.path.resolve()] for run in subject.runs)
+    )
 
 
 def _find_folders(word: str, outputs: Path) -> list[RunFolder | SweepFolder]:
@@ -99,10 +109,16 @@ def _subjects_of(sweep: SweepFolder) -> list[Subject]:
 
 
 def group_by_seed(runs: Iterable[RunFolder]) -> list[Subject]:
-    """Return a subject for each group of runs whose settings and source are equal but for the seed."""
-    groups: dict[str, list[RunFolder]] = {}
+    """Return a subject for each group of runs whose settings and source are equal but for the seed.
+
+    Another run with the same seed, such as one on other devices, is none of another seed: it starts a group of its own.
+    """
+    groups: dict[tuple[str, int], list[RunFolder]] = {}
+    repeats: Counter[tuple[str, str]] = Counter()
     for run in runs:
-        groups.setdefault(_config_key(run), []).append(run)
+        config, seed = _config_key(run), str(RunRecords(run).seed)
+        groups.setdefault((config, repeats[config, seed]), []).append(run)
+        repeats[config, seed] += 1
     sorted_groups = [sorted(group, key=_seed) for group in groups.values()]
     return [Subject(_label(group), tuple(group)) for group in sorted_groups]
 

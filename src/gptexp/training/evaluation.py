@@ -1,7 +1,7 @@
 """Evaluate a model on a held-out split: its loss, and the scores of its answers next to the baseline."""
 
 import math
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import islice
@@ -27,6 +27,7 @@ from gptexp.loss import LossCounts, LossSums
 from gptexp.model import Transformer
 from gptexp.tasks.layout import EvalExample
 from gptexp.tasks.task import Task, drop_undefined, means
+from gptexp.training.example_groups import example_groups, example_ids
 from gptexp.training.micro_batches import loss_inputs
 from gptexp.training.out_of_memory import is_out_of_memory
 
@@ -81,6 +82,7 @@ class Evaluation:
     baseline: str  # description of the strongest baseline
     remarks: list[str]  # sentences about what the split cannot tell
     scores: dict[str, list[float]] = field(default_factory=dict)  # of each answer, by metric
+    groups: list[str] = field(default_factory=list)  # of each scored answer; equal: near-duplicates
     losses: BatchLosses | None = None
 
     def samples(self, task: Task) -> list[dict[str, Any]]:
@@ -171,9 +173,11 @@ def score_answers(task: Task, store: TokenStore, answers: Answers, split: str) -
     metrics = task.prepare_metrics(store, examples)
     baseline, remarks = task.loss_baseline, []
     each: dict[str, list[float]] = {}
+    groups: list[str] = []
     if task.metrics:
+        groups = example_groups(examples, example_ids(examples), task.layout)
         each, overall = task.score_each(outputs, examples), task.score_all(outputs, examples)
-        metrics |= means(each) | bootstrap_intervals(each) | drop_undefined(overall)
+        metrics |= means(each) | bootstrap_intervals(each, groups) | drop_undefined(overall)
         remarks = task.describe_undefined(
             each | {name: [value] for name, value in overall.items()}, split
         )
@@ -181,7 +185,7 @@ def score_answers(task: Task, store: TokenStore, answers: Answers, split: str) -
         baseline = baseline or strongest
         metrics |= {f"baseline/{name}": value for name, value in naive.items()}
     prefix = METRIC_PREFIX.get(split, split)
-    return Evaluation(prefix, _prefixed(metrics, prefix), answers, baseline, remarks, each)
+    return Evaluation(prefix, _prefixed(metrics, prefix), answers, baseline, remarks, each, groups)
 
 
 def _prefixed(metrics: dict[str, float], prefix: str) -> dict[str, float]:
@@ -353,21 +357,29 @@ def _answer(model: Transformer, task: Task, tokenizer: Tokenizer, inputs: list[A
     ]
 
 
-def bootstrap_intervals(scores: dict[str, list[float]]) -> dict[str, float]:
+def bootstrap_intervals(scores: dict[str, list[float]], groups: Sequence[str]) -> dict[str, float]:
     """Return low/NAME and high/NAME: bounds of the 95 % bootstrap interval of each mean (Efron 1979).
 
-    Few values, or values that are all the same, say nothing about the spread: they get no interval.
+    Groups of examples are drawn, since near-duplicates are not independent. Few groups, or values that are all the
+    same, say nothing about the spread: they get no interval.
     """
+    _, labels = np.unique(np.array(groups), return_inverse=True)
+    _, first = np.unique(labels, return_index=True)
+    labels = np.argsort(np.argsort(first))[labels]  # groups count in the order of their examples
     bounds: dict[str, float] = {}
     for name, values in scores.items():
         rng, array = np.random.default_rng(0), np.array(values)
-        array = array[~np.isnan(array)]
-        if len(array) < FEW_EXAMPLES or np.ptp(array) == 0:
+        defined = ~np.isnan(array)
+        array = array[defined]
+        sizes = np.bincount(labels[defined])
+        if np.count_nonzero(sizes) < FEW_EXAMPLES or np.ptp(array) == 0:
             continue
-        samples = [
-            array[rng.integers(len(array), size=len(array))].mean()
-            for _ in range(BOOTSTRAP_SAMPLES)
-        ]
+        sums = np.bincount(labels[defined], array)[sizes > 0]
+        sizes = sizes[sizes > 0]
+        samples = []
+        for _ in range(BOOTSTRAP_SAMPLES):
+            drawn = rng.integers(len(sums), size=len(sums))
+            samples.append(sums[drawn].sum() / sizes[drawn].sum())
         low, high = np.quantile(samples, (0.025, 0.975))
         bounds |= {f"low/{name}": float(low), f"high/{name}": float(high)}
     return bounds

@@ -3,23 +3,13 @@
 Two runs of the same data and task are compared example by example: their ids agree, whatever their seeds and models.
 """
 
-import hashlib
 import math
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from gptexp.data.duplicates import (
-    connected_components,
-    duplicate_pairs,
-    minhash_signatures,
-    near_duplicate_pairs,
-)
-from gptexp.tasks.layout import EvalExample, Layout
 from gptexp.tasks.task import Task
 from gptexp.training.evaluation import Evaluation
+from gptexp.training.example_groups import example_ids
 
 MAX_TEXT = 2000  # characters of an input, a reference or an output
 
@@ -55,8 +45,7 @@ def score_rows(evaluations: dict[str, Evaluation], task: Task) -> Iterator[dict[
 def _example_rows(split: str, evaluation: Evaluation, task: Task) -> Iterator[dict[str, Any]]:
     answers = evaluation.answers
     scores = evaluation.scores | task.contributions(answers.outputs, answers.examples)
-    ids = example_ids(answers.examples)
-    groups = example_groups(answers.examples, ids, task.layout)
+    ids, groups = example_ids(answers.examples), evaluation.groups
     for i, (example, output) in enumerate(zip(answers.examples, answers.outputs, strict=True)):
         yield {
             "split": split,
@@ -68,46 +57,6 @@ def _example_rows(split: str, evaluation: Evaluation, task: Task) -> Iterator[di
             "output": str(output)[:MAX_TEXT],
             "scores": {name: _or_null(values[i]) for name, values in scores.items()},
         }
-
-
-def example_ids(examples: list[EvalExample]) -> list[str]:
-    """Return twelve hex digits for each example: a hash of its input and reference, and of its equals before it."""
-    seen: Counter[bytes] = Counter()
-    ids = []
-    for example in examples:
-        content = b"\0".join(map(_content, (example.input, example.reference)))
-        key = content + b"\0%d" % seen[content]
-        ids.append(hashlib.blake2b(key, digest_size=6).hexdigest())
-        seen[content] += 1
-    return ids
-
-
-def example_groups(examples: list[EvalExample], ids: list[str], layout: Layout) -> list[str]:
-    """Return for each example the id of the first one of its group: those with equal inputs, and near-duplicates.
-
-    Pictures are compared byte by byte: equal captions do not make near-duplicates of two pictures.
-    """
-    inputs = (hashlib.blake2b(_content(e.input), digest_size=8).digest() for e in examples)
-    pairs = [duplicate_pairs(np.frombuffer(b"".join(inputs), np.uint64))]
-    if examples and layout.texts(examples[0].input):
-        texts = ("\n".join(_texts(example, layout)) for example in examples)
-        pairs.append(near_duplicate_pairs(minhash_signatures(texts)))
-    labels = connected_components(len(examples), *pairs)
-    return [ids[label] for label in labels.tolist()]
-
-
-def _texts(example: EvalExample, layout: Layout) -> list[str]:
-    texts = layout.texts(example.input)
-    return [*texts, example.reference] if isinstance(example.reference, str) else texts
-
-
-def _content(value: Any) -> bytes:
-    """Return the bytes of a text, of an image or audio clip, or of the parts of an input with several."""
-    if isinstance(value, np.ndarray):
-        return value.tobytes()
-    if parts := getattr(value, "__dict__", None):
-        return b"\0".join(_content(part) for part in parts.values())
-    return str(value).encode("utf8", "surrogatepass")
 
 
 def _or_null(value: float) -> float | None:
