@@ -117,3 +117,26 @@ def test_runs_on_other_data_are_no_ladder(verb, ladder):
     ladder[3].write_record("data", fingerprint="g")
     code, message = verb(scaling, *[run.name for run in ladder])
     assert (code, "was trained on other data than" in message) == (2, True)
+
+
+def test_a_ladder_that_allows_a_prediction_but_no_check_is_no_mistake(verb, ladder):
+    names = [run.name for run in (ladder[0], *ladder[2:3], *ladder[4:6])]  # four sizes, a seed each
+    text = verb(scaling, *names, *NEXT)
+    assert "no check by training FLOPs: no scaling law: 3 runs" in text
+    assert "from 4 runs: pretrain-nano-" in text
+    assert verb(scaling, *names, *NEXT).count("predicted on") == 1
+    config = compose_config([*NEXT, "seed=9"])
+    save_run(config, expected_loss(config))
+    code, message = verb(scaling, *names, *NEXT)
+    assert (code, "has finished, and its loss is known" in message) == (2, True)
+
+
+def test_a_ladder_of_one_model_has_a_law_by_flops_alone(verb, own_folder):
+    names = []
+    for steps in (100, 200, 300, 400, 500):
+        config = compose_config([*NEXT[:2], f"trainer.max_steps={steps}"])
+        names.append(save_run(config, expected_loss(config)).name)
+    text = verb(scaling, *names)
+    assert "by training FLOPs:" in text
+    assert "no check by parameters of the blocks: no scaling law: 1 different sizes" in text
+    assert own_folder

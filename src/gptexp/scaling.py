@@ -20,8 +20,9 @@ from gptexp.cli import print_json
 from gptexp.command_line import CommandParser
 from gptexp.config import package_data
 from gptexp.config.compose import compose_config
+from gptexp.config.keys import result_settings
 from gptexp.config.overrides import explain_option
-from gptexp.config.run_id import folder_name
+from gptexp.config.run_id import folder_name, folder_prefix
 from gptexp.errors import UserError, exits_cleanly, nearest
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sweep_folder import SweepFolder, find_sweep
@@ -60,21 +61,24 @@ def main() -> None:
     config, command = _compose_next(words, args.sweep_file, sweep)
 
     with stage("loading PyTorch"):
-        from gptexp.planning.ladder import AXES, describe_repetition, measure_size, read_ladder
+        from gptexp.planning.ladder import describe_repetition, measure_size, read_ladder
 
     ladder = read_ladder(runs, args.metric)
     largest = ladder.rungs[-1]
     report: dict[str, Any] = {"metric": ladder.metric, "rungs": _rungs(ladder), "predictions": []}
     remarks = [describe_repetition(ladder, rung.size, rung.runs[0].name) for rung in ladder.rungs]
+    remarks += [f"assumed: {text}" for text in ladder.assumptions]
     if len(ladder.rungs) < 4 and config is None:
         raise UserError(
             f"{format_count(len(ladder.rungs), 'size')}: a law that is checked on the largest needs at least 4; "
             f"name runs of further sizes"
         )
     if len(ladder.rungs) >= 4:
-        checks = {axis: ladder.predict(axis, largest.size, without_last=True) for axis in AXES}
-        report["check"] = {axis: asdict(check) for axis, check in checks.items()}
-        report["check"]["measured"] = largest.mean
+        checks, reasons = _predict(ladder, largest.size, without_last=True)
+        remarks += [f"no check by {reason}" for reason in reasons]
+        if checks:
+            report["check"] = {axis: asdict(check) for axis, check in checks.items()}
+            report["check"]["measured"] = largest.mean
     file = (sweep.path if sweep else runs[0].path.parent) / "predictions.jsonl"
     if config is not None:
         size, name = measure_size(config), folder_name(config)
@@ -82,8 +86,11 @@ def main() -> None:
         remarks.append(describe_repetition(ladder, size, name))
         if size.flops <= largest.size.flops:
             remarks.append(f"{name} is no larger than the largest rung: this is no extrapolation")
-        laws = {axis: ladder.predict(axis, size) for axis in AXES}
-        _keep(file, name, command, ladder, size, laws)
+        laws, reasons = _predict(ladder, size)
+        if not laws:
+            raise UserError(f"no prediction by {reasons[0]}")
+        remarks += [f"no prediction by {reason}" for reason in reasons]
+        _keep(file, name, command, config, ladder, size, laws)
     report["predictions"] = _with_outcomes(file, ladder.metric)
     report["remarks"] = [remark for remark in remarks if remark]
     if args.json:
@@ -149,6 +156,20 @@ def _sweep_file_of(sweep: SweepFolder) -> str | None:
     return str(path) if path.is_file() else values["-cn"]
 
 
+def _predict(
+    ladder: "Ladder", size: "Size", without_last: bool = False
+) -> "tuple[dict[str, Prediction], list[str]]":
+    """Return the predictions by axis, and for each axis without one the reason, after the axis' name."""
+    laws: dict[str, Prediction] = {}
+    reasons = []
+    for axis, name in NAMES.items():
+        try:
+            laws[axis] = ladder.predict(axis, size, without_last)
+        except UserError as error:
+            reasons.append(f"{name}: {error}")
+    return laws, reasons
+
+
 def _rungs(ladder: "Ladder") -> list[dict[str, Any]]:
     return [
         {**asdict(rung.size), "runs": [run.name for run in rung.runs], "losses": rung.losses}
@@ -160,6 +181,7 @@ def _keep(
     file: Path,
     name: str,
     command: str,
+    config: "Config",
     ladder: "Ladder",
     size: "Size",
     laws: "dict[str, Prediction]",
@@ -167,16 +189,13 @@ def _keep(
     """Append a prediction with its date, unless the run has finished: then it would be none.
 
     Raises:
-        UserError: the run has finished.
+        UserError: the run has finished, with this or another seed.
     """
-    for folder in (file.parent, file.parent.parent):
-        if (folder / name).is_dir() and RunFolder(folder / name).result().get(
-            "status"
-        ) == "finished":
-            raise UserError(
-                f"{name}: has finished, and its loss is known. Predict a run before it is trained, "
-                f"or leave out KEY=VALUE for the check without the largest rung"
-            )
+    if finished := _find_finished(file, config):
+        raise UserError(
+            f"{finished}: has finished, and its loss is known. Predict a run before it is trained, "
+            f"or leave out KEY=VALUE for the check without the largest rung"
+        )
     entry = {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "run": name,
@@ -186,21 +205,44 @@ def _keep(
         "from": [run.name for rung in ladder.rungs for run in rung.runs],
         "laws": {axis: asdict(law) for axis, law in laws.items()},
     }
+    for known in _read_predictions(file):
+        if {**known, "date": entry["date"]} == json.loads(json.dumps(entry)):
+            return
     with file.open("a", encoding="utf8") as out:
         out.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def _with_outcomes(file: Path, metric: str) -> list[dict[str, Any]]:
     """Return the predictions that a file keeps, each with the loss that its run has reached, if it has finished."""
-    if not file.is_file():
-        return []
-    entries = [json.loads(line) for line in file.read_text("utf8").splitlines() if line.strip()]
+    entries = _read_predictions(file)
     for entry in entries:
         folders = (file.parent / entry["run"], file.parent.parent / entry["run"])
         results = [RunFolder(folder).result() for folder in folders if folder.is_dir()]
         finished = [result for result in results if result.get("status") == "finished"]
         entry["measured"] = finished[0]["metrics"].get(metric) if finished else None
     return entries
+
+
+def _read_predictions(file: Path) -> list[dict[str, Any]]:
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text("utf8").splitlines() if line.strip()]
+
+
+def _find_finished(file: Path, config: "Config") -> str | None:
+    """Return the name of a finished run with these settings, whatever its seed; None: there is none."""
+    wanted = _without_seed(config)
+    for folder in (file.parent, file.parent.parent):
+        for path in sorted(folder.glob(f"{folder_prefix(config)}*/config.yaml")):
+            run = RunFolder(path.parent)
+            if run.result().get("status") == "finished" and _without_seed(run.config()) == wanted:
+                return run.name
+    return None
+
+
+def _without_seed(config: "Config") -> dict[str, Any]:
+    values = {key: value for key, value in result_settings(config).items() if key != "seed"}
+    return dict(json.loads(json.dumps(values, default=str)))
 
 
 def _as_text(report: dict[str, Any]) -> str:
@@ -213,7 +255,8 @@ def _as_text(report: dict[str, Any]) -> str:
         )
     if check := report.get("check"):
         lines.append("\ncheck: the largest rung, predicted from the others")
-        lines += _law_lines({axis: check[axis] for axis in NAMES}, check["measured"])
+        laws = {axis: check[axis] for axis in NAMES if axis in check}
+        lines += _law_lines(laws, check["measured"])
     for entry in report["predictions"]:
         lines.append(
             f"\npredicted on {entry['date']} from {len(entry['from'])} runs: {entry['run']}"
@@ -237,7 +280,7 @@ def _law_lines(laws: dict[str, dict[str, Any]], measured: float | None) -> list[
             f"  by {NAMES[axis] + ':':<26}{law['loss']:.4f}{error(law['loss'])}, "
             f"95 % interval {law['low']:.3f} to {law['high']:.3f}{held}"
         )
-    law = laws["flops"]
+    law = next(iter(laws.values()))
     lines.append(f"  as the largest rung:         {law['as_last']:.4f}{error(law['as_last'])}")
     lines.append(f"  straight line in log-log:    {law['straight']:.4f}{error(law['straight'])}")
     if measured is not None:

@@ -19,6 +19,11 @@ def test_products_are_not_faster_than_the_peak_and_prices_are_ordered():
         assert device.price is None or "2026" in device.price.source
 
 
+def test_error_correction_takes_a_part_of_the_memory_of_some_cards():
+    devices = list_devices()
+    assert [devices[key].memory / 2**30 for key in ("l4", "l40s")] == pytest.approx([22.2, 44.5])
+
+
 def test_an_unknown_device_is_answered_by_the_nearest():
     assert find_device("H100").name == "NVIDIA H100 SXM"
     with pytest.raises(

@@ -90,6 +90,12 @@ def test_the_cheapest_change_that_fits_is_found():
     words = change("gpt3-175b", memory=80 * GIB)
     assert {"trainer.strategy=fsdp", "trainer.devices=8"} < set(words)
     assert "trainer.activation_checkpointing=full" in words
+    words = change("gpt3-175b", memory=80 * GIB, global_batch_size=100)
+    sizes = dict(word.split("=") for word in words)
+    devices = int(sizes["trainer.devices"]) * int(sizes.get("trainer.nodes", 1))
+    assert int(sizes["trainer.global_batch_size"]) % devices == 0  # else gptexp run refuses it
+    words = change("gpt3-6.7b", memory=80 * GIB, devices=1, nodes=2, global_batch_size=8)
+    assert words[0] == "trainer.strategy=fsdp"
 
 
 def test_on_a_cpu_no_more_devices_are_advised():

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from gptexp.config.parallelism import round_up
 from gptexp.config.schema import Config
 from gptexp.planning.device_memory import MARGIN, DeviceMemory, Placement, plan_memory
 from gptexp.planning.workload import Workload
@@ -49,13 +50,14 @@ def _changes(config: Config, on_gpu: bool) -> Iterator[Changes]:
     devices = placement.devices
     while devices < MAX_DEVICES:
         devices *= 2
-        batch = trainer.global_batch_size
-        changes: Changes = {"strategy": "fsdp"}
         nodes = max(1, devices // DEVICES_PER_NODE)
-        changes |= {"devices": devices // nodes}
-        changes |= {"nodes": nodes} if nodes > 1 else {}
-        if batch < devices // trainer.processes_per_sequence:
-            changes |= {"global_batch_size": devices // trainer.processes_per_sequence}
+        changes: Changes = {"strategy": "fsdp", "devices": devices // nodes}
+        changes |= {"nodes": nodes} if nodes != trainer.nodes else {}
+        groups, rest = divmod(devices // nodes * nodes, trainer.processes_per_sequence)
+        if rest:
+            continue
+        batch = round_up(trainer.global_batch_size, groups)
+        changes |= {"global_batch_size": batch} if batch != trainer.global_batch_size else {}
         yield changes | _recompute("full") | {"micro_batch_size": 1}
     if placement.tensor == 1:
         yield {"strategy": "fsdp", "cpu_offload": True, **_recompute("full"), "micro_batch_size": 1}
@@ -74,5 +76,4 @@ def _smaller_sizes(size: int) -> Iterator[int | None]:
 
 
 def _apply(config: Config, words: Changes) -> Config:
-    values = {key.removeprefix(""): value for key, value in words.items()}
-    return replace(config, trainer=replace(config.trainer, **values))
+    return replace(config, trainer=replace(config.trainer, **words))

@@ -101,6 +101,7 @@ def _devices(plan: RunPlan) -> Section:
     rows: list[Sequence[str]] = []
     notes = []
     for device in plan.devices:
+        runs = device.fits is not False  # else its time and price are those of no run
         fits = {None: "not known", True: "yes", False: "no"}[device.fits]
         rows.append(
             (
@@ -109,9 +110,9 @@ def _devices(plan: RunPlan) -> Section:
                 format_bytes(device.memory.total),
                 "" if device.limit is None else format_bytes(device.limit),
                 fits,
-                "" if device.seconds is None else format_seconds(device.seconds),
-                _hours(device.device_hours),
-                _dollars(device),
+                "" if device.seconds is None or not runs else format_seconds(device.seconds),
+                _hours(device.device_hours) if runs else "",
+                _dollars(device) if runs else "",
             )
         )
         if device.note:
@@ -124,7 +125,7 @@ def _devices(plan: RunPlan) -> Section:
 
 def _describe_prices(devices: list[DevicePlan]) -> list[str]:
     """Return where the prices are from; those of many devices only by the file that has them."""
-    priced = [device for device in devices if device.price and device.dollars]
+    priced = [x for x in devices if x.price and x.dollars and x.fits is not False]
     if len(priced) > MAX_PRICE_NOTES:
         return [
             f"dollars: from the lowest to the highest list price of a few providers, on demand, on {price_date()} or "

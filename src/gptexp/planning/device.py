@@ -53,7 +53,7 @@ def list_devices() -> dict[str, Device]:
             values["name"],
             1e12 * values["tflops"],
             1e12 * values["matmul_tflops"] if "matmul_tflops" in values else None,
-            int(USABLE * values["gigabytes"] * 2**30),
+            int(values.get("usable", USABLE * values["gigabytes"]) * 2**30),
             Price(**prices[key]) if key in prices else None,
             values.get("trains_here", True),
         )

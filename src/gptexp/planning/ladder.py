@@ -9,7 +9,7 @@ from gptexp.config.keys import result_settings
 from gptexp.config.schema import Config
 from gptexp.errors import UserError
 from gptexp.model.cost import count_matrices
-from gptexp.planning.workload import Workload, describe_workload
+from gptexp.planning.workload import Workload, describe_workload, fills_context
 from gptexp.runs.run_folder import RunFolder
 from gptexp.statistics.scaling_law import Prediction, predict_loss
 from gptexp.wording import format_count
@@ -54,6 +54,8 @@ class Ladder:
     rungs: list[Rung]
     settings: dict[str, Any]  # that all runs share
     train_tokens: int | None  # of the data; None: the runs do not say
+    fills_context: bool = True  # whether each sequence has as many tokens as its size says
+    assumptions: tuple[str, ...] = ()  # of all sizes
 
     def predict(self, axis: str, size: Size, without_last: bool = False) -> Prediction:
         """Predict the loss at a size, from all rungs or from all but the largest.
@@ -121,7 +123,9 @@ def read_ladder(runs: Sequence[RunFolder], metric: str | None) -> Ladder:
     data = {run.name: run.read_record("data") for run in runs}
     settings = comparable_settings(runs[0].config())
     tokens = data[runs[0].name].get("splits", {}).get("train", {}).get("tokens")
-    ladder = Ladder(metric, [], settings, tokens)
+    first = runs[0].config()
+    assumptions = describe_workload(first).assumptions
+    ladder = Ladder(metric, [], settings, tokens, fills_context(first), assumptions)
     rungs: dict[Size, Rung] = {}
     for run in runs:
         config = run.config()
@@ -145,7 +149,7 @@ def comparable_settings(config: Config) -> dict[str, Any]:
 
 def describe_repetition(ladder: Ladder, size: Size, name: str) -> str:
     """Return a remark on a run that reads its data more than once; "": it does not."""
-    if not ladder.train_tokens or size.tokens <= ladder.train_tokens:
+    if not ladder.train_tokens or not ladder.fills_context or size.tokens <= ladder.train_tokens:
         return ""
     return (
         f"{name} reads {format_count(size.tokens, 'token')} of {ladder.train_tokens:,}: "

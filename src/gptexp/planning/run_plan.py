@@ -205,6 +205,7 @@ def _plan_here(
         change,
         seconds,
         price=price,
+        note=f"stands for each of {trainer.nodes} alike" if trainer.nodes > 1 else "",
     )
 
 

@@ -87,7 +87,7 @@ def describe_workload(config: Config, sizes: DataSizes | None = None) -> Workloa
     longest = tokens
     if sizes and not source:
         tokens, longest, targets = round(sizes.tokens), sizes.longest, sizes.targets
-    elif not _fills_context(config):
+    elif not fills_context(config):
         assumptions.append(
             f"sequences of {tokens + source} tokens, the longest that model.context allows: time and memory are upper "
             f"bounds (--read-data takes the lengths from the data)"
@@ -117,7 +117,7 @@ def describe_workload(config: Config, sizes: DataSizes | None = None) -> Workloa
     )
 
 
-def _fills_context(config: Config) -> bool:
+def fills_context(config: Config) -> bool:
     """Return whether all sequences of the task are windows of model.context tokens."""
     return config.task.kind in ("pretrain", "mlm")
 

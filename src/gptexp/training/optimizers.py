@@ -95,9 +95,8 @@ def _transfer_rates(optimizer: Optimizer, model: Transformer) -> None:
         for parameter in group["params"]:
             scale = rate_scale(model.config, names[parameter], parameter.ndim)
             parameters.setdefault(scale, []).append(parameter)
-        for scale in sorted(
-            parameters, reverse=True
-        ):  # the first group's rate is the one that is logged
+        # The first group's rate is the one that is logged.
+        for scale in sorted(parameters, key=lambda scale: (scale != 1, -scale)):
             rates = {"lr": scale * group["lr"], "weight_decay": group["weight_decay"] / scale}
             groups.append({**group, "params": parameters[scale], **rates})
     optimizer.param_groups = groups
