@@ -17,10 +17,10 @@ from gptexp.sweeping.sweep_job import SweepJob, stop_with_parent
 STEPS = 9
 WAITS_ABOVE = 5  # a job with such a rate waits after its third step for a signal that stops it
 CONFIG = {
-    "task": "t",
-    "data": "d",
-    "tokenizer": "b",
-    "schedule": "linear",
+    "task": {},
+    "data": {},
+    "tokenizer": {},
+    "schedule": {},
     "trainer": {"max_steps": STEPS, "global_batch_size": 1, "val_tokens": None},
 }
 

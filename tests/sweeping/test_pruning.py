@@ -24,6 +24,11 @@ def test_a_job_within_reach_is_not():
     assert explain_hopeless(curve(6, 5, 3.4), PEERS) is None
 
 
+def test_a_job_that_starts_far_away_and_ends_badly_keeps_no_other_alive():
+    wild = curve(30, 30, 30, 20, 10, 5, 4, 3.5, 3.2, is_finished=True)
+    assert explain_hopeless(curve(6, 5, 4), [*PEERS, wild])
+
+
 def test_no_job_is_hopeless_before_a_third_of_the_steps_or_after_the_last():
     assert explain_hopeless(curve(9, 9), PEERS) is None
     assert explain_hopeless(curve(*[9.0] * 9), [curve(*[2.0] * 9, is_finished=True)] * 3) is None

@@ -48,31 +48,33 @@ def explain_hopeless(curve: Curve, others: Sequence[Curve], is_pruned: bool = Fa
 
     A job is hopeless between a third and nine tenths of its steps, if its loss is above the median of the jobs at the
     same step, and would stay above the best final loss even if it fell from here on by 1.5 times as much as that of any
-    job that has finished. The median does not count for a job that is pruned already: worse jobs make it no better.
+    good job. Good are the better half of those that have finished: one that starts at a loss of 20 and ends at 3 falls
+    far, and shows nothing. The median does not count for a job that is pruned already: worse jobs make it no better.
     """
     step = max(curve.losses, default=0)
     if not FIRST_RUNG * curve.max_steps <= step < LAST_RUNG * curve.max_steps:
         return None
     peers = [x for x in others if x.comparable == curve.comparable and step in x.losses]
-    finished = [peer for peer in peers if peer.is_finished]
+    finished = sorted((peer for peer in peers if peer.is_finished), key=_lowest)
     if len(peers) < MIN_PEERS or not finished:
         return None
     loss = curve.losses[step]
     if not is_pruned and loss <= median([loss, *(peer.losses[step] for peer in peers)]):
         return None
-    best = min(min(peer.losses.values()) for peer in finished)
-    gain = max(peer.losses[step] - _best_from(peer, step) for peer in finished)
+    best, good = _lowest(finished[0]), finished[: (len(finished) + 1) // 2]
+    gain = max(peer.losses[step] - _lowest(peer, step) for peer in good)
     prospect = loss - SLACK * gain
     if prospect <= best:
         return None
     return (
         f"val/loss {loss:.4g} at step {step} of {curve.max_steps}: even {SLACK:g} times the largest gain of a "
-        f"finished job from there on, {gain:.3g}, leaves {prospect:.4g}, and the best is {best:.4g}"
+        f"good job from there on, {gain:.3g}, leaves {prospect:.4g}, and the best is {best:.4g}"
     )
 
 
-def _best_from(curve: Curve, step: int) -> float:
-    return min(loss for other, loss in curve.losses.items() if other >= step)
+def _lowest(curve: Curve, first_step: int = 0) -> float:
+    """Return the lowest loss from a step on."""
+    return min(loss for step, loss in curve.losses.items() if step >= first_step)
 
 
 def _select(config: dict[str, Any], key: str) -> Any:

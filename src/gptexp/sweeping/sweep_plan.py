@@ -127,7 +127,7 @@ class SweepPlan:
         return with_seed(self.space.words(values), self.seeds[0]) if values else None
 
     def _new_seed(self, jobs: list[JobEntry]) -> list[str] | None:
-        """Return a config with its next seed: of those that need one, the config with the fewest seeds."""
+        """Return a config with its next seed: the best one first, which also tells how noisy all of them are."""
         seeds_of: dict[tuple[str, ...], list[int | None]] = {}
         values: dict[tuple[str, ...], dict[int, float]] = {}
         for job in jobs:
@@ -144,7 +144,8 @@ class SweepPlan:
             states = {"finished"} if self.settings.prune else {"finished", "running", "proposed"}
             of_states = [job.overrides for job in jobs if job.state in states]
             configs = list(dict.fromkeys(self.space.values_and_seed(x)[0] for x in of_states))
-        for config in sorted(configs, key=lambda config: len(seeds_of[config])):
+            configs.sort(key=lambda config: len(seeds_of[config]))
+        for config in configs:
             for seed in self.seeds:
                 if seed not in seeds_of[config]:
                     words = self.space.words(dict(zip(self.space.axes, config, strict=True)))
