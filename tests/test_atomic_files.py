@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from gptexp import files
@@ -24,6 +28,36 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         fail_halfway()
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_link_stays_and_the_file_behind_it_is_written(tmp_path):
+    file, link = tmp_path / "a.json", tmp_path / "link"
+    link.symlink_to(file)
+    for text in ("new", "newer"):  # the link leads to nothing at first
+        files.write_text(link, text)
+        assert link.is_symlink()
+        assert file.read_text() == text
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    files.write_text(pipe, "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_file_that_stdout_goes_to_is_continued(tmp_path):
+    program = (
+        "from pathlib import Path; from gptexp.files import write_text\n"
+        "print('before'); write_text(Path('out'), 'text\\n'); print('after')"
+    )
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "before\ntext\nafter\n"
 
 
 def test_a_folder_appears_when_it_is_complete(tmp_path):

@@ -37,3 +37,11 @@ def test_a_sweep_has_no_single_config_to_print(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         run.main()
     assert "-m: cannot stand beside --cfg" in capsys.readouterr().err
+
+
+def test_the_package_runs_the_verbs():
+    done = subprocess.run(
+        [sys.executable, "-m", "gptexp", "trin"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("gptexp: there is no verb 'trin'.")

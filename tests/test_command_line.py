@@ -1,10 +1,11 @@
 """Every verb parses its command line in one way, and answers a mistake with the word to type."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from gptexp.command_line import CommandParser, as_option, quote_for_shell
+from gptexp.command_line import CommandParser, as_option, output_file, quote_for_shell
 from gptexp.errors import UserError
 
 
@@ -90,6 +91,7 @@ def test_the_value_of_an_option_may_begin_with_a_dash(parser, words, stop):
         (["latest", "--json\u200b"], "has ZERO WIDTH SPACE (U+200B); type --json"),
         (["latest", "--s", "x"], "may be --stop or --stream"),
         (["latest", "--stop"], "--stop: has no value; type --stop=TEXT"),
+        (["latest", "--max-new-tokens", "--json"], "has no value; type --max-new-tokens=N"),
         (["latest", "--stop", "--json"], "--stop: has no value; type --stop=--json"),
         (["latest", "--json=yes"], "--json=yes: --json takes no value; type --json"),
         (["latest", "--max-new-tokens", "4.5"], "--max-new-tokens 4.5: must be a whole number"),
@@ -129,3 +131,19 @@ def test_a_word_is_quoted_as_a_person_types_it():
     assert quote_for_shell("seed=1") == "seed=1"
     assert quote_for_shell('name="a b"') == "'name=\"a b\"'"
     assert quote_for_shell("it's $5") == '"it\'s \\$5"'
+
+
+def test_the_file_of_an_option_may_be_a_pipe_or_a_link_and_is_left_alone(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    for name in ("pipe", "link", "new"):
+        assert output_file("html", str(tmp_path / name)) == tmp_path / name
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link"}
+
+
+@pytest.mark.parametrize("name", ["circle", "nowhere", "n" * 300])
+def test_a_file_that_cannot_be_written_is_refused_by_its_option(tmp_path, name):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "no" / "such")
+    with pytest.raises(UserError, match=f"--html .*{name}: .*cannot be written"):
+        output_file("html", str(tmp_path / name))

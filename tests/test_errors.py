@@ -7,6 +7,7 @@ from gptexp.errors import (
     Preempted,
     RunError,
     UserError,
+    describe_error,
     exits_cleanly,
     explain_environment_error,
     nearest,
@@ -56,6 +57,11 @@ def test_a_failure_of_the_environment_is_one_message(number, capsys):
         verb()
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith("gptexp: outputs/run/metrics.jsonl: ")
+
+
+def test_a_stopped_run_is_described_by_its_message():
+    assert describe_error(Preempted("SIGTERM after step 3")) == "SIGTERM after step 3"
+    assert describe_error(KeyError("a")) == "KeyError('a')"
 
 
 def test_libraries_in_rust_report_a_full_disk_in_words():

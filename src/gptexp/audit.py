@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from gptexp.auditing import FAULTS
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.command_line import CommandParser
+from gptexp.command_line import CommandParser, output_file
 from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
 from gptexp.data.corpora.find_files import find_files
@@ -131,18 +131,17 @@ def _check_paths(args: argparse.Namespace) -> None:
     Raises:
         UserError: one cannot be written, or does not exist.
     """
-    for option in ("json", "html", "fix"):
+    for option in ("json", "html"):
         path = getattr(args, option)
-        if path is not None:
-            parent = path.absolute().parent
-            while option == "fix" and not parent.exists():
-                parent = parent.parent
-            if not parent.is_dir() or not os.access(parent, os.W_OK):
-                raise UserError(
-                    f"--{option} {path}: the folder {parent} does not exist or cannot be written to"
-                )
-            if option != "fix" and path.is_dir():
-                raise UserError(f"--{option} {path}: is a folder; give a file")
+        output_file(option, None if path is None else str(path))
+    if args.fix:
+        parent = args.fix.absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise UserError(
+                f"--fix {args.fix}: the folder {parent} does not exist or cannot be written to"
+            )
     if args.fix and (args.fix.is_file() or (args.fix.is_dir() and any(args.fix.iterdir()))):
         raise UserError(f"--fix {args.fix}: is not empty; give a new folder")
     for path in args.benchmark:

@@ -6,6 +6,8 @@ Options may stand before, between and behind the other words. A text may begin w
 
 import argparse
 import difflib
+import errno
+import math
 import os
 import re
 import sys
@@ -15,6 +17,7 @@ from typing import Any, NoReturn
 
 from gptexp.characters import DASHES, describe_odd_characters, replace_odd_characters
 from gptexp.errors import UserError, nearest
+from gptexp.files import is_stdout, is_stream, temporary_file
 
 LONE_DASHES = "\0--"  # stands for the text `--`, which argparse takes for its separator
 TYPES: dict[Any, str] = {int: "a whole number", float: "a number, such as 0.5"}
@@ -128,7 +131,8 @@ def sort_words(
             continue
         if not equals:
             if not rest or _find_option(rest[0], options):
-                following = rest[0] if rest else (action.metavar or "VALUE")
+                is_text = rest and action.metavar == "TEXT"  # which may begin with a dash
+                following = rest[0] if is_text else (action.metavar or "VALUE")
                 separator = "=" if name.startswith("--") else " "
                 raise UserError(f"{name}: has no value; type {name}{separator}{following}")
             value = rest.pop(0)
@@ -157,14 +161,38 @@ def output_file(option: str, name: str | None) -> Path | None:
     if name is None:
         return None
     path = Path(name).expanduser()
-    parent = path.absolute().parent
-    if path.is_dir():
-        raise UserError(f"--{option} {name}: is a folder; give a file")
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
+    try:
+        if path.is_dir():
+            raise UserError(f"--{option} {name}: is a folder; give a file")
+        if is_stream(path):
+            _check_stream(path)
+            return path
+        temporary = temporary_file(path)
+        parent = temporary.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise UserError(
+                f"--{option} {name}: the folder {parent} does not exist or cannot be written to"
+            )
+        temporary.touch()  # only an attempt tells: the permissions let root write everywhere
+        temporary.unlink()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"--{option} {name}: the folder {parent} does not exist or cannot be written to"
-        )
+            f"--{option} {name}: cannot be written ({reason}); give another file"
+        ) from None
     return path
+
+
+def _check_stream(path: Path) -> None:
+    """Refuse disks and sockets, and streams that cannot be written to. Nothing is opened: a pipe would wait.
+
+    Raises:
+        OSError: the stream is one of them.
+    """
+    if path.is_block_device() or (path.is_socket() and not is_stdout(path)):
+        raise OSError(errno.EINVAL, "is a disk or a socket")
+    if not os.access(path, os.W_OK) and not is_stdout(path):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def quote_for_shell(word: str) -> str:
@@ -241,3 +269,5 @@ def _check_value(name: str, value: str, action: argparse.Action) -> None:
             odd = describe_odd_characters(value)
             note = f" ({value} {odd})" if odd else ""
             raise UserError(f"{name} {value}: must be {TYPES[action.type]}{note}") from None
+        if not math.isfinite(float(value)):
+            raise UserError(f"{name} {value}: must be a finite number")

@@ -118,7 +118,7 @@ def explain_error(error: BaseException) -> UserError | RunError | None:
 
 def describe_error(error: BaseException) -> str:
     """Return the reason of a failure for result.json: the message for the user, or else the exception."""
-    explained = explain_error(error)
+    explained = error if isinstance(error, Preempted) else explain_error(error)
     return str(explained) if explained else repr(error)
 
 

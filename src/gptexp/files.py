@@ -5,27 +5,64 @@ import json
 import os
 import re
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 LFS_POINTER = b"version https://git-lfs."
+STDOUT = 1  # its file descriptor
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary file to write; flush it to the disk and rename it to `path` when the block ends.
 
-    Readers see the old file or the new one, never a part. If the block raises, `path` stays as it is.
+    Readers see the old file or the new one, never a part. If the block raises, `path` stays as it is. A symbolic link
+    stays, and the file behind it is replaced. A pipe, a device and stdout are written to, and never replaced.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if is_stream(path):
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / "content"
+            yield temporary
+            with temporary.open("rb") as source, _open_stream(path) as stream:
+                shutil.copyfileobj(source, stream)
+        return
+    path, temporary = path.resolve(), temporary_file(path)
     try:
         yield temporary
         fsync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_file(path: Path) -> Path:
+    """Return the temporary file that `atomic_write` renames to `path`; it lies beside the file behind a link."""
+    target = path.resolve()
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether a path is to be written in place: it is there and no regular file, or it is stdout."""
+    return (path.exists() and not path.is_file()) or is_stdout(path)
+
+
+def is_stdout(path: Path) -> bool:
+    """Return whether a path, such as /dev/stdout, is the file, pipe or terminal that stdout goes to."""
+    with suppress(OSError):
+        return os.path.samestat(path.stat(), os.fstat(STDOUT))
+    return False
+
+
+def _open_stream(path: Path) -> BinaryIO:
+    """Open a stream to write; stdout goes on where it is, since opening its file anew begins at the file's start."""
+    if not is_stdout(path):
+        return path.open("wb")
+    sys.stdout.flush()
+    return os.fdopen(os.dup(STDOUT), "wb")
 
 
 def write_text(path: Path, text: str) -> None:

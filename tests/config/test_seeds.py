@@ -30,6 +30,7 @@ def test_other_words_stay_as_they_are():
     [
         (["seeds=0"], "seeds=0: must be a whole number from 1 to 9999, such as seeds=5"),
         (["seeds=1,2"], "seeds=1,2: must be a whole number"),
+        (["seeds=3", "seed=9223372036854775807"], "and may be at most 9223372036854775807"),
         (["seeds=2", "seed=1,2"], "seed=1,2 seeds=2: seeds= counts on from one seed; give seed="),
     ],
 )

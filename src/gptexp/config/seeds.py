@@ -3,6 +3,7 @@
 import re
 
 from gptexp.config.grammar import WORD, find_override
+from gptexp.config.schema import MAX_SEED
 from gptexp.errors import UserError
 
 DEFAULT_SEED = 1
@@ -26,8 +27,13 @@ def expand_seeds(words: list[str]) -> list[str]:
         raise UserError(
             f"{first} {word}: seeds= counts on from one seed; give seed=NUMBER with it, or leave out {word}"
         )
-    start = int(first.partition("=")[2])
-    return [*others, f"seed={','.join(str(start + i) for i in range(int(count)))}"]
+    start, n_seeds = int(first.partition("=")[2]), int(count)
+    if start + n_seeds - 1 > MAX_SEED:
+        raise UserError(
+            f"{first} {word}: the last seed would be {start + n_seeds - 1}, and may be at most {MAX_SEED}; "
+            f"use seed={MAX_SEED - n_seeds + 1} or less"
+        )
+    return [*others, f"seed={','.join(str(start + i) for i in range(n_seeds))}"]
 
 
 def _key(word: str) -> str:

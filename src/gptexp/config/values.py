@@ -126,10 +126,15 @@ def _find_misfit_of_one(value: Any, kind: type, limits: Mapping[str, Any]) -> st
     if isinstance(converted, float) and not math.isfinite(converted):
         return "must be a finite number"
     if (minimum := limits.get("minimum")) is not None and converted < minimum:
-        return f"must be at least {minimum:g}"
+        return f"must be at least {_show_limit(minimum)}"
     if (maximum := limits.get("maximum")) is not None and converted > maximum:
-        return f"must be at most {maximum:g}"
+        return f"must be at most {_show_limit(maximum)}"
     return ""
+
+
+def _show_limit(limit: float) -> str:
+    """Write a limit; a whole number in full, such as the largest seed."""
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def _without_none(kind: Any) -> Any:

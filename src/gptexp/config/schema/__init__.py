@@ -109,6 +109,8 @@ __all__ = [
     "WandbConfig",
 ]
 
+MAX_SEED = 2**63 - 1
+
 
 @dataclass
 class Config:
@@ -120,7 +122,7 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    seed: int = setting(1, "seed of everything random", minimum=0, maximum=2**63 - 1)
+    seed: int = setting(1, "seed of everything random", minimum=0, maximum=MAX_SEED)
     seeds: int = setting(
         1,
         "number of runs, with seed, seed + 1, ...; their table has the mean, deviation and 95 % interval of metrics",
