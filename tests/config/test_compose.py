@@ -5,6 +5,7 @@ from conftest import seconds_without_torch
 
 from gptexp.config import compose
 from gptexp.config.grammar import quote
+from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.errors import UserError
 
 
@@ -196,3 +197,17 @@ def test_help_and_errors_come_without_torch_and_at_once(words):
 def test_rates_that_are_not_given_depend_on_the_task_and_on_what_a_run_starts_from(words, rates):
     optim = compose.compose_config(["task=pretrain", *words]).optim
     assert {name: getattr(optim, name) for name in rates} == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    ("text", "full_key", "message"),
+    [
+        ("Could not override 'optim.lrr'.", "optim.lrr", "Did you mean 'optim.lr'?"),
+        ("Cannot assign int to Dict[str, str]", "", "hydra.sweeper.params: must be settings"),
+        ("Additional config directory '/a/no' not found", "", "-cd /a/no: there is no such folder"),
+    ],
+)
+def test_a_mistake_in_a_sweep_file_is_explained(text, full_key, message):
+    error = Exception(text)
+    error.full_key = full_key
+    assert message in str(explain_hydra_error(error, []))

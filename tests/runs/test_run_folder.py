@@ -211,3 +211,9 @@ def test_a_line_that_only_a_stop_has_caused_goes_when_the_run_resumes(folder):
         folder.append_metrics(row)
         folder.truncate_metrics(row["step"], log_every=4)
     assert [row["step"] for row in folder.metrics()] == [4, 5]
+
+
+def test_a_config_that_ends_in_its_middle_is_damaged(tmp_path):
+    (tmp_path / "config.yaml").write_text("model:\n  layers: 2\ntrainer:\n  max_st: 1")
+    with pytest.raises(UserError, match=r"config\.yaml: is damaged"):
+        RunFolder(tmp_path).config_values()

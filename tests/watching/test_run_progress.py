@@ -109,3 +109,11 @@ def test_a_long_curve_is_thinned(folder):
     run.update()
     assert MAX_POINTS // 4 < len(run.losses) < MAX_POINTS
     assert run.step == 4999
+
+
+def test_a_damaged_result_is_shown_as_damaged(folder):
+    (folder.path / "result.json").write_text('{"status": "fini')
+    progress = RunProgress(folder)
+    progress.update()
+    assert progress.state == "damaged"
+    assert "result.json: is damaged (" in progress.error

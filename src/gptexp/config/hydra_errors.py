@@ -39,6 +39,12 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
             f"-cn {primary[1]}: not found in conf/ or the folder of -cd.{nearest(primary[1], sweep_names())} "
             f"Shipped sweeps: {', '.join(sweep_names())} (with -cd sweeps)"
         )
+    if folder := re.search(r"Additional config directory '([^']*)' not found", text):
+        return UserError(f"-cd {folder[1]}: there is no such folder")
+    if re.search(r"Cannot assign \w+ to Dict\[str, str\]", text):
+        return UserError(
+            "hydra.sweeper.params: must be settings with their values, such as {optim.lr: '0.01,0.02'}"
+        )
     if choice := re.search(r"(?:Could not find|Could not load) '([\w/]+)/([^']*)'", text):
         group, name = choice.groups()
         if extra := LAUNCHER_EXTRAS.get((group, name)):
@@ -69,6 +75,8 @@ def explain_hydra_error(error: Exception, overrides: list[str]) -> UserError:
         group = file.split("/")[0]
         is_inner = "." not in key and group in group_names()
         return unknown_key(f"{group}.{key}" if is_inner else key, f"{file}.yaml: ")
+    if key and "Could not override" in text:  # a key of a sweep file, which nobody has typed here
+        return unknown_key(key, f"{key}: ")
     return UserError(f"{key}: {_reason(text, '')}" if key else _reason(text, ""))
 
 

@@ -98,10 +98,15 @@ class RunFolder:
         """
         file = self.path / "config.yaml"
         try:
-            values = yaml.load(file.read_text("utf8"), FastLoader)
+            text = file.read_text("utf8")
+            values = yaml.load(text, FastLoader)
             values = values if isinstance(values, dict) else {}
             check_groups(values, package_data.GROUPS)
-        except (OSError, ValueError, yaml.YAMLError) as error:
+            if "seed" not in values and not text.endswith("\n"):
+                raise ValueError("it ends in the middle")
+        except (ValueError, yaml.YAMLError) as error:
+            raise _damaged(file, first_line(error)) from None
+        except OSError as error:
             raise UserError(f"{file}: cannot be read ({first_line(error)})") from None
         return values
 
@@ -374,7 +379,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, error: ValueError) -> UserError:
+def _damaged(path: Path, error: ValueError | str) -> UserError:
     return UserError(f"{path}: is damaged ({error}). Delete it and repeat the run's command")
 
 

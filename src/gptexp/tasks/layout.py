@@ -110,7 +110,7 @@ class PromptCompletion(Layout):
         if self.max_source_tokens < 1:
             raise UserError(
                 f"task.max_target_tokens={max_target_tokens} leaves no room for a source in "
-                f"model.context={context}"
+                f"model.context={context}; use task.max_target_tokens={context // 2} or less, or a larger model.context"
             )
 
     def fingerprint(self) -> dict[str, Any]:

@@ -12,7 +12,14 @@ from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.sweep_folder import JobEntry, SweepFolder, find_run_or_sweep
 from gptexp.watching.run_progress import RunProgress
 
-STATES = ("running", "stopped", "killed", "failed", "finished")  # in the order of the view
+STATES = (
+    "running",
+    "stopped",
+    "killed",
+    "damaged",
+    "failed",
+    "finished",
+)  # in the order of the view
 
 
 @dataclass

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from gptexp.errors import UserError
-from gptexp.files import read_json_object
 from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
 from gptexp.watching.json_lines import JsonLines
@@ -38,6 +37,7 @@ class RunProgress:
     def __post_init__(self) -> None:
         self.lines = JsonLines(self.folder.metrics_file)
         self.stride, self.skipped = 1, 0  # a long curve keeps one loss of `stride`
+        self.damage = ""  # of result.json
         self.versions: dict[str, tuple[int, int]] = {}
 
     @property
@@ -79,10 +79,13 @@ class RunProgress:
 
     def _read_result(self) -> None:
         file = self.folder.path / "result.json"
+        self.damage = ""
         try:
-            self.result = read_json_object(file)
-        except (OSError, ValueError):
+            self.result = self.folder.result()
+        except OSError:
             self.result = {}
+        except UserError as error:
+            self.result, self.damage = {}, str(error)
         self.state = str(self.result.get("status") or "running")
         self.error = str(self.result.get("error") or "")
         if self.state == "finished":
@@ -94,6 +97,8 @@ class RunProgress:
     def _update_state(self) -> None:
         if self.folder.is_locked():
             self.state, self.error = "running", ""
+        elif self.damage:
+            self.state, self.error = "damaged", self.damage
         elif self.result.get("status", "running") == "running":
             self.state = "killed"
         else:

@@ -16,7 +16,13 @@ from gptexp.watching.run_progress import RunProgress
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-:=+*#"
-STYLES = {"running": "green", "failed": "red", "killed": "red", "stopped": "yellow"}
+STYLES = {
+    "running": "green",
+    "failed": "red",
+    "killed": "red",
+    "damaged": "red",
+    "stopped": "yellow",
+}
 CURVE_WIDTH = 12
 WIDE = 120  # columns, that have room for the speed and the primary metric
 MIN_NAME, MAX_NAME = 12, 30
@@ -165,7 +171,7 @@ def _sweep_line(sweep: SweepProgress, state: FolderState) -> Text:
 def _details(run: RunProgress) -> list[Text]:
     """Return the error or the first sample of a run."""
     lines = [Text("")]
-    if run.error and run.state in ("failed", "stopped"):
+    if run.error and run.state in ("failed", "stopped", "damaged"):
         lines.append(
             Text(f"{reveal_invisible(run.name)}: {reveal_invisible(_first_line(run.error))}")
         )
