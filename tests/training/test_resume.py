@@ -38,7 +38,6 @@ def end_after(process, folder: RunFolder, step: int, number: int = signal.SIGKIL
         ["trainer.num_workers=2"],
         ["trainer.micro_batch_size=2", "trainer.precision=bf16"],
         ["trainer.devices=2"],
-        ["trainer.devices=2", "trainer.strategy=fsdp"],
         ["trainer.devices=2", "trainer.strategy=fsdp", "model.experts=4", "model.window=6"],
     ],
     ids=" ".join,
