@@ -35,7 +35,7 @@ def main() -> None:
     name = "run-" + "-".join(f"{key}{value}" for key, value in values.items() if key != "seconds")
     run = RunFolder(job.folder.path.parent / name)
     run.path.mkdir(exist_ok=True)
-    (run.path / "config.yaml").write_text(json.dumps(CONFIG))
+    (run.path / "config.yaml").write_text(json.dumps(CONFIG) + "\n")
     with (run.path / "starts.txt").open("a") as out:
         affinity = sorted(os.sched_getaffinity(0))
         out.write(f"{os.environ.get('OMP_NUM_THREADS')} {affinity}\n")
