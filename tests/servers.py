@@ -15,6 +15,7 @@ from gptexp.data.tokenizers import Tokenizer, build
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.serving.run_server import RunningServer
 from gptexp.serving.served_model import ServedModel
+from gptexp.tasks.speech.settings import SpeakConfig
 from gptexp.tasks.task import Task, make_task
 
 BYTES = build(ByteConfig(), [])
@@ -42,6 +43,19 @@ def serve_text(config: schema.TaskConfig | None = None, **options: object) -> Se
     model = a_text_model()
     task = a_task(config or schema.PretrainConfig(max_new_tokens=24), model)
     return ServedModel("tiny", model, BYTES, task, **options)
+
+
+def serve_speech() -> ServedModel:
+    """A model with random weights that speaks with two voices."""
+    config = SpeakConfig(voices=["low", "high"])
+    torch.manual_seed(0)
+    features = {
+        "feature_size": config.feature_size,
+        "feature_bins": config.feature_bins,
+        "predicts_features": True,
+    }
+    model = Transformer(TransformerConfig(vocab_size=BYTES.vocab_size, **SHAPE, **features)).eval()
+    return ServedModel("tiny", model, BYTES, a_task(config, model))
 
 
 @contextmanager

@@ -152,6 +152,16 @@ def as_option(word: str, options: Options) -> str:
     return option if options[option].nargs == 0 else f"{option} {quote_for_shell(value.strip())}"
 
 
+def add_outputs_option(parser: CommandParser) -> None:
+    """Add --outputs, the folder in which a verb finds runs and sweeps by their names."""
+    parser.add_argument(
+        "--outputs",
+        default="outputs",
+        metavar="FOLDER",
+        help="folder of the runs (default: outputs)",
+    )
+
+
 def output_file(option: str, name: str | None) -> Path | None:
     """Return the file that an option names; None: it names none.
 

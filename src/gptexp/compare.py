@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gptexp.cli import print_json
-from gptexp.command_line import CommandParser, output_file, quote_for_shell
+from gptexp.command_line import CommandParser, add_outputs_option, output_file, quote_for_shell
 from gptexp.comparing.subjects import PATTERN, find_subjects
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.files import write_text
@@ -40,12 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--each", action="store_true", help="compare each run alone, also those of one config"
     )
-    parser.add_argument(
-        "--outputs",
-        default="outputs",
-        metavar="FOLDER",
-        help="folder of the runs (default: outputs)",
-    )
+    add_outputs_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument("--csv", metavar="FILE", help="write the table as comma-separated values")
     parser.add_argument("--html", metavar="FILE", help="write the comparison as a page")

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from gptexp.cli import print_json
-from gptexp.command_line import CommandParser, output_file, quote_for_shell
+from gptexp.command_line import CommandParser, add_outputs_option, output_file, quote_for_shell
 from gptexp.comparing.subjects import PATTERN, find_subjects
 from gptexp.errors import exits_cleanly
 from gptexp.files import write_text
@@ -36,12 +36,7 @@ def main() -> None:
         metavar="FILE",
         help="file to write (default: report.html in the folder of the run or sweep; of several, in this folder)",
     )
-    parser.add_argument(
-        "--outputs",
-        default="outputs",
-        metavar="FOLDER",
-        help="folder of the runs (default: outputs)",
-    )
+    add_outputs_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     args = parser.parse_args()
     file = output_file("html", args.html)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.live import Live
 
 from gptexp.cli import print_json
-from gptexp.command_line import CommandParser
+from gptexp.command_line import CommandParser, add_outputs_option
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.watching.folder_state import FolderState
 from gptexp.watching.run_progress import state_json
@@ -36,12 +36,7 @@ def main() -> None:
     parser.add_argument(
         "names", nargs="*", metavar="RUN", help="runs and sweeps to follow (default: all)"
     )
-    parser.add_argument(
-        "--outputs",
-        default="outputs",
-        metavar="FOLDER",
-        help="folder of the runs (default: outputs)",
-    )
+    add_outputs_option(parser)
     parser.add_argument(
         "--every",
         type=float,

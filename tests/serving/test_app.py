@@ -9,15 +9,21 @@ import urllib.request
 import numpy as np
 import openai
 import pytest
-import torch
 from PIL import Image
-from servers import BYTES, SHAPE, a_task, a_text_model, address_of, client_of, running, serve_text
+from servers import (
+    BYTES,
+    a_task,
+    a_text_model,
+    address_of,
+    client_of,
+    running,
+    serve_speech,
+    serve_text,
+)
 
 from gptexp.config import schema
-from gptexp.model import Transformer, TransformerConfig
 from gptexp.serving.served_model import ServedModel
 from gptexp.tasks.speech.audio import RATE, Audio
-from gptexp.tasks.speech.settings import SpeakConfig
 from gptexp.tasks.vision.settings import CaptionConfig
 
 
@@ -131,21 +137,13 @@ def test_a_picture_is_captioned_and_no_file_of_the_server_is_read(own_folder):
 
 
 def test_a_text_is_spoken():
-    config = SpeakConfig(voices=["low", "high"])
-    torch.manual_seed(0)
-    features = {
-        "feature_size": config.feature_size,
-        "feature_bins": config.feature_bins,
-        "predicts_features": True,
-    }
-    model = Transformer(TransformerConfig(vocab_size=BYTES.vocab_size, **SHAPE, **features)).eval()
-    served = ServedModel("tiny", model, BYTES, a_task(config, model))
+    served = serve_speech()
     with running(served) as server, client_of(server) as client:
         assert client.models.list().data[0].gptexp["voices"] == ["low", "high"]
         speak = client.audio.speech.create
         spoken = speak(model="tiny", input="one", voice="high", response_format="wav")
         [expected] = served.task.answerer.answer(
-            model, BYTES, [served.layout.voice_text("one", "high", BYTES)]
+            served.transformer, BYTES, [served.layout.voice_text("one", "high", BYTES)]
         )
         import soundfile
 

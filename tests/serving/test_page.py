@@ -2,23 +2,20 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from servers import (
     BYTES,
-    SHAPE,
     a_task,
     a_text_model,
     address_of,
     client_of,
     gated_steps,
     running,
+    serve_speech,
     serve_text,
 )
 
-from gptexp.model import Transformer, TransformerConfig
 from gptexp.serving.served_model import ServedModel
-from gptexp.tasks.speech.settings import SpeakConfig
 from gptexp.tasks.vision.settings import CaptionConfig
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -166,15 +163,7 @@ def test_a_picture_goes_in_and_speech_comes_out(own_folder, open_page):
         page.click("#send")
         page.locator("#status", has_text="tokens in").wait_for()
         assert page.locator("[data-token]").count() == 8
-    config = SpeakConfig(voices=["low", "high"])
-    torch.manual_seed(0)
-    features = {
-        "feature_size": config.feature_size,
-        "feature_bins": config.feature_bins,
-        "predicts_features": True,
-    }
-    model = Transformer(TransformerConfig(vocab_size=BYTES.vocab_size, **SHAPE, **features)).eval()
-    with running(ServedModel("tiny", model, BYTES, a_task(config, model))) as server:
+    with running(serve_speech()) as server:
         page = open_page(address_of(server))
         page.fill("#prompt", "one")
         page.select_option("#voice", "high")
