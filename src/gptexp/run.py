@@ -381,7 +381,7 @@ def _write_sweep_results(folder: SweepFolder, is_over: bool) -> None:
     from gptexp.runs.wandb_uploads import log_sweep
 
     results = sweep_results(folder)
-    if len(results.rows) < len(folder.jobs()):  # over seeds: the table of the configs says more
+    if len(results.rows) < len(results.jobs):  # over seeds: the table of the configs says more
         print(sweep_text(results), file=sys.stderr)
     write_text(folder.results_file, sweep_csv(results))
     write_sweep_page(folder, results)

@@ -32,7 +32,6 @@ class SweepRow:
     is_best: bool = False
     verdict: Verdict | None = None  # against the best config
     reason: str = ""  # why there is no verdict
-
     own_metric: str = ""  # primary metric of its jobs; "" before one has finished
 
     @property
@@ -88,7 +87,7 @@ def sweep_results(folder: SweepFolder, margin: float | None = None) -> SweepResu
     Raises:
         UserError: a record of the sweep or of a run is damaged.
     """
-    jobs = folder.jobs()
+    settings, jobs = folder.settings(), folder.jobs()
     paths = {job.number: folder.run_folder(job) for job in jobs}
     runs = {
         number: RunRecords(path)
@@ -96,7 +95,7 @@ def sweep_results(folder: SweepFolder, margin: float | None = None) -> SweepResu
         if path is not None and path.has_config()
     }
     measured = [run for run in runs.values() if run.metrics]
-    primary = _primary_metric(folder.settings(), measured)
+    primary = _primary_metric(settings, measured)
     rows = []
     for overrides, entries in folder.configs().items():
         of_config = [runs[job.number] for job in entries if job.number in runs]
@@ -113,7 +112,6 @@ def sweep_results(folder: SweepFolder, margin: float | None = None) -> SweepResu
     if own_metrics := _differing_metrics(rows):
         note = f"the jobs have different primary metrics, {own_metrics}: nothing sorts them"
         return replace(results, primary_metric="", notes=[note])
-    settings = folder.settings()
     has_looked = settings.get("seeds_for") == "undecided"
     looks = max(1, len(settings.get("seeds") or []) - 1) if has_looked else 1
     if margin is None:
