@@ -120,7 +120,7 @@ def _write_store(
     account = DataAccount()
     examples = track_progress(usable_examples(corpus, data.limit, account), "reading")
     assigned = assign_splits(
-        (("\n".join(e.fields.values()), e.group_key, e.split) for e in examples),
+        (("\n".join(e.texts), e.group_key, e.split) for e in examples),
         "exact" if corpus.has_fixed_splits else data.split,
         fractions,
         account,
@@ -202,7 +202,7 @@ def _training_texts(
 ) -> Iterator[str]:
     for example, split in zip(usable_examples(corpus, limit), assigned, strict=True):
         if split == TRAIN:
-            yield from example.fields.values()
+            yield from example.texts
 
 
 def usable_examples(

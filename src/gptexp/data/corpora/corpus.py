@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from gptexp.data.conversation import Conversation, Message, parse_messages
+
 SPLITS = ("train", "val", "test", "unseen", "unsupported")
 SPLIT_NAMES = {  # names that data sets use, and ours
     "train": "train",
@@ -42,8 +44,24 @@ class Example:
             self.where = f"'{shortened}'" + (f" in {self.where}" if self.where else "")
 
     @property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages in the fields `conversation`, or `prompt`, `chosen` and `rejected`; (): it has no such field."""
+        if "conversation" in self.fields:
+            return Conversation.from_json(self.fields["conversation"]).messages
+        if "chosen" in self.fields:
+            return tuple(m for text in self.fields.values() for m in parse_messages(text))
+        return ()
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the example as a reader sees them: of its messages, or else its fields."""
+        return [message.text for message in self.messages] or list(self.fields.values())
+
+    @property
     def group_key(self) -> str:
         """The group of the example: examples with the same key must not be separated by the split."""
+        if self.group is None and (messages := self.messages):
+            return Conversation(messages).group_key
         return (
             self.group
             or self.fields.get("source")
