@@ -47,7 +47,8 @@ def _suggest_settings(
         keys = f"'data.fields.{fields[0]}={{{question_path}}}\\n{{{answer_path}}}'"
         row = {fields[0]: " ".join(texts), **dict.fromkeys(fields[1:], "...")}
     keys = f"Name its messages, {keys}, or write" if answer else "Write"
-    return f". '{name}' is a chat. {keys} one row for each answer: {json.dumps(row, ensure_ascii=False)}"
+    example = json.dumps(row, ensure_ascii=False)
+    return f". '{name}' is a chat, which task=chat reads. {keys} one row for each answer: {example}"
 
 
 def _text_of_message(content: Any) -> tuple[str, str]:

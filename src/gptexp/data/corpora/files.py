@@ -13,9 +13,9 @@ from typing import Any
 
 from gptexp.config import schema
 from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example
-from gptexp.data.corpora.fields import FieldReader, check_field_names
 from gptexp.data.corpora.find_files import require_file
 from gptexp.data.corpora.open_file import extension_by_name
+from gptexp.data.corpora.record_readers import RecordReader, check_names_of_fields, make_reader
 from gptexp.data.corpora.records import (
     RECORD_EXTENSIONS,
     TEXT_EXTENSIONS,
@@ -41,7 +41,7 @@ SPLIT_KEYS = {"train": "data.path", "val": "data.val_path", "test": "data.test_p
 class Files(Corpus):
     def __init__(self, config: schema.FilesConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields, self.cache = config, fields, cache
-        check_field_names(config.fields, fields)
+        check_names_of_fields(config, fields)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
         self.parallel = {split for split, path in paths.items() if isinstance(path, list)}
         self.unread: dict[str, list[Path]] = {}  # other files in the folder of a split
@@ -111,7 +111,7 @@ class Files(Corpus):
                 f"{files[0]}: a text file gives text; this task needs {' and '.join(self.fields)}: use JSON lines, "
                 f"CSV or Parquet, or data.path=[source.txt,target.txt]"
             )
-        reader = FieldReader(self.fields, self.config.fields, self.config.template)
+        reader = make_reader(self.fields, self.config)
         for file, extension in zip(files, extensions, strict=True):
             is_empty = True
             for example in self._examples(file, extension, reader, len(files) == 1):
@@ -131,7 +131,7 @@ class Files(Corpus):
         return extension
 
     def _examples(
-        self, file: Path, extension: str, reader: FieldReader, is_only_file: bool
+        self, file: Path, extension: str, reader: RecordReader, is_only_file: bool
     ) -> Iterator[Example]:
         if extension not in TEXT_EXTENSIONS:
             for where, record in read_records(file, extension, self.config, reader.source_names):

@@ -8,8 +8,9 @@ from typing import Any
 from gptexp.config import schema
 from gptexp.data.corpora.arrow_tables import records_of_batch
 from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example
-from gptexp.data.corpora.fields import FieldReader, Record, check_field_names
+from gptexp.data.corpora.fields import Record
 from gptexp.data.corpora.find_files import is_saved_dataset
+from gptexp.data.corpora.record_readers import RecordReader, check_names_of_fields, make_reader
 from gptexp.errors import UserError
 from gptexp.network import hub_is_reachable
 from gptexp.wording import first_line
@@ -23,7 +24,7 @@ class Hub(Corpus):
         self.media_names = {}  # the column of the images or recordings, by `medium`
         if self.medium:
             self.media_names[self.medium] = config.fields.get(self.medium, self.medium)
-        check_field_names(config.fields, (*fields, *self.media_names))
+        check_names_of_fields(config, (*fields, *self.media_names))
         self.parts, self.versions = load_parts(config)
 
     def describe(self) -> dict[str, Any]:
@@ -40,7 +41,7 @@ class Hub(Corpus):
         for name, part in self.parts.items():
             split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
             limit = self.limit(name)
-            reader = FieldReader(self.fields, self.config.fields, self.config.template)
+            reader = make_reader(self.fields, self.config)
             num_usable = 0
             names = [*reader.source_names, *self.media_names.values()]
             for number, record in enumerate(self.records(part, names), 1):
@@ -59,7 +60,7 @@ class Hub(Corpus):
         return self.config.limit if is_limited else None
 
     def example(
-        self, reader: FieldReader, record: Record, split: str | None, where: str
+        self, reader: RecordReader, record: Record, split: str | None, where: str
     ) -> Example:
         """Return the example of a row."""
         return reader.example(record, where, split)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.data.corpora.corpus import Example
-from gptexp.data.corpora.fields import FieldReader, Record
+from gptexp.data.corpora.fields import Record
 from gptexp.data.corpora.hub import Hub
+from gptexp.data.corpora.record_readers import RecordReader
 from gptexp.errors import UserError
 
 MEDIA = {"image": "images", "audio": "audio"}  # by medium
@@ -38,7 +39,7 @@ class HubMedia(Hub):
         """Read the frames of an image or the samples of audio from a file, or from its content."""
 
     def example(
-        self, reader: FieldReader, record: Record, split: str | None, where: str
+        self, reader: RecordReader, record: Record, split: str | None, where: str
     ) -> Example:
         example = super().example(reader, record, split, where)
         encoded = record.get(self.column)

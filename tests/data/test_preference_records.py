@@ -1,0 +1,99 @@
+import pytest
+
+from gptexp.data.conversation import parse_messages
+from gptexp.data.corpora.preference_records import PreferenceReader
+from gptexp.errors import UserError
+
+HI = {"role": "user", "content": "Hi"}
+GOOD, BAD = ({"role": "assistant", "content": text} for text in ("Ho", "Hm"))
+SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+def read(record, names=None):
+    return PreferenceReader(names or {}).example(record, "a.jsonl, line 1")
+
+
+def contents(example):
+    assert not example.left_out
+    return [
+        [message.content for message in parse_messages(text)] for text in example.fields.values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "names"),
+    [
+        ({"prompt": "Hi", "chosen": "Ho", "rejected": "Hm"}, {}),
+        ({"prompt": [HI], "chosen": [GOOD], "rejected": [BAD]}, {}),
+        ({"chosen": [HI, GOOD], "rejected": [HI, BAD]}, {}),
+        ({"prompt": "Hi", "chosen": [HI, GOOD], "rejected": [HI, BAD]}, {}),
+        ({"question": "Hi", "chosen": "Ho", "rejected": "Hm"}, {}),
+        ({"instruction": "Hi", "input": "", "chosen": "Ho", "rejected": "Hm"}, {}),
+        ({"q": "Hi", "a": "Ho", "b": "Hm"}, {"prompt": "q", "chosen": "a", "rejected": "b"}),
+        (
+            {
+                "conversations": [{"from": "human", "value": "Hi"}],
+                "chosen": {"from": "gpt", "value": "Ho"},
+                "rejected": {"from": "gpt", "value": "Hm"},
+            },
+            {},
+        ),
+        (
+            {
+                "chosen": "\n\nHuman: Hi\n\nAssistant: Ho",
+                "rejected": "\n\nHuman: Hi\n\nAssistant: Hm",
+            },
+            {},
+        ),
+    ],
+)
+def test_a_pair_is_a_prompt_and_two_answers_in_every_layout(record, names):
+    example = read(record, names)
+    assert contents(example) == [["Hi"], ["Ho"], ["Hm"]]
+    assert list(example.fields) == ["prompt", "chosen", "rejected"]
+    assert example.group_key == "Hi"
+
+
+def test_the_prompt_is_all_that_both_conversations_begin_with():
+    more = {"role": "user", "content": "And?"}
+    start = [SYSTEM, HI, GOOD, more]
+    example = read({"chosen": [*start, GOOD], "rejected": [*start, BAD]})
+    assert contents(example) == [["Be brief.", "Hi", "Ho", "And?"], ["Ho"], ["Hm"]]
+    record = {"system": "Be brief.", "prompt": "Hi", "chosen": "Ho", "rejected": "Hm"}
+    assert contents(read(record))[0] == ["Be brief.", "Hi"]
+    record = {"system": "Be brief.", "chosen": [HI, GOOD], "rejected": [HI, BAD]}
+    assert contents(read(record))[0] == ["Be brief.", "Hi"]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"prompt": "Hi", "chosen": "Ho", "rejected": "Ho"}, "answer are the same"),
+        ({"prompt": "Hi", "chosen": "", "rejected": "Ho"}, "'chosen' is empty"),
+        ({"prompt": "Hi", "chosen": " ", "rejected": "Ho"}, "a message of the assistant is empty"),
+        ({"prompt": "", "chosen": "Ho", "rejected": "Hm"}, "a message of the user is empty"),
+        ({"chosen": "Ho", "rejected": "Hm"}, "it has no prompt"),
+        ({"chosen": [HI, GOOD], "rejected": [HI, BAD, HI]}, "does not end with a message of the"),
+        ({"chosen": [HI, GOOD], "rejected": [SYSTEM, HI, BAD]}, "it has no prompt"),
+        (
+            {
+                "prompt": "Hi",
+                "chosen": "Ho",
+                "rejected": "Hm",
+                "score_chosen": 1,
+                "score_rejected": 2.5,
+            },
+            "its scores do not prefer the chosen answer",
+        ),
+    ],
+)
+def test_pairs_that_cannot_be_learned_from_are_left_out_with_a_reason(record, reason):
+    assert reason in read(record).left_out
+
+
+def test_records_without_answers_are_refused():
+    reader = PreferenceReader({})
+    reader.example({"prompt": "Hi", "completion": "Ho"}, "a.jsonl, line 1")
+    with pytest.raises(UserError, match="no pair of answers was recognised") as error:
+        reader.check_names()
+    assert "It has: prompt, completion. This task reads 'chosen' and 'rejected'" in str(error.value)
