@@ -1,8 +1,9 @@
 """Tokenizer files as others publish them: find, convert and describe them."""
 
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tokenizers
 
@@ -11,11 +12,27 @@ from gptexp.files import read_json_object
 from gptexp.network import hub_is_reachable
 from gptexp.wording import first_line
 
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FILES = ("token*", "vocab*", "merges*", "special_tokens*", "*.model", "*.tiktoken")
 
 
-def load_from_hub(name: str) -> tuple[tokenizers.Tokenizer, str | None]:
-    """Load a tokenizer and the end-of-text token that it names, from the hub or from its cache.
+@dataclass(frozen=True)
+class PublishedTokenizer:
+    """A tokenizer as transformers loads it, with the texts of the special tokens that its files name."""
+
+    backend: tokenizers.Tokenizer
+    eos_token: str | None
+    bos_token: str | None
+    chat_template: str  # in Jinja; "": it has none
+
+    @classmethod
+    def from_transformers(cls, loaded: Any) -> Self:
+        template = _choose_template(loaded.chat_template)
+        return cls(loaded.backend_tokenizer, loaded.eos_token, loaded.bos_token, template)
+
+
+def load_from_hub(name: str) -> PublishedTokenizer:
+    """Load a tokenizer from the hub or from its cache.
 
     Raises:
         UserError: there is none.
@@ -31,10 +48,10 @@ def load_from_hub(name: str) -> tuple[tokenizers.Tokenizer, str | None]:
             f"tokenizer.name={name}: neither a folder with tokenizer files nor a tokenizer on the Hugging Face hub "
             f"({reason})"
         ) from None
-    return loaded.backend_tokenizer, loaded.eos_token
+    return PublishedTokenizer.from_transformers(loaded)
 
 
-def convert_by_transformers(folder: Path) -> tuple[tokenizers.Tokenizer, str | None]:
+def convert_by_transformers(folder: Path) -> PublishedTokenizer:
     """Convert the tokenizer files of a folder without a tokenizer.json, for instance a SentencePiece model.
 
     Raises:
@@ -55,7 +72,7 @@ def convert_by_transformers(folder: Path) -> tuple[tokenizers.Tokenizer, str | N
     transformers.logging.set_verbosity_error()  # its advice concerns settings of its own
     try:
         loaded = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        backend = loaded.backend_tokenizer
+        published = PublishedTokenizer.from_transformers(loaded)
     except Exception as error:  # whatever the reader of the format raises
         raise UserError(
             f"{folder}: transformers cannot convert its tokenizer ({', '.join(files)}) to a tokenizer.json: "
@@ -63,9 +80,9 @@ def convert_by_transformers(folder: Path) -> tuple[tokenizers.Tokenizer, str | N
         ) from None
     finally:
         transformers.logging.set_verbosity(verbosity)
-    if not backend.encode("the river", add_special_tokens=False).ids:
+    if not published.backend.encode("the river", add_special_tokens=False).ids:
         raise UserError(f"{folder}: transformers finds no vocabulary in {', '.join(files)}")
-    return backend, loaded.eos_token
+    return published
 
 
 def read_eos_ids(folder: Path) -> list[int]:
@@ -85,16 +102,51 @@ def read_eos_ids(folder: Path) -> list[int]:
 
 def read_eos_token(folder: Path, backend: tokenizers.Tokenizer) -> str | None:
     """Return the end-of-text token that the files beside a tokenizer.json name; None: they name none."""
+    if token := read_named_token(folder, "eos_token"):
+        return token
+    token_ids = read_eos_ids(folder)
+    return backend.id_to_token(token_ids[0]) if token_ids else None
+
+
+def read_named_token(folder: Path, role: str) -> str | None:
+    """Return the text of the special token that the files beside a tokenizer.json name for a role, as "bos_token"."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = _read_json(folder / name).get("eos_token")
+        token = _read_json(folder / name).get(role)
         if isinstance(token, dict):
             token = token.get("content")
         if token and not isinstance(token, str):
-            raise UserError(f"{folder / name}: eos_token={token!r}: must be the text of a token")
+            raise UserError(f"{folder / name}: {role}={token!r}: must be the text of a token")
         if token:
             return token
-    token_ids = read_eos_ids(folder)
-    return backend.id_to_token(token_ids[0]) if token_ids else None
+    return None
+
+
+def read_chat_template(folder: Path) -> str:
+    """Return the chat template of a folder: chat_template.jinja goes before tokenizer_config.json; "": it has none."""
+    file = folder / CHAT_TEMPLATE_FILE
+    if file.is_file():
+        try:
+            return file.read_bytes().decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: is not a UTF-8 text ({error})") from None
+    try:
+        return _choose_template(_read_json(folder / "tokenizer_config.json").get("chat_template"))
+    except (KeyError, TypeError):
+        raise UserError(
+            f"{folder / 'tokenizer_config.json'}: chat_template: must be a template, or a list such as "
+            f'[{{"name": "default", "template": "..."}}]'
+        ) from None
+
+
+def _choose_template(templates: Any) -> str:
+    """Return the chat template, or the one named "default" where there are several."""
+    if isinstance(templates, list):
+        templates = {entry["name"]: entry["template"] for entry in templates}
+    if isinstance(templates, dict):
+        templates = templates.get("default")
+    if templates is not None and not isinstance(templates, str):
+        raise TypeError(type(templates))
+    return templates or ""
 
 
 def _read_json(path: Path) -> dict[str, Any]:

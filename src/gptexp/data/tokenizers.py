@@ -6,16 +6,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
 from gptexp.config import schema, targets
 from gptexp.data.tokenizer_files import (
+    CHAT_TEMPLATE_FILE,
+    PublishedTokenizer,
     convert_by_transformers,
     load_from_hub,
+    read_chat_template,
     read_eos_ids,
     read_eos_token,
+    read_named_token,
 )
 from gptexp.errors import UserError
 from gptexp.files import short_hash
@@ -35,10 +40,17 @@ class Tokenizer:
     Args:
         eos_token: ends every document and every answer of the training data.
         eos_ids: further tokens at which generation ends, such as the end of a turn.
+        bos_token: the text of the token that begins a text, which chat templates may write.
+        chat_template: in Jinja; it is kept beside tokenizer.json.
     """
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, eos_token: str = EOS, eos_ids: Iterable[int] = ()
+        self,
+        backend: tokenizers.Tokenizer,
+        eos_token: str = EOS,
+        eos_ids: Iterable[int] = (),
+        bos_token: str | None = None,
+        chat_template: str = "",
     ) -> None:
         backend.no_padding()
         backend.no_truncation()
@@ -53,6 +65,7 @@ class Tokenizer:
         backend.post_processor = None
         backend.encode_special_tokens = True  # "<|sep|>" in a user's text is text
         self.backend, self.eos_token = backend, eos_token
+        self.bos_token, self.chat_template = bos_token, chat_template
         self.unknown = backend.token_to_id(getattr(backend.model, "unk_token", None) or UNK)
         self.vocab_size = max(vocabulary.values()) + 1
         self.tokens_of: dict[str, list[int]] | None = None  # see `remember`
@@ -67,6 +80,40 @@ class Tokenizer:
         self._leaking_ids = {vocabulary[text] for text in leaking}
         self._leaking_text = _match_any(leaking)
         self._restores_known_text = _restores_known_text(backend)
+
+    @classmethod
+    def from_published(cls, published: PublishedTokenizer, eos_ids: Iterable[int] = ()) -> Self:
+        eos_token = published.eos_token or EOS
+        return cls(
+            published.backend, eos_token, eos_ids, published.bos_token, published.chat_template
+        )
+
+    def with_chat_template(
+        self, template: str, stop_ids: Iterable[int], backend: tokenizers.Tokenizer | None = None
+    ) -> "Tokenizer":
+        """Return this tokenizer with a chat template, and with the tokens at which its answers end.
+
+        Args:
+            backend: one with more tokens, in place of its own.
+        """
+        tokenizer = Tokenizer(
+            backend or self.backend,
+            self.eos_token,
+            self.eos_ids.union(stop_ids),
+            self.bos_token,
+            template,
+        )
+        tokenizer.bos_ids = self.bos_ids  # the backend has lost the post-processor that adds them
+        return tokenizer
+
+    @property
+    def named_tokens(self) -> dict[str, str]:
+        """The texts of special tokens by the names that tokenizer_config.json has for them."""
+        roles = ("eos_token", "pad_token", "sep_token", "mask_token")
+        texts = (self.eos_token, *SPECIAL_TOKENS[1:])
+        return dict(zip(roles, texts, strict=True)) | (
+            {"bos_token": self.bos_token} if self.bos_token else {}
+        )
 
     @property
     def eos_token_id(self) -> int | list[int]:
@@ -145,25 +192,27 @@ class Tokenizer:
     def fingerprint(self) -> str:
         eos_token = self.eos_token if self.eos_token != EOS else ""
         others = sorted(self.eos_ids - {self.eos})
-        text = f"{self.backend.to_str()}{eos_token}{others or ''}"
+        text = f"{self.backend.to_str()}{eos_token}{others or ''}{self.chat_template}"
         return short_hash(text)
 
     def save(self, path: Path) -> None:
         """Write tokenizer.json, and beside it the tokenizer_config.json that names the special tokens.
 
-        Several tokens that end an answer are written as transformers does, to generation_config.json.
+        Several tokens that end an answer are written as transformers does, to generation_config.json, and the chat
+        template to chat_template.jinja.
         """
         self.backend.save(str(path))
-        roles = ("eos_token", "pad_token", "sep_token", "mask_token")
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
-            **dict(zip(roles, (self.eos_token, *SPECIAL_TOKENS[1:]), strict=True)),
+            **self.named_tokens,
         }
         path.with_name("tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
         if len(self.eos_ids) > 1:
             generation = {"eos_token_id": self.eos_token_id}
             path.with_name("generation_config.json").write_text(json.dumps(generation) + "\n")
+        if self.chat_template:
+            path.with_name(CHAT_TEMPLATE_FILE).write_bytes(self.chat_template.encode())
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -174,12 +223,15 @@ class Tokenizer:
         """
         folder = path.parent
         if not path.is_file() and folder.is_dir():
-            backend, eos_token = convert_by_transformers(folder)
-            return cls(backend, eos_token or EOS, read_eos_ids(folder))
-        eos_ids = read_eos_ids(folder)
+            return cls.from_published(convert_by_transformers(folder), read_eos_ids(folder))
+        eos_ids, template = read_eos_ids(folder), read_chat_template(folder)
         try:
             backend = tokenizers.Tokenizer.from_file(str(path))
-            return cls(backend, read_eos_token(folder, backend) or EOS, eos_ids)
+            eos_token, bos_token = (
+                read_eos_token(folder, backend),
+                read_named_token(folder, "bos_token"),
+            )
+            return cls(backend, eos_token or EOS, eos_ids, bos_token, template)
         except UserError:
             raise
         except Exception as error:  # the library raises bare Exception
@@ -203,6 +255,7 @@ class NumericTokenizer(Tokenizer):
         )
         self.eos_ids = frozenset({self.eos, *eos_ids})
         self.bos_ids: list[int] = []
+        self.bos_token, self.chat_template = None, ""
         self.unknown = None
         self.tokens_of = None
         self.special_text = _match_any(())
@@ -272,8 +325,7 @@ def load_hugging_face(config: schema.HFTokenizerConfig, _texts: Iterable[str]) -
     folder = Path(config.name).expanduser()
     if folder.is_dir():
         return Tokenizer.load(folder / "tokenizer.json")
-    backend, eos_token = load_from_hub(config.name)
-    return Tokenizer(backend, eos_token or EOS)
+    return Tokenizer.from_published(load_from_hub(config.name))
 
 
 def _train_byte_level(vocab_size: int, texts: Iterable[str]) -> Tokenizer:
