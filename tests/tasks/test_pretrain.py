@@ -89,7 +89,7 @@ def test_an_answer_follows_its_text_behind_a_separator(tiny, own_folder):
             "tokenizer=byte",
         )
     )
-    store, tokens = prepared.store, prepared.store.tokens("train").tolist()
+    store, tokens = prepared.store, prepared.store.tokens("train")[:].tolist()
     ends = [i + 1 for i, token in enumerate(tokens) if token == EOS]
     documents = [tokens[a:b] for a, b in zip([0, *ends], ends, strict=False)]
     river, document, bird = documents

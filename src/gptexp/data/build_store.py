@@ -25,6 +25,7 @@ from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Corpus, Example
 from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.progress import track_progress
+from gptexp.data.shards import ShardWriter, digest_shards
 from gptexp.data.splits import TRAIN, assign_splits
 from gptexp.data.token_store import (
     INDEX_DTYPE,
@@ -142,11 +143,14 @@ def _write_store(
         raise UserError(objection)
     counts = {writer.split: writer.counts for writer in writers}
     _check_no_split_is_empty(counts, fractions, account)
-    files = {file.name: sha256(file) for file in sorted(folder.iterdir())}
+    files: dict[str, str] = {}
+    for writer in writers:
+        files |= digest_shards(folder, writer.split, writer.tokens.shards)
+    files |= {file.name: sha256(file) for file in folder.iterdir() if file.name not in files}
     # The fingerprint leaves media files out: espeak-ng writes other bytes each time, and `content` has the hashes of
-    # the user's own files.
-    media_files = {f"{split}.{kind}" for split in SPLITS for kind in ("features", "media")}
-    text_files = {name: digest for name, digest in files.items() if name not in media_files}
+    # the user's own files. It leaves out the digests of shards, which have their hashes.
+    left_out = {f"{split}.{kind}" for split in SPLITS for kind in ("features", "media", "sums")}
+    text_files = {name: digest for name, digest in files.items() if name not in left_out}
     meta = {
         **content,
         "fingerprint": _digest({**content, "files": text_files}),
@@ -155,6 +159,7 @@ def _write_store(
         "vocab_size": tokenizer.vocab_size,
         "feature_size": max(writer.feature_size for writer in writers),
         "splits": counts,
+        "shards": {writer.split: writer.tokens.shards for writer in writers},
         "account": account.as_json(),
         "files": files,
     }
@@ -261,13 +266,13 @@ class _SplitWriter:
         encoder: ExampleEncoder,
         tokenizer: Tokenizer,
     ) -> None:
-        self.split, self.token_dtype = split, token_dtype
+        self.split = split
         self.encoder, self.tokenizer = encoder, tokenizer
         self.counts = {"sequences": 0, "tokens": 0, "targets": 0, "bytes": 0, "lost_bytes": 0}
         self.num_feature_rows = self.feature_size = 0
         # Number of the example that continues the open document; None: no document is open.
         self.continued_by: int | None = None
-        self.tokens = (folder / f"{split}.tokens").open("wb")
+        self.tokens = ShardWriter(folder, split, token_dtype)
         self.index = (folder / f"{split}.index").open("wb")
         self.features = (folder / f"{split}.features").open("wb")
         self.media = (folder / f"{split}.media").open("wb")
@@ -288,7 +293,7 @@ class _SplitWriter:
             self._add_to_index(encoded)
             if self.split != "train":
                 self.fields.write(json.dumps(example.fields) + "\n")
-        self.tokens.write(np.array(encoded.tokens, self.token_dtype).tobytes())
+        self.tokens.write(encoded.tokens)
         if encoded.features is not None and example.media is not None:
             self.feature_size = encoded.features.shape[1]
             self.features.write(encoded.features.tobytes())
@@ -315,7 +320,7 @@ class _SplitWriter:
         self.index.write(np.array(entry, INDEX_DTYPE).tobytes())
 
     def _end_document(self) -> None:
-        self.tokens.write(np.array([self.tokenizer.eos], self.token_dtype).tobytes())
+        self.tokens.write([self.tokenizer.eos])
         self.counts["tokens"] += 1
         self.counts["targets"] += 1
 

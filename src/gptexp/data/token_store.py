@@ -2,8 +2,9 @@
 
 A store is a folder named by a hash of corpus, split rule, tokenizer, task and encoding code (see build_store.py).
 
-    store/KEY/meta.json  tokenizer.json  train.tokens  train.index  val.tokens  ...  val.jsonl  test.jsonl
+    store/KEY/meta.json  tokenizer.json  train.tokens  train.sums  train.index  ...  val.jsonl  test.jsonl
 
+The tokens of a large split are in several files, its shards (see shards.py).
 Images and audio add feature rows (train.features). Held-out splits keep the raw fields (test.jsonl) and media
 (test.media), too.
 """
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.corpora.corpus import SPLITS
+from gptexp.data.shards import shards_of
+from gptexp.data.token_ranges import MappedTokens, TokenRanges
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256, loads_checked
@@ -119,9 +122,15 @@ class TokenStore:
         counts = self.meta["splits"].get(split)  # None: the store is older than the split
         return counts is not None and counts["sequences"] > 0
 
-    def tokens(self, split: str) -> NDArray:
+    def tokens(self, split: str) -> TokenRanges:
         """Return the token numbers [N] of a split, one example after the other."""
-        return _memory_map(self.folder / f"{split}.tokens", np.dtype(self.meta["dtype"]))
+        dtype = np.dtype(self.meta["dtype"])
+        return MappedTokens(
+            [
+                _memory_map(self.folder / shard["file"], dtype)
+                for shard in shards_of(self.meta, split)
+            ]
+        )
 
     def index(self, split: str) -> NDArray:
         """Return the index [examples] of a split: a record of INDEX_DTYPE for each example."""
@@ -157,19 +166,38 @@ class DamagedStoreError(ValueError):
 def verify_files(folder: Path, cache: Path) -> dict[str, Any]:
     """Return the content of meta.json, after comparing all files of the store with their hashes.
 
+    Of a split in several shards, only the sizes are compared: hashing them all would take minutes.
+
     Raises:
         DamagedStoreError: a file is missing or was changed.
     """
     file = folder / "meta.json"
     try:
         meta = loads_checked(file.read_text())
+        sizes = _sizes_of_shards(meta)
         for name, expected in meta["files"].items():
             file = folder / name
-            if cached_sha256(file, cache) != expected:
+            is_same = (
+                file.stat().st_size == sizes[name]
+                if name in sizes
+                else cached_sha256(file, cache) == expected
+            )
+            if not is_same:
                 raise ValueError("its content is not what was written")
     except (OSError, ValueError) as error:
         raise DamagedStoreError(file, error) from None
     return meta
+
+
+def _sizes_of_shards(meta: dict[str, Any]) -> dict[str, int]:
+    """Return the bytes of each shard, by its name, of the splits that have several."""
+    itemsize = np.dtype(meta["dtype"]).itemsize
+    return {
+        shard["file"]: shard["tokens"] * itemsize
+        for shards in meta.get("shards", {}).values()
+        if len(shards) > 1
+        for shard in shards
+    }
 
 
 def open_store(

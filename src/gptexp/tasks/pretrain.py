@@ -19,6 +19,7 @@ from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.datasets.packed_documents import PackedDocuments
 from gptexp.data.datasets.windows import TokenWindows
+from gptexp.data.token_ranges import TokenRanges
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.generation.prompt import Prompt
@@ -158,13 +159,13 @@ class TextStream(Layout):
 
 
 def find_piece(
-    tokens: np.ndarray, start: int, before: int, after: int, eos: int
+    tokens: TokenRanges | np.ndarray, start: int, before: int, after: int, eos: int
 ) -> tuple[int, int, int] | None:
     """Return the start, middle and end of a piece of one document, at `start` or in a later document; None: no piece.
 
     It has `before` tokens before its middle and up to `after` behind it. A shorter document is divided in halves.
     """
-    is_beginning = start == 0 or tokens[start - 1] == eos
+    is_beginning = start == 0 or tokens[start - 1 : start][0] == eos
     while start < len(tokens):
         ends = np.flatnonzero(tokens[start : start + before + after] == eos)
         length = int(ends[0]) if len(ends) else min(before + after, len(tokens) - start)

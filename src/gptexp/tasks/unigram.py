@@ -10,7 +10,7 @@ def unigram_loss(store: TokenStore, split: str) -> float:
     vocab_size = store.meta["vocab_size"]
     frequencies = _count_tokens(store, "train", vocab_size) + 1
     counts = _count_tokens(store, split, vocab_size)
-    counts[int(store.tokens(split)[0])] -= 1  # nothing predicts the first token
+    counts[int(store.tokens(split)[:1][0])] -= 1  # nothing predicts the first token
     return float(-(counts * np.log(frequencies / frequencies.sum())).sum())
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gptexp.data.batch import IGNORE, Batch
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.permutation import splitmix64
+from gptexp.data.token_ranges import TokenRanges
 from gptexp.data.token_store import TokenStore
 from gptexp.errors import UserError
 from gptexp.loss import LossCounts
@@ -95,7 +96,7 @@ class PackedDocuments(SequenceDataset):
         np.cumsum(documents, out=documents)
 
 
-def find_ends(tokens: NDArray, eos: int) -> NDArray[np.int64]:
+def find_ends(tokens: TokenRanges | NDArray, eos: int) -> NDArray[np.int64]:
     """Return the end of each document: the position after its end-of-text token, or after the last token."""
     parts = [
         np.flatnonzero(tokens[start : start + SCANNED_TOKENS] == eos) + start + 1

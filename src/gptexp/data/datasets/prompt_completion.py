@@ -29,9 +29,8 @@ class FeatureDataset(ExampleDataset):
         most_rows = int(entries["rows"].max(initial=0))
         tokens = np.full((len(entries), longest), self.pad, np.int64)
         features = np.zeros((len(entries), most_rows, self.features.shape[1]), np.uint8)
-        for number, entry in enumerate(entries):
-            text = self.tokens[entry["offset"] : entry["offset"] + entry["length"]]
-            text = text.astype(np.int64)
+        texts = self.tokens.read(entries["offset"], entries["length"])
+        for number, (entry, text) in enumerate(zip(entries, texts, strict=True)):
             rows = self.features[entry["row"] : entry["row"] + entry["rows"]]
             placeholders = np.full(len(rows), FEATURE)
             parts = (placeholders, text) if features_first else (text, placeholders)

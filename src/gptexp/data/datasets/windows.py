@@ -54,8 +54,8 @@ class TokenWindows(SequenceDataset):
         longest = int(sizes.max(initial=1))
         tokens = np.full((len(indices), longest), self.eos, np.int64)
         targets = np.full((len(indices), longest), IGNORE, np.int64)
-        for row, start in enumerate(starts):
-            window = self.tokens[start : start + longest + 1].astype(np.int64)
+        lengths = np.full(len(starts), longest + 1)
+        for row, window in enumerate(self.tokens.read(starts, lengths)):
             tokens[row, : len(window) - 1] = window[:-1]
             targets[row, : len(window) - 1] = window[1:]
         documents = None

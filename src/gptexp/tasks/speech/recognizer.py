@@ -71,7 +71,9 @@ class Recognizer(nn.Module):
 
     def _train(self, store: TokenStore) -> None:
         tokens, index, features = (
-            part("train") for part in (store.tokens, store.index, store.features)
+            store.tokens("train"),
+            store.index("train"),
+            store.features("train"),
         )
         optimizer = torch.optim.AdamW(self.parameters(), LEARNING_RATE, weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS)
