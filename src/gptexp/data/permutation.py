@@ -5,6 +5,9 @@ number of examples, and computes where one of them goes without the others.
 
 Each epoch is a new permutation of all sequences. The place in this order is counted in sequences, not in steps. So a
 run that continues with another global batch size neither repeats nor skips a sequence within an epoch.
+
+The order by blocks is for data that a network is in between, where each read costs a request. Blocks of neighbouring
+sequences are permuted, and then the sequences of GROUP_BLOCKS blocks in a row: they are read once and used up.
 """
 
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 6
+GROUP_BLOCKS = 64
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,12 @@ class OrderPosition:
 
 
 def global_indices(
-    seed: int, start: OrderPosition, batch_size: int, sequences: int
+    seed: int, start: OrderPosition, batch_size: int, sequences: int, block: int | None = None
 ) -> NDArray[np.int64]:
     """Return the indices [batch_size] of the sequences of a global batch that begins at `start`.
+
+    Args:
+        block: number of sequences of a block, for the order by blocks; None: all sequences are permuted at once.
 
     Raises:
         ValueError: there are no sequences.
@@ -43,19 +50,45 @@ def global_indices(
     indices = np.empty(batch_size, dtype=np.int64)
     for epoch in np.unique(epochs):
         mask = epochs == epoch
-        indices[mask] = feistel_permutation(
-            positions_in_epoch[mask], sequences, seed, start.epoch + int(epoch)
-        )
+        key = seed, start.epoch + int(epoch)
+        if block is None:
+            indices[mask] = feistel_permutation(positions_in_epoch[mask], sequences, *key)
+        else:
+            indices[mask] = block_permutation(positions_in_epoch[mask], sequences, *key, block)
+    return indices
+
+
+def block_permutation(
+    positions: NDArray[np.int64], size: int, seed: int, epoch: int, block: int
+) -> NDArray[np.int64]:
+    """Map `positions` by a permutation of range(size) in which the numbers of a block are close to each other.
+
+    The numbers behind the last complete block belong to the last group, whose place is the end.
+    """
+    num_blocks = size // block
+    num_groups = max(1, -(-num_blocks // GROUP_BLOCKS))
+    group_size = GROUP_BLOCKS * block
+    indices = np.empty_like(positions)
+    groups = np.minimum(positions // group_size, num_groups - 1)
+    for group in np.unique(groups):
+        mask, first = groups == group, group * group_size
+        count = size - first if group == num_groups - 1 else group_size
+        inside = feistel_permutation(positions[mask] - first, count, seed, epoch, int(group) + 1)
+        slots, places = np.divmod(first + inside, block)
+        is_complete = slots < num_blocks
+        slots[is_complete] = feistel_permutation(slots[is_complete], num_blocks, seed, epoch)
+        indices[mask] = slots * block + places
     return indices
 
 
 def feistel_permutation(
-    positions: NDArray[np.int64], size: int, seed: int, epoch: int
+    positions: NDArray[np.int64], size: int, seed: int, epoch: int, group: int | None = None
 ) -> NDArray[np.int64]:
-    """Map `positions` by the pseudo-random permutation of range(size) that (seed, epoch) chooses."""
+    """Map `positions` by the pseudo-random permutation of range(size) that (seed, epoch, group) chooses."""
     half_bits = max(1, (int(size - 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half_bits) - 1)
-    keys = np.random.SeedSequence([seed, epoch]).generate_state(ROUNDS, np.uint64)
+    key = [seed, epoch] if group is None else [seed, epoch, group]
+    keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)
     values = positions.astype(np.uint64)
     outside = np.ones(len(values), dtype=bool)
     while outside.any():  # the network permutes 4**half_bits >= size numbers: repeat until inside
