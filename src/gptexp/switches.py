@@ -50,9 +50,6 @@ class Switches:
         "at other widths follow from it, so that the best rates stay; null: they are alike at every width",
         minimum=1,
     )
-    base_head_dim: int | None = setting(
-        None, "with base_width, head_dim of that model; null: the same", minimum=1
-    )
 
     def check_switches(self, has_biases: bool, prefix: str = "") -> None:
         """Refuse switches that contradict each other.

@@ -35,16 +35,11 @@ from gptexp.errors import UserError
             "activation_checkpointing=full; give one",
         ),
         ("model.dropout=2", "at most 0.99"),
-        ("model.base_head_dim=32", "belongs to width transfer; add model.base_width"),
         ("model.base_width=64 model.position=sinusoidal", "needs model.position=rotary or"),
         ("model.base_width=64 task=nsp", "does not know the additional weights of task=nsp"),
         (
             "model.base_width=64 optim=adamw optim.lora_rank=8 init=base",
             "needs optim=adamw or optim=muon, with optim.lora_rank=0",
-        ),
-        (
-            "model.base_width=64 model.base_head_dim=32 model.preset=gpt2",
-            "needs model.qk_norm=true",
         ),
         ("optim.lr=nan", "optim.lr=nan: must be a finite number"),
         (

@@ -35,7 +35,7 @@ SETTINGS = {
     "modern": {"tie_embeddings": False},
     "experts": {"experts": 3},
     "shared": {"arch": "encoder_decoder", "experts": 3, "shared_experts": 1},
-    "width transfer": {"base_width": 10, "base_head_dim": 5},
+    "width transfer": {"base_width": 10},
     "classes": {"num_sequence_classes": 2},
 }
 

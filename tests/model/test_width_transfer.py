@@ -46,8 +46,7 @@ def test_a_step_changes_wide_models_as_much_as_the_narrow_one(optim, switches):
     narrow = train(config_of(32, **switches), optim)[1]
     wide = train(config_of(128, **switches), optim)[1]
     assert wide > 2 * narrow  # without width transfer
-    base = {"base_width": 32, "base_head_dim": None if "qk_norm" in switches else 8}
-    transferred = train(config_of(128, **switches, **base), optim)[1]
+    transferred = train(config_of(128, **switches, base_width=32), optim)[1]
     assert 0.5 * narrow < transferred < 1.2 * narrow
 
 
@@ -56,7 +55,7 @@ def test_a_step_changes_wide_models_as_much_as_the_narrow_one(optim, switches):
 def test_nothing_changes_at_the_base_width(optim, initialisation):
     config = config_of(32, initialisation=initialisation)
     plain, _ = train(config, optim)
-    based, _ = train(replace(config, base_width=32, base_head_dim=8), optim)
+    based, _ = train(replace(config, base_width=32), optim)
     for one, other in zip(plain.parameters(), based.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -71,5 +70,5 @@ def test_the_decay_of_a_step_is_the_same_at_every_width():
 
 
 def test_a_model_with_width_transfer_is_an_ordinary_one_of_transformers():
-    config = config_of(128, base_width=32, base_head_dim=8)
+    config = config_of(128, base_width=32)
     assert architecture_of(config) == architecture_of(config_of(128))

@@ -19,7 +19,6 @@ FOLDER = Path(__file__).resolve().parents[1] / "weights" / "base"
 # Settings of a model that may differ from those of the weights that it starts from.
 FREE_SETTINGS = {
     "balance_loss",
-    "base_head_dim",
     "base_width",
     "context",
     "dropout",

@@ -53,7 +53,6 @@ SUPPORTED_SETTINGS: dict[str, Any] = {
     "dropout": ANY,  # training only
     "initialisation": ANY,
     "base_width": ANY,
-    "base_head_dim": ANY,
 }
 SUPPORTED_CLASSES = {
     *(Transformer, Encoder, Block, Attention, FeedForward, FeatureEmbedding, Rotary, RMSNorm),

@@ -1,10 +1,10 @@
 """Width transfer: initial weights and learning rates by which a wider model learns as the one that was tuned.
 
 The maximal update parametrization (Yang et al. 2022, arXiv 2203.03466, table 8), for Adam and for Muon, whose step is
-alike at every width already. The table multiplies logits by base_width / d_model and scores of attention by
-sqrt(base_head_dim) / head_dim. Here, the weights of the last norm and of the norm of the queries begin at these
-factors, and their rates are scaled by them. For Adam that is the same, and the model stays an ordinary Transformer,
-which exports, decoders and checkpoints know.
+alike at every width already. The table multiplies logits by base_width / d_model. Here, the weight of the last norm
+begins at this factor, and its rate is scaled by it. For Adam that is the same, and the model stays an ordinary
+Transformer, which exports, decoders and checkpoints know. The table scales scores of attention as well, which did worse
+where wider models have wider heads (docs/scaling.md), so they stay as they are.
 """
 
 from gptexp.model.config import TransformerConfig
@@ -17,11 +17,7 @@ def width_ratio(config: TransformerConfig) -> float:
 
 def norm_gain(config: TransformerConfig, name: str) -> float:
     """Return the initial weight of a norm; `name` is that of its module."""
-    if name == "norm":
-        return 1 / width_ratio(config)
-    if name.endswith(".query_norm"):
-        return ((config.base_head_dim or config.head_dim) / config.head_dim) ** 0.5
-    return 1.0
+    return 1 / width_ratio(config) if name == "norm" else 1.0
 
 
 def rate_scale(config: TransformerConfig, name: str, ndim: int) -> float:

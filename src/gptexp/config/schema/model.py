@@ -133,10 +133,6 @@ class ModelConfig(Switches, GroupConfig):
     def _check_width_transfer(self, config: "Config") -> None:
         """Refuse base_width where the rules of the width transfer do not say how weights have to scale."""
         if self.base_width is None:
-            if self.base_head_dim is not None:
-                raise UserError(
-                    f"model.base_head_dim={self.base_head_dim}: belongs to width transfer; add model.base_width=..."
-                )
             return
         start = f"model.base_width={self.base_width}: width transfer"
         if config.optim.kind not in ("adamw", "muon") or config.optim.lora_rank:
@@ -147,10 +143,6 @@ class ModelConfig(Switches, GroupConfig):
             )
         if self.position == "sinusoidal":
             raise UserError(f"{start} needs model.position=rotary or model.position=learned")
-        if self.base_head_dim is not None and not self.qk_norm:
-            raise UserError(
-                f"model.base_head_dim={self.base_head_dim}: needs model.qk_norm=true, whose weights it scales"
-            )
 
     def adaptable_layers(self) -> list[str]:
         """Return the linear layers of a block that optim.lora_targets can name; those of experts cannot be adapted."""

@@ -26,7 +26,6 @@ WITHOUT_INFLUENCE = {
     "dropout",
     "initialisation",
     "base_width",
-    "base_head_dim",
     "balance_loss",
     "experts_per_token",
     "feature_bins",
