@@ -12,7 +12,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from gptexp.config import schema
 from gptexp.distributed.strategies import keep_full_gradients, shard_model
-from gptexp.model import TransformerConfig, attention, norm, positions, token_loss
+from gptexp.model import TransformerConfig, attention, lora, norm, positions, token_loss
 from gptexp.model.activation_checkpointing import checkpoint_activations
 from gptexp.model.cost import count_parameters
 from gptexp.model.memory import MUON_STACK, count_cache_bytes, estimate_memory
@@ -225,6 +225,28 @@ def test_a_shard_takes_the_measured_peak(kind, recomputes, micro_batches, is_ful
     )
     stays = ours.weights + ours.optimizer
     assert ours.total == pytest.approx(stays + peak(lambda: train, 1), rel=0.05)
+
+
+def test_only_adapters_have_gradients_and_moments():
+    model = a_model()
+    count = count_parameters(model.config)
+    lora.add(model, 4, 8.0, ["query", "value"])
+    parameters = list(model.parameters())
+    (optimizer,) = build_optimizers(model, SETTINGS["adamw"])
+    losses(model)[0].backward()
+    optimizer.step()
+    ours = estimate_memory(
+        model.config,
+        BATCH,
+        TOKENS,
+        optimizer="adamw",
+        adapters=sum(parameter.numel() for parameter in parameters) - count,
+        trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    )
+    moments = [x for state in optimizer.state.values() for x in state.values() if x.ndim]
+    assert ours.weights == sum(parameter.nbytes for parameter in parameters)
+    assert ours.gradients == sum(x.grad.nbytes for x in parameters if x.grad is not None)
+    assert ours.optimizer == sum(x.nbytes for x in moments) == 2 * ours.gradients
 
 
 def test_muon_stacks_as_much_as_planned():

@@ -51,7 +51,7 @@ def test_only_weights_and_optimizer_that_exceed_all_memory_are_refused(machine):
 def test_what_is_not_counted_is_not_refused(machine):
     machine(20, 20)
     words = ["model=gpt3-2.7b", "init=weights", "optim=adamw", "optim.lora_rank=8"]
-    assert check_memory(compose(*words))  # 10 GiB of weights; adapters have almost no moments
+    assert check_memory(compose(*words))  # 10 GiB of weights, and almost no moments
     machine(None, None)
     assert check_memory(compose("model=gpt3-175b")) is None
 

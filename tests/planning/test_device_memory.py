@@ -107,3 +107,15 @@ def test_a_longer_micro_batch_needs_more():
     _, _, small = plan(micro_batch_size=1)
     _, _, large = plan(micro_batch_size=4)
     assert large.parts["activations"] == pytest.approx(4 * small.parts["activations"], rel=0.01)
+
+
+def test_lora_has_gradients_and_moments_of_its_adapters():
+    words = ["init=weights", "optim.lora_rank=8", "optim.lora_targets=[query,value]"]
+    config = compose_config(["model=gpt2", "task=pretrain", "tokenizer=hf", "optim=adamw", *words])
+    workload = describe_workload(config)
+    planned = plan_memory(config, workload, on_gpu=True, bf16=True, device_bytes=80 * GIB)
+    adapters = 12 * 2 * 8 * (768 + 768)
+    assert (workload.adapters, workload.trained) == (adapters, adapters)
+    assert planned.weights == 4 * (count_parameters(workload.model) + adapters)
+    assert planned.permanent == planned.weights + 8 * adapters
+    assert "with LoRA, operations, time and activations are" in workload.assumptions[-1]

@@ -116,6 +116,8 @@ def estimate_memory(
     accumulates: bool = False,
     shards: int = 1,
     keeps_full_gradients: bool = False,
+    adapters: int = 0,
+    trained: int | None = None,
 ) -> Memory:
     """Count the bytes for training on a micro-batch [B, T], and sources [B, S] of an encoder with decoder.
 
@@ -129,6 +131,8 @@ def estimate_memory(
         accumulates: the step has several micro-batches, or gradients have buffers that stay (DDP).
         shards: ranks among which FSDP2 shards parameters, gradients and the state of the optimizer.
         keeps_full_gradients: FSDP2 shards the gradients once a step, and not once a micro-batch.
+        adapters: parameters of LoRA's adapters. Activations are counted as if all weights were trained.
+        trained: parameters that are trained, adapters included; None: all. The others need AdamW.
 
     Raises:
         ValueError: the model cannot have such a batch, or the optimizer is not known.
@@ -138,7 +142,9 @@ def estimate_memory(
     _, feed_forwards = count_layers(config)
     matrices_of_experts = feed_forwards * config.experts * count_feed_forward_matrices(config)
     stacked = matrices_of_experts * config.d_model * config.d_ff
-    state, workspace = 8 * count, 0
+    is_frozen = trained is not None
+    trained = count if trained is None else trained
+    state, workspace = 8 * trained, 0
     if optimizer == "muon":
         size = 2 if on_gpu or bf16 else 4  # bytes of a number in an iterate
         if config.experts:
@@ -155,10 +161,11 @@ def estimate_memory(
     outputs = config.num_token_classes or config.vocab_size
     head_rows = count_chunk_rows(targets, outputs, on_gpu)
     in_chunks = head_rows < targets
-    head_gradient = 4 * config.d_model * outputs * in_chunks
+    has_head_gradient = in_chunks and (not is_frozen or bool(config.num_token_classes))
+    head_gradient = 4 * config.d_model * outputs * has_head_gradient
     largest_block = activations.largest_block(tokens, source, masked)
     embedding = 0  # the gradient of a tied head waits for that of the embedding, to be added
-    if config.tie_embeddings and not config.num_token_classes:
+    if config.tie_embeddings and not config.num_token_classes and not is_frozen:
         embedding = 4 * config.d_model * outputs * ((1 if bf16 else 2) + accumulates)
     gathered, exchanged, cached = 0, 0, count_linear_parameters(config) - stacked
     if shards > 1:
@@ -168,11 +175,11 @@ def estimate_memory(
         gathered, exchanged = 4 * rest, 2 * block * (2 + 3 if bf16 and on_gpu else 4 + 4)
     accumulated = 0
     if accumulates:
-        accumulated = 4 * count if keeps_full_gradients else 4 * count // shards
+        accumulated = 4 * trained if keeps_full_gradients else 4 * trained // shards
     return Memory(
-        weights=4 * count // shards,
-        autocast_cache=2 * cached if bf16 else 0,
-        gradients=4 * count // shards,
+        weights=4 * (count + adapters) // shards,
+        autocast_cache=2 * (cached + adapters) if bf16 else 0,
+        gradients=4 * trained // shards,
         optimizer=state // shards,
         activations=activations.total(tokens, source, targets, masked, in_chunks),
         # Log-softmax, its gradient, that of the logits; the head's gradient of a chunk, and their sum.

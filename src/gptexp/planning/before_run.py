@@ -60,14 +60,14 @@ def _check_permanent(
 ) -> None:
     """Refuse a run whose weights and optimizer are larger than the memory, however small its batches are.
 
-    The vocabulary may turn out smaller than assumed, and adapters and optimizers of others may have less state: these
-    parts do not count.
+    The vocabulary may turn out smaller than assumed, and optimizers of others may have less state: these parts do not
+    count.
     """
     model = replace(workload.model, vocab_size=config.model.vocab_size or 1)
     smallest = replace(workload, model=model)
     memory = plan_memory(config, smallest, on_gpu=on_gpu, bf16=bf16, device_bytes=largest)
     permanent = memory.permanent
-    if config.optim.lora_rank or config.optim.kind not in KNOWN_OPTIMIZERS:
+    if config.optim.kind not in KNOWN_OPTIMIZERS:
         permanent = memory.weights
     if permanent <= largest:
         return

@@ -171,4 +171,6 @@ def _tensors(
         or (placement.shards == 1 and placement.devices > 1),
         shards=placement.shards,
         keeps_full_gradients=keeps,
+        adapters=workload.adapters,
+        trained=workload.trained,
     )

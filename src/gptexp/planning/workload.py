@@ -33,7 +33,8 @@ class Workload:
     """Batches of a model.
 
     sequences: of a global batch. tokens: of a sequence; an encoder's are `source`. targets: tokens of a sequence that
-    the head is applied to. longest: tokens of the longest sequence, to which others are padded.
+    the head is applied to. longest: tokens of the longest sequence, to which others are padded. adapters: parameters
+    of LoRA's adapters. trained: parameters that are trained, adapters included; None: all of the model.
     """
 
     model: TransformerConfig
@@ -44,6 +45,8 @@ class Workload:
     targets: float
     longest: int
     assumptions: tuple[str, ...] = ()
+    adapters: int = 0
+    trained: int | None = None
 
     @property
     def tokens_per_step(self) -> int:
@@ -98,7 +101,7 @@ def describe_workload(config: Config, sizes: DataSizes | None = None) -> Workloa
         )
     if config.optim.lora_rank:
         assumptions.append(
-            "LoRA adapters are planned as the training of all weights: an upper bound"
+            "with LoRA, operations, time and activations are those of training all weights: an upper bound"
         )
     if model.feature_size:
         assumptions.append(
@@ -114,7 +117,26 @@ def describe_workload(config: Config, sizes: DataSizes | None = None) -> Workloa
         targets,
         longest,
         tuple(assumptions),
+        *_count_adapters(config, model),
     )
+
+
+def _count_adapters(config: Config, model: TransformerConfig) -> tuple[int, int | None]:
+    """Return the parameters of LoRA's adapters, and all that are trained; None: all of the model."""
+    if not config.optim.lora_rank:
+        return 0, None
+    import torch
+
+    from gptexp.checkpoints.load_model import add_lora
+    from gptexp.model import Transformer
+
+    with torch.device("meta"):
+        adapted = Transformer(model)
+        plain = sum(parameter.numel() for parameter in adapted.parameters())
+        add_lora(adapted, config.optim)
+    parameters = list(adapted.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in parameters) - plain, trained
 
 
 def fills_context(config: Config) -> bool:
