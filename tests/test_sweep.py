@@ -50,6 +50,7 @@ def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
     process = command(
         "-m",
         *pairs_words,
+        "name='high and low rates'",
         "optim=adamw",
         "optim.lr=1e30,0.001",
         "optim.grad_clip=0",
@@ -58,6 +59,7 @@ def test_a_failed_job_is_marked_and_the_others_finish(pairs_words):
     _, said = process.communicate()
     assert process.returncode == 1
     assert sorted(status(folder) for folder in folders()) == ["failed", "finished"]
+    assert find_sweep("latest").name.startswith("sweep-high_and_low_rates-")
     page = find_sweep("latest").report_file.read_text()
     assert page.count('class="status bad">failed') == 1
     assert re.search(r"optim\.lr=1e\+?30 +failed", said), said

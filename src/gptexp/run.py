@@ -333,13 +333,14 @@ def run_job(cfg: DictConfig) -> int:
         raise
     except Exception as error:
         explained = explain_error(error)
+        code = explained.code if explained else RunError.code
+        earlier = job.fail(describe_error(error), code) if job else None
         if explained is None:
             traceback.print_exc()
-        else:
+        elif earlier is None:
             print(f"gptexp: {explained}", file=sys.stderr)
-        code = explained.code if explained else RunError.code
-        if job:
-            job.report("failed", reason=describe_error(error), code=code)
+        else:
+            print(f"gptexp: it failed as job {earlier} did", file=sys.stderr)
         return code
 
 

@@ -60,7 +60,8 @@ def main() -> None:
     if args.json:
         runs = [state_json(run, state.evaluation_seconds(run)) for run in state.sorted_runs()]
         sweeps = [
-            {"sweep": str(path), "jobs": sweep.summary()} for path, sweep in state.sweeps.items()
+            {"sweep": str(path), "state": sweep.state, "jobs": sweep.summary()}
+            for path, sweep in state.sweeps.items()
         ]
         print_json({"runs": runs, "sweeps": sweeps})
         return

@@ -177,8 +177,16 @@ def test_a_failed_seed_is_named(make_run):
     make_run("a", LOW)
     run = make_run("b", HIGH, optim__lr=0.02)
     run.write_record("result", status="failed", error="no space\nat all")
+    command = ["/usr/bin/python", "/lib/gptexp/run.py", "task=translate", "optim.lr=0.02"]
+    run.write_record("environment", command=command)
     comparison = compare(find_subjects(["a", "b"]))
-    assert comparison.remarks == ["b is not finished (failed: no space): it has no metrics"]
+    assert comparison.remarks == [
+        "b is not finished (failed: no space): it has no metrics; to continue it, type gptexp run task=translate "
+        "optim.lr=0.02"
+    ]
+    with run.lock():
+        remark = compare(find_subjects(["a", "b"])).remarks[0]
+    assert remark == "b is not finished (a process trains it): it has no metrics"
     assert comparison.metrics[0].reasons[1] == "not measured in both"
 
 

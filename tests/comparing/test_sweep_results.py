@@ -50,6 +50,19 @@ def test_configs_over_seeds_are_sorted_and_judged_against_the_best(sweep, add_jo
     assert "seed that the sweep has not seen" in results.notes[0]
 
 
+def test_of_configs_with_equal_metrics_the_one_with_the_lower_loss_is_the_best(sweep, make_run):
+    for number, (lr, loss) in enumerate([(0.1, 0.3), (0.2, 0.1), (0.3, 0.2)], 1):
+        for seed in (1, 2):
+            name = f"translate-nano-{number}-{seed}"
+            metrics = {"test/f1": 0.7 + seed / 10, "test/loss": loss}
+            make_run(name, metrics=metrics, seed=seed, optim__lr=lr)
+            words = ["task=translate", f"optim.lr={lr}", f"seed={seed}"]
+            sweep.add(JobEntry(2 * number + seed, words, "finished", run=name))
+    rows = sweep_results(sweep).rows
+    assert [row.overrides[0] for row in rows] == ["optim.lr=0.2", "optim.lr=0.3", "optim.lr=0.1"]
+    assert rows[0].is_best
+
+
 def test_a_verdict_that_is_open_says_how_many_seeds_would_decide():
     verdict = Verdict("cannot tell", 0.1, -0.2, 0.4, 3, 0, 0.5, 4, "configs", "")
     text = "cannot tell +0.1 (-0.2 to +0.4) about 4 more seeds would"
@@ -100,13 +113,17 @@ def test_jobs_without_a_result_stand_below_with_their_reasons(sweep, add_job):
     )
     sweep.add(JobEntry(3, ["task=translate", "optim.lr=8", "seed=1"], "pruned", reason="hopeless"))
     sweep.add(JobEntry(4, ["task=translate", "optim.lr=7", "seed=1"], "proposed"))
+    for number in (5, 6):
+        words = ["task=translate", f"optim.lr={number}", "seed=1"]
+        sweep.add(JobEntry(number, words, "failed", reason="no such file"))
     add_job(0.02, 1, 1.0)
     results = sweep_results(sweep)
     assert "optim.lr=0.02 is the best of 2 configs" in results.notes[0]
-    assert results.counts() == {"finished": 2, "failed": 1, "pruned": 1, "proposed": 1}
+    assert results.counts() == {"finished": 2, "failed": 3, "pruned": 1, "proposed": 1}
     text = sweep_text(results, 100)
-    assert text.startswith("sweep-lr-1: 5 jobs (2 finished, 1 failed, 1 pruned, 1 proposed)\n")
+    assert text.startswith("sweep-lr-1: 7 jobs (2 finished, 3 failed, 1 pruned, 1 proposed)\n")
     assert "job 3 (optim.lr=8) pruned: hopeless" in text
+    assert "jobs 5, 6 failed: no such file" in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 100
 

@@ -61,11 +61,14 @@ def test_the_primary_metric_needs_no_baseline():
 def test_a_sweep_shows_the_overrides_that_differ(tmp_path):
     sweep = make_sweep(tmp_path, {1: {"metrics": {"test/f1": 0.5}}})
     sweep.add(JobEntry(1, ["++task=x", "seed=1"], "finished"))
-    sweep.add(JobEntry(2, ["++task=x", "seed=2"], "failed", reason="no room\non the disk", code=1))
+    for seed in (2, 3):
+        words, reason = ["++task=x", f"seed={seed}"], "no room\non the disk"
+        sweep.add(JobEntry(seed, words, "failed", reason=reason, code=1))
     assert [line.split() for line in sweep_table(sweep).splitlines()] == [
         ["sweep,", "the", "best", "first:"],
         ["seed=1", "run-1", "test/f1", "0.5"],
         ["seed=2", "failed", "no", "room"],
+        ["seed=3", "failed", "as", "above"],
     ]
 
 

@@ -75,7 +75,8 @@ def test_failed_and_killed_jobs_have_a_reason_and_the_rest_goes_on(capfd):
     lines = capfd.readouterr().err
     assert "starts: ends=fail; its output: outputs/sweep/logs/1.log\n" in lines
     assert "failed after" in lines
-    assert ": no room\n" in lines
+    assert lines.count(" s: no room\n") == 1
+    assert lines.endswith(" s, as job 1\n")
     assert pool.folder.settings()["primary_metric"] == "test/f1"
     assert Counter(job.code for job in jobs.values()) == {1: 3, 0: 1}
 
@@ -191,3 +192,19 @@ def test_a_signal_reaches_a_job_that_is_being_started(monkeypatch):
     with pytest.raises(Preempted, match="SIGTERM"):
         pool.run()
     assert pool.folder.job(1).state == "stopped"
+
+
+def test_an_error_of_the_pool_lets_its_jobs_save_and_stop(monkeypatch):
+    pool = make_pool("rate=1,2", "seconds=60")
+    claim = pool.plan.claim_next
+
+    def claim_one():
+        if not pool.running:
+            return claim()
+        wait_for(lambda: states(pool.folder)["1"] == "running")
+        raise UserError("outputs/run-rate1/config.yaml: is damaged")
+
+    monkeypatch.setattr(pool.plan, "claim_next", claim_one)
+    with pytest.raises(UserError, match="is damaged"):
+        pool.run()
+    assert states(pool.folder) == {"1": "stopped", "2": "proposed"}

@@ -61,10 +61,27 @@ def test_a_sweep_brings_its_runs_and_the_reason_of_a_failure(own_folder, text_of
     )
     sweep.add(JobEntry(1, ["optim.lr=1"], "finished", run="translate-nano-a"))
     sweep.add(JobEntry(2, ["optim.lr=2"], "failed", reason="not finite\nmore"))
-    text = text_of("sweep-lr-1")
+    with sweep.work():
+        text = text_of("sweep-lr-1")
     assert "sweep-lr-1: 1 of 3 jobs finished, 1 failed; job 2 failed: not finite\n" in text
     assert "translate-nano-a" in text
     assert "other" not in text
+
+
+def test_a_sweep_that_no_process_works_on_is_shown_as_killed(own_folder, text_of):
+    sweep = SweepFolder.create(own_folder / "outputs" / "sweep-1", command=[], keys=[], n_jobs=2)
+    sweep.add(JobEntry(1, ["optim.lr=1"], "running", run="translate-nano-a"))
+    run = make_run(own_folder / "outputs", "translate-nano-a")
+    killed = "sweep-1 (killed): 0 of 2 jobs finished, 1 killed; its command continues it\n"
+    assert killed in text_of()
+    with sweep.work():
+        assert "sweep-1: 0 of 2 jobs finished, 1 running\n" in text_of()
+    with run.lock():  # a job that a cluster has started goes on without the sweep
+        assert "sweep-1: 0 of 2 jobs finished, 1 running\n" in text_of()
+    sweep.add(JobEntry(1, ["optim.lr=1"], "finished"))
+    assert "sweep-1 (stopped): 1 of 2 jobs finished; its command continues it\n" in text_of()
+    sweep.add(JobEntry(2, ["optim.lr=2"], "failed"))
+    assert "sweep-1: 1 of 2 jobs finished, 1 failed\n" in text_of()
 
 
 def test_a_sweep_that_goes_on_says_how_long_it_will_take(own_folder):

@@ -11,6 +11,7 @@ from gptexp.comparing.run_records import RunRecords, common_metrics, split_name
 from gptexp.comparing.settings_difference import SettingRow, differing_settings
 from gptexp.comparing.subjects import Subject
 from gptexp.comparing.verdicts import judge_metric
+from gptexp.runs.environment import reproduce_command
 from gptexp.statistics.summary import LEVEL, Summary, summarize
 from gptexp.statistics.verdict import Verdict
 
@@ -162,7 +163,11 @@ def _remarks(subjects: Sequence[Sequence[RunRecords]]) -> list[str]:
         if status != "finished":
             reason = str(run.result.get("error") or "").split("\n")[0]
             text = f"{status}: {reason}" if reason else status
-            remarks.append(f"{run.name} is not finished ({text}): it has no metrics")
+            words = [str(word) for word in run.environment.get("command", [])]
+            advice = f"; to continue it, type {reproduce_command(words)}" if words else ""
+            if run.folder.is_locked():
+                text, advice = "a process trains it", ""
+            remarks.append(f"{run.name} is not finished ({text}): it has no metrics{advice}")
         elif run.metrics and not run.score_rows:
             without_scores.append(run.name)
     if without_scores:

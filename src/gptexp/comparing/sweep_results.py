@@ -140,16 +140,24 @@ def _primary_metric(settings: dict[str, Any], runs: Sequence[RunRecords]) -> str
 
 
 def _with_verdicts(results: SweepResults, margin: float, looks: int) -> SweepResults:
-    """Return the results with the best config first, and a verdict on each other config against it."""
+    """Return the results with the best config first, and a verdict on each other config against it.
+
+    Of configs with equal metrics the one with the lower loss comes first. All pairs share the probability of a wrong
+    word, so that this choice costs nothing.
+    """
     primary, direction = results.primary_metric, results.higher_is_better
     if direction is None:
         note = (
             f"nothing says whether a higher or a lower {primary} is better: no config is the best"
         )
         return replace(results, notes=[note])
-    sign = -1 if direction else 1
+    sign, loss = -1 if direction else 1, results.loss_name() or ""
     rows = sorted(
-        results.rows, key=lambda row: sign * _mean(row.metrics.get(primary), sign * math.inf)
+        results.rows,
+        key=lambda row: (
+            sign * _mean(row.metrics.get(primary), sign * math.inf),
+            _mean(row.metrics.get(loss), math.inf),
+        ),
     )
     if reason := _explain_incomparable(results):
         rows = [replace(row, reason=f"not comparable: {reason}") for row in rows]

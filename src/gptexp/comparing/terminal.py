@@ -10,6 +10,7 @@ from gptexp.comparing.compare_runs import Comparison, MetricRow
 from gptexp.comparing.example_differences import ExampleComparison, ExampleDifference
 from gptexp.comparing.facts import NOT_RECORDED, as_text
 from gptexp.comparing.sweep_results import SweepResults, SweepRow
+from gptexp.runs.sweep_folder import JobEntry
 from gptexp.statistics.summary import Summary
 from gptexp.statistics.verdict import Verdict
 from gptexp.wording import format_count
@@ -87,13 +88,19 @@ def _seed_lines(results: SweepResults, width: int) -> list[str]:
 
 
 def _reason_lines(results: SweepResults, width: int) -> list[str]:
-    """Return why jobs have no result."""
-    lines = []
+    """Return why jobs have no result, one reason of several jobs once."""
     shared = set.intersection(*(set(job.words) for job in results.jobs)) if results.jobs else set()
+    groups: dict[tuple[str, str], list[JobEntry]] = {}
     for job in results.jobs:
         if job.reason and job.state != "finished":
-            settings = " ".join(word for word in job.words if word not in shared)
-            lines += _wrap(f"job {job.number} ({settings}) {job.state}: {job.reason}", width)
+            groups.setdefault((job.state, job.reason), []).append(job)
+    lines = []
+    for (state, reason), jobs in groups.items():
+        settings = " ".join(word for word in jobs[0].words if word not in shared)
+        name = f"job {jobs[0].number} ({settings})"
+        if len(jobs) > 1:
+            name = f"jobs {', '.join(str(job.number) for job in jobs)}"
+        lines += _wrap(f"{name} {state}: {reason}", width)
     return lines
 
 

@@ -1,13 +1,12 @@
 """Show the records of a run beside its results: the data, the environment, and each start and end of a process."""
 
-import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from gptexp.pages.markup import Content, Html, pairs, render, table, tag
 from gptexp.pages.numbers import format_time
 from gptexp.pages.shell import command_block
+from gptexp.runs.environment import reproduce_command
 from gptexp.runs.run_folder import RunFolder
 from gptexp.wording import format_count
 
@@ -102,17 +101,6 @@ def reproduce_html(record: dict[str, Any]) -> Html | None:
         changed = " with the uncommitted changes below" if record.get("uncommitted") else ""
         parts.append(tag("p", "at commit ", tag("code", str(commit)), changed, class_="note"))
     return render(parts)
-
-
-def reproduce_command(words: list[str]) -> str:
-    """Return the recorded words as a command: `gptexp run ...` instead of the paths of interpreter and module."""
-    names = [Path(word).name for word in words[:2]]
-    if len(words) > 1 and names[1] in ("run.py", "gptexp", "__main__.py"):
-        verb = words[2:]
-        if names[1] == "run.py":
-            verb = ["run", *verb]
-        return shlex.join(["gptexp", *verb])
-    return shlex.join(words)
 
 
 def _account_rows(account: dict[str, Any]) -> Iterator[list[Content]]:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -77,3 +78,14 @@ def _git(folder: Path, *arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return process.stdout if process.returncode == 0 else ""
+
+
+def reproduce_command(words: list[str]) -> str:
+    """Return the recorded words as a command: `gptexp run ...` instead of the paths of interpreter and module."""
+    names = [Path(word).name for word in words[:2]]
+    if len(words) > 1 and names[1] in ("run.py", "gptexp", "__main__.py"):
+        verb = words[2:]
+        if names[1] == "run.py":
+            verb = ["run", *verb]
+        return shlex.join(["gptexp", *verb])
+    return shlex.join(words)

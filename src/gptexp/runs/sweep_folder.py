@@ -7,10 +7,11 @@ results.csv   the table that the sweep prints
 report.html   the same with curves
 """
 
+import fcntl
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -23,7 +24,9 @@ from gptexp.files import read_json_object, write_text
 from gptexp.runs.run_folder import RunFolder, find_run
 
 State = Literal["proposed", "running", "finished", "failed", "pruned", "stopped"]
+FINAL = ("finished", "failed", "pruned")
 SETTINGS = "sweep.json"
+AT_WORK = ".at_work"  # locked by each process that works on the sweep
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,23 @@ class SweepFolder:
         with self._lock:
             yield
 
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """Mark this process as one that works on the sweep. The system takes the mark away when the process ends."""
+        with (self.path / AT_WORK).open("wb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH)
+            yield
+
+    def is_at_work(self) -> bool:
+        """Return whether a process works on the sweep, or on one of its runs."""
+        with suppress(FileNotFoundError), (self.path / AT_WORK).open("rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        runs = [self.run_folder(job) for job in self.jobs() if job.state == "running"]
+        return any(run.is_locked() for run in runs if run)
+
     def add(self, entry: JobEntry) -> None:
         """Append the new state of a job to jobs.jsonl."""
         line = json.dumps(asdict(replace(entry, time=entry.time or _now())), ensure_ascii=False)
@@ -149,6 +169,15 @@ class SweepFolder:
 
     def job(self, number: int) -> JobEntry:
         return next(entry for entry in self.jobs() if entry.number == number)
+
+    def find_same_failure(self, entry: JobEntry) -> int | None:
+        """Return the number of the first job before a failed one with the same reason; None: there is none."""
+        if entry.state != "failed":
+            return None
+        same = (
+            job.number for job in self.jobs() if (job.state, job.reason) == ("failed", entry.reason)
+        )
+        return next((number for number in same if number < entry.number), None)
 
     def run_folder(self, entry: JobEntry) -> RunFolder | None:
         """Return the run folder of a job; None before there is one."""

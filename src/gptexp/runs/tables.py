@@ -65,7 +65,7 @@ def sweep_table(folder: SweepFolder) -> str:
     """
     jobs = folder.jobs()
     shared = set.intersection(*(set(job.words) for job in jobs))
-    rows = []
+    rows, before = [], ("", "")
     for job in jobs:
         differing = " ".join(word for word in job.words if word not in shared)
         run = folder.run_folder(job) if job.state == "finished" else None
@@ -73,7 +73,9 @@ def sweep_table(folder: SweepFolder) -> str:
             outcome, rank = _describe_outcome(run.result())
             rows.append((0, rank, (differing, run.name, outcome)))
         else:
-            reason = (job.reason or "").partition("\n")[0]
+            failure = (job.state, job.reason or "")
+            is_repeated, before = failure == before and job.reason is not None, failure
+            reason = "as above" if is_repeated else failure[1].partition("\n")[0]
             rows.append((1, LAST_RANK, (differing, job.state, reason)))
     rows.sort(key=lambda row: row[:2])
     order = ", the best first" if any(rank < LAST_RANK for _, rank, _ in rows) else ""

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gptexp.statistics.pooled import Pooled, TwoWayFit, find_noisy, fit_two_way, holm
+from gptexp.statistics.pooled import ROUNDING, Pooled, TwoWayFit, find_noisy, fit_two_way, holm
 from gptexp.statistics.summary import LEVEL
 from gptexp.statistics.verdict import (
     ALL_EQUAL,
@@ -52,7 +52,7 @@ def compare_configs(
 
     Args:
         reference: the config that the others are compared with; None: the best by its mean, as if
-            all had the same seeds, of those with the fewest failed seeds.
+            all had the same seeds, of those with the fewest failed seeds; the first one of equals.
         looks: how often verdicts decide which configs get another seed: one less than the most seeds that a config can
             get. Each look could be wrong, and has a share of the level.
         failed: number of failed seeds of each config; (): none has failed.
@@ -69,7 +69,9 @@ def compare_configs(
     fewest = min(failures[config] for config in present)
     worst = -math.inf if higher_is_better else math.inf
     effects = np.where([failures[config] == fewest for config in present], effects, worst)
-    best = present[int(np.argmax(effects) if higher_is_better else np.argmin(effects))]
+    scores = effects if higher_is_better else -effects
+    is_best = scores >= scores.max() - ROUNDING * np.abs(scores.max())
+    best = present[int(np.argmax(is_best))]
     pairs = list(combinations(present, 2))
     if reference is not None:
         best = reference

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -57,18 +58,19 @@ def run_sweep(
     settings = SweepSettings(**values)
     space = read_space(words)
     check_settings(settings, space)
-    sweep = _Sweep(space, settings, hydra_config, context, launcher)
-    if is_launched():
-        sweep.run_in_lockstep()
-    elif hasattr(launcher, "slots") and (slots := sweep.find_slots(launcher.slots)):
-        SlotPool(sweep.open_plan(), slots, _job_command(hydra_config)).run()
-    elif settings.prune:
-        raise UserError(
-            "hydra.sweeper.prune=true, the default of hydra/sweeper=search: only hydra/launcher=slots can stop a "
-            "job; type hydra.sweeper.prune=false, or leave out hydra/launcher"
-        )
-    else:
-        sweep.run_in_batches(batch_size)
+    with ExitStack() as stack:
+        sweep = _Sweep(space, settings, hydra_config, context, launcher, stack)
+        if is_launched():
+            sweep.run_in_lockstep()
+        elif hasattr(launcher, "slots") and (slots := sweep.find_slots(launcher.slots)):
+            SlotPool(sweep.open_plan(), slots, _job_command(hydra_config)).run()
+        elif settings.prune:
+            raise UserError(
+                "hydra.sweeper.prune=true, the default of hydra/sweeper=search: only hydra/launcher=slots can stop a "
+                "job; type hydra.sweeper.prune=false, or leave out hydra/launcher"
+            )
+        else:
+            sweep.run_in_batches(batch_size)
 
 
 def check_settings(settings: SweepSettings, space: SearchSpace) -> None:
@@ -112,13 +114,14 @@ class _Sweep:
         hydra_config: DictConfig,
         context: HydraContext,
         launcher: Launcher,
+        stack: ExitStack,
     ) -> None:
-        self.space, self.settings, self.launcher = space, settings, launcher
+        self.space, self.settings, self.launcher, self.stack = space, settings, launcher, stack
         self.hydra_config, self.context = hydra_config, context
         self.first = self._compose_first()
 
     def open_plan(self) -> SweepPlan:
-        """Create or open the sweep's folder, and tell the processes of the sweep where it is."""
+        """Create or open the folder, mark it while `stack` is open, and tell the processes of the sweep where it is."""
         space, settings = self.space, self.settings
         path = Path(self.first.outputs) / self._folder_name()
         if self.first.fresh and path.exists() and not is_requeued():
@@ -133,6 +136,7 @@ class _Sweep:
             margin=settings.margin,
             n_jobs=self._count_jobs(),
         )
+        self.stack.enter_context(folder.work())
         os.environ[SWEEP] = str(folder.path.resolve())
         plan = SweepPlan(folder, space, settings)
         if settings.method == "grid":
@@ -244,6 +248,8 @@ class _Sweep:
         """Return sweep-NAME-ID: the ID covers all that defines the sweep but the numbers of its configs and seeds."""
         name = self.hydra_config.hydra.job.config_name
         name = self.first.task.kind if name == "config" else name
+        if self.first.name and "name" not in self.space.axes:
+            name = self.first.name
         axes = {key.lstrip("+"): str(axis) for key, axis in self.space.axes.items()}
         definition = [run_id(self.first), axes, self.settings.method, self.settings.seed]
         return (

@@ -115,11 +115,17 @@ class SlotPool:
                 self._prune()
                 for job in [job for job in self.running if job.process.poll() is not None]:
                     self._end(job)
+        except (
+            Exception
+        ):  # such as a damaged record of a run: the jobs save and stop as after a signal
+            self._receive(signal.SIGTERM, None)
+            for job in [*self.running]:
+                job.process.wait()
+                self._end(job)
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            for job in self.running:
-                self._signal(job, signal.SIGTERM)
         if self.signals:
             raise Preempted(signal.Signals(self.signals[0]).name)
 
@@ -168,6 +174,8 @@ class SlotPool:
             entry = self._report(entry, "failed", reason, code)
         job.claimed.release()
         reason = f": {entry.reason.splitlines()[0]}" if entry.reason else ""
+        if (earlier := self.folder.find_same_failure(entry)) is not None:
+            reason = f", as job {earlier}"
         seconds = time.monotonic() - job.start
         _print(f"job {entry.number} {entry.state} after {seconds:.0f} s{reason}")
 

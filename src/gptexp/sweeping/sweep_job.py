@@ -46,6 +46,11 @@ class SweepJob:
                 self.folder.update_settings(**{key: result.get(key) for key in keys})
             self.report("finished", run.name)
 
+    def fail(self, reason: str, code: int) -> int | None:
+        """Report a failure; return the number of an earlier job that failed for the same reason."""
+        self.report("failed", reason=reason, code=code)
+        return self.folder.find_same_failure(self.folder.job(self.number))
+
     def swept_keys(self) -> set[str]:
         """Return the settings that have several values in the sweep."""
         return {"seed", *self.folder.settings()["keys"]}

@@ -5,14 +5,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gptexp.runs.sweep_folder import JobEntry, SweepFolder
+from gptexp.runs.sweep_folder import FINAL, JobEntry, SweepFolder
 from gptexp.sweeping.propose import Method, Trial, propose
 from gptexp.sweeping.pruning import Curve, explain_hopeless, read_curve
 from gptexp.sweeping.search_space import SearchSpace, seed_of, with_seed
 from gptexp.sweeping.undecided import find_undecided
 
 LOSS = "val/loss"
-FINAL = ("finished", "failed", "pruned")
 
 
 @dataclass

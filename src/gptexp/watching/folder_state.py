@@ -9,7 +9,7 @@ from typing import Any
 
 from gptexp.errors import UserError
 from gptexp.runs.run_folder import RunFolder
-from gptexp.runs.sweep_folder import JobEntry, SweepFolder, find_run_or_sweep
+from gptexp.runs.sweep_folder import FINAL, JobEntry, SweepFolder, find_run_or_sweep
 from gptexp.watching.run_progress import RunProgress
 
 STATES = (
@@ -30,9 +30,21 @@ class SweepProgress:
     jobs: list[JobEntry] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     version: tuple[int, int] = (0, 0)
+    state: str = "finished"  # running, finished, stopped; killed: jobs say running, and no process works on them
 
     def update(self) -> None:
-        """Read the jobs again if their file has changed."""
+        """Read the jobs again if their file has changed, and find out whether a process works on them."""
+        self._read_jobs()
+        states = {job.state for job in self.jobs}
+        n_done = sum(job.state in FINAL for job in self.jobs)
+        if n_done == len(self.jobs) >= (self.settings.get("n_jobs") or 0):
+            self.state = "finished"
+        elif self.folder.is_at_work():
+            self.state = "running"
+        else:
+            self.state = "killed" if "running" in states else "stopped"
+
+    def _read_jobs(self) -> None:
         try:
             stat = self.folder.jobs_file.stat()
         except OSError:
@@ -46,7 +58,10 @@ class SweepProgress:
 
     def summary(self) -> str:
         """Return the numbers of jobs in each state, such as "7 of 12 finished, 2 running"."""
-        counts = Counter(job.state for job in self.jobs)
+        counts = Counter(
+            "killed" if self.state == "killed" and job.state == "running" else job.state
+            for job in self.jobs
+        )
         total = self.settings.get("n_jobs") or len(self.jobs)
         parts = [f"{counts.pop('finished', 0)} of {total} jobs finished"]
         return ", ".join([*parts, *(f"{count} {state}" for state, count in counts.items())])
@@ -129,7 +144,7 @@ class FolderState:
             return None
         job_seconds = statistics.median(times)
         left = [run.seconds_left(self.evaluation_seconds(run)) for run in running]
-        done = sum(job.state in ("finished", "failed", "pruned") for job in sweep.jobs)
+        done = sum(job.state in FINAL for job in sweep.jobs)
         waiting = max(0, total - done - len(running))
         known = [job_seconds / 2 if seconds is None else seconds for seconds in left]
         return (sum(known) + waiting * job_seconds) / len(running)

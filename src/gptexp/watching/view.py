@@ -152,8 +152,12 @@ def _loss(loss: float | None) -> str:
 
 
 def _sweep_line(sweep: SweepProgress, state: FolderState) -> Text:
+    has_ended_early = sweep.state in ("killed", "stopped")
     line = Text.assemble(
-        (reveal_invisible(sweep.folder.name), "bold"), f": {reveal_invisible(sweep.summary())}"
+        (reveal_invisible(sweep.folder.name), "bold"),
+        (f" ({sweep.state})", STYLES[sweep.state]) if has_ended_early else "",
+        f": {reveal_invisible(sweep.summary())}",
+        "; its command continues it" if has_ended_early else "",
     )
     left = state.sweep_seconds_left(sweep)
     if left is not None:
