@@ -109,6 +109,7 @@ def run(
         )
     if not is_launched():
         check_processes(config)
+    config.task.check_lengths(config.model.context)
     with ExitStack() as stack:
         stack.enter_context(unfailing_output("stdout", "stderr"))
         signals = stack.enter_context(StopSignals().handle())

@@ -168,7 +168,15 @@ def test_a_saved_config_loads_as_it_was(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--cfg", "job"], ["modle=small"], ["optim.lr=fast"]]
+    "words",
+    [
+        ["--help"],
+        ["--cfg", "job"],
+        ["modle=small"],
+        ["optim.lr=fast"],
+        ["task=translate", "task.max_target_tokens=600"],
+        ["-m", "task=translate", "task.max_target_tokens=600", "seed=1,2"],
+    ],
 )
 def test_help_and_errors_come_without_torch_and_at_once(words):
     assert seconds_without_torch(*words) < 2  # 0.4 on an idle machine

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights" / "base"
 # Settings of a model that may differ from those of the weights that it starts from.
-FREE_SETTINGS = {
-    "balance_loss",
-    "base_width",
-    "context",
-    "dropout",
-    "initialisation",
-}
+FREE_SETTINGS = {"balance_loss", "base_width", "context", "dropout", "initialisation"}
 HELD_OUT_FRACTION = (
     0.1  # of the docstrings, and of Debian's source packages, that base was not trained on
 )

@@ -238,6 +238,7 @@ class _Sweep:
             if first is None:
                 try:
                     first = compose.validate(composed, job)
+                    first.task.check_lengths(first.model.context)
                 except UserError as error:
                     errors.append(error)
         if first is None:

@@ -107,11 +107,7 @@ class PromptCompletion(Layout):
         self.fields, self.loss_on_prompt = fields, loss_on_prompt
         self.context, self.max_target_tokens = context, max_target_tokens
         self.max_source_tokens = context - 1 - max_target_tokens
-        if self.max_source_tokens < 1:
-            raise UserError(
-                f"task.max_target_tokens={max_target_tokens} leaves no room for a source in "
-                f"model.context={context}; use task.max_target_tokens={context // 2} or less, or a larger model.context"
-            )
+        assert self.max_source_tokens > 0
 
     def fingerprint(self) -> dict[str, Any]:
         return {

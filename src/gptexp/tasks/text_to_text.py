@@ -19,6 +19,7 @@ class TextToText(Task):
     def parts(
         cls, config: schema.TextToTextConfig, model: schema.ModelConfig
     ) -> tuple[Layout, Answerer]:
+        config.check_lengths(model.context)
         sampling = _sampling(config)
         layout = PromptCompletion(
             model.context, config.max_target_tokens, config.loss_on_prompt, cls.fields

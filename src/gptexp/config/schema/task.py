@@ -59,6 +59,13 @@ class TaskConfig(GroupConfig):
     def use_corpus(self, description: dict[str, Any]) -> None:
         """Fill in the settings that follow from the data of a trained model, as its corpus describes it."""
 
+    def check_lengths(self, context: int) -> None:
+        """Refuse sequences for which a context has no room, before PyTorch is loaded.
+
+        Raises:
+            UserError: there is no room.
+        """
+
     def check(self, config: "Config") -> None:
         if config.model.arch not in self.archs:
             raise UserError(
@@ -113,6 +120,13 @@ class TextToTextConfig(TaskConfig):
         0.6, "temperature of the samples of minimum Bayes risk decoding", minimum=0.01
     )
     no_repeat_ngram: int = setting(0, OPTION_TEXTS["no_repeat_ngram"], minimum=0)
+
+    def check_lengths(self, context: int) -> None:
+        if self.max_target_tokens > context - 2:
+            raise UserError(
+                f"task.max_target_tokens={self.max_target_tokens} leaves no room for a source in "
+                f"model.context={context}; use task.max_target_tokens={context // 2} or less, or a larger model.context"
+            )
 
     def check(self, config: "Config") -> None:
         super().check(config)

@@ -43,12 +43,8 @@ class PatchesCaption(Layout):
             raise UserError(
                 f"task.frames={config.frames} must be a multiple of task.frames_per_patch"
             )
-        self.num_patches = config.frames // config.frames_per_patch * (size // patch) ** 2
-        if self.num_patches + config.max_target_tokens + 1 > context:
-            raise UserError(
-                f"model.context={context}: too short for {self.num_patches} patches and "
-                f"task.max_target_tokens={config.max_target_tokens}"
-            )
+        config.check_lengths(context)
+        self.num_patches = config.num_patches
 
     def fingerprint(self) -> dict[str, Any]:
         config = self.config

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gptexp.config.registry import register
 from gptexp.config.schema import Config, GeneratedConfig, HubConfig, MediaTableConfig, TaskConfig
+from gptexp.errors import UserError
 from gptexp.extras import require_extra
 from gptexp.setting_field import setting
 
@@ -23,6 +24,17 @@ class CaptionConfig(TaskConfig):
     frames: int = setting(1, "frames of a clip, at equal distances in time", minimum=1)
     frames_per_patch: int = setting(1, "frames that one patch spans", minimum=1)
     max_target_tokens: int = setting(24, "longest caption in tokens", minimum=1)
+
+    @property
+    def num_patches(self) -> int:
+        return self.frames // self.frames_per_patch * (self.image_size // self.patch_size) ** 2
+
+    def check_lengths(self, context: int) -> None:
+        if self.num_patches + self.max_target_tokens + 1 > context:
+            raise UserError(
+                f"model.context={context}: too short for {self.num_patches} patches and "
+                f"task.max_target_tokens={self.max_target_tokens}"
+            )
 
     @property
     def feature_size(self) -> int:  # type: ignore[override]
