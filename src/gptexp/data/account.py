@@ -50,6 +50,7 @@ class CutTally:
 @dataclass
 class DataAccount:
     examples: int = 0  # read from the corpus
+    unit: str = "example"  # that is counted: "file" where nobody knows the examples
     splits: dict[str, int] = field(default_factory=dict)  # examples that are used
     left_out: dict[str, Tally] = field(default_factory=dict)  # by reason
     cuts: dict[str, CutTally] = field(default_factory=dict)  # by part, "source" for example
@@ -209,7 +210,7 @@ class DataAccount:
         """Return the account as lines of a table, each with a label."""
         order = sorted(self.splits, key=SPLITS.index)
         used = ", ".join(f"{split} {self.splits[split]:,}" for split in order)
-        rows = [("read", f"{format_count(self.examples, 'example')}; used: {used or 'none'}")]
+        rows = [("read", f"{format_count(self.examples, self.unit)}; used: {used or 'none'}")]
         for reason, tally in self.left_out.items():
             rows.append(("left out", f"{tally.count:,}: {reason} (first: {tally.first})"))
         for note, tally in self.reader_notes.items():
@@ -256,7 +257,7 @@ class DataAccount:
             parts.append(f"{self.text.lossy:,} texts changed by the tokenizer")
         parts += self.remarks
         details = f" ({'; '.join(parts)})" if parts else ""
-        return f"data: {sum(self.splits.values()):,} of {format_count(self.examples, 'example')} used{details}"
+        return f"data: {sum(self.splits.values()):,} of {format_count(self.examples, self.unit)} used{details}"
 
 
 def describe_special_tokens(token: str) -> str:

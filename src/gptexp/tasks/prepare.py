@@ -10,7 +10,8 @@ from gptexp.config.schema import Config
 from gptexp.data.build_store import build_store
 from gptexp.data.corpora import open_corpus
 from gptexp.data.corpora.corpus import SPLITS
-from gptexp.data.token_store import TokenStore, open_store
+from gptexp.data.open_tokens import open_tokens
+from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.tasks.task import Task, make_task
 
@@ -37,7 +38,7 @@ def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = T
     cache = cache_folder(config)
     tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file and config.init_digest else None
     if isinstance(config.data, schema.TokensConfig):
-        store = open_store(Path(config.data.path), task.layout, cache, tokenizer)
+        store = open_tokens(config.data, task.layout, config.tokenizer, cache, tokenizer)
     else:
         corpus = open_corpus(config.data, task.layout.fields, cache, task.layout.medium)
         store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, tokenizer)

@@ -3,12 +3,14 @@
 import os
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from omegaconf import MISSING
 
 from gptexp.config.group import GroupConfig
 from gptexp.config.registry import register
+from gptexp.config.schema.tokenizer import TokenizerConfig
 from gptexp.errors import UserError
 from gptexp.setting_field import setting
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from gptexp.config.schema import Config
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
+TOKEN_EXTENSIONS = (".bin", ".ds", ".npy")  # of files of other programs
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
 
 
@@ -202,19 +205,57 @@ class TokensConfig(DataConfig):
     target = "gptexp.data.corpora.stored_tokens:StoredTokens"
     path: str = setting(
         MISSING,
-        "folder of a token store: its tokenizer and splits are taken as they are, so that a machine without the texts "
-        "can train",
+        "folder of a token store, whose tokenizer and splits are taken as they are; or token files of nanoGPT, llm.c, "
+        "Megatron (.bin), datatrove (.ds) or OLMo (.npy): a file, folder or pattern, with the tokenizer that made them",
+    )
+    dtype: str | None = setting(
+        None,
+        "type of the numbers in .bin of nanoGPT and .npy of OLMo, which do not say it; null: uint16 where the "
+        "vocabulary fits",
+        choices=("uint16", "uint32"),
     )
 
     def resolve(self, config: "Config") -> None:
         self.path = absolute_path(self.path, "data.path")
 
     def check(self, config: "Config") -> None:
+        super().check(config)
         if self.limit is not None:
             raise UserError(
                 f"data.limit={self.limit}: data=tokens trains on all examples of the store; leave it out, or build "
                 f"the store with it"
             )
+        if not (self.is_store or config.init or config.resume) and os.path.exists(self.path):
+            self.check_tokenizer(config.tokenizer)
+
+    def check_tokenizer(self, tokenizer: TokenizerConfig) -> None:
+        """Refuse a tokenizer that would be trained on texts, for files of another program.
+
+        Raises:
+            UserError: it would be.
+        """
+        is_table = tokenizer.kind == "char" and self.character_table.is_file()
+        if tokenizer.kind in ("bpe", "char") and not is_table:
+            raise UserError(
+                f"tokenizer={tokenizer.kind}: is trained on texts, and data=tokens has numbers. Name the tokenizer "
+                f"that made them: tokenizer=hf tokenizer.name=gpt2, or a folder with its files"
+            )
+
+    @property
+    def character_table(self) -> Path:
+        """The file that nanoGPT writes beside the tokens of a character model."""
+        path = Path(self.path)
+        return (path if path.is_dir() else path.parent) / "meta.pkl"
+
+    @property
+    def is_store(self) -> bool:
+        """Whether the path is that of a token store, and not of token files of another program."""
+        folder = Path(self.path)
+        if (folder / "meta.json").is_file():
+            return True
+        return folder.is_dir() and not any(
+            file.suffix in TOKEN_EXTENSIONS for file in folder.rglob("*")
+        )
 
 
 @register

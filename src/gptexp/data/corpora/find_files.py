@@ -66,7 +66,7 @@ def check_paths(config: schema.DataConfig) -> None:
     Raises:
         UserError: one does not.
     """
-    if not isinstance(config, schema.FilesConfig | schema.MediaTableConfig):
+    if not isinstance(config, schema.FilesConfig | schema.MediaTableConfig | schema.TokensConfig):
         return
     for name in ("path", "val_path", "test_path"):
         value = getattr(config, name, None) or []

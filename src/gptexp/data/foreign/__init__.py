@@ -1,0 +1,1 @@
+"""Token files of other programs: nanoGPT, llm.c, Megatron, datatrove, OLMo."""

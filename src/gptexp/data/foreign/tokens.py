@@ -1,0 +1,86 @@
+"""The tokens of foreign files, read by ranges and compared with the vocabulary."""
+
+from collections.abc import Sequence
+from copy import copy
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gptexp.data.foreign.formats import TokenFile
+from gptexp.data.token_ranges import MappedTokens
+from gptexp.errors import UserError
+
+
+class ForeignTokens:
+    """The tokens of several files, one file after the other.
+
+    Args:
+        vocab_size: that no token reaches.
+        eos: the token that ends a document.
+        ends: positions [S] in the tokens of the files at which `eos` is inserted, where documents end without it.
+    """
+
+    is_local = True
+
+    def __init__(
+        self, files: Sequence[TokenFile], vocab_size: int, eos: int, ends: NDArray[np.int64]
+    ) -> None:
+        self.files, self.vocab_size, self.eos, self.ends = files, vocab_size, eos, ends
+        self.mapped = MappedTokens([file.map_tokens() for file in files])
+        self.inserted = ends + np.arange(len(ends))  # positions of the inserted tokens
+        self.start, self.stop = 0, len(self.mapped) + len(ends)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.result_type(*(file.dtype for file in self.files), np.min_scalar_type(self.eos))
+
+    def cut(self, start: int, stop: int) -> "ForeignTokens":
+        """Return the tokens from `start` to `stop`."""
+        part = copy(self)
+        part.start, part.stop = self.start + start, self.start + stop
+        return part
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, piece: slice, /) -> NDArray:
+        """Return the tokens of a slice.
+
+        Raises:
+            UserError: a token is not in the vocabulary.
+        """
+        start, stop, _ = piece.indices(len(self))
+        start, stop = self.start + start, self.start + max(start, stop)
+        first, last = np.searchsorted(self.inserted, (start, stop))
+        tokens = self.mapped[start - first : stop - last]
+        if len(tokens) and not 0 <= tokens.min() <= tokens.max() < self.vocab_size:
+            self._refuse(tokens, start - first)
+        if first < last:
+            tokens = np.insert(
+                tokens.astype(self.dtype), self.ends[first:last] - (start - first), self.eos
+            )
+        return tokens
+
+    def _refuse(self, tokens: NDArray, start: int) -> None:
+        """Raise the error for the tokens from `start` on, of which one is not in the vocabulary."""
+        place = start + int(np.argmax((tokens < 0) | (tokens >= self.vocab_size)))
+        number = int(np.searchsorted(self.mapped.ends, place, side="right"))
+        before = int(self.mapped.ends[number]) - self.files[number].count
+        raise unknown_token(
+            self.files[number], int(tokens[place - start]), place - before, self.vocab_size
+        )
+
+    def read(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[NDArray]:
+        return [self[start : start + n] for start, n in zip(starts, lengths, strict=True)]
+
+    def prefetch(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Do nothing: the operating system reads ahead."""
+
+
+def unknown_token(file: TokenFile, token: int, place: int | None, vocab_size: int) -> UserError:
+    """Return the error for a token that the tokenizer does not have; its position is None in a sample."""
+    at = "" if place is None else f" at position {place:,}"
+    return UserError(
+        f"{file.path}: token {token:,}{at} is not in the vocabulary of the tokenizer, which has {vocab_size:,} tokens. "
+        f"Name the tokenizer that made the file: tokenizer=hf tokenizer.name=gpt2, or a folder with its files"
+    )
