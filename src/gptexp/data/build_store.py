@@ -134,10 +134,12 @@ def _write_store(
     token_dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(_SplitWriter(folder, split, token_dtype, encoder, tokenizer))
+            stack.enter_context(SplitWriter(folder, split, token_dtype, encoder, tokenizer))
             for split in SPLITS
         ]
-        _encode(corpus, data.limit, assigned, encoder, tokenizer, writers, account)
+        usable = usable_examples(corpus, data.limit)
+        examples = track_progress(usable, "encoding", total=len(assigned))
+        encode_examples(_assign(examples, assigned), encoder, tokenizer, writers, account)
     account.finish(encoder.fields)
     if objection := encoder.objection(account):
         raise UserError(objection)
@@ -166,39 +168,45 @@ def _write_store(
     (folder / "meta.json").write_text(dumps_with_checksum(meta))
 
 
-def _encode(
-    corpus: Corpus,
-    limit: int | None,
-    assigned: NDArray[np.uint8],
+def _assign(examples: Iterable[Example], assigned: NDArray[np.uint8]) -> Iterator[Example]:
+    """Yield the examples with the names of their splits."""
+    for example, split in zip(examples, assigned, strict=True):
+        example.split = SPLITS[split]
+        yield example
+
+
+def encode_examples(
+    examples: Iterable[Example],
     encoder: ExampleEncoder,
     tokenizer: Tokenizer,
-    writers: list["_SplitWriter"],
+    writers: list["SplitWriter"],
     account: DataAccount,
 ) -> None:
-    """Encode every example and append it to the files of its split. Count those that the task cannot use."""
+    """Encode each example and append it to the files of its split. Count those that the task cannot use.
+
+    Args:
+        examples: usable ones, each with its split.
+        writers: one for each of SPLITS, in their order.
+    """
     first = 0  # number of the chunk's first example
-    examples = track_progress(usable_examples(corpus, limit), "encoding", total=len(assigned))
     for chunk in _chunks(examples):
-        splits = assigned[first : first + len(chunk)]
-        for example, split in zip(chunk, splits, strict=True):
-            example.split = SPLITS[split]
         with tokenizer.remember() as tokens_of:
             encoded = encoder.encode(chunk, tokenizer)
-        rows = zip(encoded, chunk, splits, strict=True)
-        for number, (sequence, example, split) in enumerate(rows, first):
+        for number, (sequence, example) in enumerate(zip(encoded, chunk, strict=True), first):
             if sequence is None:
                 account.leave_out(example.left_out or "the task cannot use it", example.where)
                 continue
+            split = example.split or "train"
             lost_bytes = account.add(
                 example,
                 sequence,
-                SPLITS[split],
+                split,
                 encoder.fields,
                 encoder.learned_fields,
                 tokenizer,
                 tokens_of,
             )
-            writers[split].add(number, sequence, example, lost_bytes)
+            writers[SPLITS.index(split)].add(number, sequence, example, lost_bytes)
         first += len(chunk)
 
 
@@ -255,7 +263,7 @@ def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
         yield chunk
 
 
-class _SplitWriter:
+class SplitWriter:
     """Appends the sequences of one split to its files, and counts them."""
 
     def __init__(
