@@ -39,10 +39,12 @@ def a_task(config: schema.TaskConfig, model: Transformer) -> Task:
     return make_task(config, schema.ModelConfig(size="tiny", context=model.config.context))
 
 
-def serve_text(config: schema.TaskConfig | None = None, **options: object) -> ServedModel:
-    model = a_text_model()
+def serve_text(
+    config: schema.TaskConfig | None = None, tokenizer: Tokenizer = BYTES, **options: object
+) -> ServedModel:
+    model = a_text_model(tokenizer)
     task = a_task(config or schema.PretrainConfig(max_new_tokens=24), model)
-    return ServedModel("tiny", model, BYTES, task, **options)
+    return ServedModel("tiny", model, tokenizer, task, **options)
 
 
 def serve_speech() -> ServedModel:

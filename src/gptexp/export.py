@@ -41,6 +41,7 @@ EXPORTED_FILES = {
     "tokenizer.json",
     "tokenizer_config.json",
     "generation_config.json",
+    "chat_template.jinja",
     "README.md",
 }
 ROLES = {  # entry of config.json -> attribute of Tokenizer
@@ -59,6 +60,7 @@ class Comparison:
     largest_difference: float  # between logits
     same_tokens: bool | None  # both tokenizers encode and decode alike; None: no tokenizer
     same_text: bool | None  # greedy texts are equal; None: the model does not generate
+    same_chat: bool | None  # both write conversations with the same tokens; None: no chat template
 
     @property
     def agrees(self) -> bool:
@@ -66,6 +68,7 @@ class Comparison:
             self.largest_difference <= MAX_DIFFERENCE
             and self.same_tokens is not False
             and self.same_text is not False
+            and self.same_chat is not False
         )
 
 
@@ -86,6 +89,8 @@ class Report(Comparison):
             f"greedy text of {GREEDY_TOKENS} tokens: {words[self.same_text]}; "
             f"token numbers: {words[self.same_tokens]}",
         ]
+        if self.same_chat is not None:
+            lines.append(f"tokens of conversations by the chat template: {words[self.same_chat]}")
         if self.left_out:
             lines.append(f"left out: {self.left_out}")
         return "\n".join(lines)
@@ -181,6 +186,7 @@ def export(run: str, to: Path, dtype: str = "float32") -> Report:
             model.config.context,
             left_out,
             dtype,
+            has_chat_template=bool(tokenizer.chat_template),
         )
         (folder / "README.md").write_text(card, "utf8")
     return report
@@ -277,17 +283,21 @@ def _comparison_prompts(
     model: "Transformer",
     tokenizer: "Tokenizer",
 ) -> list[list[int]]:
-    """Return the token sequences to compare on: the prompts of the run's samples, and two random ones."""
+    """Return the token sequences to compare on: prompts of the run's samples, conversations, and random ones."""
     import torch
 
+    from gptexp.exported_chat import render_prompts
     from gptexp.tasks.task import make_task
 
     samples = source.samples()[:MAX_SAMPLE_PROMPTS] if isinstance(source, RunFolder) else []
     texts = [sample["input"] for sample in samples]
-    prompt = make_task(task, settings).layout.prompt if model.config.arch != "encoder" else None
-    prompts = [
-        list(prompt(text, tokenizer).tokens) if prompt else tokenizer.encode(text) for text in texts
-    ]
+    layout = make_task(task, settings).layout
+    if model.config.arch == "encoder":
+        prompts = [tokenizer.encode(text) for text in texts]
+    else:
+        inputs = [layout.parse_prompt(text, tokenizer) for text in texts]
+        prompts = [list(layout.prompt(item, tokenizer).tokens) for item in inputs]
+        prompts += [tokens for _, tokens in render_prompts(tokenizer)]
     generator = torch.Generator().manual_seed(0)
     prompts += [
         torch.randint(tokenizer.vocab_size, (length,), generator=generator).tolist()
@@ -311,6 +321,8 @@ def _compare(
     import torch
     import transformers
 
+    from gptexp.exported_chat import has_same_chat
+
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     theirs = getattr(transformers, auto_class).from_pretrained(folder, dtype=torch.float32).eval()
@@ -329,7 +341,10 @@ def _compare(
             same_tokens &= tokens == tokenizer.encode(text)
             same_tokens &= their_tokenizer.decode(prompt, skip_special_tokens=True) == text
     return Comparison(
-        max(differences), same_tokens if has_tokenizer else None, same_text if generates else None
+        max(differences),
+        same_tokens if has_tokenizer else None,
+        same_text if generates else None,
+        has_same_chat(tokenizer, their_tokenizer),
     )
 
 

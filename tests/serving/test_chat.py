@@ -1,14 +1,18 @@
 """Conversations: by the template of a model, as a plain text, or their last message alone."""
 
 import base64
+import json
 
 import openai
 import pytest
 from servers import BYTES, client_of, running, serve_text
 
 from gptexp.config import schema
-from gptexp.errors import UserError
-from gptexp.serving.chat import ChatTemplate, Message, format_plain, read_messages
+from gptexp.data.chat_format import find_chat_format
+from gptexp.data.conversation import Conversation, Message
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.serving.chat import RequestMessage, format_plain, read_messages
+from gptexp.serving.questions import ask_chat
 from gptexp.serving.request_error import RequestError
 
 TEMPLATE = (
@@ -23,8 +27,11 @@ TALK = [
 ]
 
 
-def a_template(source: str = TEMPLATE) -> ChatTemplate:
-    return ChatTemplate(source, {"bos_token": "<|mask|>"}, BYTES)
+TOOL = {"type": "function", "function": {"name": "measure"}}
+
+
+def with_template(source: str = TEMPLATE) -> Tokenizer:
+    return BYTES.with_chat_template(source, ())
 
 
 def answer(client, messages=TALK, **options):
@@ -44,43 +51,6 @@ def client(server):
         yield client
 
 
-def test_special_tokens_of_a_template_are_tokens_and_those_of_a_message_are_text():
-    text = "x<|sep|>y"
-    tokens = a_template().encode([Message("user", text)])
-    expected = [
-        BYTES.mask,
-        *BYTES.encode("user"),
-        BYTES.sep,
-        *BYTES.encode(f"{text}\n"),
-        *BYTES.encode("assistant"),
-        BYTES.sep,
-    ]
-    assert tokens == expected
-    assert BYTES.sep not in BYTES.encode(text)
-
-
-def test_a_template_is_found_beside_the_weights(tmp_path):
-    assert ChatTemplate.find(tmp_path, BYTES) is None
-    (tmp_path / "tokenizer_config.json").write_text(
-        '{"chat_template": "{{ eos_token }}{{ messages[0].content }}", "eos_token": {"content": "<|endoftext|>"}}'
-    )
-    found = ChatTemplate.find(tmp_path, BYTES)
-    assert found.encode([Message("user", "a")]) == [BYTES.eos, *BYTES.encode("a")]
-    (tmp_path / "chat_template.jinja").write_text("only")
-    assert ChatTemplate.find(tmp_path, BYTES).encode([Message("user", "a")]) == BYTES.encode("only")
-
-
-def test_a_template_can_refuse_a_conversation_and_reaches_nothing_outside():
-    with pytest.raises(RequestError, match=r"the chat template refuses them .*no roles"):
-        a_template("{{ raise_exception('no roles') }}").encode([Message("user", "a")])
-    with pytest.raises(RequestError, match="the chat template refuses them"):
-        a_template("{{ messages.__class__.__mro__ }}").encode([Message("user", "a")])
-    with pytest.raises(RequestError, match=r"refuses them \(division by zero\)"):
-        a_template("{{ 1 / 0 }}").encode([Message("user", "a")])
-    with pytest.raises(UserError, match="not valid Jinja"):
-        a_template("{% if %}")
-
-
 def test_a_model_without_a_template_goes_on_with_the_conversation(client):
     plain = format_plain([Message(row["role"], row["content"]) for row in TALK])
     assert plain.endswith("User: the bird\nAssistant:")
@@ -96,15 +66,57 @@ def test_a_model_without_a_template_goes_on_with_the_conversation(client):
 
 
 def test_a_template_decides_what_the_model_reads():
-    template = a_template()
-    with running(serve_text(template=template)) as server, client_of(server) as client:
-        tokens = template.encode([Message("user", "the tree")])
+    tokenizer = with_template()
+    conversation = Conversation((Message("user", "the <|sep|> tree"),))
+    tokens = find_chat_format(tokenizer).render(conversation, reply=True).tokens
+    assert tokens.count(BYTES.sep) == 2
+    with running(serve_text(tokenizer=tokenizer)) as server, client_of(server) as client:
         expected = client.completions.create(
             model="tiny", prompt=tokens, temperature=0, max_tokens=8
         )
-        response = answer(client, TALK[1:2])
+        response = answer(client, conversation.to_dicts())
         assert response.choices[0].message.content == expected.choices[0].text
         assert response.usage.prompt_tokens == len(tokens)
+        assert client.models.list().data[0].gptexp["chat"] == "template"
+
+
+def test_a_template_reads_tools_and_their_calls():
+    source = (
+        "{{ tools | tojson }}{% for message in messages %}{% for call in message.tool_calls or [] %}"
+        "{{ call.function.arguments.name }}{% endfor %}{{ message.content }}{% endfor %}"
+    )
+    function = {"name": "measure", "arguments": '{"name": "Rhine"}'}
+    messages = [
+        {"role": "user", "content": "How long?"},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": function}]},
+        {"role": "tool", "content": "1233", "tool_call_id": "1"},
+    ]
+    text = f"{json.dumps([TOOL])}How long?Rhine1233"
+    with (
+        running(serve_text(tokenizer=with_template(source))) as server,
+        client_of(server) as client,
+    ):
+        response = answer(client, messages, tools=[TOOL], max_tokens=1)
+        assert response.usage.prompt_tokens == len(text)
+        with pytest.raises(openai.BadRequestError, match="tools: a tool has no name"):
+            answer(client, messages, tools=[{"type": "function"}])
+        function["arguments"] = "Rhine"
+        with pytest.raises(
+            openai.BadRequestError, match=r"messages\[1\].tool_calls: .* is not JSON"
+        ):
+            answer(client, messages)
+
+
+def test_a_template_can_refuse_a_conversation():
+    tokenizer = with_template("{{ raise_exception('no roles') }}")
+    conversation = [RequestMessage("user", "a")]
+    with pytest.raises(RequestError, match=r"messages: .*template refuses them .*no roles"):
+        ask_chat(serve_text(tokenizer=tokenizer), conversation, (), None)
+
+
+def test_tools_need_a_template(client):
+    with pytest.raises(openai.BadRequestError, match="tools: tiny has no chat template"):
+        answer(client, tools=[TOOL])
 
 
 def test_a_stream_has_the_same_text_and_scores(client):
@@ -144,7 +156,8 @@ def test_a_model_of_texts_answers_no_pictures(client):
     [
         ([], "messages: must be a list such as"),
         ("hello", "messages: must be a list such as"),
-        ([{"role": "tool", "content": "a"}], "role: must be one of system, developer, user"),
+        ([{"role": "bot", "content": "a"}], "role: must be one of system, developer, user"),
+        ([{"role": "assistant"}], "content: must be a text, or a list of parts"),
         ([{"role": "user", "content": 3}], "content: must be a text, or a list of parts"),
         ([{"role": "user", "content": [{"type": "video"}]}], "of type text or image_url"),
         (

@@ -42,6 +42,7 @@ DOWNLOADED_FILES = [
     "vocab.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "chat_template.jinja",
     "merges.txt",
     "*.model",
 ]

@@ -24,10 +24,10 @@ tags: [gptexp, {kind}]
 
 FOLDER = "."  # the folder of this file, or its name on the hub
 tokenizer, model = AutoTokenizer.from_pretrained(FOLDER), {auto_class}.from_pretrained(FOLDER)
-inputs = tokenizer({text}, return_tensors="pt")
+{inputs}
 {use}
 ```
-
+{chat}
 ## Limits
 - It reads at most {context} tokens, and it was trained for the task `{kind}` only.
 - It reproduces the errors and the bias of its training data: check its output.
@@ -77,6 +77,17 @@ USES = {
 }
 
 
+CHAT_INPUTS = """\
+messages = [{"role": "user", "content": "What is a river?"}]
+inputs = tokenizer.apply_chat_template(
+    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"
+)"""
+CHAT = """
+`chat_template.jinja` says how a conversation is written: a system prompt, answers and further questions are more
+entries of `messages`. An answer ends at a token of `eos_token_id` in generation_config.json.
+"""
+
+
 def format_model_card(
     source: Path,
     task: schema.TaskConfig,
@@ -86,6 +97,7 @@ def format_model_card(
     context: int,
     left_out: str | None,
     dtype: str = "float32",
+    has_chat_template: bool = False,
 ) -> str:
     """Return the text of a model card, with its front matter.
 
@@ -101,6 +113,12 @@ def format_model_card(
         text = '"The text" + tokenizer.sep_token'
     elif auto_class == "AutoModelForMaskedLM":
         text = '"The" + tokenizer.mask_token + " is"'
+    inputs = f'inputs = tokenizer({text}, return_tensors="pt")'
+    chats = (
+        has_chat_template
+        and auto_class == "AutoModelForCausalLM"
+        and not isinstance(task, schema.TextToTextConfig)
+    )
     is_run = (source / "config.yaml").is_file()
     return CARD.format(
         pipeline=PIPELINES[auto_class],
@@ -111,7 +129,8 @@ def format_model_card(
         training=_training(RunFolder(source)) if is_run else "",
         install="# pip install compressed-tensors, which reads int8\n" if dtype == "int8" else "",
         auto_class=auto_class,
-        text=text,
+        inputs=CHAT_INPUTS if chats else inputs,
+        chat=CHAT if chats else "",
         use=USES[auto_class],
         context=context,
         left_out=f"- Left out: {left_out}.\n" if left_out else "",

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gptexp.serving.chat import read_messages
+from gptexp.serving.chat import read_messages, read_request_tools
 from gptexp.serving.computations import speak
 from gptexp.serving.exchange import Exchange, compute
 from gptexp.serving.guard import Guard
@@ -92,9 +92,11 @@ class Server:
         body = await _read_json(request, MAX_IMAGE_BYTES if is_image else MAX_TEXT_BYTES)
         self._check_name(body.get("model"))
         parameters = read_parameters(body, is_chat=True)
-        messages = read_messages(body)
+        messages, tools = read_messages(body), read_request_tools(body)
         self._check_count(1, parameters)
-        question = await run_in_threadpool(ask_chat, self.model, messages, parameters.max_tokens)
+        question = await run_in_threadpool(
+            ask_chat, self.model, messages, tools, parameters.max_tokens
+        )
         return await self._respond(request, [question], parameters, is_chat=True)
 
     async def captions(self, request: Request) -> Response:

@@ -19,7 +19,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "logit_bias": ({},),
-    "tools": ([],),
     "functions": ([],),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
@@ -31,7 +30,7 @@ COMPLETION_PARAMETERS = {
 }
 CHAT_PARAMETERS = {
     *("model", "messages", "max_tokens", "max_completion_tokens", "n", "stop", "stream"),
-    *("stream_options", "logprobs", "top_logprobs", *SAMPLING_OPTIONS),
+    *("stream_options", "logprobs", "top_logprobs", "tools", *SAMPLING_OPTIONS),
 }
 MAX_TOP_TOKENS, MAX_STOP_STRINGS, MAX_STOP_CHARACTERS = 20, 16, 1000
 LARGEST_SEED = 2**63 - 1

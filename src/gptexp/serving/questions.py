@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gptexp.data.chat_format import ChatFormat, RefusedConversationError
+from gptexp.data.conversation import Conversation, JsonObject
 from gptexp.errors import UserError
 from gptexp.generation.decode_state import prompt_room
 from gptexp.generation.prompt import Prompt
 from gptexp.generation.stream_text import AnswerText, Decode, decode_after
 from gptexp.sampling import Sampling
-from gptexp.serving.chat import PLAIN_STOPS, Message, format_plain
+from gptexp.serving.chat import PLAIN_STOPS, RequestMessage, format_plain
 from gptexp.serving.parameters import Parameters
 from gptexp.serving.request_error import RequestError
 from gptexp.serving.running_batch import Answer, Piece, cut_prompt
@@ -128,8 +130,13 @@ def ask_tokens(
     return Question(None, Prompt(tuple(tokens)), text, decode, warnings=tuple(warnings))
 
 
-def ask_chat(model: ServedModel, messages: list[Message], max_tokens: int | None) -> Question:
-    """Make a question of a conversation: by a chat template, as a plain text, or of its last message.
+def ask_chat(
+    model: ServedModel,
+    messages: list[RequestMessage],
+    tools: tuple[JsonObject, ...],
+    max_tokens: int | None,
+) -> Question:
+    """Make a question of a conversation: by a chat format, as a plain text, or of its last message.
 
     Raises:
         RequestError: the task cannot answer it.
@@ -141,23 +148,34 @@ def ask_chat(model: ServedModel, messages: list[Message], max_tokens: int | None
         if last.image is None:
             raise RequestError("messages: the last one has no image", "messages")
         question = ask_image(model, last.image, max_tokens)
-        texts = [message.text for message in messages if message.text]
+        texts = [message.content for message in messages if message.content]
         note = "the model reads the image alone"
         return replace(question, warnings=(note,)) if texts else question
+    if tools and (model.chat_format is None or not model.layout.stream):
+        raise RequestError(f"tools: {model.name} has no chat template to write them", "tools")
     if any(message.image for message in messages):
         raise RequestError(f"{model.name}: answers no images; its task is {model.kind}")
     if model.input_kind == "text" and model.layout.stream and model.generates_text:
         check_size(model, format_plain(messages), "messages")
-        if model.template is not None:
-            return ask_tokens(model, model.template.encode(messages), max_tokens)
+        if model.chat_format is not None:
+            return ask_tokens(model, _render(model.chat_format, messages, tools), max_tokens)
         question = ask_text(model, format_plain(messages), max_tokens)
         decode = question.decode
         return replace(question, decode=lambda tokens: decode(tokens).lstrip(), stop=PLAIN_STOPS)
-    question = ask_text(model, last.text, max_tokens)
+    question = ask_text(model, last.content, max_tokens)
     if len(messages) > 1:
         note = f"task={model.kind} reads the last message alone"
         question = replace(question, warnings=(*question.warnings, note))
     return question
+
+
+def _render(
+    chat_format: ChatFormat, messages: list[RequestMessage], tools: tuple[JsonObject, ...]
+) -> list[int]:
+    try:
+        return chat_format.render(Conversation(tuple(messages), tools), reply=True).tokens
+    except RefusedConversationError as error:
+        raise RequestError(f"messages: {error}", "messages") from None
 
 
 def _wrong_endpoint(model: ServedModel) -> RequestError:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from gptexp.checkpoints.find_weights import PretrainedFolder
 from gptexp.checkpoints.load_model import load, load_task_config
+from gptexp.data.chat_format import ChatFormat, find_chat_format
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import pick_device
 from gptexp.errors import UserError
@@ -13,7 +14,6 @@ from gptexp.generation.generator import Generator
 from gptexp.generation.gpu_decoder import uses_bfloat16
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.runs.run_folder import RunFolder
-from gptexp.serving.chat import ChatTemplate
 from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.task import Task, make_task
 
@@ -23,7 +23,6 @@ class ServedModel:
 
     Args:
         weights: their format: see Generator.
-        template: of conversations; None: docs/serving.md says what becomes of them.
         example: an input to try.
 
     Raises:
@@ -37,12 +36,15 @@ class ServedModel:
         tokenizer: Tokenizer,
         task: Task,
         weights: str = "float32",
-        template: ChatTemplate | None = None,
         example: str | None = None,
     ) -> None:
         self.name, self.transformer, self.tokenizer, self.task = name, transformer, tokenizer, task
         self.layout, self.answerer = task.layout, task.answerer
-        self.weights, self.template, self.example = weights, template, example
+        self.weights, self.example = weights, example
+        # Without one, docs/serving.md says what becomes of conversations.
+        self.chat_format: ChatFormat | None = None
+        if tokenizer.chat_template:
+            self.chat_format = find_chat_format(tokenizer)
         self.created = int(time.time())
         if self.input_kind not in ("text", "image", "speech"):
             raise UserError(
@@ -63,9 +65,8 @@ class ServedModel:
             model.bfloat16()
         model.to(device)
         task = make_task(*load_task_config(source, model))
-        template = ChatTemplate.find(source.path, tokenizer)
         name, example = source.path.resolve().name, _find_example(source)
-        return cls(name, model, tokenizer, task, weights, template, example)
+        return cls(name, model, tokenizer, task, weights, example)
 
     @property
     def config(self) -> TransformerConfig:
@@ -123,7 +124,7 @@ class ServedModel:
 
     def _chat_kind(self) -> str:
         """Return how a conversation becomes a prompt: see docs/serving.md."""
-        if self.template is not None and self.layout.stream:
+        if self.chat_format is not None and self.layout.stream:
             return "template"
         return "plain" if self.layout.stream else "last message"
 
