@@ -44,6 +44,7 @@ MAY_IMPORT = {
         "config",
         "distributed",
     },
+    "harness": {"harness", "data", "generation", "model", "runs", "config"},
     "serving": {
         "serving",
         "pages",
@@ -60,6 +61,7 @@ MAY_IMPORT = {
 
 
 ROOMS_WITHOUT_RESULTS = {
+    "harness",
     "config",
     "statistics",
     "runs",

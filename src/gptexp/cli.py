@@ -13,7 +13,7 @@ VERBS = {
     "plan": "parameters, FLOPs, memory, time and price of a run, before anything is spent",
     "generate": "let a trained model answer a prompt",
     "serve": "serve a trained model on this machine: OpenAI's endpoints, and a page to try it",
-    "evaluate": "score a trained model on a held-out split, next to a naive baseline",
+    "evaluate": "score a trained model on a held-out split, or on tasks of lm-evaluation-harness",
     "export": "write a model as a folder that transformers loads, and check that it computes the same",
     "compare": "show what differs between runs or the jobs of a sweep, and whether it is more than noise",
     "scaling": "fit a scaling law to a ladder of runs, and predict the loss of the next one with an interval",

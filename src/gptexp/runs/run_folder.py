@@ -6,6 +6,7 @@ data.json         sources with versions and licences, counts, fingerprint
 metrics.jsonl     one object a logged step; runs/timings.py names the entries that measure speed
 samples.jsonl     input, reference and output of a few held-out examples; their images and audio in samples/
 scores.jsonl      the scores of each held-out example, and the loss of each held-out batch
+harness/          the scores of gptexp evaluate --harness
 checkpoints/      step-000100/ ...
 resumed.yaml      config.yaml of the run that `resume` names
 loggers.json      the loggers that have received the metrics, and up to which step

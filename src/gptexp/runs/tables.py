@@ -40,7 +40,7 @@ def metrics_table(metrics: dict[str, float]) -> str:
         interval = "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
         rows.append((name, _format(before), _format(value), interval, _format(baseline)))
     known = [number for number in range(5) if number == 2 or any(row[number] for row in rows[1:])]
-    return _align([tuple(row[number] for number in known) for row in rows], "<" + ">" * 4)
+    return align_columns([tuple(row[number] for number in known) for row in rows], "<" + ">" * 4)
 
 
 def _format(value: float | None) -> str:
@@ -79,7 +79,7 @@ def sweep_table(folder: SweepFolder) -> str:
             rows.append((1, LAST_RANK, (differing, job.state, reason)))
     rows.sort(key=lambda row: row[:2])
     order = ", the best first" if any(rank < LAST_RANK for _, rank, _ in rows) else ""
-    return f"sweep{order}:\n" + _align([cells for _, _, cells in rows], "<<<")
+    return f"sweep{order}:\n" + align_columns([cells for _, _, cells in rows], "<<<")
 
 
 def _describe_outcome(result: dict[str, Any]) -> tuple[str, tuple[float, float]]:
@@ -126,7 +126,7 @@ def result_text(folder: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def _align(rows: Sequence[tuple[str, ...]], alignments: str) -> str:
+def align_columns(rows: Sequence[tuple[str, ...]], alignments: str) -> str:
     """Return the rows as lines of aligned columns; alignments: `<` or `>` for each column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
