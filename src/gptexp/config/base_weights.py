@@ -23,6 +23,7 @@ HELD_OUT_FRACTION = (
 )
 # Sources that base was trained on: as a token store describes them, and as data=KIND names them.
 STORED_KINDS = {"docstrings": "pydocs", "descriptions of Debian packages": "debian"}
+DOCSTRING_KINDS = ("pydocs", "chats", "preferences")  # data=KIND that divide docstrings alike
 
 
 def default_init(config: "Config") -> str | None:
@@ -63,7 +64,8 @@ def find_leaking_setting(config: "Config") -> str | None:
     if data.kind == "tokens":
         return _find_leaking_store(vars(data)["path"])
     unseen = vars(data).get("unseen", [])
-    return _find_leak(data.kind, unseen, data.split, data.val_fraction, data.test_fraction)
+    kind = "pydocs" if data.kind in DOCSTRING_KINDS else data.kind
+    return _find_leak(kind, unseen, data.split, data.val_fraction, data.test_fraction)
 
 
 def _find_leaking_store(folder: str) -> str | None:

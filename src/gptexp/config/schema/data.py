@@ -46,11 +46,10 @@ class DataConfig(GroupConfig):
             )
 
 
-@register
 @dataclass
-class PydocsConfig(DataConfig):
-    kind: str = "pydocs"
-    target = "gptexp.data.corpora.pydocs:Pydocs"
+class DocumentedPackagesConfig(DataConfig):
+    """Settings of sources that are made of the docstrings of installed packages."""
+
     packages: list[str] = setting(
         ["all"],
         "names of installed packages, 'stdlib', or 'all': stdlib and every dependency of gptexp",
@@ -59,6 +58,13 @@ class PydocsConfig(DataConfig):
         ["fsspec", "networkx", "wandb"],
         "packages that are never trained on: they are the split `unseen`",
     )
+
+
+@register
+@dataclass
+class PydocsConfig(DocumentedPackagesConfig):
+    kind: str = "pydocs"
+    target = "gptexp.data.corpora.pydocs:Pydocs"
     code: bool = setting(
         False, "summaries: add the first 40 lines of a function's code to its source"
     )
@@ -83,6 +89,25 @@ class CldrConfig(GeneratedConfig):
     src: str = setting("en", "source locale, any that Babel knows")
     tgt: str = setting("de", "target locale, any that Babel knows")
     examples: int = setting(20000, "number of distinct phrases", minimum=10)
+
+
+@register
+@dataclass
+class ChatsConfig(DocumentedPackagesConfig):
+    kind: str = "chats"
+    target = "gptexp.data.corpora.made_chats:Chats"
+    phrases: int = setting(
+        3000,
+        "number of conversations about dates and measures in other languages, beside those about functions",
+        minimum=0,
+    )
+
+
+@register
+@dataclass
+class PreferencesConfig(DocumentedPackagesConfig):
+    kind: str = "preferences"
+    target = "gptexp.data.corpora.made_preferences:Preferences"
 
 
 @dataclass

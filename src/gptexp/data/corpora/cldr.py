@@ -5,7 +5,7 @@ three, so that the words of a held-out phrase occur in the training split.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -74,20 +74,23 @@ class Cldr(Corpus):
                     f"data.examples={self.config.examples}: only {len(seen)} distinct phrases found; "
                     f"give fewer examples"
                 )
-            phrase = _draw_phrase(rng)
+            phrase = draw_phrase(rng)
             source = phrase(self.source)
             if source.lower() not in seen:  # a source has one translation, and is in one split
                 seen.add(source.lower())
                 yield Example({"source": source, "target": phrase(self.target)})
 
 
-def _draw_phrase(rng: random.Random) -> Phrase:
+def draw_phrase(rng: random.Random, kinds: Sequence[int] = range(8)) -> Phrase:
+    """Draw a phrase of one of these kinds: 0 is a date, 1 a date with a time, 2 a part of a date, 3 money, 4 a measure,
+    5 a duration, 6 names of countries, 7 names of languages.
+    """
     moment = datetime(1950, 1, 1) + timedelta(minutes=rng.randrange(60 * 24 * 365 * 100))
     amount = rng.choice(
         (rng.randrange(1, 100), rng.randrange(100, 10000), rng.randrange(1, 100000) / 100)
     )
     few = rng.randrange(1, 60)
-    choice = rng.randrange(8)
+    choice = kinds[rng.randrange(len(kinds))]
     if choice == 0:
         style = rng.choice(("full", "long", "medium"))
         return lambda locale: dates.format_date(moment, style, locale=locale)

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import sysconfig
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -52,12 +53,14 @@ VIEWS = {
 }
 
 
-class Pydocs(Corpus):
-    supported_fields = tuple(VIEWS)
+class DocumentedPackages(Corpus):
+    """Installed packages, as the source of docstrings that are divided into splits once for all corpora."""
+
     has_fixed_splits = True
 
-    def __init__(self, config: schema.PydocsConfig, fields: tuple[str, ...], cache: Path) -> None:
-        self.view = VIEWS[fields]
+    def __init__(
+        self, config: schema.DocumentedPackagesConfig, fields: tuple[str, ...], cache: Path
+    ) -> None:
         self.config, self.cache = config, cache
         self.sources = _sources(config.packages)
         self.unseen = {name for name, *_ in self.sources} & set(map(_canonical, config.unseen))
@@ -71,15 +74,7 @@ class Pydocs(Corpus):
             name: {"version": version, "licence": licence}
             for name, version, licence, _ in self.sources
         }
-        description: dict[str, Any] = {
-            "source": "docstrings",
-            "view": self.view,
-            "packages": packages,
-            "unseen": sorted(self.unseen),
-        }
-        if self.config.code and self.view == "summaries":
-            description["code"] = True
-        return description
+        return {"source": "docstrings", "packages": packages, "unseen": sorted(self.unseen)}
 
     def _key(self) -> str:
         config = self.config
@@ -94,40 +89,23 @@ class Pydocs(Corpus):
     @cached_property
     def _examples(self) -> list[Example]:
         """All examples; a store is built in several passes over them."""
-        return list(self._read())
+        return list(self.read_examples())
 
-    def _read(self) -> Iterator[Example]:
+    @abstractmethod
+    def read_examples(self) -> Iterator[Example]:
+        """Make the examples of all docstrings."""
+
+    def read_docstrings(self, title: str) -> Iterator[tuple[Docstring, str]]:
+        """Yield each docstring and its split, and show the progress under a title."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.file}.lock"):
             if not self._is_valid():
                 self._extract()
         with self.file.open(encoding="utf8") as file:
-            seen: set[str] = set()
-            cleaner = Cleaner()
             lines = file.readlines()
-            for line in track_progress(lines, f"extracting {self.view}", "docstrings", len(lines)):
-                record = json.loads(line)
-                docstring = Docstring(*(record[name] for name in Docstring._fields))
-                for text, example in self._views(docstring, record["split"], cleaner):
-                    # A repeated summary or paragraph teaches nothing.
-                    if text.lower() not in seen:
-                        seen.add(text.lower())
-                        yield example
-
-    def _views(
-        self, docstring: Docstring, split: str, cleaner: Cleaner
-    ) -> Iterator[tuple[str, Example]]:
-        """Yield a docstring's prose, its summary pair, or its paragraphs with key terms, each behind its own text."""
-        if self.view == "documents":
-            prose = cleaner.extract_prose(docstring.text)
-            if len(prose) >= MIN_CHARACTERS:
-                yield prose, Example({"text": prose}, split)
-        elif self.view == "key terms":
-            for paragraph, terms in extract_key_terms(docstring.text):
-                source = f"{docstring.header}\n{paragraph}"
-                yield paragraph, Example({"source": source, "terms": terms}, split)
-        elif pair := summary_pair(docstring, self.config.code):
-            yield pair.summary, pair.example(split)
+        for line in track_progress(lines, title, "docstrings", len(lines)):
+            record = json.loads(line)
+            yield Docstring(*(record[name] for name in Docstring._fields)), record["split"]
 
     def _is_valid(self) -> bool:
         """Return whether the file of extracted docstrings exists and is as it was written."""
@@ -172,6 +150,46 @@ class Pydocs(Corpus):
             self.file.with_suffix(".json").write_text(
                 dumps_with_checksum({"sha256": sha256(temporary)})
             )
+
+
+class Pydocs(DocumentedPackages):
+    supported_fields = tuple(VIEWS)
+    config: schema.PydocsConfig
+
+    def __init__(self, config: schema.PydocsConfig, fields: tuple[str, ...], cache: Path) -> None:
+        super().__init__(config, fields, cache)
+        self.view = VIEWS[fields]
+
+    def describe(self) -> dict[str, Any]:
+        description = {**super().describe(), "view": self.view}
+        if self.config.code and self.view == "summaries":
+            description["code"] = True
+        return description
+
+    def read_examples(self) -> Iterator[Example]:
+        seen: set[str] = set()
+        cleaner = Cleaner()
+        for docstring, split in self.read_docstrings(f"extracting {self.view}"):
+            for text, example in self._views(docstring, split, cleaner):
+                # A repeated summary or paragraph teaches nothing.
+                if text.lower() not in seen:
+                    seen.add(text.lower())
+                    yield example
+
+    def _views(
+        self, docstring: Docstring, split: str, cleaner: Cleaner
+    ) -> Iterator[tuple[str, Example]]:
+        """Yield a docstring's prose, its summary pair, or its paragraphs with key terms, each behind its own text."""
+        if self.view == "documents":
+            prose = cleaner.extract_prose(docstring.text)
+            if len(prose) >= MIN_CHARACTERS:
+                yield prose, Example({"text": prose}, split)
+        elif self.view == "key terms":
+            for paragraph, terms in extract_key_terms(docstring.text):
+                source = f"{docstring.header}\n{paragraph}"
+                yield paragraph, Example({"source": source, "terms": terms}, split)
+        elif pair := summary_pair(docstring, self.config.code):
+            yield pair.summary, pair.example(split)
 
 
 def _sources(packages: list[str]) -> list[tuple[str, str, str, Path]]:
