@@ -13,7 +13,7 @@ from gptexp.data.corpora.made_preferences import Preferences
 
 WORDS = [
     f"{a}{b}"
-    for a in ("am", "bir", "ce", "del", "em", "fro", "gro")
+    for a in ("am", "bir", "ce", "del", "em", "fros", "gro")
     for b in ("berry", "stone", "wood")
 ]
 FUNCTIONS = 150

@@ -117,7 +117,8 @@ class RecordsConfig(DataConfig):
     fields: dict[str, Any] = setting(
         {},
         "names that the task's fields have in the data: {source: article}, nested ones translation.en and "
-        'messages.0.content; "{title}\\n{body}" or a list [title,body] joins several',
+        'messages.0.content; "{title}\\n{body}" or a list [title,body] joins several; for '
+        "task=chat and task=prefer, see docs/chat.md",
         texts=True,
     )
     template: str | None = setting(

@@ -230,7 +230,7 @@ def _mentioned(function: Function, other: Function, rng: random.Random) -> Quest
     rng.shuffle(options)
     text = f"Which of these does it mention: {join_names(options, 'or')}?"
     wrong = next(option for option in options if option != word)
-    german = f"Das Wort {word} kommt vor."
+    german = f"Es ist das Wort {word}."
     return Question("mentioned", text, f"It mentions {word}.", word, german, wrong)
 
 
