@@ -258,3 +258,21 @@ def likeness(folder: RunFolder) -> tuple[Any, ...]:
     files = ("model.safetensors", "optimizer.safetensors", "optimizer.json")
     tensors = [(last / name).read_bytes() for name in files]
     return rows, folder.result().get("metrics"), tensors
+
+
+@pytest.fixture
+def chats_file(own_folder: Path) -> Path:
+    """200 conversations of one to three turns, some with a system prompt; questions name their answers."""
+    rng = random.Random(2)
+    path = own_folder / "chats.jsonl"
+    with path.open("w") as file:
+        for number in range(200):
+            system = {"role": "system", "content": "Be short."}
+            messages = [system] if number % 2 else []
+            for _ in range(rng.randint(1, 3)):
+                word = rng.choice(WORDS)
+                letter = rng.choice("bcdfghjkl")
+                question = {"role": "user", "content": f"Say {word} {letter}"}
+                messages += [question, {"role": "assistant", "content": word}]
+            file.write(json.dumps({"messages": messages}) + "\n")
+    return path

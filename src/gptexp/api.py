@@ -23,6 +23,7 @@ from gptexp.config.grammar import quote
 from gptexp.config.hydra_errors import explain_hydra_error
 from gptexp.config.plugins import import_plugins
 from gptexp.config.schema import Config
+from gptexp.data.read_conversation import read_conversation
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import pick_device
 from gptexp.errors import Preempted, UserError
@@ -33,6 +34,7 @@ from gptexp.model import Transformer
 from gptexp.run import run
 from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.answerer import GenerateText
+from gptexp.tasks.chat_session import chat_answerer
 from gptexp.tasks.task import Task, make_task
 from gptexp.tasks.unread_input import describe_unread_input
 from gptexp.training.evaluation import compute_outputs
@@ -274,6 +276,46 @@ class GPT:
         except (TypeError, ValueError) as error:
             raise UserError(f"generate: {error}") from None
         return [prompt + answer for answer in answers] if layout.stream else answers
+
+    def chat(
+        self,
+        messages: Any,
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        stop_strings: Sequence[str] = (),
+        **sampling: Any,
+    ) -> str:
+        """Return the assistant's answer to a conversation; by default it is decoded greedily.
+
+        Args:
+            messages: a list of {"role": "user", "content": "..."}, with {"role": "assistant", ...} for earlier answers
+                and {"role": "system", ...} first; {"messages": [...], "tools": [...]}; or a text as the only message.
+            max_new_tokens: longest answer; default: that of the task. Messages that do not fit into the rest of the
+                context are left out from the oldest on, but the system prompt stays.
+            sampling: see `generate`.
+
+        Raises:
+            UserError: the messages are of another form, an option is out of its range, or there is no chat template.
+        """
+        conversation = read_conversation(messages)
+        config = self.model.config
+        answerer = chat_answerer(self.task, self.tokenizer, config, max_new_tokens)
+        turn = answerer.layout.parse_prompt(conversation, self.tokenizer)
+        try:
+            options = answerer.sampling.with_overrides(1, temperature=temperature, **sampling)
+            [answer] = answerer.generate(
+                Generator(self.model, self.tokenizer.eos_ids),
+                self.tokenizer,
+                answerer.layout.prompt(turn, self.tokenizer),
+                1,
+                answerer.max_new_tokens,
+                options,
+                stop_strings,
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(f"chat: {error}") from None
+        return answer
 
     def encode(self, text: str) -> list[int]:
         """Return the token numbers of a text."""

@@ -5,19 +5,24 @@ python -m gptexp.generate outputs/translate-nano-1a2b3c4d "March 3, 2024"
 python -m gptexp.generate outputs/caption-nano-1a2b3c4d picture.png
 python -m gptexp.generate outputs/speak-small-1a2b3c4d "four hundred and two" --out speech.wav
 python -m gptexp.generate Qwen/Qwen3-0.6B-Base "The sea is"
+python -m gptexp.generate outputs/chat-small-1a2b3c4d --chat --system "Answer in one word."
 """
 
 import argparse
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gptexp.chat_terminal import chat_in_terminal
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.cli import print_json
 from gptexp.command_line import CommandParser, as_option
+from gptexp.data.conversation import Conversation
+from gptexp.data.read_conversation import read_conversation, read_conversation_file, with_system
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.sampling import RANGES, Sampling
 from gptexp.stages import stage
@@ -44,6 +49,21 @@ def _parse_arguments() -> argparse.Namespace:
         "--lines",
         action="store_true",
         help="answer each line of stdin; an answer is a line, and '\\n' stands for a line break in it",
+    )
+    parser.add_argument(
+        "--chat",
+        action="store_true",
+        help="answer one message a line, each with the messages and answers before it; /reset forgets them, "
+        "/system TEXT sets the system prompt, Ctrl-D ends",
+    )
+    parser.add_argument(
+        "--system", metavar="TEXT", help="system prompt of a chat, or of the message to answer"
+    )
+    parser.add_argument(
+        "--messages",
+        type=Path,
+        metavar="FILE.json",
+        help='conversation to answer: [{"role": "user", "content": "..."}], or {"messages": [...], "tools": [...]}',
     )
     parser.add_argument(
         "--num-return-sequences",
@@ -102,7 +122,7 @@ def main() -> None:
     args = _parse_arguments()
     _check_options(args)
     source = find_weights(args.run)
-    texts = _read_prompts(args)
+    prompts = _read_prompts(args)
 
     with stage("loading PyTorch"):
         from gptexp.checkpoints.load_model import load, load_task_config
@@ -110,6 +130,7 @@ def main() -> None:
         from gptexp.generation.generator import Generator
         from gptexp.generation.gpu_decoder import uses_bfloat16
         from gptexp.tasks.answerer import GenerateText
+        from gptexp.tasks.chat_session import ChatSession, chat_answerer
         from gptexp.tasks.task import make_task
         from gptexp.tasks.unread_input import describe_unread_input
 
@@ -120,33 +141,57 @@ def main() -> None:
         model.bfloat16()
     model.to(device)
     task = make_task(*load_task_config(source, model))
-    if isinstance(task.answerer, GenerateText):
+    layout, answerer = task.layout, task.answerer
+    if args.chat or args.messages or args.system is not None:
+        answerer = chat_answerer(task, tokenizer, model.config, args.max_new_tokens)
+        layout = answerer.layout
+    generator = Generator(model, tokenizer.eos_ids, args.weights)
+    if isinstance(answerer, GenerateText):
         _check_token_options(args)
+        if args.chat:
+            session = ChatSession(generator, tokenizer, answerer, args.system or "")
+            with _explain_errors():
+                chat_in_terminal(session, _sampling_of(args, answerer), args.stop)
     else:
         _refuse_token_options(args, task.config.kind, model.config.predicts_features)
-    generator = Generator(model, tokenizer.eos_ids, args.weights)
-    for text in texts:
-        if args.lines and not text.strip():  # an empty answer keeps both sides in step
-            _print_answers(args, source.path, text, [""] * args.num_return_sequences)
+    for typed in prompts:
+        if args.lines and not typed.strip():  # an empty answer keeps both sides in step
+            _print_answers(args, source.path, typed, [""] * args.num_return_sequences)
             continue
-        task_input = task.layout.parse_prompt(text, tokenizer)
+        task_input = layout.parse_prompt(_add_system(typed, args.system), tokenizer)
         unread = describe_unread_input(
-            task.layout, task.answerer, task_input, tokenizer, model.config, args.max_new_tokens
+            layout, answerer, task_input, tokenizer, model.config, args.max_new_tokens
         )
         if unread:
             print(f"the model does not read the prompt as it is written: {unread}", file=sys.stderr)
-        if isinstance(task.answerer, GenerateText):
-            prompt = task.layout.prompt(task_input, tokenizer)
-            echo = text if task.layout.stream else ""
+        if isinstance(answerer, GenerateText):
+            prompt = layout.prompt(task_input, tokenizer)
+            echo = typed if layout.stream else ""
             if args.stream:
-                _stream(args, generator, tokenizer, task.answerer, prompt, echo)
+                _stream(args, generator, tokenizer, answerer, prompt, echo)
                 continue
-            answers = _generate(args, generator, tokenizer, task.answerer, prompt)
+            answers = _generate(args, generator, tokenizer, answerer, prompt)
         else:
-            outputs = task.answerer.answer(model, tokenizer, [task_input])
+            outputs = answerer.answer(model, tokenizer, [task_input])
             answers = [_save_audio(x, args) if hasattr(x, "save") else str(x) for x in outputs]
             echo = ""
-        _print_answers(args, source.path, text, answers, echo)
+        _print_answers(args, source.path, typed, answers, echo)
+
+
+def _add_system(prompt: str | Conversation, text: str | None) -> str | Conversation:
+    """Return a prompt with the system prompt of --system; None: as it is."""
+    if text is None:
+        return prompt
+    conversation = read_conversation(prompt) if isinstance(prompt, str) else prompt
+    return with_system(conversation, text)
+
+
+@contextmanager
+def _explain_errors() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _check_options(args: argparse.Namespace) -> None:
@@ -168,14 +213,32 @@ def _check_options(args: argparse.Namespace) -> None:
         )
     if "" in args.stop:
         raise UserError("--stop '': must be a text that an answer can end with")
+    if args.chat:
+        conflicts = ("prompt", "lines", "messages", "json", "out", "num_return_sequences")
+        if both := [name for name in conflicts if name in args.explicit]:
+            option = "the prompt" if both[0] == "prompt" else f"--{both[0].replace('_', '-')}"
+            raise UserError(
+                f"--chat: reads messages from stdin and prints one answer to each; leave out {option}"
+            )
+    if args.messages and args.prompt != "-":
+        raise UserError(f"--messages: is the conversation to answer; leave out {args.prompt!r:.60}")
+    if args.messages and args.lines:
+        raise UserError("--messages: is one conversation; leave out --lines")
     if args.lines and args.prompt != "-":
         raise UserError(f"--lines: reads prompts from stdin; leave out {args.prompt!r:.60}")
     if args.lines and (args.stream or args.out):
         raise UserError("--lines: prints one line for each answer, which --stream and --out do not")
 
 
-def _read_prompts(args: argparse.Namespace) -> Iterable[str]:
-    """Return the prompt, or with --lines each line of stdin, which is read as it comes."""
+def _read_prompts(args: argparse.Namespace) -> Iterable[Any]:
+    """Return the prompt, or with --lines each line of stdin, which is read as it comes.
+
+    With --messages it is a conversation. With --chat there is none: messages are read later.
+    """
+    if args.chat:
+        return []
+    if args.messages:
+        return [read_conversation_file(args.messages)]
     if args.prompt != "-":
         if not args.prompt.strip():
             raise UserError("the prompt is empty: give one after the run, or on stdin")
@@ -246,7 +309,7 @@ def _generate(
     answerer: "GenerateText",
     prompt: "Prompt",
 ) -> list[str]:
-    try:
+    with _explain_errors():
         return answerer.generate(
             generator,
             tokenizer,
@@ -256,8 +319,6 @@ def _generate(
             _sampling_of(args, answerer),
             args.stop,
         )
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 def _stream(
@@ -271,7 +332,7 @@ def _stream(
     from gptexp.generation.stream_text import stream_text
 
     decode = answerer.decoder(prompt, tokenizer)
-    try:
+    with _explain_errors():
         sampling = _sampling_of(args, answerer)
         for number, seed in enumerate(sampling.seeds(args.num_return_sequences)):
             steps = generator.stream(
@@ -281,8 +342,6 @@ def _stream(
             print(SEPARATOR + echo if number else echo, end="", flush=True)
             for piece in stream_text(tokens, decode, args.stop):
                 print(piece, end="", flush=True)
-    except ValueError as error:
-        raise UserError(str(error)) from None
     print()
 
 
@@ -293,11 +352,13 @@ def _save_audio(audio: Any, args: argparse.Namespace) -> str:
 
 
 def _print_answers(
-    args: argparse.Namespace, run: Path, prompt: str, answers: list[str], echo: str = ""
+    args: argparse.Namespace, run: Path, prompt: Any, answers: list[str], echo: str = ""
 ) -> None:
     if args.json:
-        output = {"run": str(run), "prompt": prompt, "outputs": answers}
-        print_json(output)
+        source = {"prompt": prompt}
+        if isinstance(prompt, Conversation):
+            source = {"messages": prompt.to_dicts()}
+        print_json({"run": str(run), **source, "outputs": answers})
     elif args.lines:
         for answer in answers:
             print((echo + answer).replace("\n", "\\n"), flush=True)

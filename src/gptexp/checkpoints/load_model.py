@@ -207,13 +207,19 @@ def open_run(
     return folder.config(), tokenizer, checkpoint
 
 
-def add_lora(model: Transformer, optim: schema.OptimConfig) -> None:
-    """Add low-rank adapters and freeze all other weights but new heads, if optim.lora_rank asks for it."""
+def add_lora(model: Transformer, optim: schema.OptimConfig, has_new_tokens: bool = False) -> None:
+    """Add low-rank adapters and freeze all other weights but new heads, if optim.lora_rank asks for it.
+
+    Args:
+        has_new_tokens: train the embedding and the output head, too: the weights of init do not know some tokens.
+    """
     if not optim.lora_rank:
         return
     trained = ["class_head", "feature_embedding", "feature_head"]
-    if model.config.num_token_classes:
+    if model.config.num_token_classes or has_new_tokens:
         trained.append("head")
+    if has_new_tokens:
+        trained.append("embedding")
     lora.add(model, optim.lora_rank, optim.lora_alpha, optim.lora_targets, trained=trained)
 
 
@@ -228,7 +234,8 @@ def resize_token_embeddings(
         larger = type(model)(replace(model.config, vocab_size=size))
     resized = dict(weights)
     for name in ("embedding.weight", "head.weight"):
-        if name in weights:  # a tied head has no weight of its own
+        # A tied head has no weight of its own, a head of tags none of tokens.
+        if name in weights and weights[name].shape[0] == model.config.vocab_size:
             rows = weights[name].float()
             count, width = rows.shape
             compute = partial(_mean_rows, rows, size - count)
@@ -276,12 +283,16 @@ def pretrained_weights(
         pretrained, tokenizer, weights = open_run_weights(source, construction, verifies)
     else:
         pretrained, tokenizer, weights = open_folder(source)
+    num_tokens, size = tokenizer.vocab_size, model.config.vocab_size
+    if config.model.vocab_size is None and size > pretrained.config.vocab_size:
+        # The task has added tokens to the tokenizer of the weights.
+        pretrained, weights = resize_token_embeddings(pretrained, weights, size)
+        num_tokens = size
     free: Set[str] = FREE_SETTINGS
     if pretrained.config.position == "learned":  # its table has a row for each position
         free = free - {"context"}
     if "encoder_decoder" not in (pretrained.config.arch, model.config.arch):
         free = free | {"arch"}  # the attention mask changes no shape
-    num_tokens = tokenizer.vocab_size
     theirs, ours = (model_settings(m.config, num_tokens) for m in (pretrained, model))
     different = [name for name in SHARED_FIELDS if name not in free and theirs[name] != ours[name]]
     if different:

@@ -100,17 +100,17 @@ class DataAccount:
         lost_bytes = 0
         text = ""
         for name in fields:
-            text = example.fields[name]
-            if not text and name in OPTIONAL_FIELDS:
-                self._readable.add((split, name))
-                continue
-            lost = self.text.add(text, tokenizer, tokens_of.get(text))
-            if name in learned:
-                lost_bytes += sum(len(char.encode()) * count for char, count in lost.items())
-            for token in set(tokenizer.special_text.findall(text)):
-                self.special_tokens.setdefault(token, Tally()).add(example.where)
-            if (split, name) not in self._readable and self.text.is_readable(text, lost):
-                self._readable.add((split, name))
+            for text in example.texts_of(name):
+                if not text and name in OPTIONAL_FIELDS:
+                    self._readable.add((split, name))
+                    continue
+                lost = self.text.add(text, tokenizer, tokens_of.get(text))
+                if name in learned:
+                    lost_bytes += sum(len(char.encode()) * count for char, count in lost.items())
+                for token in set(tokenizer.special_text.findall(text)):
+                    self.special_tokens.setdefault(token, Tally()).add(example.where)
+                if (split, name) not in self._readable and self.text.is_readable(text, lost):
+                    self._readable.add((split, name))
         prompts = self._cut_prompts.setdefault(split, set())
         if encoded.prefix and len(prompts) < 2:
             # One that is not cut counts as another.

@@ -41,6 +41,7 @@ class Batch:
         examples: [B] int64, index of each sequence in its split, for crash records.
         features: [B, F, D] uint8, rows to embed at the positions of FEATURE, in their order.
         masked_rows: [B, F] bool, rows of features whose embedding is replaced by a learned one.
+        positions: [B, T] int64, of each token in its document; None: in its sequence.
     """
 
     tokens: Tensor
@@ -53,13 +54,15 @@ class Batch:
     examples: Tensor | None = None
     features: Tensor | None = None
     masked_rows: Tensor | None = None
+    positions: Tensor | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     def inputs(self) -> dict[str, Any]:
         """Return the arguments of Transformer.loss."""
-        return {name: getattr(self, name) for name in INPUTS}
+        inputs = {name: getattr(self, name) for name in INPUTS}
+        return inputs if self.positions is None else inputs | {"positions": self.positions}
 
     def split(self, size: int | None = None, tokens: int | None = None) -> Iterator[Self]:
         """Yield micro-batches of sequences of similar length, each cut to its longest sequence.

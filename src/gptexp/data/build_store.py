@@ -7,11 +7,11 @@ or not at all.
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from filelock import FileLock
@@ -61,7 +61,7 @@ def build_store(
     """
     if isinstance(tokenizer_config, schema.HFTokenizerConfig) and tokenizer is None:
         # Needs no training: load it now, so that the key covers its content and not only its name.
-        tokenizer = tokenizers.build(tokenizer_config, [])
+        tokenizer = encoder.extend_tokenizer(tokenizers.build(tokenizer_config, []))
     content = {
         "corpus": corpus.describe(),
         "task": encoder.fingerprint(),
@@ -129,7 +129,7 @@ def _write_store(
     if tokenizer is None:
         texts = _training_texts(corpus, data.limit, assigned)
         texts = track_progress(texts, "training the tokenizer", "texts")
-        tokenizer = tokenizers.build(tokenizer_config, texts)
+        tokenizer = encoder.extend_tokenizer(tokenizers.build(tokenizer_config, texts))
     tokenizer.save(folder / "tokenizer.json")
     token_dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
     with ExitStack() as stack:
@@ -282,6 +282,7 @@ class SplitWriter:
         self.continued_by: int | None = None
         self.tokens = ShardWriter(folder, split, token_dtype)
         self.index = (folder / f"{split}.index").open("wb")
+        self.learned = BitWriter(folder / f"{split}.learned")
         self.features = (folder / f"{split}.features").open("wb")
         self.media = (folder / f"{split}.media").open("wb")
         self.fields = (folder / f"{split}.jsonl").open("w", encoding="utf8")
@@ -302,6 +303,8 @@ class SplitWriter:
             if self.split != "train":
                 self.fields.write(json.dumps(example.fields) + "\n")
         self.tokens.write(encoded.tokens)
+        if encoded.learned is not None:
+            self.learned.write(encoded.learned)
         if encoded.features is not None and example.media is not None:
             self.feature_size = encoded.features.shape[1]
             self.features.write(encoded.features.tobytes())
@@ -338,8 +341,30 @@ class SplitWriter:
     def __exit__(self, *_: object) -> None:
         if self.continued_by is not None:
             self._end_document()
-        for file in (self.tokens, self.index, self.features, self.media, self.fields):
+        for file in (self.tokens, self.index, self.learned, self.features, self.media, self.fields):
             file.close()
+
+
+class BitWriter:
+    """Writes one bit a token, eight to a byte as np.packbits does. Without bits, there is no file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file: BinaryIO | None = None
+        self.rest = np.empty(0, bool)  # bits that do not fill a byte yet
+
+    def write(self, bits: Sequence[bool]) -> None:
+        if self.file is None:
+            self.file = self.path.open("wb")
+        self.rest = np.concatenate((self.rest, np.array(bits, bool)))
+        complete = len(self.rest) // 8 * 8
+        self.file.write(np.packbits(self.rest[:complete]).tobytes())
+        self.rest = self.rest[complete:]
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.write(np.packbits(self.rest).tobytes())
+            self.file.close()
 
 
 def _check_no_split_is_empty(

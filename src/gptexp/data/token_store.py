@@ -4,13 +4,13 @@ A store is a folder named by a hash of corpus, split rule, tokenizer, task and e
 
     store/KEY/meta.json  tokenizer.json  train.tokens  train.sums  train.index  ...  val.jsonl  test.jsonl
 
-The tokens of a large split are in several files, its shards (see shards.py).
-Images and audio add feature rows (train.features). Held-out splits keep the raw fields (test.jsonl) and media
-(test.media), too.
+The tokens of a large split are in several files, its shards (see shards.py). Conversations add a bit for each token
+(train.learned), images and audio feature rows (train.features). Held-out splits keep the raw fields (test.jsonl) and
+media (test.media), too.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,6 +62,7 @@ class TokenizedExample:
     cuts: tuple[Cut, ...] = ()
     # What the data account counts besides, each with an instance: ("terms in other capitals", "VELDEN").
     notes: tuple[tuple[str, str], ...] = ()
+    learned: Sequence[bool] | None = None  # by token: is it a target
 
 
 class ExampleEncoder(Protocol):
@@ -83,6 +84,9 @@ class ExampleEncoder(Protocol):
         self, examples: list[Example], tokenizer: Tokenizer
     ) -> list[TokenizedExample | None]:
         """Encode each example; None, and the reason in `example.left_out`, where the task cannot use it."""
+
+    def extend_tokenizer(self, tokenizer: Tokenizer) -> Tokenizer:
+        """Return the tokenizer with the special tokens that the task needs."""
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all settings that `encode` depends on."""
@@ -135,6 +139,10 @@ class TokenStore:
     def index(self, split: str) -> NDArray:
         """Return the index [examples] of a split: a record of INDEX_DTYPE for each example."""
         return _memory_map(self.folder / f"{split}.index", INDEX_DTYPE)
+
+    def learned(self, split: str) -> NDArray[np.uint8]:
+        """Return the bits [ceil(N / 8)] that say which tokens of a split are targets; `read_bits` unpacks them."""
+        return _memory_map(self.folder / f"{split}.learned", np.dtype(np.uint8))
 
     def features(self, split: str) -> NDArray[np.uint8]:
         """Return the feature rows [rows, size] of a split, one example after the other."""
@@ -247,6 +255,13 @@ def open_store(
             f"init=..., or init=scratch"
         )
     return store
+
+
+def read_bits(packed: NDArray[np.uint8], start: int, length: int) -> NDArray[np.bool_]:
+    """Return `length` bits from number `start` on of an array that np.packbits has written."""
+    end = start + length
+    bits = np.unpackbits(packed[start // 8 : -(-end // 8)])
+    return bits[start % 8 :][:length].astype(bool)
 
 
 def _describe(fingerprint: dict[str, Any]) -> str:

@@ -126,6 +126,7 @@ class Transformer(nn.Module):
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
         rows: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Compute the hidden states after the last norm, [B, T, C]; `logits` turns them into predictions.
 
@@ -137,12 +138,15 @@ class Transformer(nn.Module):
             features: [B, F, D], embedded at the negative tokens in their order.
             masked_rows: [B, F], True for rows whose embedding is replaced by a learned one.
             rows: positions of the embedded rows in the flattened [B, F], if they are known.
+            positions: [B, T], where those of the tokens are not 0, 1, 2, ..., as in sequences of several documents.
 
         Raises:
             ValueError: more tokens than the context holds.
         """
         past = cache.length if cache is not None else 0
-        x, rotary = self._embed(tokens, past, layout.left_padding, features, masked_rows, rows)
+        x, rotary = self._embed(
+            tokens, past, layout.left_padding, features, masked_rows, rows, positions
+        )
         masks = layer_masks(
             self.config,
             layout,
@@ -186,6 +190,7 @@ class Transformer(nn.Module):
         labels: Tensor | None = None,
         features: Tensor | None = None,
         masked_rows: Tensor | None = None,
+        positions: Tensor | None = None,
         index: BatchIndex | None = None,
     ) -> LossSums:
         """Sum the cross-entropy in nats over the targets [B, T] that are not negative, and over the labels [B].
@@ -222,6 +227,7 @@ class Transformer(nn.Module):
                 features=features,
                 masked_rows=masked_rows,
                 rows=index.rows,
+                positions=positions,
             )
         targeted, targets = states.flatten(0, 1), targets.flatten()
         if index.targets is not None:

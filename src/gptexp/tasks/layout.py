@@ -32,6 +32,7 @@ class Layout(ABC):
     stream: bool = False  # True: windows over one stream of documents, and outputs continue prompts
     predicts_next: bool = True  # the target of a position is the next token, not one of its own
     targets_are_tokens: bool = True  # False: `target_name` names them
+    shows_example: bool = False  # True: a run prints an example of a new store before it trains
 
     @property
     def learned_fields(self) -> tuple[str, ...]:
@@ -50,6 +51,19 @@ class Layout(ABC):
     @abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """Return all that `encode` depends on, as JSON values: the token store is keyed by it."""
+
+    def extend_tokenizer(self, tokenizer: Tokenizer) -> Tokenizer:
+        """Return the tokenizer with the special tokens that the task needs."""
+        return tokenizer
+
+    def has_new_tokens(self, tokenizer: Tokenizer) -> bool:
+        """Return whether the tokenizer has tokens of `extend_tokenizer`: adapters train their embedding, too."""
+        return False
+
+    @property
+    def has_fixed_lengths(self) -> bool:
+        """Whether all sequences of training have the same length."""
+        return self.stream
 
     def objection(self, account: DataAccount) -> str:
         """Return why the examples of this account hold nothing to learn; "": they do."""

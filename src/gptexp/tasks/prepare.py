@@ -1,5 +1,6 @@
 """Prepare a run before training: build its task, and encode its data."""
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from gptexp.data.open_tokens import open_tokens
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.tasks.task import Task, make_task
+from gptexp.tasks.token_view import view_example
 
 
 @dataclass
@@ -36,7 +38,9 @@ def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = T
     """
     task = make_task(config.task, config.model)
     cache = cache_folder(config)
-    tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file and config.init_digest else None
+    tokenizer = None
+    if tokenizer_file and config.init_digest:
+        tokenizer = task.layout.extend_tokenizer(Tokenizer.load(tokenizer_file))
     if isinstance(config.data, schema.TokensConfig):
         store = open_tokens(config.data, task.layout, config.tokenizer, cache, tokenizer)
     else:
@@ -44,6 +48,13 @@ def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = T
         store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, tokenizer)
     if report and store.is_new:
         print(f"data account:\n{store.account.table()}", file=sys.stderr)
+        if task.layout.shows_example:
+            in_colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+            text = view_example(task.layout, store, "train").text(in_colour)
+            print(
+                f"an example; the loss is on its [[brackets]] or green text:\n{text}",
+                file=sys.stderr,
+            )
     if not config.init_digest:
         config.model.check_vocab_size(store.tokenizer.vocab_size)
     for split in SPLITS:  # a split that is too short is refused here, before training

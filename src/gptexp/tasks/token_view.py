@@ -3,20 +3,25 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tokenizers import decoders
 
-from gptexp.data.batch import FEATURE, IGNORE
+from gptexp.data.batch import FEATURE, IGNORE, Batch
+from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import NumericTokenizer, Tokenizer
 from gptexp.tasks.layout import Layout
-from gptexp.tasks.prepare import TaskData
+
+if TYPE_CHECKING:
+    from gptexp.tasks.prepare import TaskData
 
 HEAD, TAIL = 48, 32  # tokens of a long sequence that are shown
 MAX_CHARACTERS = 300  # of an input or a target
 COLOURS = {"prompt": "2", "loss": "32", "special": "35"}  # of ANSI terminals
 FEATURES = "features"  # text of a row of features
-ESCAPES = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
+CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+ESCAPES = CONTROL | str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
 @dataclass(frozen=True)
@@ -59,33 +64,46 @@ class SequenceView:
         return f" ... {skipped:,} more tokens ... ".join(parts)
 
 
-def view_sequences(data: TaskData, split: str, count: int, seed: int) -> Iterator[SequenceView]:
+def view_sequences(data: "TaskData", split: str, count: int, seed: int) -> Iterator[SequenceView]:
     """Yield `count` sequences from evenly spaced places of a split, as the model gets them in the first epoch."""
     layout, tokenizer = data.task.layout, data.store.tokenizer
     dataset = layout.dataset(data.store, split, seed if split == "train" else None)
     for index in np.linspace(0, len(dataset) - 1, num=min(count, len(dataset)), dtype=np.int64):
         batch = dataset.batch(index[None], 0, index[None])
-        length = int(batch.lengths[0]) if batch.lengths is not None else batch.tokens.shape[1]
-        tokens, targets = batch.tokens[0, :length].tolist(), batch.targets[0, :length].tolist()
-        names = [_target_name(target, layout, tokenizer) for target in targets]
-        prefix = int(batch.prefix[0]) if batch.prefix is not None else length
-        input_ids, target_ids = tokens, [target for target in targets if target != IGNORE]
-        if layout.predicts_next:  # a token is scored at the position before it
-            names = [None, *names]
-            tokens = [*tokens, targets[-1]] if targets[-1] != IGNORE else tokens
-            input_ids = tokens[:prefix] if batch.prefix is not None else tokens
-        views = [
-            TokenView(token_text(token, tokenizer), name, _is_special(token, tokenizer))
-            for token, name in zip(tokens, names, strict=False)
-        ]
-        yield SequenceView(
-            split,
-            int(index),
-            views,
-            _text([token for token in input_ids if token != FEATURE], tokenizer),
-            _text(target_ids, tokenizer) if layout.targets_are_tokens else "",
-            None if batch.labels is None else layout.label_name(int(batch.labels[0])),
-        )
+        yield _view_sequence(batch, layout, tokenizer, split, int(index))
+
+
+def view_example(layout: Layout, store: TokenStore, split: str) -> SequenceView:
+    """Return the first example of a split, which is not packed with others."""
+    index = np.zeros(1, np.int64)
+    batch = layout.dataset(store, split, None).batch(index, 0, index)
+    return _view_sequence(batch, layout, store.tokenizer, split, 0)
+
+
+def _view_sequence(
+    batch: Batch, layout: Layout, tokenizer: Tokenizer, split: str, number: int
+) -> SequenceView:
+    length = int(batch.lengths[0]) if batch.lengths is not None else batch.tokens.shape[1]
+    tokens, targets = batch.tokens[0, :length].tolist(), batch.targets[0, :length].tolist()
+    names = [_target_name(target, layout, tokenizer) for target in targets]
+    prefix = int(batch.prefix[0]) if batch.prefix is not None else length
+    input_ids, target_ids = tokens, [target for target in targets if target != IGNORE]
+    if layout.predicts_next:  # a token is scored at the position before it
+        names = [None, *names]
+        tokens = [*tokens, targets[-1]] if targets[-1] != IGNORE else tokens
+        input_ids = tokens[:prefix] if batch.prefix is not None else tokens
+    views = [
+        TokenView(token_text(token, tokenizer), name, _is_special(token, tokenizer))
+        for token, name in zip(tokens, names, strict=False)
+    ]
+    return SequenceView(
+        split,
+        number,
+        views,
+        _text([token for token in input_ids if token != FEATURE], tokenizer),
+        _text(target_ids, tokenizer) if layout.targets_are_tokens else "",
+        None if batch.labels is None else layout.label_name(int(batch.labels[0])),
+    )
 
 
 def _target_name(target: int, layout: Layout, tokenizer: Tokenizer) -> str | None:
@@ -119,7 +137,12 @@ def _text(tokens: list[int], tokenizer: Tokenizer) -> str:
 
 
 def _is_special(token: int, tokenizer: Tokenizer) -> bool:
-    return token in (FEATURE, tokenizer.eos, tokenizer.pad, tokenizer.sep, tokenizer.mask)
+    if token in (FEATURE, tokenizer.eos, tokenizer.pad, tokenizer.sep, tokenizer.mask):
+        return True
+    if isinstance(tokenizer, NumericTokenizer):
+        return False
+    entry = tokenizer.backend.id_to_token(token)
+    return entry is not None and tokenizer.special_text.fullmatch(entry) is not None
 
 
 def _merge_features(tokens: list[TokenView]) -> Iterator[TokenView]:

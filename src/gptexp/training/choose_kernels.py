@@ -33,13 +33,13 @@ def choose_kernels(
             )
         compile_model(
             model,
-            has_fixed_lengths=layout.stream,
+            has_fixed_lengths=layout.has_fixed_lengths,
             has_block_masks=has_masks
             and can_use_flex_attention(model.config, device, prints=is_rank_zero),
             deterministic=trainer.deterministic,
             memory_budget=trainer.activation_memory_budget,
         )
     has_dense_masks = has_masks and model.build_block_mask is None
-    allow_cudnn_attention(layout.stream and not has_dense_masks)
+    allow_cudnn_attention(layout.has_fixed_lengths and not has_dense_masks)
     if can_replay(trainer, model, layout, device, module.process_group.size, callbacks):
         module.graphs = MicroBatchGraphs(module.compute_micro_batch, module.parameters(), device)

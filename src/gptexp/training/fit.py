@@ -224,11 +224,12 @@ class Run:
         """Continue from the run's own checkpoint; else start from the weights of `init`; else from random ones."""
         config, model = self.config, module.model
         construction = module.deferred.construction if module.deferred else nullcontext
+        has_new_tokens = self.task.layout.has_new_tokens(self.store.tokenizer)
         weights: dict[str, StoredTensor] = {}
         if checkpoint:
             check_fingerprint(checkpoint, self.fingerprint, config.allow_mismatch)
             with construction():
-                add_lora(model, config.optim)
+                add_lora(model, config.optim, has_new_tokens)
             weights = checkpoint.weights_of(model)
             state = complete_state(checkpoint.state, self.folder, config)
             is_same_data = checkpoint.fingerprint["data"] == self.fingerprint["data"]
@@ -240,7 +241,7 @@ class Run:
                 verifies = self.process_group.is_rank_zero
                 weights = pretrained_weights(model, config, construction, verifies)
             with construction():
-                add_lora(model, config.optim)
+                add_lora(model, config.optim, has_new_tokens)
         if module.deferred:
             module.deferred.stored = weights
         else:

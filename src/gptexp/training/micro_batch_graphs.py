@@ -43,7 +43,7 @@ def can_replay(
     Args:
         callbacks: those of the user.
     """
-    is_one_shape = layout.stream and layout.predicts_next and not model.config.experts
+    is_one_shape = layout.has_fixed_lengths and layout.predicts_next and not model.config.experts
     has_own_python = type(model) is not Transformer or bool(callbacks)
     is_alone = device.type == "cuda" and ranks == 1 and not config.is_sharded
     return (

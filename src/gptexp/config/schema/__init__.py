@@ -45,6 +45,7 @@ from gptexp.config.schema.optim import AdamWConfig, MuonConfig, OptimConfig
 from gptexp.config.schema.schedule import ConstantConfig, CosineConfig, LinearConfig, ScheduleConfig
 from gptexp.config.schema.task import (
     BertConfig,
+    ChatConfig,
     ExtractConfig,
     MaskedLMConfig,
     MlmConfig,
@@ -73,6 +74,7 @@ __all__ = [
     "BpeConfig",
     "ByteConfig",
     "CharConfig",
+    "ChatConfig",
     "ChatsConfig",
     "CldrConfig",
     "Config",

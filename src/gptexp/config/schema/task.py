@@ -105,6 +105,33 @@ class PretrainConfig(TaskConfig):
     max_new_tokens: int = setting(64, "length of the samples in tokens", minimum=1)
 
 
+@register
+@dataclass
+class ChatConfig(TaskConfig):
+    kind: str = "chat"
+    target = "gptexp.tasks.chat:Chat"
+    archs = ("decoder",)
+    starts_from_base = True
+    packing: str = setting(
+        "best_fit",
+        "best_fit: several whole conversations are packed into a sequence, where none of them sees another; none: one "
+        "conversation a sequence",
+        choices=("best_fit", "none"),
+    )
+    max_new_tokens: int = setting(
+        96,
+        "longest answer in tokens; a history that does not fit into the rest of the context loses its oldest turns",
+        minimum=1,
+    )
+
+    def check_lengths(self, context: int) -> None:
+        if self.max_new_tokens >= context:
+            raise UserError(
+                f"task.max_new_tokens={self.max_new_tokens} leaves no room for a question in model.context={context}; "
+                f"use task.max_new_tokens={context // 2} or less, or a larger model.context"
+            )
+
+
 @dataclass
 class TextToTextConfig(TaskConfig):
     """Settings that summarize, translate and extract share."""

@@ -55,7 +55,17 @@ class Example:
     @property
     def texts(self) -> list[str]:
         """The texts of the example as a reader sees them: of its messages, or else its fields."""
-        return [message.text for message in self.messages] or list(self.fields.values())
+        return [text for name in self.fields for text in self.texts_of(name)]
+
+    def texts_of(self, name: str) -> list[str]:
+        """Return the texts of a field: those of its messages that have one, or the field itself."""
+        if name == "conversation":
+            messages = Conversation.from_json(self.fields[name]).messages
+        elif "chosen" in self.fields:
+            messages = parse_messages(self.fields[name])
+        else:
+            return [self.fields[name]]
+        return [message.text for message in messages if message.text]
 
     @property
     def group_key(self) -> str:
