@@ -230,6 +230,7 @@ TALK_OF_TWO = Conversation((Message("user", "sea"), Message("assistant", "yes"))
             r"is '<\|mask\|>', and in the conversation '<\|sep\|>'",
         ),
         ("{% for m in messages %}<|sep|>{{ m.content }}{% endfor %}", "would never stop"),
+        ("{% for m in messages %}{{ m.content[0].text }}<|sep|>{% endfor %}", "does not write"),
     ],
 )
 def test_a_template_that_would_teach_something_else_is_refused(template, message):
@@ -247,6 +248,38 @@ def test_a_template_that_moves_the_tools_to_the_last_question_is_refused():
     talk = Conversation(TALK_OF_TWO.messages * 2, (TOOL,))
     with pytest.raises(UserError, match=r"prompt of messages\[1\]"):
         chat_format.render(talk)
+
+
+def test_an_answer_ends_at_the_last_stop_token_of_its_turn():
+    """As in Harmony: thinking is a message of its own, which is left out once a question follows."""
+    template = (
+        "{% for message in messages %}{% if message.role == 'assistant' %}<|mask|>"
+        "{% if loop.last %}{{ message.thinking }}<|sep|><|mask|>{{ message.content }}<|endoftext|>"
+        "{% else %}{{ message.content }}<|sep|>{% endif %}"
+        "{% else %}{{ message.content }}<|sep|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|mask|>{% endif %}"
+    )
+    talk = Conversation(
+        (
+            Message("user", "sea?"),
+            Message("assistant", "yes", thinking="blue"),
+            Message("user", "sure?"),
+            Message("assistant", "no", thinking="green"),
+        )
+    )
+    chat = TemplateChat(template, BYTES).render(talk)
+    assert learned_text(chat, BYTES) == "yes<|sep|>green<|sep|><|mask|>no<|endoftext|>"
+
+
+def test_a_template_may_split_a_message_at_a_special_text():
+    template = (
+        "{% for message in messages %}<|mask|>{% generation %}"
+        "{{ message.content.split('<|sep|>')[-1] }}<|endoftext|>{% endgeneration %}{% endfor %}"
+    )
+    talk = Conversation((Message("user", "a<|sep|>b"), Message("assistant", "c<|sep|>d<|mask|>")))
+    tokens = TemplateChat(template, BYTES).render(talk).tokens
+    expected = [BYTES.mask, *BYTES.encode("b"), BYTES.eos]
+    assert tokens == [*expected, BYTES.mask, *BYTES.encode("d<|mask|>"), BYTES.eos]
 
 
 def test_a_template_can_refuse_a_conversation_and_reaches_nothing_outside():

@@ -198,26 +198,21 @@ class TemplateChat(ChatFormat):
         Args:
             until: the conversation up to the end of this turn; `text` has what follows it.
         """
-        if text.startswith(until):
-            ends = [
-                position
-                for position in range(start, len(tokens))
-                if tokens[position] in self.stop_ids and offsets[position][0] < len(until)
-            ]
-            end = ends[-1] if ends else None
-        else:
-            rest = range(start, len(tokens))
-            end = next((p for p in rest if tokens[p] in self.stop_ids), None)
-        if end is None:
+        stop_ids = self.stop_ids | self._tokenizer.eos_ids
+        ends = [p for p in range(start, len(tokens)) if tokens[p] in stop_ids]
+        is_same = text.startswith(until)
+        if is_same:
+            ends = [position for position in ends if offsets[position][0] < len(until)]
+        if not ends:
             raise UserError(
                 "the chat template ends no answer with a special token, such as eos, so a model that learns from it "
                 "would never stop. Add one to chat_template.jinja behind the content of assistant messages"
             )
-        return end + 1
+        return ends[-1 if is_same else 0] + 1
 
     def _find_stop_ids(self) -> frozenset[int]:
         """Return the special tokens that follow an answer at the end of a conversation, and inside of one."""
-        question, answer = Message("user", "question"), Message("assistant", "answer")
+        question, answer = Message("user", "Question?"), Message("assistant", "Qwertz")
         stops: set[int] = set()
         for messages in ((question, answer), (question, answer, question)):
             rows = self._text.protect(Conversation(messages).to_dicts())
@@ -225,7 +220,13 @@ class TemplateChat(ChatFormat):
                 text, _ = self._write(rows, reply=False, tools=None, strftime=time.strftime)
             except RefusedConversationError:
                 return self._tokenizer.eos_ids
-            behind = text.find(answer.content) + len(answer.content)
+            if answer.content not in text:
+                raise UserError(
+                    "the chat template does not write the content of messages that are texts; templates of models that "
+                    "read pictures may want a list of parts. Change chat_template.jinja to write message.content, or "
+                    "remove it to use the tags of gptexp"
+                )
+            behind = text.index(answer.content) + len(answer.content)
             following = (
                 token
                 for token, (start, _) in zip(*self._text.encode(text), strict=True)

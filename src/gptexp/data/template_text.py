@@ -11,7 +11,6 @@ from gptexp.data.tokenizers import Span, Tokenizer
 # Noncharacters of Unicode around each special text of a message.
 TEXT_START, TEXT_END = "\ufdd0", "\ufdd1"
 MARKS = re.compile("[\ufdd0-\ufdd3]")
-PROTECTED = re.compile(f"{TEXT_START}(.*?){TEXT_END}|[{TEXT_START}{TEXT_END}]", re.DOTALL)
 
 
 class TemplateText:
@@ -22,6 +21,9 @@ class TemplateText:
         # The tokenizer's own backend takes special tokens for text. A switch back and forth would not be thread-safe.
         self._backend = tokenizers.Tokenizer.from_str(tokenizer.backend.to_str())
         self._newline = self._encode_special("\n")[0]
+        special = tokenizer.special_text.pattern
+        # A template that splits a text may leave one mark alone.
+        self._protected = re.compile(f"{TEXT_START}({special}){TEXT_END}|[{TEXT_START}{TEXT_END}]")
 
     def protect(self, value: Any) -> Any:
         """Return a value of a message with marks around its special texts, in all strings that it holds."""
@@ -43,7 +45,7 @@ class TemplateText:
             return self._encode_special(text)
         tokens: list[int] = []
         offsets: list[Span] = []
-        for start, piece, is_protected in _pieces(text):
+        for start, piece, is_protected in self._pieces(text):
             ids, spans = self._encode_piece(piece, is_protected, is_first=start == 0)
             tokens += ids
             offsets += [(start + left, start + right) for left, right in spans]
@@ -66,15 +68,14 @@ class TemplateText:
             return encode(piece)
         return tokens[count:], [(left - 1, right - 1) for left, right in offsets[count:]]
 
-
-def _pieces(text: str) -> Iterator[tuple[int, str, bool]]:
-    """Yield the parts of a text between marks: where each begins, and whether it is a protected special text."""
-    position = 0
-    for match in PROTECTED.finditer(text):
-        if match.start() > position:
-            yield position, text[position : match.start()], False
-        if match[1]:
-            yield match.start(1), match[1], True
-        position = match.end()
-    if position < len(text):
-        yield position, text[position:], False
+    def _pieces(self, text: str) -> Iterator[tuple[int, str, bool]]:
+        """Yield the parts of a text between marks: where each begins, and whether it is a protected special text."""
+        position = 0
+        for match in self._protected.finditer(text):
+            if match.start() > position:
+                yield position, text[position : match.start()], False
+            if match[1]:
+                yield match.start(1), match[1], True
+            position = match.end()
+        if position < len(text):
+            yield position, text[position:], False
