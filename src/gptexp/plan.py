@@ -143,7 +143,9 @@ def _read_sizes(config: "Config") -> "DataSizes":
 
     config, tokenizer = with_initial_tokenizer(config)
     data = prepare(config, tokenizer, report=False)
-    batches = DataModule(data.task.layout, data.store, config.trainer, config.seed).batches()
+    batches = DataModule(
+        data.task.layout, data.store, config.trainer, config.seed, config.data.order_block
+    ).batches()
     sampled = [batches[step] for step in range(min(SAMPLED_STEPS, config.trainer.max_steps))]
     sequences = sum(map(len, sampled))
     return DataSizes(

@@ -11,15 +11,19 @@ from typing import Protocol
 import lightning as L
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from gptexp.config import schema
 from gptexp.data import prefetcher
 from gptexp.data.batch import Batch
 from gptexp.data.datasets.dataset import SequenceDataset
-from gptexp.data.permutation import OrderPosition, global_indices
+from gptexp.data.permutation import GROUP_BLOCKS, OrderPosition
 from gptexp.data.prefetcher import Prefetcher
+from gptexp.data.read_ahead import ReadAhead
 from gptexp.data.token_store import TokenStore
+
+AHEAD_BLOCKS = GROUP_BLOCKS // 2  # of the order by blocks that are read ahead
 
 
 class Layout(Protocol):
@@ -36,9 +40,15 @@ class DataModule(L.LightningDataModule):
     """
 
     def __init__(
-        self, layout: Layout, store: TokenStore, config: schema.TrainerConfig, seed: int
+        self,
+        layout: Layout,
+        store: TokenStore,
+        config: schema.TrainerConfig,
+        seed: int,
+        shuffle_block: int | None = None,
     ) -> None:
         super().__init__()
+        self.shuffle_block = shuffle_block
         self.layout, self.store, self.config, self.seed = layout, store, config, seed
         self.first_step, self.start = 0, OrderPosition()
 
@@ -56,18 +66,27 @@ class DataModule(L.LightningDataModule):
         """Return the training batches of a rank, by step."""
         size = self.config.global_batch_size
         return StepIndexedDataset(
-            self.sequences, self.seed, size, rank, ranks, self.first_step, self.start
+            self.sequences,
+            self.seed,
+            size,
+            rank,
+            ranks,
+            self.first_step,
+            self.start,
+            self.shuffle_block,
         )
 
-    def train_dataloader(self) -> DataLoader | Prefetcher:
+    def train_dataloader(self) -> DataLoader | Prefetcher | ReadAhead[Batch]:
         assert self.trainer is not None
         count = self.config.processes_per_sequence
-        loader = DataLoader(
+        loader: DataLoader | ReadAhead[Batch] = DataLoader(
             self.batches(self.trainer.global_rank // count, self.trainer.world_size // count),
             sampler=range(self.trainer.lightning_module.step, self.config.max_steps),
             batch_size=None,  # an item is a batch already
             num_workers=self.config.num_workers,
         )
+        if not self.sequences.is_local:
+            loader = ReadAhead(loader, self.trainer.lightning_module.signals)
         device = self.trainer.strategy.root_device
         if device.type not in prefetcher.DEVICES:
             return loader
@@ -101,16 +120,34 @@ class StepIndexedDataset(Dataset):
         ranks: int = 1,
         first_step: int = 0,
         start: OrderPosition = OrderPosition(),  # noqa: B008 (frozen)
+        shuffle_block: int | None = None,
     ) -> None:
         self.sequences, self.seed, self.global_batch_size = sequences, seed, global_batch_size
         self.rank, self.ranks = rank, ranks
-        self.first_step, self.start = first_step, start
+        self.first_step, self.start, self.shuffle_block = first_step, start, shuffle_block
+        self.steps_ahead = max(2, AHEAD_BLOCKS * (shuffle_block or 0) // global_batch_size)
+        self.prefetched = first_step  # steps before it are read, or being read
 
     def __getitem__(self, step: int) -> Batch:
-        size, sequences = self.global_batch_size, len(self.sequences)
-        position = self.start.advance((step - self.first_step) * size, sequences)
-        indices = global_indices(self.seed, position, size, sequences)
-        return self.sequences.batch(indices[self.rank :: self.ranks], position.epoch, indices)
+        if not self.sequences.is_local:
+            self._prefetch(step)
+        epoch, indices = self._order(step)
+        return self.sequences.batch(indices[self.rank :: self.ranks], epoch, indices)
+
+    def _order(self, step: int) -> tuple[int, NDArray[np.int64]]:
+        """Return the epoch and the indices of the global batch of a step."""
+        size = self.global_batch_size
+        position = self.start.advance((step - self.first_step) * size, len(self.sequences))
+        return position.epoch, self.sequences.global_batch_indices(
+            self.seed, position, size, self.shuffle_block
+        )
+
+    def _prefetch(self, step: int) -> None:
+        """Begin to read the batches of the next steps."""
+        for ahead in range(max(self.prefetched, step), step + self.steps_ahead):
+            epoch, indices = self._order(ahead)
+            self.sequences.prefetch(indices[self.rank :: self.ranks], epoch)
+        self.prefetched = step + self.steps_ahead
 
 
 class HeldOutDataset(Dataset):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from gptexp.config import schema
 from gptexp.data.foreign.store import open_foreign_store
+from gptexp.data.remote_store import open_remote_store
 from gptexp.data.token_store import ExampleEncoder, TokenStore, open_store
 from gptexp.data.tokenizers import Tokenizer
 
@@ -22,8 +23,11 @@ def open_tokens(
         tokenizer: that of the initial weights, which must be the store's, and which goes before `tokenizer_config`.
 
     Raises:
+        RemoteDataError: a server does not give them.
         UserError: they are damaged, or do not fit the task or the tokenizer.
     """
+    if data.is_remote:
+        return open_remote_store(data.path, encoder, cache, tokenizer, data.cache_gb)
     if data.is_store:
         return open_store(Path(data.path), encoder, cache, tokenizer)
     return open_foreign_store(data, encoder, tokenizer_config, cache, tokenizer)

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from gptexp.data.batch import Batch
+from gptexp.data.read_ahead import ReadAhead
 
 DEVICES = ("cuda",)  # a CPU computes the step itself, and a thread would take a core from it
 
@@ -21,7 +22,10 @@ class Prefetcher:
     """
 
     def __init__(
-        self, loader: DataLoader, prepare: Callable[[Batch], Batch], device: torch.device
+        self,
+        loader: DataLoader | ReadAhead[Batch],
+        prepare: Callable[[Batch], Batch],
+        device: torch.device,
     ) -> None:
         self.loader, self.prepare, self.device = loader, prepare, device
 

@@ -55,6 +55,16 @@ def shards_of(meta: dict[str, Any], split: str) -> list[dict[str, Any]]:
     return meta.get("shards", {}).get(split, default)
 
 
+def list_shards(meta: dict[str, Any]) -> dict[str, int]:
+    """Return the number of tokens of each shard that has some, by its name, of all splits."""
+    return {
+        shard["file"]: shard["tokens"]
+        for split, counts in meta["splits"].items()
+        if counts["tokens"]
+        for shard in shards_of(meta, split)
+    }
+
+
 def digest_file(path: Path) -> tuple[str, bytes]:
     """Return the sha256 of a file and the digests of its blocks, after reading it once."""
     total, digests = hashlib.sha256(), []

@@ -10,7 +10,7 @@ media (test.media), too.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,15 +95,30 @@ class ExampleEncoder(Protocol):
         """Return why the examples of this account hold nothing to learn; "": they do."""
 
 
+class RemoteShards(Protocol):
+    """The shards of a store that a network is in between."""
+
+    url: str
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of their files."""
+
+    def tokens(self, split: str) -> TokenRanges: ...
+
+
 class TokenStore:
     """A store on disk, memory-mapped: only the parts that are read take memory.
 
     Args:
         is_new: this process has just built it.
+        remote: has the tokens, where they are not in the folder.
     """
 
-    def __init__(self, folder: Path, is_new: bool = False) -> None:
-        self.folder, self.is_new = folder, is_new
+    def __init__(
+        self, folder: Path, is_new: bool = False, remote: RemoteShards | None = None
+    ) -> None:
+        self.folder, self.is_new, self.remote = folder, is_new, remote
         self.meta = loads_checked((folder / "meta.json").read_text())
         self.tokenizer = Tokenizer.load(folder / "tokenizer.json")
 
@@ -128,6 +143,8 @@ class TokenStore:
 
     def tokens(self, split: str) -> TokenRanges:
         """Return the token numbers [N] of a split, one example after the other."""
+        if self.remote:
+            return self.remote.tokens(split)
         dtype = np.dtype(self.meta["dtype"])
         return MappedTokens(
             [
@@ -171,10 +188,13 @@ class DamagedStoreError(ValueError):
         self.reason = getattr(cause, "strerror", None) or str(cause)
 
 
-def verify_files(folder: Path, cache: Path) -> dict[str, Any]:
+def verify_files(folder: Path, cache: Path, elsewhere: Collection[str] = ()) -> dict[str, Any]:
     """Return the content of meta.json, after comparing all files of the store with their hashes.
 
     Of a split in several shards, only the sizes are compared: hashing them all would take minutes.
+
+    Args:
+        elsewhere: files of the store that are not in this folder.
 
     Raises:
         DamagedStoreError: a file is missing or was changed.
@@ -184,6 +204,8 @@ def verify_files(folder: Path, cache: Path) -> dict[str, Any]:
         meta = loads_checked(file.read_text())
         sizes = _sizes_of_shards(meta)
         for name, expected in meta["files"].items():
+            if name in elsewhere:
+                continue
             file = folder / name
             is_same = (
                 file.stat().st_size == sizes[name]
@@ -209,20 +231,25 @@ def _sizes_of_shards(meta: dict[str, Any]) -> dict[str, int]:
 
 
 def open_store(
-    folder: Path, encoder: ExampleEncoder, cache: Path, tokenizer: Tokenizer | None = None
+    folder: Path,
+    encoder: ExampleEncoder,
+    cache: Path,
+    tokenizer: Tokenizer | None = None,
+    remote: RemoteShards | None = None,
 ) -> TokenStore:
     """Open a store that another run has built.
 
     Args:
         tokenizer: that of the initial weights, which must be the store's.
+        remote: has the tokens, where they are not in the folder.
 
     Raises:
         UserError: the folder is no store, is damaged, or was made for another task or tokenizer.
     """
-    word = f"data.path={folder}"
+    word = f"data.path={remote.url if remote else folder}"
     try:
-        meta = verify_files(folder, cache)
-        store = TokenStore(folder)
+        meta = verify_files(folder, cache, remote.names if remote else ())
+        store = TokenStore(folder, remote=remote)
         for split in SPLITS:
             store.has(split)
         made_for = _describe(meta["task"])

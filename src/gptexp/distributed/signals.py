@@ -12,11 +12,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from gptexp.errors import Preempted
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class StopRequest(NamedTuple):
+    """A reason of the program itself to stop the run."""
+
+    name: str
 
 
 class StopSignals:
@@ -26,7 +32,7 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self.received: signal.Signals | StopRequest | None = None
         self._is_delayed = False
 
     @contextmanager
@@ -56,6 +62,10 @@ class StopSignals:
         finally:
             self._is_delayed = False
         self.raise_if_received()
+
+    def request(self, name: str) -> None:
+        """Stop the run for a reason of its own, as a signal would."""
+        self.received = StopRequest(name)
 
     def raise_if_received(self) -> None:
         """Raise Preempted if a signal has arrived."""

@@ -4,6 +4,11 @@ import numpy as np
 
 from gptexp.data.token_store import TokenStore
 
+CHUNK = 1 << 22  # tokens that are counted at once
+# A split with more tokens is counted in pieces, evenly spaced.
+COUNTED_TOKENS, COUNTED_REMOTE_TOKENS = 1 << 28, 1 << 24
+PIECES = 64
+
 
 def unigram_loss(store: TokenStore, split: str) -> float:
     """Return the nats that a held-out split costs under add-one smoothed token frequencies of the training split."""
@@ -15,8 +20,14 @@ def unigram_loss(store: TokenStore, split: str) -> float:
 
 
 def _count_tokens(store: TokenStore, split: str, vocab_size: int) -> np.ndarray:
+    """Return how often each token is in a split; of a large one, as its pieces suggest."""
     tokens = store.tokens(split)
+    limit = COUNTED_TOKENS if tokens.is_local else COUNTED_REMOTE_TOKENS
+    size, starts = CHUNK, np.arange(0, len(tokens), CHUNK)
+    if len(tokens) > limit:
+        size = limit // PIECES
+        starts = np.linspace(0, len(tokens) - size, PIECES, dtype=np.int64)
     counts = np.zeros(vocab_size, np.int64)
-    for start in range(0, len(tokens), 1 << 22):
-        counts += np.bincount(tokens[start : start + (1 << 22)], minlength=vocab_size)
-    return counts
+    for start in starts:
+        counts += np.bincount(tokens[start : start + size], minlength=vocab_size)
+    return counts if len(tokens) <= limit else counts * (len(tokens) / (PIECES * size))

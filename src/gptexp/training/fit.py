@@ -179,7 +179,9 @@ class Run:
         """Train to the last step, and count the work."""
         with stage("building the model"):
             config, module = self.config, self.build_module()
-        data = DataModule(self.task.layout, self.store, config.trainer, config.seed)
+        data = DataModule(
+            self.task.layout, self.store, config.trainer, config.seed, config.data.order_block
+        )
         held_out = data.validation_batches(held_out_batch_size(config.model.context))
         recorder = Recorder(
             config, self.folder, self.checkpointer, self.fingerprint, tracker, data, held_out

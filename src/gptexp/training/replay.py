@@ -51,7 +51,9 @@ def replay(folder: RunFolder) -> Replay:
     device = devices.pick_device(config.trainer.accelerator)
     model, _ = load_run(folder, Checkpoint.folder_name(step))
     model.to(device).train()
-    batches = DataModule(data.task.layout, data.store, config.trainer, config.seed)
+    batches = DataModule(
+        data.task.layout, data.store, config.trainer, config.seed, config.data.order_block
+    )
     state = Checkpoint(folder.checkpoints / Checkpoint.folder_name(step)).state
     state = complete_state(state, folder, config)
     restore_order(batches, state, is_same_data=True)

@@ -12,6 +12,7 @@ from gptexp.data.datasets.packed_documents import (
     cut_documents,
     find_ends,
 )
+from gptexp.data.token_ranges import MappedTokens
 from gptexp.errors import UserError
 
 CONTEXT = SHAPE["context"]
@@ -30,7 +31,7 @@ class Store:
         self.stream = np.array([token for tokens in self.documents for token in tokens])
 
     def tokens(self, split):
-        return self.stream
+        return MappedTokens([self.stream])
 
 
 def draw_lengths(seed, count, longest):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
 TOKEN_EXTENSIONS = (".bin", ".ds", ".npy")  # of files of other programs
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
+REMOTE_BLOCK = 256  # windows that are read together over a network
 
 
 @dataclass
@@ -37,6 +38,11 @@ class DataConfig(GroupConfig):
     val_fraction: float = setting(0.05, "fraction held out for validation", minimum=0, maximum=1)
     test_fraction: float = setting(0.05, "fraction held out for the test", minimum=0, maximum=1)
     limit: int | None = setting(None, "train on at most this many examples", minimum=1)
+
+    @property
+    def order_block(self) -> int | None:
+        """Number of neighbouring sequences that the order of training keeps close; None: none."""
+        return None
 
     def check(self, config: "Config") -> None:
         if self.val_fraction + self.test_fraction >= 1:
@@ -232,7 +238,8 @@ class TokensConfig(DataConfig):
     path: str = setting(
         MISSING,
         "folder of a token store, whose tokenizer and splits are taken as they are; or token files of nanoGPT, llm.c, "
-        "Megatron (.bin), datatrove (.ds) or OLMo (.npy): a file, folder or pattern, with the tokenizer that made them",
+        "Megatron (.bin), datatrove (.ds) or OLMo (.npy): a file, folder or pattern, with the tokenizer that made "
+        "them. The folder of a store can be an address: s3://BUCKET/FOLDER, https://..., gs://...",
     )
     dtype: str | None = setting(
         None,
@@ -241,8 +248,34 @@ class TokensConfig(DataConfig):
         choices=("uint16", "uint32"),
     )
 
+    shuffle_block: int | None = setting(
+        None,
+        "shuffle blocks of so many neighbouring windows, then the windows of 64 blocks, so that each block "
+        f"is read once; null: {REMOTE_BLOCK} where data.path is an address, else all windows are shuffled at once",
+        minimum=1,
+    )
+    cache_gb: float = setting(
+        10,
+        "gigabytes on this machine for the tokens of an address",
+        minimum=0.1,
+        affects_result=False,
+    )
+
     def resolve(self, config: "Config") -> None:
-        self.path = absolute_path(self.path, "data.path")
+        if not self.is_remote:
+            self.path = absolute_path(self.path, "data.path")
+            return
+        self.path = self.path.rstrip("/")
+        self.shuffle_block = self.shuffle_block or REMOTE_BLOCK
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the path is an address on the network."""
+        return isinstance(self.path, str) and URL.match(self.path) is not None
+
+    @property
+    def order_block(self) -> int | None:
+        return self.shuffle_block
 
     def check(self, config: "Config") -> None:
         super().check(config)
@@ -276,6 +309,8 @@ class TokensConfig(DataConfig):
     @property
     def is_store(self) -> bool:
         """Whether the path is that of a token store, and not of token files of another program."""
+        if self.is_remote:
+            return True
         folder = Path(self.path)
         if (folder / "meta.json").is_file():
             return True

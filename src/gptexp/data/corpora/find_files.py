@@ -71,7 +71,7 @@ def check_paths(config: schema.DataConfig) -> None:
     for name in ("path", "val_path", "test_path"):
         value = getattr(config, name, None) or []
         for path in value if isinstance(value, list) else [value]:
-            if not os.path.lexists(path):
+            if not (os.path.lexists(path) or schema.data.URL.match(path)):
                 find_files(path, f"data.{name}")
 
 

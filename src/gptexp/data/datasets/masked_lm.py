@@ -28,6 +28,7 @@ class MaskedLMDataset(SequenceDataset):
         seed: int | None,
     ) -> None:
         self.inner, self.fraction, self.seed = inner, config.mask_fraction, seed or 0
+        self.is_local = inner.is_local
         self.mask = tokenizer.mask
         self.is_ordinary = np.ones(tokenizer.vocab_size, bool)
         self.is_ordinary[[tokenizer.eos, tokenizer.pad, tokenizer.sep, tokenizer.mask]] = False
@@ -38,6 +39,9 @@ class MaskedLMDataset(SequenceDataset):
 
     def __len__(self) -> int:
         return len(self.inner)
+
+    def prefetch(self, indices: NDArray[np.int64], epoch: int) -> None:
+        self.inner.prefetch(indices, epoch)
 
     def batch(
         self, indices: NDArray[np.int64], epoch: int, global_indices: NDArray[np.int64]

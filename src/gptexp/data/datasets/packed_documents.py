@@ -35,6 +35,11 @@ class PackedDocuments(SequenceDataset):
     ) -> None:
         self.tokens = store.tokens(split)
         self.context, self.eos, self.document_mask = context, store.tokenizer.eos, document_mask
+        if not self.tokens.is_local:
+            raise UserError(
+                "task.packing=best_fit: reads all tokens to find the documents, and data.path is on the network. Use "
+                "task.packing=stream, or copy the store to this machine"
+            )
         if len(self.tokens) < 2:
             raise UserError(
                 f"the {split} split has {format_count(len(self.tokens), 'token')}, too few to train on: "

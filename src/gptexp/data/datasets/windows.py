@@ -25,7 +25,7 @@ class TokenWindows(SequenceDataset):
     ) -> None:
         self.tokens = store.tokens(split)
         self.context, self.seed, self.eos = context, seed, store.tokenizer.eos
-        self.document_mask = document_mask
+        self.document_mask, self.is_local = document_mask, self.tokens.is_local
         num_tokens = len(self.tokens)
         if seed is None and num_tokens < 2:
             raise UserError(
@@ -43,6 +43,10 @@ class TokenWindows(SequenceDataset):
 
     def __len__(self) -> int:
         return self.count
+
+    def prefetch(self, indices: NDArray[np.int64], epoch: int) -> None:
+        starts = indices * self.context + self._offset(epoch)
+        self.tokens.prefetch(starts, np.full(len(starts), self.context + 1))
 
     def batch(
         self, indices: NDArray[np.int64], epoch: int, global_indices: NDArray[np.int64]

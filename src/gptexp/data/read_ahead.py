@@ -1,0 +1,66 @@
+"""Batches of which the next one is there before a step begins, for data that a network is in between.
+
+So the step of a batch still runs where the next batch cannot be had, and the run is saved after it.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, TimeoutError
+from typing import Any, Protocol, TypeVar
+
+from gptexp.data.remote_files import RemoteDataError
+
+Item = TypeVar("Item")
+POLL_SECONDS = 0.2
+
+
+class StopRequests(Protocol):
+    """What stops a run after the step in progress."""
+
+    received: Any  # None: nothing does
+
+    def request(self, name: str) -> None:
+        """Stop the run for this reason."""
+
+
+class ReadAhead(Iterable[Item]):
+    """Iterates over a loader, and stops the run where the loader cannot read.
+
+    While it waits for the loader, a signal that stops the run ends it.
+    """
+
+    def __init__(self, loader: Any, signals: StopRequests) -> None:
+        self.loader, self.signals = loader, signals
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Item]:
+        items = iter(self.loader)
+        item = self._next(items)
+        while item is not None:
+            following = self._next(items)
+            yield item
+            item = following
+
+    def _next(self, items: Iterator[Item]) -> Item | None:
+        """Return the next item; None after the last one, and where the run has to stop."""
+        future: Future[Item | None] = Future()
+
+        def read() -> None:
+            try:
+                future.set_result(next(items, None))
+            except BaseException as error:
+                future.set_exception(error)
+
+        # A daemon: it may wait for minutes for a server, and must not keep the process from ending.
+        threading.Thread(target=read, name="read-ahead", daemon=True).start()
+        while self.signals.received is None:
+            try:
+                return future.result(POLL_SECONDS)
+            except TimeoutError:
+                if future.done():  # the reader's own
+                    raise
+            except RemoteDataError as error:
+                self.signals.request(str(error).splitlines()[-1])
+        return None

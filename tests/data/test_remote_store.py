@@ -1,0 +1,272 @@
+"""Token stores behind a URL."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import TINY, TRAIN, likeness, sentence
+from range_server import RangeServer
+
+from gptexp.config import compose
+from gptexp.data import block_cache, remote_files, remote_store, remote_tokens, shards
+from gptexp.data.remote_files import RemoteDataError, RemoteFiles
+from gptexp.data.token_store import TokenStore
+from gptexp.errors import Preempted, UserError
+from gptexp.files import dumps_with_checksum, loads_checked
+from gptexp.run import run
+from gptexp.tasks.prepare import prepare
+
+TASK = ("task=pretrain", "model.context=16")
+BLOCK = 1024
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A store of some 40 blocks in three shards."""
+    folder, rng = tmp_path_factory.mktemp("built"), random.Random(0)
+    (folder / "text.txt").write_text("\n".join(sentence(rng) for _ in range(340)))
+    source = (f"data.path={folder / 'text.txt'}", "data.split=exact", f"cache={folder}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD_TOKENS", 8_000)
+        patch.setattr(shards, "BLOCK_BYTES", BLOCK)
+        config = compose.compose_config([*TINY, *TASK, "data=files", "tokenizer=byte", *source])
+        return prepare(config).store.folder
+
+
+@pytest.fixture
+def stored(built, own_folder, monkeypatch):
+    """The store, and the settings of tests: small blocks and little patience."""
+    for module in (shards, block_cache, remote_tokens):
+        monkeypatch.setattr(module, "BLOCK_BYTES", BLOCK)
+    monkeypatch.setattr(remote_files, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(remote_tokens, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(remote_store, "OPENING_SECONDS", 0.2)
+    return TokenStore(shutil.copytree(built, own_folder / "store"))
+
+
+@pytest.fixture
+def server(stored):
+    with RangeServer(stored.folder) as running:
+        yield running
+
+
+@pytest.fixture
+def open_url(tiny, server):
+    """Open the store behind the URL; each call is a new process with the same cache."""
+    return lambda *words: (
+        prepare(tiny(*TASK, "data=tokens", f"data.path={server.url}/", *words)).store
+    )
+
+
+def read_some(tokens, seed=0):
+    rng = random.Random(seed)
+    starts = np.array([rng.randrange(len(tokens)) for _ in range(9)])
+    lengths = np.array([rng.choice([0, 1, 100, 700, 10_000]) for _ in range(9)])
+    return [piece.tolist() for piece in tokens.read(starts, lengths)]
+
+
+def test_ranges_are_those_of_the_store_and_come_from_this_machine_the_second_time(
+    stored, open_url, server
+):
+    local, remote = stored.tokens("train"), open_url().tokens("train")
+    assert len(local.parts) == 3
+    assert len(remote) == len(local)
+    opened = len(server.requests)
+    assert [read_some(remote, seed) for seed in range(9)] == [
+        read_some(local, seed) for seed in range(9)
+    ]
+    assert remote[-3:].tolist() == local[-3:].tolist()
+    assert remote[:].tolist() == local[:].tolist()
+    asked = server.requests[opened:]
+    assert sum(end - start for _, start, end in asked) == 2 * len(local)  # each block once
+    again = open_url().tokens("train")
+    count = len(server.requests)
+    assert again[:].tolist() == local[:].tolist()
+    assert len(server.requests) == count
+
+
+def test_the_missing_blocks_of_a_batch_are_requested_together(open_url, server):
+    tokens = open_url().tokens("train")
+    count = len(server.requests)
+    tokens.read(np.array([0, 600, 9_000]), np.array([10, 400, 10]))
+    assert sorted(server.requests[count:]) == [
+        ("/train-00001.tokens", BLOCK, 2 * BLOCK),
+        ("/train.tokens", 0, 2 * BLOCK),
+    ]
+
+
+def test_a_prefetched_range_is_read_without_a_request(stored, open_url, server):
+    tokens = open_url().tokens("train")
+    starts, lengths = np.array([0, 9_000]), np.array([10, 400])
+    tokens.prefetch(starts, lengths)
+    for event in list(tokens.in_flight.values()):
+        event.wait()
+    count = len(server.requests)
+    pieces = tokens.read(starts, lengths)
+    assert len(server.requests) == count
+    assert pieces[1].tolist() == stored.tokens("train")[9_000:9_400].tolist()
+
+
+def test_failures_that_pass_are_repeated(stored, open_url, server, capsys, monkeypatch):
+    monkeypatch.setattr(remote_tokens, "PATIENCE_SECONDS", 60)
+    tokens = open_url().tokens("train")
+    rng = random.Random(0)
+    server.answer = lambda _: rng.choice([None, 503, 0, b"short"])
+    assert tokens[:].tolist() == stored.tokens("train")[:].tolist()
+    assert "Trying again for 60 s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (404, r"train\.tokens: there is no such file$"),
+        (403, r"train\.tokens: 403"),
+        (500, r"train\.tokens: 500, .* \(for 0\.2 s\)$"),
+        (b"x" * 10**6, r"it does not support ranges$"),
+        ("changed", r"train\.tokens: bytes 0 to 1,024 do not have the digest"),
+    ],
+)
+def test_a_failure_that_lasts_is_told_with_the_file(answer, message, stored, open_url, server):
+    tokens = open_url().tokens("train")
+    server.answer = lambda _: None if answer == "changed" else answer
+    file = stored.folder / "train.tokens"
+    file.write_bytes(b"\xff" + file.read_bytes()[1:])
+    with pytest.raises(RemoteDataError, match=message):
+        tokens.read(np.array([0]), np.array([5]))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "removed"])
+def test_a_damaged_block_in_the_cache_is_fetched_again(damage, open_url, server):
+    expected = open_url().tokens("train")[:].tolist()
+    [file] = Path("cache/remote").glob("*/blocks/train-00001")
+    content = file.read_bytes()
+    match damage:
+        case "flipped":
+            file.write_bytes(content[:3000] + bytes([content[3000] ^ 1]) + content[3001:])
+        case "cut":
+            file.write_bytes(content[:-1])
+        case "removed":
+            file.unlink()
+    tokens = open_url().tokens("train")
+    count = len(server.requests)
+    assert tokens[:].tolist() == expected
+    fetched = server.requests[count:]
+    assert {path for path, *_ in fetched} == {"/train-00001.tokens"}
+    assert sum(end - start for _, start, end in fetched) <= (
+        16_000 if damage == "removed" else 1024
+    )
+
+
+def test_files_beyond_the_limit_are_removed_while_they_are_in_use(stored, open_url, monkeypatch):
+    tokens = open_url("data.cache_gb=0.1").tokens("train")
+    monkeypatch.setattr(tokens.cache, "limit", 20_000)  # of 40 kB
+    for seed in range(9):
+        assert read_some(tokens, seed) == read_some(stored.tokens("train"), seed)
+    tokens.cache.unmeasured = np.inf
+    tokens.cache.shrink()
+    files = Path("cache/remote").glob("*/blocks/*")
+    assert sum(512 * file.stat().st_blocks for file in files) <= 20_000
+    assert read_some(tokens) == read_some(stored.tokens("train"))
+
+
+def test_a_forked_process_reads_with_connections_of_its_own(stored, open_url):
+    tokens = open_url().tokens("train")
+    tokens.prefetch(np.array([0]), np.array([5_000]))
+    tokens.read(np.array([9_000]), np.array([5]))
+    if (child := os.fork()) == 0:
+        same = tokens[4_000:12_000].tolist() == stored.tokens("train")[4_000:12_000].tolist()
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def rewrite_meta(folder, **fields):
+    meta = loads_checked((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(dumps_with_checksum({**meta, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("no meta", r"meta\.json: there is no such file\. Give the address of a folder"),
+        ("not json", r"its meta\.json is not that of a token store"),
+        ("no sums", r"has no train\.sums, the digests"),
+        ("outside", r"names a file outside of the folder, \.\./x"),
+        ("short shard", r"train-00001\.tokens: has 9 bytes, and 16,000 were written"),
+        ("no shard", r"there is no such file.* Copy the store there again"),
+        ("other index", r"val\.index: its content is not what was written"),
+        ("other task", r"data\.path=http.*: its tokens were made for layout other; this run"),
+    ],
+)
+def test_a_store_that_cannot_be_read_is_refused_at_once(change, message, stored, open_url):
+    folder, files = stored.folder, stored.meta["files"]
+    match change:
+        case "no meta":
+            (folder / "meta.json").unlink()
+        case "not json":
+            (folder / "meta.json").write_text("[]")
+        case "no sums":
+            rewrite_meta(folder, files={k: v for k, v in files.items() if k != "train.sums"})
+        case "outside":
+            rewrite_meta(folder, files={**files, "../x": "0"})
+        case "short shard":
+            (folder / "train-00001.tokens").write_bytes(b"too short")
+        case "no shard":
+            (folder / "train-00001.tokens").unlink()
+        case "other index":
+            (folder / "val.index").write_bytes(b"x")
+        case "other task":
+            rewrite_meta(folder, task={"layout": "other"})
+    with pytest.raises(UserError, match=message):
+        open_url()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("https://me:secret@host/store", r"data\.path=https://\.\.\.: has a password or a query"),
+        ("https://host/store?key=secret", "has a password or a query"),
+        ("nothing://host/store", r"fsspec knows no protocol nothing://"),
+        ("http://127.0.0.1:9/store", r"meta\.json: .*\. Give the address of a folder that holds"),
+    ],
+)
+@pytest.mark.usefixtures("stored")
+def test_an_address_that_cannot_be_read_is_refused_without_its_secret(url, message, tiny):
+    with pytest.raises(UserError, match=message) as refusal:
+        prepare(tiny(*TASK, "data=tokens", f"data.path={url}"))
+    assert "secret" not in str(refusal.value)
+
+
+def test_s3_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setattr("gptexp.extras.find_spec", lambda _: None)
+    with pytest.raises(UserError, match=r"s3fs: not installed\. Type: pip install 'gptexp\[s3\]'"):
+        RemoteFiles("s3://bucket/store")
+
+
+def test_best_fit_packing_is_refused_since_it_reads_all_tokens(open_url):
+    with pytest.raises(UserError, match=r"Use task\.packing=stream, or copy the store"):
+        open_url("task.packing=best_fit")
+
+
+def test_a_run_stops_saved_where_the_server_is_gone_and_goes_on_as_if_it_never_was(
+    tiny, stored, server, monkeypatch, capsys
+):
+    words = [*TASK, "data=tokens", *TRAIN, "task.test_examples=2", "trainer.checkpoint_every=100"]
+    local = run(tiny(*words, f"data.path={stored.folder}", "data.shuffle_block=4", "outputs=a"))
+    monkeypatch.setattr("gptexp.data.loader.AHEAD_BLOCKS", 0)
+    asked = []
+
+    def answer(path):
+        asked.append(path)
+        return 0 if asked.count("/train.tokens") > 12 else None
+
+    server.answer = answer
+    config = tiny(*words, f"data.path={server.url}", "data.shuffle_block=4", "outputs=b")
+    with pytest.raises(Preempted, match=r"^data\.path=http\S+: .* after step \d+, which is saved"):
+        run(config)
+    server.answer = lambda _: None
+    resumed = run(config)
+    assert "resuming at step" in capsys.readouterr().err
+    assert likeness(resumed) == likeness(local)
