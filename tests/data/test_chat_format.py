@@ -289,7 +289,9 @@ def test_a_template_can_refuse_a_conversation_and_reaches_nothing_outside():
         ("{% set ns = namespace(__init__=1) %}", "no names with _ first"),
         ("{{ 1 / 0 }}", "division by zero"),
     ):
-        with pytest.raises(RefusedConversationError, match=f"the chat template refuses .*{reason}"):
+        with pytest.raises(
+            RefusedConversationError, match=f"the chat template refuses the conversation .*{reason}"
+        ):
             TemplateChat(template, BYTES).render(TALK)
     with pytest.raises(UserError, match="not valid Jinja"):
         TemplateChat("{% if %}", BYTES)

@@ -8,7 +8,7 @@ import pytest
 from servers import BYTES, client_of, running, serve_text
 
 from gptexp.config import schema
-from gptexp.data.chat_format import find_chat_format
+from gptexp.data.chat_format import add_chat_tags, find_chat_format
 from gptexp.data.conversation import Conversation, Message
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.serving.chat import RequestMessage, format_plain, read_messages
@@ -80,6 +80,24 @@ def test_a_template_decides_what_the_model_reads():
         assert client.models.list().data[0].gptexp["chat"] == "template"
 
 
+def test_a_chat_run_answers_as_it_was_trained_and_forgets_the_oldest_turns():
+    tokenizer = add_chat_tags(BYTES)
+    chat = find_chat_format(tokenizer)
+    question, first = Message("user", "sea?"), Message("assistant", "yes")
+    old = [Message("user", "river " * 10), first]
+    with (
+        running(serve_text(schema.ChatConfig(max_new_tokens=24), tokenizer)) as server,
+        client_of(server) as client,
+    ):
+        response = answer(client, Conversation((*old, question)).to_dicts())
+        tokens = chat.render(Conversation((question,)), reply=True).tokens
+        assert response.usage.prompt_tokens == len(tokens)
+        assert "its history is cut by" in response.warnings[0]
+        text = client.completions.create(model="tiny", prompt="sea?", temperature=0, max_tokens=8)
+        assert text.choices[0].text == response.choices[0].message.content
+        assert client.models.list().data[0].gptexp["chat"] == "template"
+
+
 def test_a_template_reads_tools_and_their_calls():
     source = (
         "{{ tools | tojson }}{% for message in messages %}{% for call in message.tool_calls or [] %}"
@@ -110,7 +128,7 @@ def test_a_template_reads_tools_and_their_calls():
 def test_a_template_can_refuse_a_conversation():
     tokenizer = with_template("{{ raise_exception('no roles') }}")
     conversation = [RequestMessage("user", "a")]
-    with pytest.raises(RequestError, match=r"messages: .*template refuses them .*no roles"):
+    with pytest.raises(RequestError, match=r"template refuses the conversation .*no roles"):
         ask_chat(serve_text(tokenizer=tokenizer), conversation, (), None)
 
 

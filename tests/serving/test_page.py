@@ -15,6 +15,8 @@ from servers import (
     serve_text,
 )
 
+from gptexp.config import schema
+from gptexp.data.chat_format import add_chat_tags
 from gptexp.serving.served_model import ServedModel
 from gptexp.tasks.vision.settings import CaptionConfig
 
@@ -89,6 +91,15 @@ def test_a_hostile_prompt_stays_text(open_server):
     page.click("#chat-mode")
     ask(page, HOSTILE)
     assert page.locator(".tokens").first.inner_text() == HOSTILE
+
+
+def test_a_chat_run_begins_with_a_conversation(open_page):
+    model = serve_text(schema.ChatConfig(max_new_tokens=8), add_chat_tags(BYTES))
+    with running(model) as server:
+        page = open_page(address_of(server))
+        ask(page, "the tree")
+        assert page.locator(".tokens").count() == 2
+        assert page.locator("#clear").is_visible()
 
 
 def test_a_conversation_goes_on_until_a_new_one_begins(open_server):

@@ -185,7 +185,9 @@ class TemplateChat(ChatFormat):
         try:
             return self._template.render(values, strftime)
         except Exception as error:  # the template computes with what it was given
-            raise RefusedConversationError(f"the chat template refuses them ({error})") from None
+            raise RefusedConversationError(
+                f"the chat template refuses the conversation ({error})"
+            ) from None
 
     def _end_of_turn(
         self, text: str, until: str, tokens: list[int], offsets: list[Span], start: int

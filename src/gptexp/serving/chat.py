@@ -1,6 +1,7 @@
 """Read the messages of a request, and write them as a text for a model without a chat format."""
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,7 @@ def _read_image(value: Any, where: str) -> bytes:
         raise RequestError(f"{where}: image_url.url is not valid base64", where) from None
 
 
-def format_plain(messages: list[RequestMessage]) -> str:
+def format_plain(messages: Iterable[Message]) -> str:
     """Return a conversation as a text that a model without a chat format continues."""
     lines = [f"{message.role.capitalize()}: {message.text}" for message in messages]
     return "\n".join([*lines, "Assistant:"])

@@ -390,6 +390,7 @@ function clear() {
 $("chat-mode")?.addEventListener("click", () => switchMode(true));
 $("text-mode")?.addEventListener("click", () => switchMode(false));
 $("clear").addEventListener("click", clear);
+if (details.chat === "template" && !details.continues_text) switchMode(true);
 
 // ---- a picture: chosen, dropped or pasted ----
 

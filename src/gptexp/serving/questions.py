@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gptexp.data.chat_format import ChatFormat, RefusedConversationError
 from gptexp.data.conversation import Conversation, JsonObject
 from gptexp.errors import UserError
 from gptexp.generation.decode_state import prompt_room
@@ -18,7 +17,9 @@ from gptexp.serving.parameters import Parameters
 from gptexp.serving.request_error import RequestError
 from gptexp.serving.running_batch import Answer, Piece, cut_prompt
 from gptexp.serving.served_model import ServedModel
-from gptexp.tasks.answerer import GenerateText
+from gptexp.tasks.answerer import Answerer, GenerateText
+from gptexp.tasks.chat_session import chat_answerer
+from gptexp.tasks.layout import Layout
 from gptexp.tasks.unread_input import describe_unread_input
 
 RANDOM_SEEDS = 2**31  # of requests without a seed
@@ -51,7 +52,7 @@ def ask_text(model: ServedModel, text: str, max_tokens: int | None = None) -> Qu
     if not text.strip():
         raise RequestError("prompt: is empty", "prompt")
     check_size(model, text)
-    return _ask(model, text, text, max_tokens)
+    return _ask(model, model.answerer, model.layout, text, text, max_tokens)
 
 
 def check_size(model: ServedModel, prompt: Sequence[Any], name: str = "prompt") -> None:
@@ -79,11 +80,18 @@ def ask_image(model: ServedModel, data: bytes, max_tokens: int | None = None) ->
     """
     if model.input_kind != "image":
         raise RequestError(f"{model.name}: answers no images; its task is {model.kind}")
-    return _ask(model, io.BytesIO(data), "", max_tokens)
+    return _ask(model, model.answerer, model.layout, io.BytesIO(data), "", max_tokens)
 
 
-def _ask(model: ServedModel, raw: Any, text: str, max_tokens: int | None) -> Question:
-    tokenizer, layout, answerer = model.tokenizer, model.layout, model.answerer
+def _ask(
+    model: ServedModel,
+    answerer: Answerer,
+    layout: Layout,
+    raw: Any,
+    text: str,
+    max_tokens: int | None,
+) -> Question:
+    tokenizer = model.tokenizer
     try:
         parsed = layout.parse_prompt(raw, tokenizer)
         unread = describe_unread_input(
@@ -151,14 +159,14 @@ def ask_chat(
         texts = [message.content for message in messages if message.content]
         note = "the model reads the image alone"
         return replace(question, warnings=(note,)) if texts else question
-    if tools and (model.chat_format is None or not model.layout.stream):
+    if tools and not model.has_chat_format:
         raise RequestError(f"tools: {model.name} has no chat template to write them", "tools")
     if any(message.image for message in messages):
         raise RequestError(f"{model.name}: answers no images; its task is {model.kind}")
+    if model.has_chat_format:
+        return _ask_conversation(model, Conversation(tuple(messages), tools), max_tokens)
     if model.input_kind == "text" and model.layout.stream and model.generates_text:
         check_size(model, format_plain(messages), "messages")
-        if model.chat_format is not None:
-            return ask_tokens(model, _render(model.chat_format, messages, tools), max_tokens)
         question = ask_text(model, format_plain(messages), max_tokens)
         decode = question.decode
         return replace(question, decode=lambda tokens: decode(tokens).lstrip(), stop=PLAIN_STOPS)
@@ -169,13 +177,15 @@ def ask_chat(
     return question
 
 
-def _render(
-    chat_format: ChatFormat, messages: list[RequestMessage], tools: tuple[JsonObject, ...]
-) -> list[int]:
-    try:
-        return chat_format.render(Conversation(tuple(messages), tools), reply=True).tokens
-    except RefusedConversationError as error:
-        raise RequestError(f"messages: {error}", "messages") from None
+def _ask_conversation(
+    model: ServedModel, conversation: Conversation, max_tokens: int | None
+) -> Question:
+    """Make a question of a conversation for a model with a chat format, as GPT.chat does."""
+    text = format_plain(conversation.messages)
+    check_size(model, text, "messages")
+    length = model.max_new_tokens(max_tokens)
+    answerer = chat_answerer(model.task, model.tokenizer, model.config, length)
+    return _ask(model, answerer, answerer.layout, conversation, text, length)
 
 
 def _wrong_endpoint(model: ServedModel) -> RequestError:

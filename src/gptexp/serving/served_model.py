@@ -6,7 +6,6 @@ from typing import Any, Self
 
 from gptexp.checkpoints.find_weights import PretrainedFolder
 from gptexp.checkpoints.load_model import load, load_task_config
-from gptexp.data.chat_format import ChatFormat, find_chat_format
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import pick_device
 from gptexp.errors import UserError
@@ -15,6 +14,7 @@ from gptexp.generation.gpu_decoder import uses_bfloat16
 from gptexp.model import Transformer, TransformerConfig
 from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.answerer import GenerateText
+from gptexp.tasks.chat_turns import ChatTurns
 from gptexp.tasks.task import Task, make_task
 
 
@@ -41,10 +41,6 @@ class ServedModel:
         self.name, self.transformer, self.tokenizer, self.task = name, transformer, tokenizer, task
         self.layout, self.answerer = task.layout, task.answerer
         self.weights, self.example = weights, example
-        # Without one, docs/serving.md says what becomes of conversations.
-        self.chat_format: ChatFormat | None = None
-        if tokenizer.chat_template:
-            self.chat_format = find_chat_format(tokenizer)
         self.created = int(time.time())
         if self.input_kind not in ("text", "image", "speech"):
             raise UserError(
@@ -65,7 +61,8 @@ class ServedModel:
             model.bfloat16()
         model.to(device)
         task = make_task(*load_task_config(source, model))
-        name, example = source.path.resolve().name, _find_example(source)
+        name = source.path.resolve().name
+        example = None if isinstance(task.layout, ChatTurns) else _find_example(source)
         return cls(name, model, tokenizer, task, weights, example)
 
     @property
@@ -86,6 +83,12 @@ class ServedModel:
     def generates_text(self) -> bool:
         """Whether answers are chosen token by token."""
         return isinstance(self.answerer, GenerateText)
+
+    @property
+    def has_chat_format(self) -> bool:
+        """Whether it reads whole conversations in the form of its chat template."""
+        is_conversational = self.layout.stream or isinstance(self.layout, ChatTurns)
+        return self.generates_text and is_conversational and bool(self.tokenizer.chat_template)
 
     @property
     def input_kind(self) -> str:
@@ -124,7 +127,7 @@ class ServedModel:
 
     def _chat_kind(self) -> str:
         """Return how a conversation becomes a prompt: see docs/serving.md."""
-        if self.chat_format is not None and self.layout.stream:
+        if self.has_chat_format:
             return "template"
         return "plain" if self.layout.stream else "last message"
 
