@@ -17,6 +17,8 @@ SMALL = [
     "logger=none",
     "task.samples=0",
 ]
+ANSWER = {"role": "assistant", "content": "two"}
+SHAREGPT_ANSWER = {"from": "gpt", "value": "two"}
 PAIRS = [(f"word {number}", f"number {number}") for number in range(24)]
 
 
@@ -27,6 +29,8 @@ PAIRS = [(f"word {number}", f"number {number}") for number in range(24)]
         ([("one", "two")], "summarize"),
         ([{"source": "one", "target": "two"}], "summarize"),
         ([{"source": "one two", "terms": "two"}], "extract"),
+        ([{"messages": [{"role": "user", "content": "one"}, ANSWER]}], "chat"),
+        ([{"conversations": [{"from": "human", "value": "one"}, SHAREGPT_ANSWER]}], "chat"),
     ],
 )
 def test_the_task_follows_from_the_items(data, task):

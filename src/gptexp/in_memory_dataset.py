@@ -12,7 +12,8 @@ from gptexp.checkpoints.find_weights import with_initial_tokenizer
 from gptexp.config import compose
 from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config, FilesConfig
-from gptexp.data.corpora.fields import FieldReader
+from gptexp.data.corpora.conversation_records import CHAT_COLUMNS, PREFERENCES
+from gptexp.data.corpora.record_readers import READERS, make_reader
 from gptexp.errors import UserError
 from gptexp.files import atomic_write, short_hash
 from gptexp.tasks.prepare import prepare
@@ -91,7 +92,7 @@ def _read_rows(dataset: Iterable[Any]) -> Iterator[Row]:
             case _:
                 raise UserError(
                     f"item {number} of the data set is {str(item)[:60]!r}: give texts, pairs of texts, or dicts with "
-                    f"`text`, or with `source` and `target` or `terms` (not token numbers)"
+                    f"`text`, `messages`, or `source` and `target` or `terms` (not token numbers)"
                 )
 
 
@@ -110,6 +111,10 @@ def _suitable_task(rows: list[Row], task: Task | None) -> str:
 def _suitable_task_of_row(row: Row) -> str:
     if "text" in row:
         return "pretrain"
+    if all(name in row for name in PREFERENCES):
+        return "prefer"
+    if any(name in row for name in CHAT_COLUMNS):
+        return "chat"
     return "extract" if "terms" in row else "summarize"
 
 
@@ -117,12 +122,16 @@ def _with_rows(config: Config, rows: list[Row]) -> Config:
     """Write the fields that the task reads to a file, named by its content, and return a config that reads it."""
     assert isinstance(config.data, FilesConfig)
     layout = make_task(config.task, config.model).layout
-    names = config.data.with_template(layout.fields).fields
+    data = config.data.with_template(layout.fields)
+    names = data.fields
     records = []
     for number, row in enumerate(rows):
-        reader = FieldReader(layout.fields, names, config.data.template)
+        reader = make_reader(layout.fields, data)
         example = reader.example(row, f"item {number} of the data set")
         reader.check_names()
+        if layout.fields in READERS:  # the layout of a conversation is recognised when it is read
+            records.append(row)
+            continue
         blank = None if example.left_out else ""
         records.append(
             {names.get(name, name): text or blank for name, text in example.fields.items()}

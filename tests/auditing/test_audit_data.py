@@ -95,6 +95,29 @@ def test_a_copy_without_faults_passes_its_own_audit(corpus):
     assert not any(clean.faults.values())
 
 
+def test_conversations_are_audited_by_what_they_say_and_copied_as_messages(own_folder):
+    rows = []
+    for number in range(60):
+        question = f"{text_of(RNG, 20)} {'jane.doe@example.org' if number == 4 else number}"
+        chat = [{"from": "human", "value": question}, {"from": "gpt", "value": text_of(RNG, 9)}]
+        rows.append({"conversations": chat})
+    write(own_folder / "train.jsonl", rows)
+    config = compose_config(["task=chat", "data=files", "data.path=train.jsonl"])
+    result = audit_data(config, load_groups())
+    assert list(result.faults["personal"]) == [4]
+    assert not any(map(result.faults.__getitem__, ("duplicates", "leaks")))
+    write_filtered_copy(result, Path("clean"), ("personal",))
+    copied = [
+        json.loads(line)
+        for split in ("train", "val", "test")
+        for line in Path("clean", f"{split}.jsonl").read_text().splitlines()
+    ]
+    assert len(copied) == 59
+    assert {message["role"] for row in copied for message in row["messages"]} == {
+        *("user", "assistant")
+    }
+
+
 def test_a_copy_of_a_text_has_the_same_text_but_for_the_faults(own_folder):
     lines = [text_of(RNG, 40) for _ in range(60)]
     lines[20] += " jane.doe@example.org"

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,8 @@ class AuditedExample:
     row: int  # from 0, among those that a run uses
     where: str  # its place in the source: "pairs.jsonl, line 3"
     split: str
-    fields: dict[str, str]
+    fields: dict[str, str]  # their texts as a reader sees them
+    record: dict[str, Any]  # of a JSON file
     ends_document: bool
     media_digest: str = ""  # of its picture or recording
 
@@ -112,4 +114,5 @@ class SplitExamples:
 
 def _audited(row: int, example: Example, split: str, account: DataAccount) -> AuditedExample:
     where = example.where or f"example {account.examples}"
-    return AuditedExample(row, where, split, example.fields, example.ends_document)
+    texts = {name: "\n".join(example.texts_of(name)) for name in example.fields}
+    return AuditedExample(row, where, split, texts, example.record, example.ends_document)

@@ -46,7 +46,7 @@ def write_filtered_copy(audit: DataAudit, folder: Path, faults: Collection[str])
         examples = track_progress(audit.examples, "copying", total=len(audit.examples))
         for example in _without_faults(examples, reasons, files[LOG]):
             kept[example.split] += 1
-            _write_line(files[f"{example.split}.jsonl"], example.fields)
+            _write_line(files[f"{example.split}.jsonl"], example.record)
         if empty := [split for split in counts if not kept[split]]:
             raise UserError(
                 f"--fix {folder}: nothing would be left of the {empty[0]} split; "
@@ -84,7 +84,7 @@ def _without_faults(
         if example.row in reasons:
             fault, reason = reasons[example.row]
             values = {"example": example.where, "split": example.split}
-            _write_line(log, {**values, "fault": fault, "reason": reason, "fields": example.fields})
+            _write_line(log, {**values, "fault": fault, "reason": reason, "fields": example.record})
         else:
             pieces.append(example)
             size += len(example.text)
@@ -95,7 +95,7 @@ def _without_faults(
 def _join(pieces: list[AuditedExample]) -> AuditedExample:
     """Return the pieces of a document as one example."""
     if len(pieces) > 1:
-        pieces[0].fields = {"text": "".join(piece.fields["text"] for piece in pieces)}
+        pieces[0].record = {"text": "".join(piece.fields["text"] for piece in pieces)}
     return pieces[0]
 
 

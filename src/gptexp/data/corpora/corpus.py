@@ -1,5 +1,6 @@
 """A corpus is a sequence of examples with named text fields, in an order that never changes, and a description."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,6 +67,15 @@ class Example:
         else:
             return [self.fields[name]]
         return [message.text for message in messages if message.text]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The example as the record of a JSON file, which data=files reads as this example."""
+        if "conversation" in self.fields:
+            return json.loads(self.fields["conversation"])
+        if "chosen" in self.fields:
+            return {name: json.loads(text) for name, text in self.fields.items()}
+        return dict(self.fields)
 
     @property
     def group_key(self) -> str:
