@@ -9,6 +9,7 @@ from gptexp.errors import UserError, exits_cleanly, nearest
 
 VERBS = {
     "run": "train, continue an interrupted run, or print the result of a finished one",
+    "tokenize": "encode texts once, by many processes at a time, into a store that data=tokens trains from",
     "inspect": "show what became of the data, and examples as the model gets them, without training",
     "plan": "parameters, FLOPs, memory, time and price of a run, before anything is spent",
     "generate": "let a trained model answer a prompt",

@@ -219,7 +219,7 @@ def test_a_damaged_arrow_table_is_named(name, content, tmp_path):
         ("a.log", r"If it is plain text, .*: cp .*a\.log .*a\.txt$"),
         ("a.tmx", "JSON lines"),
         ("a.xlsx", "Save the sheet as CSV"),
-        ("a.tar.gz", "Unpack it"),
+        ("a.tgz", "Unpack it"),
         ("a.pkl", "JSON lines"),
     ],
 )

@@ -22,6 +22,7 @@ from gptexp.wording import format_count
 if TYPE_CHECKING:
     from gptexp.data.token_store import TokenizedExample
 
+TALLIES = ("left_out", "reader_notes", "notes", "special_tokens")  # of an account
 MAX_LABELS = 20  # of a split; with more different targets they are no labels
 
 
@@ -139,6 +140,22 @@ class DataAccount:
                     f"the {len(members):,} examples of the {names[split]} split are all alike"
                 )
 
+    def merge(self, other: Self) -> None:
+        """Add the counts of another part of the corpus, which follows this one."""
+        self.examples += other.examples
+        for split, count in other.splits.items():
+            self.splits[split] = self.splits.get(split, 0) + count
+        for name in TALLIES:
+            ours: dict[str, Tally] = getattr(self, name)
+            for text, tally in getattr(other, name).items():
+                ours.setdefault(text, Tally(0, tally.first)).count += tally.count
+        for part, cut in other.cuts.items():
+            ours_cut = self.cuts.setdefault(part, CutTally(0, 0, 0, cut.setting))
+            ours_cut.examples += cut.examples
+            ours_cut.tokens += cut.tokens
+            ours_cut.longest = max(ours_cut.longest, cut.longest)
+        self.text.merge(other.text)
+
     def finish(self, fields: tuple[str, ...]) -> None:
         """Compare the labels of the splits.
 
@@ -198,8 +215,7 @@ class DataAccount:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         tallies = {
-            name: {key: Tally(**tally) for key, tally in values[name].items()}
-            for name in ("left_out", "reader_notes", "notes", "special_tokens")
+            name: {key: Tally(**tally) for key, tally in values[name].items()} for name in TALLIES
         }
         cuts = {part: CutTally(**tally) for part, tally in values["cuts"].items()}
         return cls(

@@ -26,6 +26,13 @@ class CharacterTally:
         self.total += count
         self.characters[name] = self.characters.get(name, 0) + count
 
+    def merge(self, other: Self) -> None:
+        """Add the counts of another tally."""
+        self.total += other.total
+        self.first = self.first or other.first
+        for name, count in other.characters.items():
+            self.characters[name] = self.characters.get(name, 0) + count
+
     def text(self) -> str:
         """Return the most frequent characters with their numbers."""
         parts = [f"{_name(name)} {count:,}" for name, count in self.commonest(MAX_SHOWN).items()]
@@ -83,6 +90,13 @@ class LostText:
         if alone == character:
             return "in_context", character
         return "changed", f"{_name(character)} to {_name(alone)}"
+
+    def merge(self, other: Self) -> None:
+        """Add the counts of another part of the texts."""
+        self.texts += other.texts
+        self.lossy += other.lossy
+        for kind in KINDS:
+            getattr(self, kind).merge(getattr(other, kind))
 
     def sentences(self) -> list[str]:
         """Describe what is lost, one sentence a kind."""

@@ -165,6 +165,18 @@ def _move_one_group(
     split_of_group[in_order[0 if donor == TRAIN else -1]] = split
 
 
+def split_by_hash(group_key: str, fractions: dict[str, float]) -> str:
+    """Return the split of an example whose group key no other has, as rule `exact` does, without the other examples."""
+    number = int.from_bytes(normalized_hash(group_key), "little")
+    [position] = splitmix64(np.array([number], np.uint64)) / 2.0**64
+    start = 0.0
+    for name in ("test", "val"):
+        if start <= position < start + fractions.get(name, 0.0):
+            return name
+        start += fractions.get(name, 0.0)
+    return "train"
+
+
 def _split_by_position(
     lengths: NDArray[np.int64], fractions: dict[str, float]
 ) -> NDArray[np.uint8]:

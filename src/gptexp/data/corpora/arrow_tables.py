@@ -18,8 +18,13 @@ BATCH_ROWS = 1024
 Convert = Callable[[Any], Any]
 
 
-def read_arrow(file: Path, extension: str) -> Iterator[tuple[str, Record]]:
+def read_arrow(
+    file: Path, extension: str, row_groups: range | None = None
+) -> Iterator[tuple[str, Record]]:
     """Yield the place and the values of each row.
+
+    Args:
+        row_groups: those of a Parquet file that are read, and rows are counted from; None: all of them.
 
     Raises:
         UserError: the file is damaged, or of another format.
@@ -29,9 +34,10 @@ def read_arrow(file: Path, extension: str) -> Iterator[tuple[str, Record]]:
     name = "a Parquet file" if extension == ".parquet" else "an Arrow file"
     number = 0
     try:
-        for batch in _batches(file, extension):
+        place = f"{file}, row group {row_groups.start}" if row_groups else f"{file}"
+        for batch in _batches(file, extension, row_groups):
             yield from (
-                (f"{file}, row {number}", record)
+                (f"{place}, row {number}", record)
                 for number, record in enumerate(records_of_batch(batch), number + 1)
             )
             number += batch.num_rows
@@ -49,7 +55,7 @@ def records_of_batch(batch: Any) -> list[Record]:
     return records
 
 
-def _batches(file: Path, extension: str) -> Iterator[Any]:
+def _batches(file: Path, extension: str, row_groups: range | None) -> Iterator[Any]:
     """Yield the record batches of a file."""
     import pyarrow
     import pyarrow.parquet
@@ -60,7 +66,7 @@ def _batches(file: Path, extension: str) -> Iterator[Any]:
             source = pyarrow.BufferReader(stream.read())
     if extension == ".parquet":
         with pyarrow.parquet.ParquetFile(source) as table:
-            yield from table.iter_batches(batch_size=BATCH_ROWS)
+            yield from table.iter_batches(batch_size=BATCH_ROWS, row_groups=row_groups)
         return
     with pyarrow.memory_map(source) if isinstance(source, str) else source as stream:
         try:

@@ -26,6 +26,7 @@ class Hub(Corpus):
             self.media_names[self.medium] = config.fields.get(self.medium, self.medium)
         check_names_of_fields(config, (*fields, *self.media_names))
         self.parts, self.versions = load_parts(config)
+        self.only_train = len(self.parts) == 1
 
     def describe(self) -> dict[str, Any]:
         licences = {name: part.info.license or "not stated" for name, part in self.parts.items()}
@@ -39,7 +40,7 @@ class Hub(Corpus):
 
     def __iter__(self) -> Iterator[Example]:
         for name, part in self.parts.items():
-            split = SPLIT_NAMES[name] if len(self.parts) > 1 else None
+            split = None if self.only_train else SPLIT_NAMES[name]
             limit = self.limit(name)
             reader = make_reader(self.fields, self.config)
             num_usable = 0

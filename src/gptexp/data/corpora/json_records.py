@@ -65,6 +65,36 @@ def read_json(
         yield from _read_lines_of_objects(file, chain([second] if second else [], rest), names)
 
 
+def read_line_range(
+    file: Path, start: int, stop: int, names: Collection[str]
+) -> Iterator[tuple[str, Record]]:
+    """Yield the place and the values of each record of a file of JSON lines that begins in a range of its bytes.
+
+    Ranges that meet give every record once.
+
+    Raises:
+        UserError: a line is not JSON or no record; the message names its first byte.
+    """
+    with file.open("rb") as stream:
+        if start:
+            stream.seek(start - 1)
+            stream.readline()  # its record begins before the range
+        while (place := stream.tell()) < stop:
+            line = stream.readline()
+            where = f"{file}, byte {place}"
+            try:
+                text = line.decode("utf-8-sig")
+                record = DECODER.decode(text) if text.strip() else None
+            except UnicodeDecodeError as error:
+                raise UserError(f"{where}: not utf-8 text ({error.reason})") from None
+            except (ValueError, RecursionError) as error:
+                raise UserError(
+                    f"{where}: not JSON ({explain_json_error(error, text)[0]})"
+                ) from None
+            if text.strip():
+                yield where, _require_object(record, where, names)
+
+
 def _read_lines_of_objects(
     file: Path, lines: Numbered, names: Collection[str]
 ) -> Iterator[tuple[str, Record]]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from gptexp.config import schema
-from gptexp.data.corpora import arrow_tables, delimited, json_records
+from gptexp.data.corpora import arrow_tables, delimited, json_records, tar_records
 from gptexp.data.corpora.fields import Record
 from gptexp.data.corpora.find_files import find_files
 from gptexp.data.corpora.open_file import explain_damage, extension_by_name, open_bytes
@@ -13,10 +13,10 @@ from gptexp.errors import UserError, nearest
 
 RECORD_EXTENSIONS = (*json_records.EXTENSIONS, *delimited.EXTENSIONS, *arrow_tables.EXTENSIONS)
 TEXT_EXTENSIONS = (".txt", ".md")
-KNOWN_EXTENSIONS = (*TEXT_EXTENSIONS, *RECORD_EXTENSIONS)
+KNOWN_EXTENSIONS = (*TEXT_EXTENSIONS, *RECORD_EXTENSIONS, *tar_records.EXTENSIONS)
 ADVICE = {  # for files that are not read -> their extensions
     "Save the sheet as CSV": ".xlsx .xls .xlsm .ods .numbers",
-    "Unpack it, and give the folder or a file of it": ".tar .tgz .7z .rar",
+    "Unpack it, and give the folder or a file of it": ".tgz .7z .rar",
     "Save it as plain text (.txt)": ".docx .doc .odt .rtf .pdf .html .htm .epub",
     "Write its records as JSON lines (.jsonl), CSV or Parquet": (
         ".pkl .pickle .npy .npz .h5 .hdf5 .db .sqlite .xml .tmx .yaml .yml"
@@ -30,7 +30,7 @@ def read_records(
     """Yield the place and the values of each record.
 
     Args:
-        extension: one of RECORD_EXTENSIONS, as `known_extension` returns it.
+        extension: one of KNOWN_EXTENSIONS but those of texts, as `known_extension` returns it.
         names: the names of the fields that are read.
 
     Raises:
@@ -42,6 +42,8 @@ def read_records(
         return delimited.read_delimited(
             file, extension, config.encoding, config.separator, config.quoting
         )
+    if extension in tar_records.EXTENSIONS:
+        return tar_records.read_tar(file, names)
     return arrow_tables.read_arrow(file, extension)
 
 
