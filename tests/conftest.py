@@ -176,6 +176,26 @@ def pairs_words(pairs_file: Path) -> list[str]:
 
 
 @pytest.fixture
+def chats_words(chats_file: Path) -> list[str]:
+    """Chats of seconds, as words of a command."""
+    return [
+        *TINY,
+        "task=chat",
+        "data=files",
+        f"data.path={chats_file}",
+        "model.context=64",
+        "task.max_new_tokens=8",
+        "task.test_examples=10",
+        *TRAIN,
+    ]
+
+
+@pytest.fixture
+def chats(chats_words: list[str]) -> Callable[..., Config]:
+    return lambda *more: compose.compose_config([*chats_words, *more])
+
+
+@pytest.fixture
 def translation(pairs_words: list[str]) -> Callable[..., Config]:
     return lambda *more: compose.compose_config([*pairs_words, *more])
 

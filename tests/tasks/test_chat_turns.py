@@ -111,17 +111,8 @@ def test_closed_questions_are_those_of_a_closed_kind_or_with_a_short_answer():
     assert scores == {"exact_returns": 1.0, "rougeL_summary": pytest.approx(100)}
 
 
-@pytest.fixture
-def chats_words(chats_file) -> list[str]:
-    return [
-        *("model.context=64", "task=chat", "task.max_new_tokens=8", "task.test_examples=30"),
-        *("data=files", f"data.path={chats_file}", "trainer.max_steps=2", "trainer.val_every=10"),
-        *("trainer.global_batch_size=4", "trainer.progress=false", "trainer.precision=32"),
-    ]
-
-
-def test_held_out_answers_follow_the_true_history_and_have_baselines(chats_words, tiny, capsys):
-    data = prepare(tiny(*chats_words))
+def test_held_out_answers_follow_the_true_history_and_have_baselines(chats, capsys):
+    data = prepare(chats())
     shown = capsys.readouterr().err
     assert "<|assistant|>|[[" in shown
     assert "<|end|>]]" in shown
@@ -148,14 +139,14 @@ def test_held_out_answers_follow_the_true_history_and_have_baselines(chats_words
     assert frequent in WORDS
 
 
-def test_a_tool_call_is_scored_as_the_format_writes_it(tiny, own_folder, chats_words):
+def test_a_tool_call_is_scored_as_the_format_writes_it(own_folder, chats):
     path = own_folder / "calls.jsonl"
     answer = Message("assistant", "", tool_calls=(CALL,)).as_json()
     with path.open("w") as file:
         for number in range(30):
             messages = [{"role": "user", "content": f"Call f {number}."}, answer]
             file.write(json.dumps({"messages": messages}) + "\n")
-    data = prepare(tiny(*chats_words, f"data.path={path}", "model.context=128"), report=False)
+    data = prepare(chats(f"data.path={path}", "model.context=128"), report=False)
     [example] = data.task.layout.eval_examples(data.store, "test", 1)
     call = {"name": "f", "arguments": {"x": 1}}
     assert example.reference == f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
@@ -171,15 +162,11 @@ def published(own_folder) -> Path:
     return path
 
 
-def test_new_tags_are_learned_beside_adapters_which_merge(chats_words, published, tiny):
+def test_new_tags_are_learned_beside_adapters_which_merge(chats, published):
     before, _ = load(find_weights(str(published)))
-    folder = run(
-        tiny(
-            *(word for word in chats_words if not word.startswith("model")),
-            *as_overrides(before.config, num_tokens=260),
-            *(f"init={published}", "optim=adamw", "optim.lora_rank=2", "optim.lr=0.01"),
-        )
-    )
+    shape = as_overrides(before.config, num_tokens=260)
+    adapters = ("optim=adamw", "optim.lora_rank=2", "optim.lr=0.01", "trainer.max_steps=2")
+    folder = run(chats(*shape, f"init={published}", *adapters))
     merged, tokenizer = load(folder)
     assert (len(before.embedding.weight), len(merged.embedding.weight)) == (260, 265)
     config, _, checkpoint = open_run(folder)
@@ -195,9 +182,9 @@ def test_new_tags_are_learned_beside_adapters_which_merge(chats_words, published
 
 
 def test_a_model_chats_in_a_terminal_from_a_file_and_from_python(
-    chats_words, tiny, verb, monkeypatch, own_folder
+    chats, verb, monkeypatch, own_folder
 ):
-    folder = run(tiny(*chats_words, "init=scratch"))
+    folder = run(chats("init=scratch", "trainer.max_steps=2"))
     shown = []
     plain = ChatTurns.prompt
     monkeypatch.setattr(
@@ -259,6 +246,6 @@ def test_a_conversation_that_waits_for_no_answer_is_refused():
             read_conversation(messages)
 
 
-def test_answers_as_long_as_the_context_are_refused_before_training(chats_words, tiny):
+def test_answers_as_long_as_the_context_are_refused_before_training(chats):
     with pytest.raises(UserError, match=r"task\.max_new_tokens=64 leaves no room for a question"):
-        tiny(*chats_words, "task.max_new_tokens=64").task.check_lengths(64)
+        chats("task.max_new_tokens=64").task.check_lengths(64)

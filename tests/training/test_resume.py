@@ -22,7 +22,7 @@ LONGER = ["trainer.max_steps=40", "model.dropout=0.2", "trainer.checkpoint_every
 
 def the_folder(outputs: str) -> RunFolder:
     deadline = time.monotonic() + 60
-    while not (folders := [path for path in Path(outputs).glob("translate-*") if path.is_dir()]):
+    while not (folders := [path for path in Path(outputs).glob("*-nano-*") if path.is_dir()]):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return RunFolder(folders[0])
@@ -36,14 +36,18 @@ def end_after(process, folder: RunFolder, step: int, number: int = signal.SIGKIL
     "more",
     [
         ["trainer.num_workers=2"],
-        ["trainer.micro_batch_size=2", "trainer.precision=bf16"],
-        ["trainer.devices=2"],
-        ["trainer.devices=2", "trainer.strategy=fsdp", "model.experts=4", "model.window=6"],
+        ["task=chat", "trainer.micro_batch_size=2", "trainer.precision=bf16"],
+        ["task=chat", "trainer.devices=2"],
+        [
+            *("task=chat", "trainer.devices=2", "trainer.strategy=fsdp"),
+            *("model.experts=4", "model.window=6"),
+        ],
     ],
     ids=" ".join,
 )
-def test_killed_twice_it_ends_as_if_never_interrupted(more, pairs_words):
-    words = [*pairs_words, *LONGER, "logger=csv", *more]
+def test_killed_twice_it_ends_as_if_never_interrupted(more, pairs_words, chats_words):
+    words = [*(chats_words if more[0] == "task=chat" else pairs_words), *LONGER]
+    words += ["logger=csv", *more]
     uninterrupted = run(compose.compose_config([*words, "outputs=uninterrupted"]))
     for step in (6, 24):
         process = command(*words, "outputs=killed")

@@ -84,6 +84,8 @@ def _view_sequence(
     batch: Batch, layout: Layout, tokenizer: Tokenizer, split: str, number: int
 ) -> SequenceView:
     length = int(batch.lengths[0]) if batch.lengths is not None else batch.tokens.shape[1]
+    if batch.positions is not None:  # packed: the rest of the sequence is padding
+        length = int((batch.tokens[0] != tokenizer.pad).nonzero().max()) + 1
     tokens, targets = batch.tokens[0, :length].tolist(), batch.targets[0, :length].tolist()
     names = [_target_name(target, layout, tokenizer) for target in targets]
     prefix = int(batch.prefix[0]) if batch.prefix is not None else length
