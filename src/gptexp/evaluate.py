@@ -178,6 +178,7 @@ def _evaluate_split(args: argparse.Namespace) -> None:
         from gptexp.tasks.prepare import prepare
         from gptexp.training.evaluation import evaluate
         from gptexp.training.example_scores import score_rows
+        from gptexp.training.reference import prepare_reference
 
     prepared = prepare(config, folder.tokenizer)
     if prepared.store.fingerprint != folder.read_record("data").get("fingerprint"):
@@ -186,8 +187,10 @@ def _evaluate_split(args: argparse.Namespace) -> None:
         )
     if not prepared.store.has(split):
         raise UserError(f"{folder.path}: its data has no {split} split; try another --split")
+    device = pick_device(config.trainer.accelerator)
+    prepare_reference(config, prepared.task, prepared.store, device)
     model, _ = load_run(folder)
-    model.to(pick_device(config.trainer.accelerator))
+    model.to(device)
     evaluation = evaluate(model, prepared.task, prepared.store, split, config.trainer.precision)
     if args.wandb:
         samples = evaluation.samples(prepared.task)

@@ -17,7 +17,7 @@ from gptexp.config.schema import TrainerConfig
 from gptexp.distributed.sharding import full_tensor
 from gptexp.distributed.strategies import shard_model
 from gptexp.model import Transformer, TransformerConfig, token_loss
-from gptexp.model.token_loss import Head, count_chunk_rows
+from gptexp.model.token_loss import Head, compute_log_probs, count_chunk_rows
 
 TOKENS = torch.randint(50, (3, 11), generator=torch.Generator().manual_seed(0))
 TARGETS = TOKENS.roll(-1, 1).masked_fill(TOKENS < 9, -100)
@@ -101,6 +101,21 @@ def test_chunks_without_gradients(in_chunks):
         in_chunks()
         chunked = model.loss(TOKENS, TARGETS).targets
     torch.testing.assert_close(chunked, expected)
+
+
+def test_log_probabilities_in_chunks_have_the_gradients_of_all_tokens(in_chunks):
+    weights = torch.tensor([1.0, -2.0, 0.5])  # of the rows, as a loss of pairs has them
+    results = []
+    for prepare in (lambda: None, in_chunks):
+        prepare()
+        model = a_model()
+        log_probs = compute_log_probs(model, TOKENS, TARGETS)
+        (weights @ log_probs).backward()
+        results.append((log_probs.detach(), model.embedding.weight.grad))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)
+    total = a_model().loss(TOKENS, TARGETS).targets.detach()
+    torch.testing.assert_close(-results[0][0].sum(), total)
 
 
 def test_small_vocabularies_have_one_chunk_and_large_ones_many_short_ones():

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from gptexp.loss import LossCounts
+from gptexp.loss import LossCounts, PreferenceLoss
 
 IGNORE = -100  # target of a position without loss
 FEATURE = -1  # token of a position where a row of features is embedded
@@ -42,6 +42,9 @@ class Batch:
         features: [B, F, D] uint8, rows to embed at the positions of FEATURE, in their order.
         masked_rows: [B, F] bool, rows of features whose embedding is replaced by a learned one.
         positions: [B, T] int64, of each token in its document; None: in its sequence.
+        reference: [B, 2] float32, of a batch of pairs, whose tokens and targets are [B, T, 2] (the chosen answer and
+            the rejected one, each behind the prompt): log-probabilities of the answers before training.
+        preference: the loss of a batch of pairs.
     """
 
     tokens: Tensor
@@ -55,14 +58,37 @@ class Batch:
     features: Tensor | None = None
     masked_rows: Tensor | None = None
     positions: Tensor | None = None
+    reference: Tensor | None = None
+    preference: PreferenceLoss | None = None
 
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
     def inputs(self) -> dict[str, Any]:
-        """Return the arguments of Transformer.loss."""
+        """Return the arguments of Transformer.loss. The answers of a pair are two rows, one after the other."""
         inputs = {name: getattr(self, name) for name in INPUTS}
-        return inputs if self.positions is None else inputs | {"positions": self.positions}
+        if self.positions is not None:
+            inputs["positions"] = self.positions
+        if self.preference is None:
+            return inputs
+        pairs = {name: pairs_to_rows(inputs[name]) for name in ("tokens", "targets")}
+        lengths = None if self.lengths is None else self.lengths.repeat_interleave(2)
+        more = {"reference": self.reference, "preference": self.preference}
+        return {**inputs, **pairs, "lengths": lengths, **more}
+
+    def sides(self) -> list[Self]:
+        """Return batches of the chosen and of the rejected answers, labelled 0 and 1; without pairs, this batch."""
+        if self.preference is None:
+            return [self]
+        batches = []
+        for side in (0, 1):
+            tokens, targets = self.tokens[..., side], self.targets[..., side]
+            positions = torch.arange(1, targets.shape[1] + 1, device=targets.device)
+            lengths = (positions * (targets != IGNORE)).amax(dim=1)  # an answer is last
+            labels = torch.full((len(self),), side)
+            batch = replace(self, tokens=tokens, targets=targets, lengths=lengths, labels=labels)
+            batches.append(replace(batch, reference=None, preference=None))
+        return batches
 
     def split(self, size: int | None = None, tokens: int | None = None) -> Iterator[Self]:
         """Yield micro-batches of sequences of similar length, each cut to its longest sequence.
@@ -78,7 +104,9 @@ class Batch:
         start = 0
         while start < len(self):
             longest = int(lengths[start])
-            rows = min(size or len(self), max(1, tokens // longest) if tokens else len(self))
+            answers = 1 if self.preference is None else 2
+            fitting = max(1, tokens // (longest * answers)) if tokens else len(self)
+            rows = min(size or len(self), fitting)
             yield self.rows(order[start : start + rows], longest)
             start += rows
 
@@ -91,3 +119,8 @@ class Batch:
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         changed: dict[str, Any] = {name: function(tensor) for name, tensor in tensors.items()}
         return replace(self, **changed)
+
+
+def pairs_to_rows(pairs: Tensor) -> Tensor:
+    """Turn pairs [B, T, 2] into rows [2 B, T], the chosen answer of a pair before the rejected one."""
+    return pairs.transpose(1, 2).flatten(0, 1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 # Logits up to which a batch is one chunk, and those of a chunk where there are several. On a CPU, the batches of small
 # vocabularies stay one chunk, and short chunks stay near the caches. A GPU needs thousands of rows to be busy.
@@ -99,6 +100,45 @@ def sum_over_chunks(
     if isinstance(head, Head) and weight in gradients:
         gradients[head.weight] = gradients.pop(weight)[: head.out_features]
     return _KnownGradients.apply(total, [states_gradient, *gradients.values()], states, *gradients)
+
+
+def sum_log_probs(
+    model: Any, states: Tensor, targets: Tensor, positions: Tensor | None, shape: torch.Size
+) -> Tensor:
+    """Sum the log-probabilities of targets [N] over each row that they stand in -> [R].
+
+    Logits that are too many at once are computed in chunks, and with gradients a second time in the backward pass: the
+    gradient of a token depends on the sum of its row.
+
+    Args:
+        model: has a head that computes logits, and a config.
+        states: [N, C] of the targets.
+        positions: [N], of the targets in the flattened rows; None: every position has one.
+        shape: R, T of the rows.
+    """
+
+    def compute(states: Tensor, targets: Tensor) -> Tensor:
+        return -F.cross_entropy(model.head(states).float(), targets, reduction="none")
+
+    size = count_chunk_rows(len(states), model.config.vocab_size, states.device.type == "cuda")
+    if size >= len(states):
+        log_probs = compute(states, targets)
+    else:
+        chunks = zip(states.split(size), targets.split(size), strict=True)
+        parts = [
+            checkpoint(compute, *x, use_reentrant=False, determinism_check="none") for x in chunks
+        ]
+        log_probs = torch.cat(parts)
+    if positions is not None:  # no index_add: on a GPU, the order of its sums varies
+        log_probs = log_probs.new_zeros(shape.numel()).index_copy(0, positions, log_probs)
+    return log_probs.view(shape).sum(dim=1)
+
+
+def compute_log_probs(model: Any, tokens: Tensor, targets: Tensor) -> Tensor:
+    """Sum the log-probabilities of targets [R, T], but for negative ones, over each row of tokens [R, T] -> [R]."""
+    positions = torch.nonzero(targets.flatten() >= 0).flatten()
+    states, flat = model(tokens).flatten(0, 1)[positions], targets.flatten()[positions]
+    return sum_log_probs(model, states, flat, positions, targets.shape)
 
 
 def _find_leaves(loss: Tensor) -> list[Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gptexp.loss import LossSums
+from gptexp.loss import LossSums, PreferenceLoss, describe_pairs
 from gptexp.model.attention import Attention, AttentionContext, EncoderMemory, KVCache
 from gptexp.model.batch_index import BatchIndex, find_first, index_batch, split_source_and_target
 from gptexp.model.config import TransformerConfig
@@ -29,7 +29,7 @@ from gptexp.model.mixture_of_experts import (
 )
 from gptexp.model.norm import norm
 from gptexp.model.positions import Rotary, sinusoidal
-from gptexp.model.token_loss import Head, count_chunk_rows, sum_over_chunks
+from gptexp.model.token_loss import Head, count_chunk_rows, sum_log_probs, sum_over_chunks
 
 
 class Block(nn.Module):
@@ -192,6 +192,8 @@ class Transformer(nn.Module):
         masked_rows: Tensor | None = None,
         positions: Tensor | None = None,
         index: BatchIndex | None = None,
+        reference: Tensor | None = None,
+        preference: PreferenceLoss | None = None,
     ) -> LossSums:
         """Sum the cross-entropy in nats over the targets [B, T] that are not negative, and over the labels [B].
 
@@ -202,6 +204,8 @@ class Transformer(nn.Module):
 
         Args:
             index: the result of `index` for the same arguments. On a GPU, it is computed before the batch moves there.
+            preference: the loss of pairs, instead of the cross-entropy: rows 2 i and 2 i + 1 are the chosen and the
+                rejected answer of pair i, whose log-probabilities in the reference are reference[i].
         """
         index = index or self.index(tokens, targets, prefix, features)
         memory = None
@@ -229,18 +233,25 @@ class Transformer(nn.Module):
                 rows=index.rows,
                 positions=positions,
             )
-        targeted, targets = states.flatten(0, 1), targets.flatten()
+        targeted, flat = states.flatten(0, 1), targets.flatten()
         if index.targets is not None:
-            targeted, targets = targeted[index.targets], targets[index.targets]
+            targeted, flat = targeted[index.targets], flat[index.targets]
         zero = states.new_zeros((), dtype=torch.float32)
         target_loss, label_loss, auxiliary, statistics = zero, zero, zero, zero.new_zeros(0)
         if self.feature_head is not None:
             assert features is not None
             assert index.continuing is not None
             next_rows = features.flatten(0, 1)[index.next_rows]
-            target_loss = self.feature_head.loss(targeted, targets, next_rows, index.continuing)
+            target_loss = self.feature_head.loss(targeted, flat, next_rows, index.continuing)
+        elif preference is not None:
+            assert reference is not None
+            log_probs = sum_log_probs(self, targeted, flat, index.targets, targets.shape)
+            answer_lengths = (targets >= 0).sum(dim=1)
+            target_loss, label_loss, _, statistics = preference.sum_losses(
+                log_probs.view(-1, 2), answer_lengths.view(-1, 2), reference
+            )
         else:
-            target_loss = self._sum_token_losses(targeted, targets)
+            target_loss = self._sum_token_losses(targeted, flat)
         if self.class_head is not None and labels is not None:
             assert prefix is not None
             assert lengths is not None
@@ -250,7 +261,8 @@ class Transformer(nn.Module):
             routings = pop_routings(self.blocks, lengths)
             if self.encoder is not None:
                 routings += pop_routings(self.encoder.blocks, prefix)
-            statistics = torch.cat([routing.chosen.sum(dim=(0, 1)) for routing in routings])
+            chosen = [routing.chosen.sum(dim=(0, 1)) for routing in routings]
+            statistics = torch.cat([statistics, *chosen])
             if self.training:
                 auxiliary = self.config.balance_loss * sum(map(balance_loss, routings), start=zero)
         return LossSums(target_loss, label_loss, auxiliary, statistics)
@@ -285,9 +297,12 @@ class Transformer(nn.Module):
 
     def report(self, statistics: Tensor) -> dict[str, float]:
         """Name the statistics that `loss` sums: expert_load is that of the busiest expert, 1 if all are equal."""
-        if not self.config.experts:
-            return {}
-        return {"expert_load": expert_load(statistics.view(-1, self.config.experts))}
+        experts = self.config.experts
+        of_pairs = len(statistics) - experts * (self.config.layers + self.config.encoder_layers)
+        report = describe_pairs(statistics[:of_pairs]) if of_pairs else {}
+        if experts:
+            report["expert_load"] = expert_load(statistics[of_pairs:].view(-1, experts))
+        return report
 
     def classify(self, hidden: Tensor, prefix: Tensor, lengths: Tensor) -> Tensor:
         """Compute logits [B, classes] for pairs of texts, the first of prefix [B] tokens, from hidden states [B, T, C].

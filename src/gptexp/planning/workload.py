@@ -110,7 +110,7 @@ def describe_workload(config: Config, sizes: DataSizes | None = None) -> Workloa
     trainer = config.trainer
     return Workload(
         model,
-        trainer.global_batch_size,
+        trainer.global_batch_size * config.task.rows_per_example,
         trainer.max_steps,
         tokens,
         source,

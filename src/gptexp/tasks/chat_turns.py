@@ -54,7 +54,7 @@ class ChatTurns(Layout):
         packing: best_fit or none, as in task.packing.
     """
 
-    fields = ("conversation",)
+    fields: tuple[str, ...] = ("conversation",)
     learned_fields = ()  # a part of a conversation is learned
     shows_example = True
 

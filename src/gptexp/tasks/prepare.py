@@ -50,9 +50,11 @@ def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = T
         print(f"data account:\n{store.account.table()}", file=sys.stderr)
         if task.layout.shows_example:
             in_colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-            text = view_example(task.layout, store, "train").text(in_colour)
+            views = view_example(task.layout, store, "train")
             print(
-                f"an example; the loss is on its [[brackets]] or green text:\n{text}",
+                "an example; the loss is on its [[brackets]] or green text:",
+                *(view.text(in_colour) for view in views),
+                sep="\n",
                 file=sys.stderr,
             )
     if not config.init_digest:

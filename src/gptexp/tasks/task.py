@@ -12,6 +12,7 @@ from gptexp.loss import LossCounts, LossSums
 from gptexp.tasks.answerer import Answerer
 from gptexp.tasks.layout import EvalExample, Layout
 from gptexp.tasks.metrics import Metric
+from gptexp.tasks.reference import Reference
 
 Value = TypeVar("Value")
 
@@ -42,6 +43,9 @@ class Task:
         elif not self.primary_metric:
             self.primary_metric, self.higher_is_better = "loss", False
         self.metrics = (*self.metrics, *map(_build_metric, config.metrics))
+
+    def use_reference(self, reference: Reference) -> None:
+        """Take the weights that training starts from, for a task whose settings have `uses_reference`."""
 
     def loss_metrics(
         self, store: TokenStore, split: str, losses: LossSums, counts: LossCounts

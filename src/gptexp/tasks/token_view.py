@@ -65,19 +65,21 @@ class SequenceView:
 
 
 def view_sequences(data: "TaskData", split: str, count: int, seed: int) -> Iterator[SequenceView]:
-    """Yield `count` sequences from evenly spaced places of a split, as the model gets them in the first epoch."""
+    """Yield `count` sequences, or pairs of them, from evenly spaced places of a split, as in the first epoch."""
     layout, tokenizer = data.task.layout, data.store.tokenizer
     dataset = layout.dataset(data.store, split, seed if split == "train" else None)
     for index in np.linspace(0, len(dataset) - 1, num=min(count, len(dataset)), dtype=np.int64):
         batch = dataset.batch(index[None], 0, index[None])
-        yield _view_sequence(batch, layout, tokenizer, split, int(index))
+        for sequence in batch.sides():
+            yield _view_sequence(sequence, layout, tokenizer, split, int(index))
 
 
-def view_example(layout: Layout, store: TokenStore, split: str) -> SequenceView:
-    """Return the first example of a split, which is not packed with others."""
+def view_example(layout: Layout, store: TokenStore, split: str) -> list[SequenceView]:
+    """Return the sequence of the first example of a split, which is not packed with others, or those of a pair."""
     index = np.zeros(1, np.int64)
     batch = layout.dataset(store, split, None).batch(index, 0, index)
-    return _view_sequence(batch, layout, store.tokenizer, split, 0)
+    sequences = batch.sides()
+    return [_view_sequence(sequence, layout, store.tokenizer, split, 0) for sequence in sequences]
 
 
 def _view_sequence(

@@ -58,6 +58,7 @@ from gptexp.training.out_of_memory import explain_out_of_memory
 from gptexp.training.profiler import Profiler
 from gptexp.training.progress_bar import ProgressBar
 from gptexp.training.recorder import Recorder, StepStart
+from gptexp.training.reference import prepare_reference
 from gptexp.training.report import describe_scores, evaluate_held_out, record_before, write_report
 from gptexp.training.sharded_models import build_deferred, load_best
 
@@ -171,6 +172,7 @@ class Run:
                 device=describe_device(self.device), processes=self.process_group.size
             )
         with self.record_outcome() as tracker, explain_out_of_memory():
+            prepare_reference(self.config, self.task, self.store, self.device, self.process_group)
             totals = self.train(checkpoint, tracker)
             free_memory(self.device)  # of its model and optimizers
             self.report(totals, tracker)

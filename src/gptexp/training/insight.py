@@ -57,7 +57,7 @@ def _choose_sequence(layout: Layout, store: TokenStore, split: str) -> Batch:
     batches = []
     for number in range(min(CANDIDATES, len(dataset))):
         index = np.array([number])
-        batches.append(dataset.batch(index, 0, index))
+        batches.append(dataset.batch(index, 0, index).sides()[0])
     lengths = [_length(batch) for batch in batches]
     fitting = [length for length in lengths if length <= MAX_ATTENDED]
     length = max(fitting) if fitting else min(lengths)

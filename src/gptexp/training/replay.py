@@ -18,6 +18,7 @@ from gptexp.tasks.prepare import prepare
 from gptexp.training.continuation import complete_state, restore_order
 from gptexp.training.micro_batches import loss_inputs
 from gptexp.training.module import seed_step
+from gptexp.training.reference import prepare_reference
 
 
 @dataclass
@@ -49,6 +50,7 @@ def replay(folder: RunFolder) -> Replay:
     config, step = folder.config(), folder.read_record("crash")["step"]
     data = prepare(config, folder.tokenizer)
     device = devices.pick_device(config.trainer.accelerator)
+    prepare_reference(config, data.task, data.store, device)
     model, _ = load_run(folder, Checkpoint.folder_name(step))
     model.to(device).train()
     batches = DataModule(

@@ -47,6 +47,8 @@ class TaskConfig(GroupConfig):
     archs: ClassVar[tuple[str, ...]] = ("decoder", "prefix", "encoder_decoder")  # that it works on
     divides_sequences: ClassVar[bool] = False  # among processes: all have the same length
     starts_from_base: ClassVar[bool] = False  # True: by default, where the model has base's shape
+    uses_reference: ClassVar[bool] = False  # its loss compares the model with the initial weights
+    rows_per_example: ClassVar[int] = 1  # that the model computes: 2 for a pair of answers
     default_rates: ClassVar[
         dict[str, dict[str, float]]
     ] = {}  # optimizer -> learning rates where null
@@ -105,19 +107,12 @@ class PretrainConfig(TaskConfig):
     max_new_tokens: int = setting(64, "length of the samples in tokens", minimum=1)
 
 
-@register
 @dataclass
-class ChatConfig(TaskConfig):
-    kind: str = "chat"
-    target = "gptexp.tasks.chat:Chat"
+class ConversationConfig(TaskConfig):
+    """Settings that chat and prefer share."""
+
     archs = ("decoder",)
     starts_from_base = True
-    packing: str = setting(
-        "best_fit",
-        "best_fit: several whole conversations are packed into a sequence, where none of them sees another; none: one "
-        "conversation a sequence",
-        choices=("best_fit", "none"),
-    )
     max_new_tokens: int = setting(
         96,
         "longest answer in tokens; a history that does not fit into the rest of the context loses its oldest turns",
@@ -129,6 +124,58 @@ class ChatConfig(TaskConfig):
             raise UserError(
                 f"task.max_new_tokens={self.max_new_tokens} leaves no room for a question in model.context={context}; "
                 f"use task.max_new_tokens={context // 2} or less, or a larger model.context"
+            )
+
+
+@register
+@dataclass
+class ChatConfig(ConversationConfig):
+    kind: str = "chat"
+    target = "gptexp.tasks.chat:Chat"
+    packing: str = setting(
+        "best_fit",
+        "best_fit: several whole conversations are packed into a sequence, where none of them sees another; none: one "
+        "conversation a sequence",
+        choices=("best_fit", "none"),
+    )
+
+
+@register
+@dataclass
+class PreferConfig(ConversationConfig):
+    kind: str = "prefer"
+    target = "gptexp.tasks.prefer:Prefer"
+    uses_reference = True
+    rows_per_example = 2
+    default_rates: ClassVar[dict[str, dict[str, float]]] = {"adamw": {"lr": 0.0005}}
+    loss: str = setting(
+        "sigmoid",
+        "sigmoid: direct preference optimization (DPO); ipo: its squared variant, with the mean over the tokens of an "
+        "answer; hinge: a margin of 1",
+        choices=("sigmoid", "ipo", "hinge"),
+    )
+    beta: float = setting(
+        0.1,
+        "factor of the log ratios to the initial weights; a larger one keeps the model closer to them",
+        minimum=0.0001,
+    )
+    sft_weight: float = setting(
+        0.0,
+        "weight of the cross-entropy of the chosen answers, which is added to the loss; above 0 it keeps them likely",
+        minimum=0,
+    )
+
+    def check(self, config: "Config") -> None:
+        super().check(config)
+        if not (config.init or config.resume):
+            raise UserError(
+                "task=prefer compares the model with the weights that it starts from: name them with init=RUN, such as "
+                "a run of task=chat"
+            )
+        if config.model.dropout:
+            raise UserError(
+                f"model.dropout={config.model.dropout}: task=prefer needs model.dropout=0, since the initial weights "
+                f"that the model is compared with have none"
             )
 
 

@@ -1,0 +1,36 @@
+"""The weights that training starts from, for tasks that compare the model with them."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gptexp.model import Transformer
+
+
+@dataclass
+class Reference:
+    """What a task knows of the initial weights.
+
+    Attributes:
+        log_probs: [N, 2] of the answers of each pair, by split.
+        load: loads the weights as a model, sharded or whole; with a sharded one, all ranks call it together.
+        autocast: the context in which log_probs were computed.
+    """
+
+    log_probs: dict[str, NDArray[np.float32]]
+    load: Callable[[bool], Transformer]
+    autocast: Callable[[], AbstractContextManager[None]]
+    _model: Transformer | None = field(default=None, init=False)
+
+    def model(self, is_sharded: bool) -> Transformer:
+        """Return the model, which is loaded once until it is released."""
+        if self._model is None:
+            self._model = self.load(is_sharded)
+        return self._model
+
+    def release(self) -> None:
+        """Free the memory of the model."""
+        self._model = None

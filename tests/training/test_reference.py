@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+import torch
+from models import a_model
+
+from gptexp.data.datasets.preference_pairs import PairTokens, PreferencePairs
+from gptexp.distributed.process_group import ProcessGroup
+from gptexp.loss import PreferenceLoss
+from gptexp.training.reference import compute_reference
+
+
+class DrawnPairs(PreferencePairs):
+    """Five pairs of unequal lengths."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        lengths = [(3, 2, 5), (1, 4, 4), (7, 1, 2), (2, 2, 2), (5, 6, 3)]
+        self.rows = [PairTokens(*(rng.integers(50, size=n) for n in sizes)) for sizes in lengths]
+        self.index = np.zeros(5, [("length", int), ("prefix", int), ("targets", int)])
+        self.index["length"] = [sum(map(len, row)) for row in self.rows]
+        self.pad, self.preference, self.reference = 1, PreferenceLoss(), None
+
+    def pair(self, index):
+        return self.rows[index]
+
+
+@pytest.mark.parametrize("size", [1, 2], ids=["of one", "of two"])
+def test_ranks_share_batches_and_together_have_the_log_probabilities_of_all_pairs(
+    size, monkeypatch
+):
+    model, pairs = a_model(), DrawnPairs()
+    expected = compute_reference(model, pairs, 5, "32")
+    assert expected.shape == (5, 2)
+    assert (expected < 0).all()
+    parts = []
+    monkeypatch.setattr(ProcessGroup, "all_reduce", lambda _, table: parts.append(table) or table)
+    for rank in range(2):
+        compute_reference(model, pairs, size, "32", ProcessGroup(rank, 2))
+    assert all((part == 0).any() for part in parts)  # neither rank has computed all
+    torch.testing.assert_close(sum(parts), torch.from_numpy(expected), atol=1e-4, rtol=0)
