@@ -10,7 +10,7 @@ from gptexp.data.corpora.docstrings import Docstring
 from gptexp.data.corpora.pydocs import DocumentedPackages
 from gptexp.data.corpora.summaries import MIN_SUPPORT, summary_pair, support
 
-MAX_TEXT_CHARACTERS = 360  # of a docstring that a conversation shows, about 100 tokens
+MAX_TEXT_CHARACTERS = 300  # of a docstring that a conversation shows, about 85 tokens
 HEADER = re.compile(
     r"(?P<classes>(?:\w+\.)*)(?P<name>\w+)\((?P<arguments>[\w*, ]*)\)(?: -> (?P<returns>.+))?"
 )

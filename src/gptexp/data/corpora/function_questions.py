@@ -53,7 +53,7 @@ def ask_questions(
             text = f"And {question.text[0].lower()}{question.text[1:]}"
             question = replace(question, text=text)
         yield question
-        if question.next and rng.random() < 0.3:
+        if question.next and rng.random() < 0.4:
             yield question.next
 
 

@@ -110,7 +110,7 @@ def _talk_about(function: Function, other: Function, rng: random.Random) -> list
     elif rng.random() < 0.15:
         texts, answer = rng.choice(SMALL_TALK)
         messages += exchange(rng.choice(texts), answer, "small_talk")
-    count = rng.choices(range(1, MAX_QUESTIONS + 1), (0.3, 0.3, 0.25, 0.15))[0]
+    count = rng.choices(range(1, MAX_QUESTIONS + 1), (0.15, 0.2, 0.3, 0.35))[0]
     questions = ask_questions(function, other, rng, count)
     is_shown = in_system
     num_answers = 0
