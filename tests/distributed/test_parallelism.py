@@ -18,7 +18,7 @@ from gptexp.distributed.sharding import clip_grad_norm, full_tensor, reshard
 from gptexp.distributed.strategies import context_mesh, shard_model
 from gptexp.loss import LossCounts
 from gptexp.model.context_parallel import ContextGroup
-from gptexp.training.evaluation import evaluate_loss
+from gptexp.training.evaluation import compute_batch_losses
 from gptexp.training.module import seed_step
 from gptexp.training.optimizers import build_optimizers
 
@@ -54,7 +54,7 @@ def steps(model, optimizers, group, start, end):
             optimizer.step()
             optimizer.zero_grad()
         figures += [group.all_reduce(loss.detach() * group.counts_tokens).item(), norm.item()]
-    sums, counts = evaluate_loss(model, list(batches(2)), "32", group)
+    sums, counts = compute_batch_losses(model, list(batches(2)), "32", group).total()
     return [*figures, sums.mean(counts).item()]
 
 

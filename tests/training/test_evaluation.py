@@ -13,9 +13,9 @@ from gptexp.tasks.prepare import prepare
 from gptexp.training.evaluation import (
     answer_batch_size,
     bootstrap_intervals,
+    compute_batch_losses,
     compute_outputs,
     describe_split,
-    evaluate_loss,
 )
 
 
@@ -41,9 +41,9 @@ def held_out(data, batch_size=8):
 def test_the_loss_of_a_split_does_not_depend_on_its_batches_and_uses_no_dropout(model_and_data):
     model, data = model_and_data
     model.train()
-    first, counts = evaluate_loss(model, held_out(data), "32")
-    again, _ = evaluate_loss(model, held_out(data), "32")
-    other, other_counts = evaluate_loss(model, held_out(data, 3), "32")
+    first, counts = compute_batch_losses(model, held_out(data), "32").total()
+    again, _ = compute_batch_losses(model, held_out(data), "32").total()
+    other, other_counts = compute_batch_losses(model, held_out(data, 3), "32").total()
     assert model.training
     assert torch.equal(first.targets, again.targets)
     torch.testing.assert_close(first.targets, other.targets, atol=0, rtol=1e-6)
@@ -55,13 +55,16 @@ def test_the_loss_of_a_split_does_not_depend_on_its_batches_and_uses_no_dropout(
 def test_ranks_share_the_batches_and_make_equally_many_passes(ranks, model_and_data, monkeypatch):
     model, data = model_and_data
     batches = held_out(data)
-    total, counts = evaluate_loss(model, batches, "32")
+    total, counts = compute_batch_losses(model, batches, "32").total()
     passes = []
     loss = type(model).loss
     monkeypatch.setattr(
         type(model), "loss", lambda self, **inputs: (passes.append(1), loss(self, **inputs))[1]
     )
-    parts = [evaluate_loss(model, batches, "32", OneOfMany(r, ranks)) for r in range(ranks)]
+    parts = [
+        compute_batch_losses(model, batches, "32", OneOfMany(r, ranks)).total()
+        for r in range(ranks)
+    ]
     assert len(passes) == ranks * -(-len(batches) // ranks)
     assert sum(part_counts.targets for _, part_counts in parts) == counts.targets
     sums = sum(float(part.targets) for part, _ in parts)

@@ -8,7 +8,7 @@ import torch
 from gptexp.checkpoints.load_model import build_model
 from gptexp.data.loader import held_out_batches
 from gptexp.tasks.prepare import prepare
-from gptexp.training.evaluation import evaluate_loss
+from gptexp.training.evaluation import compute_batch_losses
 from gptexp.training.insight import MAX_ATTENDED, look_into
 
 
@@ -44,7 +44,7 @@ def test_the_losses_of_the_tokens_are_those_of_the_evaluation(look):
     assert losses[0] is None
     assert len(losses) == len(insight["sample"]["tokens"])
     batches = held_out_batches(data.task.layout, data.store, "val", 1, 1)
-    sums, counts = evaluate_loss(model, batches, "32")
+    sums, counts = compute_batch_losses(model, batches, "32").total()
     assert np.mean(losses[1:]) == pytest.approx(float(sums.mean(counts)), abs=1e-4)
 
 

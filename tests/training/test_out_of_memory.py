@@ -9,7 +9,7 @@ from gptexp.model import Transformer
 from gptexp.run import run
 from gptexp.runs.run_folder import find_run
 from gptexp.tasks.prepare import prepare
-from gptexp.training.evaluation import compute_outputs, evaluate_loss
+from gptexp.training.evaluation import compute_batch_losses, compute_outputs
 from gptexp.training.optimizers import AdamW
 from gptexp.training.out_of_memory import explain_out_of_memory, is_out_of_memory
 
@@ -59,14 +59,14 @@ def test_a_held_out_pass_takes_smaller_parts(translation, monkeypatch):
     data = prepare(config)
     model = build_model(config, data.store.tokenizer.vocab_size)
     batches = HeldOutDataset(data.task.layout.dataset(data.store, "val", None), 7)
-    plain, counts = evaluate_loss(model, batches, "32")
+    plain, counts = compute_batch_losses(model, batches, "32").total()
     limit_sequences(monkeypatch, 2)
-    small, small_counts = evaluate_loss(model, batches, "32")
+    small, small_counts = compute_batch_losses(model, batches, "32").total()
     torch.testing.assert_close(small.targets, plain.targets, atol=0, rtol=1e-6)
     assert small_counts == counts
     limit_sequences(monkeypatch, 0)
     with pytest.raises(RunError, match="use a smaller model"), explain_out_of_memory():
-        evaluate_loss(model, batches, "32")
+        compute_batch_losses(model, batches, "32").total()
 
     answer = data.task.answerer.answer
 

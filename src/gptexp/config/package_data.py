@@ -50,12 +50,16 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for folder in folders for path in (folder / group).glob("*.yaml"))
 
 
+def find_choice(group: str, name: str) -> Path:
+    """Return the YAML file of a choice, one of `choices(group)`."""
+    folders = [Path(conf_folder()), *plugin_conf_folders()]
+    files = [folder / group / f"{name}.yaml" for folder in folders]
+    return next(path for path in files if path.is_file())
+
+
 def choices_of_task(name: str) -> dict[str, str]:
     """Return what the file of a task chooses from other groups: {"model": "nano", "data": "spoken"}."""
-    folders = [Path(conf_folder()), *plugin_conf_folders()]
-    files = [folder / "task" / f"{name}.yaml" for folder in folders]
-    file = next(path for path in files if path.is_file())
-    settings = yaml.safe_load(file.read_text("utf8")) or {}
+    settings = yaml.safe_load(find_choice("task", name).read_text("utf8")) or {}
     entries = [entry for entry in settings.get("defaults", []) if isinstance(entry, dict)]
     overrides = {
         key.removeprefix("override /"): value for entry in entries for key, value in entry.items()

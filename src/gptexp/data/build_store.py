@@ -117,17 +117,10 @@ def _write_store(
     content: dict[str, Any],
 ) -> None:
     """Write all files of a store; three passes over the corpus, two where the tokenizer needs no training."""
-    fractions = {"val": data.val_fraction, "test": data.test_fraction}
     account = DataAccount()
-    examples = track_progress(usable_examples(corpus, data.limit, account), "reading")
-    assigned = assign_splits(
-        (("\n".join(e.texts), e.group_key, e.split) for e in examples),
-        "exact" if corpus.has_fixed_splits else data.split,
-        fractions,
-        account,
-    )
+    assigned = split_corpus(corpus, data, account)
     if tokenizer is None:
-        texts = _training_texts(corpus, data.limit, assigned)
+        texts = training_texts(corpus, data.limit, assigned)
         texts = track_progress(texts, "training the tokenizer", "texts")
         tokenizer = encoder.extend_tokenizer(tokenizers.build(tokenizer_config, texts))
     tokenizer.save(folder / "tokenizer.json")
@@ -144,7 +137,7 @@ def _write_store(
     if objection := encoder.objection(account):
         raise UserError(objection)
     counts = {writer.split: writer.counts for writer in writers}
-    _check_no_split_is_empty(counts, fractions, account)
+    _check_no_split_is_empty(counts, _fractions(data), account)
     files: dict[str, str] = {}
     for writer in writers:
         files |= digest_shards(folder, writer.split, writer.tokens.shards)
@@ -166,6 +159,23 @@ def _write_store(
         "files": files,
     }
     (folder / "meta.json").write_text(dumps_with_checksum(meta))
+
+
+def split_corpus(
+    corpus: Corpus, data: schema.DataConfig, account: DataAccount
+) -> NDArray[np.uint8]:
+    """Return the split of each usable example, as an index into SPLITS; the account counts what is read."""
+    examples = track_progress(usable_examples(corpus, data.limit, account), "reading")
+    return assign_splits(
+        (("\n".join(e.texts), e.group_key, e.split) for e in examples),
+        "exact" if corpus.has_fixed_splits else data.split,
+        _fractions(data),
+        account,
+    )
+
+
+def _fractions(data: schema.DataConfig) -> dict[str, float]:
+    return {"val": data.val_fraction, "test": data.test_fraction}
 
 
 def _assign(examples: Iterable[Example], assigned: NDArray[np.uint8]) -> Iterator[Example]:
@@ -210,9 +220,8 @@ def encode_examples(
         first += len(chunk)
 
 
-def _training_texts(
-    corpus: Corpus, limit: int | None, assigned: NDArray[np.uint8]
-) -> Iterator[str]:
+def training_texts(corpus: Corpus, limit: int | None, assigned: NDArray[np.uint8]) -> Iterator[str]:
+    """Yield the texts of the usable examples that are trained on."""
     for example, split in zip(usable_examples(corpus, limit), assigned, strict=True):
         if split == TRAIN:
             yield from example.texts

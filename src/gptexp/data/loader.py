@@ -18,6 +18,7 @@ from gptexp.config import schema
 from gptexp.data import prefetcher
 from gptexp.data.batch import Batch
 from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.mixed_store import MixedStore
 from gptexp.data.permutation import GROUP_BLOCKS, OrderPosition
 from gptexp.data.prefetcher import Prefetcher
 from gptexp.data.read_ahead import ReadAhead
@@ -164,8 +165,17 @@ class HeldOutDataset(Dataset):
         self.count = len(sequences) if count is None else count
 
     @property
+    def total(self) -> int:
+        """The number of sequences of the split."""
+        return len(self.sequences)
+
+    @property
     def is_sample(self) -> bool:
-        return self.count < len(self.sequences)
+        return self.count < self.total
+
+    def with_batch_size(self, batch_size: int) -> "HeldOutDataset":
+        """Return the same sequences in batches of another size."""
+        return HeldOutDataset(self.sequences, batch_size, self.count)
 
     def __len__(self) -> int:
         return math.ceil(self.count / self.batch_size)
@@ -179,10 +189,64 @@ class HeldOutDataset(Dataset):
         return self.sequences.batch(indices, 0, indices)
 
 
+class MixedHeldOutDataset(HeldOutDataset):
+    """The held-out sequences of several sources, one source after the other; a batch is of one source.
+
+    Args:
+        parts: by the name of the source.
+        weights: of the sources in the mean loss, by name; of those in `parts`, one is above 0.
+    """
+
+    def __init__(self, parts: dict[str, HeldOutDataset], weights: dict[str, float]) -> None:
+        self.parts = parts
+        self.batch_size = next(iter(parts.values())).batch_size
+        self.count = sum(part.count for part in parts.values())
+        total = sum(weights[name] for name in parts)
+        self.weights = {name: weights[name] / total for name in parts}
+
+    @property
+    def total(self) -> int:
+        return sum(part.total for part in self.parts.values())
+
+    def with_batch_size(self, batch_size: int) -> "MixedHeldOutDataset":
+        parts = {name: part.with_batch_size(batch_size) for name, part in self.parts.items()}
+        return MixedHeldOutDataset(parts, self.weights)
+
+    def batches_of_sources(self) -> dict[str, slice]:
+        """Return which of the batches are those of each source."""
+        ends = np.cumsum([len(part) for part in self.parts.values()]).tolist()
+        starts = [0, *ends]
+        return {
+            name: slice(*span)
+            for name, span in zip(self.parts, zip(starts, ends, strict=False), strict=True)
+        }
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts.values()))
+
+    def __getitem__(self, number: int) -> Batch:
+        for part in self.parts.values():
+            if number < len(part):
+                return part[number]
+            number -= len(part)
+        raise IndexError(number)
+
+
 def held_out_batches(
     layout: Layout, store: TokenStore, split: str, batch_size: int, max_tokens: int | None
 ) -> HeldOutDataset:
-    """Return the batches of a split, or of a part of its sequences with about `max_tokens`."""
+    """Return the batches of a split, or of a part of its sequences with about `max_tokens`.
+
+    In a mixture, each source that has the split has an equal part of these tokens.
+    """
+    if isinstance(store, MixedStore):
+        sources = store.sources_with(split)
+        share = max_tokens and max(1, max_tokens // len(sources))
+        parts = {
+            name: held_out_batches(layout, source, split, batch_size, share)
+            for name, source in sources.items()
+        }
+        return MixedHeldOutDataset(parts, store.weights)
     sequences = layout.dataset(store, split, None)
     total = len(store.tokens(split)) + len(store.features(split))
     count = None

@@ -299,7 +299,7 @@ def build(config: schema.TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
 
 def train_bpe(config: schema.BpeConfig, texts: Iterable[str]) -> Tokenizer:
     """Train byte-level BPE on the first characters of the texts."""
-    return _train_byte_level(config.vocab_size, _take_characters(texts, config.train_characters))
+    return _train_byte_level(config.vocab_size, take_characters(texts, config.train_characters))
 
 
 def build_byte(_config: schema.ByteConfig, _texts: Iterable[str]) -> Tokenizer:
@@ -309,7 +309,7 @@ def build_byte(_config: schema.ByteConfig, _texts: Iterable[str]) -> Tokenizer:
 
 def train_char(config: schema.CharConfig, texts: Iterable[str]) -> Tokenizer:
     """Build a tokenizer with one token for each character that occurs in the first characters of the texts."""
-    texts = _take_characters(texts, config.train_characters)
+    texts = take_characters(texts, config.train_characters)
     characters = sorted({character for text in texts for character in text})
     tokens = (*SPECIAL_TOKENS, UNK, *characters)
     vocabulary = {token: number for number, token in enumerate(tokens)}
@@ -370,7 +370,7 @@ def _restores_known_text(backend: tokenizers.Tokenizer) -> bool:
     )
 
 
-def _take_characters(texts: Iterable[str], count: int) -> Iterable[str]:
+def take_characters(texts: Iterable[str], count: int) -> Iterable[str]:
     """Yield the first `count` characters of the texts."""
     for text in texts:
         yield text[:count]

@@ -8,10 +8,8 @@ from pathlib import Path
 from gptexp.config import schema
 from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config
-from gptexp.data.build_store import build_store
-from gptexp.data.corpora import open_corpus
 from gptexp.data.corpora.corpus import SPLITS
-from gptexp.data.open_tokens import open_tokens
+from gptexp.data.open_source import open_mixture, open_source
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.tasks.task import Task, make_task
@@ -41,11 +39,11 @@ def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = T
     tokenizer = None
     if tokenizer_file and config.init_digest:
         tokenizer = task.layout.extend_tokenizer(Tokenizer.load(tokenizer_file))
-    if isinstance(config.data, schema.TokensConfig):
-        store = open_tokens(config.data, task.layout, config.tokenizer, cache, tokenizer)
+    layout, data = task.layout, config.data
+    if isinstance(data, schema.MixtureConfig):
+        store: TokenStore = open_mixture(config, data, layout, cache, tokenizer)
     else:
-        corpus = open_corpus(config.data, task.layout.fields, cache, task.layout.medium)
-        store = build_store(corpus, task.layout, config.data, config.tokenizer, cache, tokenizer)
+        store = open_source(data, layout, layout.medium, config.tokenizer, cache, tokenizer)
     if report and store.is_new:
         print(f"data account:\n{store.account.table()}", file=sys.stderr)
         if task.layout.shows_example:

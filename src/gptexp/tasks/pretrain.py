@@ -17,8 +17,10 @@ from gptexp.config import schema
 from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
+from gptexp.data.datasets.mixed_sequences import MixedSequences
 from gptexp.data.datasets.packed_documents import PackedDocuments
 from gptexp.data.datasets.windows import TokenWindows
+from gptexp.data.mixed_store import MixedStore
 from gptexp.data.token_ranges import TokenRanges
 from gptexp.data.token_store import TokenizedExample, TokenStore
 from gptexp.data.tokenizers import Tokenizer
@@ -129,9 +131,19 @@ class TextStream(Layout):
         return " ".join(match["sentence"].split()), match["rest"]
 
     def dataset(self, store: TokenStore, split: str, seed: int | None) -> SequenceDataset:
+        if isinstance(store, MixedStore):
+            return self._mixed_dataset(store, split, seed)
         if self.packing == "best_fit" and seed is not None:
             return PackedDocuments(store, split, self.context, seed, self.document_mask)
         return TokenWindows(store, split, self.context, seed, self.document_mask)
+
+    def _mixed_dataset(self, store: MixedStore, split: str, seed: int | None) -> SequenceDataset:
+        """Return the sequences of all sources; for a look at a held-out split, those of the first that has it."""
+        sources = list(store.sources_with(split).values())
+        if seed is None:
+            return self.dataset(sources[0], split, None)
+        datasets = [self.dataset(source, split, seed) for source in sources]
+        return MixedSequences(datasets, store.order, seed, list(store.blocks.values()))
 
     def prompt(self, input: str, tokenizer: Tokenizer) -> Prompt:
         return Prompt((*tokenizer.bos_ids, *(tokenizer.encode(input) or [tokenizer.eos])))
@@ -139,8 +151,14 @@ class TextStream(Layout):
     def eval_examples(self, store: TokenStore, split: str, count: int) -> Iterator[EvalExample]:
         """Yield pieces from evenly spaced places of the stream, with the text that follows each in its document.
 
-        No piece comes twice: a short split yields fewer than `count`.
+        No piece comes twice: a short split yields fewer than `count`. The sources of a mixture yield equally many.
         """
+        if isinstance(store, MixedStore):
+            sources = store.sources_with(split).values()
+            for number, source in enumerate(sources):
+                share = (count + number) // len(sources)
+                yield from self.eval_examples(source, split, share) if share else ()
+            return
         tokens, decode, count = store.tokens(split), store.tokenizer.decode, count or 1
         prompt = min(self.context - self.max_new_tokens, MAX_PROMPT_TOKENS)
         places = len(tokens) - prompt - self.max_new_tokens

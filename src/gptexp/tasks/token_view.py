@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gptexp.tasks.prepare import TaskData
 
 HEAD, TAIL = 48, 32  # tokens of a long sequence that are shown
+MAX_PLACES = 1 << 20  # of a split; a mixture has no end
 MAX_CHARACTERS = 300  # of an input or a target
 COLOURS = {"prompt": "2", "loss": "32", "special": "35"}  # of ANSI terminals
 FEATURES = "features"  # text of a row of features
@@ -68,7 +69,8 @@ def view_sequences(data: "TaskData", split: str, count: int, seed: int) -> Itera
     """Yield `count` sequences, or pairs of them, from evenly spaced places of a split, as in the first epoch."""
     layout, tokenizer = data.task.layout, data.store.tokenizer
     dataset = layout.dataset(data.store, split, seed if split == "train" else None)
-    for index in np.linspace(0, len(dataset) - 1, num=min(count, len(dataset)), dtype=np.int64):
+    total = min(len(dataset), MAX_PLACES)
+    for index in np.linspace(0, total - 1, num=min(count, total), dtype=np.int64):
         batch = dataset.batch(index[None], 0, index[None])
         for sequence in batch.sides():
             yield _view_sequence(sequence, layout, tokenizer, split, int(index))

@@ -30,6 +30,7 @@ from gptexp.tasks.task import Task, drop_undefined, means
 from gptexp.training.example_groups import example_groups, example_ids
 from gptexp.training.micro_batches import loss_inputs
 from gptexp.training.out_of_memory import is_out_of_memory
+from gptexp.training.source_losses import loss_metrics
 
 BATCH_SIZE, BATCH_TOKENS = 32, 1 << 14  # largest batch of a held-out pass
 SINGLE_PROCESS = ProcessGroup()
@@ -66,6 +67,10 @@ class BatchLosses:
         return _loss_sums(reduce(torch.add, self.sums)), LossCounts(
             *self.counts.sum(dim=0).tolist()
         )
+
+    def select(self, numbers: slice) -> "BatchLosses":
+        """Return the losses of some of the batches."""
+        return BatchLosses(self.sums[numbers], self.counts[numbers])
 
     def means(self) -> list[float]:
         """Return the mean loss of each batch."""
@@ -121,7 +126,7 @@ def evaluate(
         batches = held_out_batches(task.layout, store, split, batch_size, max_tokens)
         losses = compute_batch_losses(model, batches, precision, process_group, f"{split} loss")
         sums, counts = losses.total()
-        metrics = task.loss_metrics(store, split, sums, counts) | model.report(sums.statistics)
+        metrics = loss_metrics(task, store, split, batches, losses) | model.report(sums.statistics)
     model.eval()
     answers = answer_examples(model, task, store, split, process_group)
     evaluation = score_answers(task, store, answers, split)
@@ -132,7 +137,7 @@ def evaluate(
         if batches.is_sample:
             metrics["targets"] = counts.targets
             remarks.append(
-                f"the loss of the {split} split is of {batches.count:,} of its {len(batches.sequences):,} "
+                f"the loss of the {split} split is of {batches.count:,} of its {batches.total:,} "
                 f"sequences, as task.test_tokens={max_tokens} says"
             )
     evaluation.metrics = _prefixed(metrics, evaluation.prefix) | evaluation.metrics
@@ -220,16 +225,6 @@ def describe_split(split: str, examples: list[EvalExample] | None, targets: int)
             f"a constant answer has the best score"
         )
     return remarks
-
-
-def evaluate_loss(
-    model: Transformer,
-    batches: HeldOutDataset,
-    precision: str,
-    process_group: ProcessGroup = SINGLE_PROCESS,
-) -> tuple[LossSums, LossCounts]:
-    """Sum the losses over all batches in float64; return them on every rank with the counts to divide them by."""
-    return compute_batch_losses(model, batches, precision, process_group).total()
 
 
 @torch.no_grad()  # inference mode does not suit FSDP, nor gradients that follow

@@ -20,8 +20,9 @@ from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
 from gptexp.runs.trackers import Tracker
 from gptexp.training.crash import NotFiniteError
-from gptexp.training.evaluation import evaluate_loss
+from gptexp.training.evaluation import compute_batch_losses
 from gptexp.training.module import TrainModule
+from gptexp.training.source_losses import weighted_losses
 from gptexp.training.step_flags import StepFlags
 from gptexp.training.stragglers import StragglerWatch
 from gptexp.training.throughput import ThroughputMeter, countable_config
@@ -65,7 +66,7 @@ class Recorder(L.Callback):
         self.logged_step = checkpoint.state["step"]
         count = self.held_out.count if self.held_out else 0
         # Earlier versions, which did not save the count, validated on all sequences.
-        all_sequences = len(self.held_out.sequences) if self.held_out else 0
+        all_sequences = self.held_out.total if self.held_out else 0
         if is_same_data and checkpoint.state.get("val_sequences", all_sequences) == count:
             self.best_val_loss = checkpoint.state["best_val_loss"]
         else:  # losses on other sequences do not compare
@@ -92,7 +93,7 @@ class Recorder(L.Callback):
         held_out = self.held_out
         if held_out and held_out.is_sample and module.process_group.is_rank_zero:
             print(
-                f"each validation reads {held_out.count:,} of the {len(held_out.sequences):,} sequences of the "
+                f"each validation reads {held_out.count:,} of the {held_out.total:,} sequences of the "
                 f"validation split, as trainer.val_tokens={self.config.trainer.val_tokens} says",
                 file=sys.stderr,
             )
@@ -165,19 +166,19 @@ class Recorder(L.Callback):
         """
         # A micro-batch has fitted into memory in training; a larger batch may not.
         size = min(held_out.batch_size, module.micro_batch_size or held_out.batch_size)
-        sums, counts = evaluate_loss(
-            module.model,
-            HeldOutDataset(held_out.sequences, size, held_out.count),
-            self.config.trainer.precision,
-            module.process_group,
+        held_out = held_out.with_batch_size(size)
+        losses = compute_batch_losses(
+            module.model, held_out, self.config.trainer.precision, module.process_group
         )
-        loss = float(sums.mean(counts))
+        values = _prefixed("val", weighted_losses(losses, held_out))
+        loss = values["val/loss"]
         if not np.isfinite(loss):
             raise RunError(
                 f"the validation loss after step {module.step} is {loss}; "
                 f"the newest checkpoint is from an earlier step"
             )
-        values = {"val/loss": loss, **_prefixed("val", module.model.report(sums.statistics))}
+        sums, counts = losses.total()
+        values |= _prefixed("val", module.model.report(sums.statistics))
         if held_out.is_sample:
             values["val/targets"] = counts.targets  # of which the loss is the mean
         return values

@@ -40,6 +40,7 @@ from gptexp.config.schema.logger import (
     TensorBoardConfig,
     WandbConfig,
 )
+from gptexp.config.schema.mixture import MixtureConfig
 from gptexp.config.schema.model import ModelConfig
 from gptexp.config.schema.optim import AdamWConfig, MuonConfig, OptimConfig
 from gptexp.config.schema.schedule import ConstantConfig, CosineConfig, LinearConfig, ScheduleConfig
@@ -95,6 +96,7 @@ __all__ = [
     "LoggerConfig",
     "MaskedLMConfig",
     "MediaTableConfig",
+    "MixtureConfig",
     "MlmConfig",
     "ModelConfig",
     "MuonConfig",
@@ -224,6 +226,11 @@ class Config:
             raise UserError(
                 "init= starts a new training from weights, resume= continues an old one: give one of them"
             )
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences that the run trains on."""
+        return self.trainer.max_steps * self.trainer.global_batch_size
 
     def groups(self) -> list[GroupConfig]:
         """Return the settings of each group."""

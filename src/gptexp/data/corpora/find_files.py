@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from gptexp.config import schema
+from gptexp.config.schema.mixture import explain_source
 from gptexp.errors import UserError
 
 # Folders and files that systems and programs add, beside those whose names begin with a dot.
@@ -66,6 +67,10 @@ def check_paths(config: schema.DataConfig) -> None:
     Raises:
         UserError: one does not.
     """
+    if isinstance(config, schema.MixtureConfig):
+        for name, source in config.source_configs().items():
+            with explain_source(name):
+                check_paths(source)
     if not isinstance(config, schema.FilesConfig | schema.MediaTableConfig | schema.TokensConfig):
         return
     for name in ("path", "val_path", "test_path"):

@@ -1,0 +1,145 @@
+"""Open the data of a run as a token store: one source, or several that are mixed."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+
+from filelock import FileLock
+
+from gptexp.config import schema
+from gptexp.config.schema.mixture import explain_source
+from gptexp.config.source import source_fingerprint
+from gptexp.data import tokenizers
+from gptexp.data.account import DataAccount
+from gptexp.data.build_store import build_store, split_corpus, training_texts
+from gptexp.data.corpora import Corpus, open_corpus
+from gptexp.data.mixed_store import MixedStore
+from gptexp.data.mixture_order import MixtureOrder, Phase
+from gptexp.data.open_tokens import open_tokens
+from gptexp.data.progress import track_progress
+from gptexp.data.token_store import ExampleEncoder, TokenStore
+from gptexp.data.tokenizers import Tokenizer
+from gptexp.errors import UserError
+from gptexp.files import atomic_folder, short_hash
+
+TRAIN_CHARACTERS = 10_000_000  # of a tokenizer whose settings name no number
+
+
+def open_source(
+    data: schema.DataConfig,
+    encoder: ExampleEncoder,
+    medium: str,
+    tokenizer_config: schema.TokenizerConfig,
+    cache: Path,
+    tokenizer: Tokenizer | None = None,
+) -> TokenStore:
+    """Read, split, tokenise and cache one source, or open tokens that are stored.
+
+    Args:
+        medium: "image" or "audio", where examples must have that as well.
+        tokenizer: a trained tokenizer, which replaces `tokenizer_config`.
+
+    Raises:
+        UserError: the source cannot be read or does not fit the task.
+    """
+    if isinstance(data, schema.TokensConfig):
+        return open_tokens(data, encoder, tokenizer_config, cache, tokenizer)
+    corpus = open_corpus(data, encoder.fields, cache, medium)
+    return build_store(corpus, encoder, data, tokenizer_config, cache, tokenizer)
+
+
+def open_mixture(
+    config: schema.Config,
+    mixture: schema.MixtureConfig,
+    encoder: ExampleEncoder,
+    cache: Path,
+    tokenizer: Tokenizer | None = None,
+) -> MixedStore:
+    """Open each source with one tokenizer: that of the initial weights, of stored tokens, or one for all sources.
+
+    Raises:
+        UserError: a source cannot be read, does not fit the task, or has another tokenizer.
+    """
+    sources = mixture.source_configs()
+    order = MixtureOrder([Phase(*phase) for phase in mixture.phases(config)])
+    shares = dict(zip(sources, order.count_before(config.num_sequences).tolist(), strict=True))
+    for name, share in shares.items():
+        if not share:
+            raise UserError(
+                f"data.weights.{name}={mixture.weights[name]}: no sequence of the run comes from this source. Leave it "
+                f"out, or raise its weight or trainer.max_steps"
+            )
+    stores: dict[str, TokenStore] = {}
+    # Stored tokens come first: they have a tokenizer already.
+    for name in sorted(
+        sources, key=lambda name: not isinstance(sources[name], schema.TokensConfig)
+    ):
+        source = sources[name]
+        with explain_source(name):
+            if tokenizer is None and not isinstance(source, schema.TokensConfig):
+                tokenizer = _build_tokenizer(sources, shares, encoder, config.tokenizer, cache)
+            stores[name] = open_source(source, encoder, "", config.tokenizer, cache, tokenizer)
+            if tokenizer and stores[name].tokenizer.fingerprint() != tokenizer.fingerprint():
+                raise UserError(
+                    f"data.path={vars(source)['path']}: has another tokenizer than the other sources; all sources of a "
+                    f"mixture need one tokenizer"
+                )
+        tokenizer = stores[name].tokenizer
+    blocks = {name: source.order_block for name, source in sources.items()}
+    ordered = {name: stores[name] for name in sources}
+    return MixedStore(ordered, order, mixture.weights, blocks)
+
+
+def _build_tokenizer(
+    sources: dict[str, schema.DataConfig],
+    shares: dict[str, int],
+    encoder: ExampleEncoder,
+    config: schema.TokenizerConfig,
+    cache: Path,
+) -> Tokenizer:
+    """Build the tokenizer of a mixture of texts; one that needs training is trained once, and kept in the cache.
+
+    Args:
+        shares: of the sources in the characters that it is trained on, in proportion to each other.
+    """
+    if isinstance(config, schema.HFTokenizerConfig):
+        return tokenizers.build(config, [])
+    corpora = {name: open_corpus(source, encoder.fields, cache) for name, source in sources.items()}
+    key = {
+        "corpora": {name: corpus.describe() for name, corpus in corpora.items()},
+        "sources": {name: asdict(source) for name, source in sources.items()},
+        "shares": shares,
+        "tokenizer": asdict(config),
+        "code": source_fingerprint("data", "tasks"),
+    }
+    folder = cache / "tokenizers" / short_hash(json.dumps(key, sort_keys=True, default=str))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            texts = _mix_texts(sources, corpora, shares, config)
+            trained = tokenizers.build(
+                config, track_progress(texts, "training the tokenizer", "texts")
+            )
+            with atomic_folder(folder) as temporary:
+                trained.save(temporary / "tokenizer.json")
+    return Tokenizer.load(folder / "tokenizer.json")
+
+
+def _mix_texts(
+    sources: dict[str, schema.DataConfig],
+    corpora: dict[str, Corpus],
+    shares: dict[str, int],
+    config: schema.TokenizerConfig,
+) -> Iterator[str]:
+    """Yield the first training texts of each source, up to its share of the characters."""
+    characters = getattr(config, "train_characters", TRAIN_CHARACTERS)
+
+    def take(name: str) -> Iterable[str]:
+        data, corpus = sources[name], corpora[name]
+        assigned = split_corpus(corpus, data, DataAccount())
+        texts = training_texts(corpus, data.limit, assigned)
+        return tokenizers.take_characters(texts, characters * shares[name] // sum(shares.values()))
+
+    return chain.from_iterable(map(take, sources))

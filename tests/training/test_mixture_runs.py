@@ -1,0 +1,102 @@
+"""Runs on a mixture of sources: like those on one source, and resumed as if never interrupted."""
+
+import random
+from pathlib import Path
+
+import pytest
+from conftest import TINY, TRAIN, likeness, sentence, text_of
+
+from gptexp.config import compose
+from gptexp.errors import UserError
+from gptexp.run import run
+from gptexp.runs.timings import drop_timings
+from gptexp.tasks.prepare import prepare
+from gptexp.training.module import TrainModule
+
+PRETRAIN = [*TINY, *TRAIN, "task=pretrain", "task.samples=1", "model.layers=1"]
+
+
+@pytest.fixture
+def two_texts(own_folder):
+    """Files of sentences and of made-up words, as sources of a mixture."""
+    rng = random.Random(2)
+    (own_folder / "plain.txt").write_text("\n".join(sentence(rng) for _ in range(400)))
+    (own_folder / "odd.txt").write_text("\n".join(text_of(rng, 12) for _ in range(200)))
+    return [
+        "data=mixture",
+        "data.sources.plain.kind=files",
+        "data.sources.plain.path=plain.txt",
+        "data.sources.odd.kind=files",
+        "data.sources.odd.path=odd.txt",
+        "data.weights={plain: 3, odd: 1}",
+    ]
+
+
+def compose_run(*words):
+    return compose.compose_config([*PRETRAIN, *words])
+
+
+@pytest.mark.usefixtures("two_texts")
+def test_a_mixture_of_one_source_trains_as_that_source_alone():
+    words = ["tokenizer=byte", "data.split=exact"]
+    alone = run(compose_run("data=files", "data.path=plain.txt", *words))
+    source = ["data.sources.a.kind=files", "data.sources.a.path=plain.txt", "data.weights.a=2"]
+    mixed = run(compose_run("data=mixture", *source, *words))
+    for one, other in zip(alone.metrics(), mixed.metrics(), strict=True):
+        one, other = drop_timings(one), drop_timings(other)
+        assert other.pop("val/a/loss", one.get("val/loss")) == one.get("val/loss")
+        assert other == one
+    metrics = mixed.result()["metrics"]
+    for name, value in alone.result()["metrics"].items():
+        split, leaf = name.split("/", 1)
+        assert metrics[f"{split}/a/{leaf}"] == pytest.approx(value, rel=1e-12)
+
+
+def test_interrupted_it_ends_as_if_never_interrupted(two_texts, monkeypatch):
+    words = [*two_texts, "data.schedule=[{start: 0.6, weights: {odd: 1}}]", "tokenizer=byte"]
+    uninterrupted = run(compose_run(*words, "outputs=uninterrupted"))
+    plain = TrainModule.training_step
+
+    def fail_at_step_6(self, batch, number):
+        if self.step == 6:
+            raise ValueError("the power is out")
+        plain(self, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainModule, "training_step", fail_at_step_6)
+        with pytest.raises(ValueError, match="power"):
+            run(compose_run(*words, "outputs=interrupted"))
+    resumed = run(compose_run(*words, "outputs=interrupted"))
+    assert likeness(resumed) == likeness(uninterrupted)
+    for row in resumed.metrics():
+        if "val/loss" in row:
+            mean = 0.75 * row["val/plain/loss"] + 0.25 * row["val/odd/loss"]
+            assert row["val/loss"] == pytest.approx(mean, rel=1e-12)
+
+
+def test_all_sources_have_one_tokenizer(two_texts):
+    config = compose_run(*two_texts, "tokenizer.vocab_size=300")
+    store = prepare(config).store
+    fingerprints = {source.tokenizer.fingerprint() for source in store.sources.values()}
+    assert fingerprints == {store.tokenizer.fingerprint()}
+    for mine, other in (("plain", "odd"), ("odd", "plain")):  # it has learned from both
+        words = ["data=files", f"data.path={other}.txt", "tokenizer.vocab_size=300"]
+        of_other, text = (
+            prepare(compose_run(*words)).store.tokenizer,
+            Path(f"{mine}.txt").read_text(),
+        )
+        assert len(store.tokenizer.encode(text)) < len(of_other.encode(text))
+    again = prepare(config).store
+    assert again.fingerprint == store.fingerprint
+    assert not again.is_new
+    folder = store.sources["plain"].folder
+    stored = [f"data.sources.plain={{kind: tokens, path: '{folder}'}}", *two_texts[3:]]
+    tokens = prepare(compose_run("data=mixture", *stored, "tokenizer.vocab_size=500")).store
+    assert tokens.tokenizer.fingerprint() == store.tokenizer.fingerprint()
+    assert tokens.fingerprint == store.fingerprint
+
+    other = prepare(compose_run("data=files", "data.path=odd.txt", "tokenizer=byte")).store
+    of_bytes = f"data.sources.odd={{kind: tokens, path: '{other.folder}'}}"
+    mixed = [stored[0], of_bytes, two_texts[-1]]
+    with pytest.raises(UserError, match=r"data\.sources\.odd\.path=.* has another tokenizer"):
+        prepare(compose_run("data=mixture", *mixed))
