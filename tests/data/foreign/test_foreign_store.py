@@ -110,7 +110,9 @@ def test_an_end_of_text_is_read_behind_documents_that_end_without_one(
     ]
     for split in ("train", "val", "test"):
         assert store.tokens(split)[-1:] == BYTES.eos  # no document is in two splits
-    assert "end without an end-of-text token" in "".join(store.account.remarks)
+    remarks = "".join(store.account.remarks)
+    assert "end without an end-of-text token" in remarks
+    assert f"which begin with '{texts[0][:20]}" in remarks
 
 
 def test_files_of_several_programs_are_joined_in_the_order_of_their_names(tiny, own_folder, texts):

@@ -45,7 +45,7 @@ class TokenFile:
     dtype: np.dtype
     offset: int  # bytes before the first token
     count: int  # tokens
-    has_ends: bool = False  # an index beside it says where documents end
+    documents: int | None = None  # that an index beside it lists; None: there is none
 
     def map_tokens(self) -> NDArray:
         """Return the tokens [count], memory-mapped."""
@@ -53,13 +53,14 @@ class TokenFile:
             return np.empty(0, self.dtype)
         return np.memmap(self.path, self.dtype, "r", self.offset, (self.count,))
 
-    def document_ends(self) -> NDArray[np.int64]:
-        """Return the end [documents] of each document, counted in tokens, as the index of the file has them."""
+    def document_ends(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ends [N], counted in tokens, of the documents with these numbers [N], as the index has them."""
         if self.format == "datatrove":
-            return np.fromfile(_index_of(self.path), "<u8").astype(np.int64)
+            return np.memmap(_index_of(self.path), "<u8", "r")[numbers].astype(np.int64)
         _, _, pointers, documents = _read_megatron_index(self.path.with_suffix(".idx"))
-        starts = np.append(pointers // self.dtype.itemsize, self.count)  # of the sequences
-        return starts[documents[1:]]
+        following = documents[numbers + 1]  # sequence, which begins where the document ends
+        starts = pointers[np.minimum(following, len(pointers) - 1)] // self.dtype.itemsize
+        return np.where(following < len(pointers), starts, self.count)
 
 
 def open_token_file(path: Path, vocab_size: int, dtype: str | None) -> TokenFile:
@@ -130,14 +131,15 @@ def _open_datatrove(path: Path) -> TokenFile:
     index = _index_of(path)
     if not index.is_file():
         raise _damaged(path, f"{index.name}, which datatrove writes beside it, is not there")
-    ends = np.memmap(index, "<u8", "r") if index.stat().st_size >= 8 else np.zeros(1, "<u8")
-    count, size = int(ends[-1]), path.stat().st_size
+    documents = index.stat().st_size // 8
+    count = int(np.memmap(index, "<u8", "r")[-1]) if documents else 0
+    size = path.stat().st_size
     if size not in (2 * count, 4 * count):
         raise _damaged(
             path, f"{index.name} ends at token {count:,}, and the file has {size:,} bytes"
         )
     dtype = np.dtype("<u4" if count and size == 4 * count else "<u2")
-    return TokenFile(path, "datatrove", dtype, 0, count, has_ends=True)
+    return TokenFile(path, "datatrove", dtype, 0, count, documents)
 
 
 def _index_of(path: Path) -> Path:
@@ -150,7 +152,7 @@ def _open_megatron(path: Path) -> TokenFile:
     end = int(pointers[-1]) + int(lengths[-1]) * dtype.itemsize if len(pointers) else 0
     if end != size or len(documents) == 0 or documents[-1] != len(pointers):
         raise _damaged(path, f"{index.name} ends at byte {end:,}, and the file has {size:,}")
-    return TokenFile(path, "Megatron", dtype, 0, size // dtype.itemsize, has_ends=True)
+    return TokenFile(path, "Megatron", dtype, 0, size // dtype.itemsize, len(documents) - 1)
 
 
 def _read_megatron_index(

@@ -28,8 +28,10 @@ from gptexp.data.token_store import INDEX_DTYPE, ExampleEncoder, TokenStore
 from gptexp.data.tokenizers import Tokenizer, build
 from gptexp.errors import UserError
 from gptexp.files import read_json_object, short_hash, write_text
+from gptexp.wording import shorten
 
 SAMPLED_BLOCKS = 512  # of all files together; at least two of each
+SHOWN_TOKENS, MAX_SHOWN_CHARACTERS = 32, 60
 DECODED_TOKENS = 1 << 16  # at once
 MAX_DOCUMENT_TOKENS = 1 << 20  # that a split may lose to end with a document
 
@@ -96,7 +98,9 @@ def open_foreign_store(
     surveys = [Survey(file, tokenizer, SAMPLED_BLOCKS // len(files)) for file in files]
     by_split = _group_by_split(surveys, data.path)
     splits = {split: _join(parts, tokenizer) for split, parts in by_split.items()}
-    remarks = [_describe(split, by_split[split], splits[split]) for split in splits]
+    remarks = [
+        _describe(split, by_split[split], tokens, tokenizer) for split, tokens in splits.items()
+    ]
     remarks += _collect_remarks(surveys)
     remarks += _cut_held_out(
         splits, {"test": data.test_fraction, "val": data.val_fraction}, tokenizer.eos
@@ -173,11 +177,15 @@ def _join(surveys: list[Survey], tokenizer: Tokenizer) -> ForeignTokens:
     return ForeignTokens(files, tokenizer.vocab_size, tokenizer.eos, np.concatenate(ends))
 
 
-def _describe(split: str, surveys: list[Survey], tokens: ForeignTokens) -> str:
+def _describe(
+    split: str, surveys: list[Survey], tokens: ForeignTokens, tokenizer: Tokenizer
+) -> str:
+    """Return the number of tokens of a split, with the text of the first ones: with another tokenizer, it is none."""
     formats = " and ".join(dict.fromkeys(survey.file.format for survey in surveys))
     first = surveys[0].file.path.name
     names = first if len(surveys) == 1 else f"{len(surveys)} files from {first} on"
-    return f"{split}: {len(tokens):,} tokens of {names}, in the format of {formats}"
+    text = shorten(tokenizer.decode(tokens[:SHOWN_TOKENS].tolist()), MAX_SHOWN_CHARACTERS)
+    return f"{split}: {len(tokens):,} tokens of {names}, in the format of {formats}, which begin with {text}"
 
 
 def _collect_remarks(surveys: list[Survey]) -> list[str]:

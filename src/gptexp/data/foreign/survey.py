@@ -38,7 +38,7 @@ class Survey:
         self.digest = hashlib.sha256(sample.tobytes()).hexdigest()[:16]
         _check_numbers(file, sample, tokenizer.vocab_size)
         self.ends = np.empty(0, np.int64)
-        if file.has_ends:
+        if file.documents:
             self._look_at_ends(tokens, tokenizer)
         elif tokenizer.eos not in sample:
             self.remark = (
@@ -47,19 +47,21 @@ class Survey:
             )
 
     def _look_at_ends(self, tokens: NDArray, tokenizer: Tokenizer) -> None:
-        ends = self.file.document_ends()
-        if not len(ends) or ends[-1] != self.file.count or (np.diff(ends) < 0).any():
-            raise UserError(
-                f"{self.file.path}: its index has document ends that do not fit its tokens"
-            )
-        chosen = np.linspace(0, len(ends) - 1, min(len(ends), SAMPLED_DOCUMENTS), dtype=np.int64)
-        last = tokens[np.maximum(ends[chosen] - 1, 0)]
+        file = self.file
+        assert file.documents is not None
+        chosen = np.linspace(
+            0, file.documents - 1, min(file.documents, SAMPLED_DOCUMENTS), dtype=np.int64
+        )
+        ends = file.document_ends(chosen)
+        if ends[-1] != file.count or (np.diff(ends) < 0).any():
+            raise UserError(f"{file.path}: its index has document ends that do not fit its tokens")
+        last = tokens[np.maximum(ends - 1, 0)]
         if tokenizer.eos in last:
             return
         if (last == last[0]).all() and not tokenizer.decode([int(last[0])]):
             self.remark = f"documents end with token {last[0]}, not with the end-of-text token, {tokenizer.eos}"
             return
-        self.ends = ends
+        self.ends = file.document_ends(np.arange(file.documents))
         self.remark = "documents end without an end-of-text token: one is read behind each"
 
     def describe(self) -> list[Any]:
