@@ -91,6 +91,7 @@ def test_a_history_loses_its_oldest_turns_but_not_its_system_prompt():
     )
     [cut] = LAYOUT.prompt_cuts(ChatTurn(history), TOKENIZER)
     assert (cut.part, cut.tokens) == ("history", len("first?" * 4 + "1") + 4)
+    assert ChatTurn(history).outline() == "system: Be.\n...\nuser: third?"
     assert texts_of_prompt(chat("a?", "1" * 90, "b?")) == "<|user|>b?<|end|><|assistant|>"
 
 

@@ -100,7 +100,7 @@ class Chat(Task):
         )
 
     def sample(self, example: EvalExample, output: Any) -> dict[str, Any]:
-        return super().sample(replace(example, input=str(example.input)), output)
+        return super().sample(replace(example, input=example.input.outline()), output)
 
 
 def last_question(chat: ChatFormat, history: Conversation) -> list[int]:

@@ -38,12 +38,17 @@ class ChatTurn:
     kind: str = ""
 
     def __str__(self) -> str:
-        return "\n".join(
-            f"{message.role}: {message.text}" for message in self.conversation.messages
-        )
+        return _join_texts(list(self.conversation.messages))
 
     def __len__(self) -> int:
         return len(str(self))
+
+    def outline(self) -> str:
+        """Return the system prompt and the last message as a text, with "..." for the messages in between."""
+        system, turns = split_turns(self.conversation)
+        earlier = [message for turn in turns for message in turn][:-1]
+        parts = [_join_texts(system), "..." if earlier else ""]
+        return "\n".join([*filter(None, parts), _join_texts(turns[-1][-1:])])
 
 
 class ChatTurns(Layout):
@@ -165,6 +170,10 @@ class ChatTurns(Layout):
         chat = self.format(tokenizer)
         history = keep_latest_turns(input.conversation, chat, self.context - self.max_new_tokens)
         return Prompt(tuple(chat.render(history, reply=True).tokens))
+
+
+def _join_texts(messages: list[Message]) -> str:
+    return "\n".join(f"{message.role}: {message.text}" for message in messages)
 
 
 def split_turns(conversation: Conversation) -> tuple[list[Message], list[list[Message]]]:
