@@ -1,5 +1,6 @@
 """Token stores behind a URL."""
 
+import json
 import os
 import random
 import shutil
@@ -12,12 +13,16 @@ from range_server import RangeServer
 
 from gptexp.config import compose
 from gptexp.data import block_cache, remote_files, remote_store, remote_tokens, shards
+from gptexp.data.corpora import open_corpus
+from gptexp.data.parts import units
+from gptexp.data.parts.part_folder import PartFolder
 from gptexp.data.remote_files import RemoteDataError, RemoteFiles
 from gptexp.data.token_store import TokenStore
 from gptexp.errors import Preempted, UserError
 from gptexp.files import dumps_with_checksum, loads_checked
 from gptexp.run import run
 from gptexp.tasks.prepare import prepare
+from gptexp.tasks.task import make_task
 
 TASK = ("task=pretrain", "model.context=16")
 BLOCK = 1024
@@ -270,3 +275,22 @@ def test_a_run_stops_saved_where_the_server_is_gone_and_goes_on_as_if_it_never_w
     resumed = run(config)
     assert "resuming at step" in capsys.readouterr().err
     assert likeness(resumed) == likeness(local)
+
+
+def test_a_store_in_parts_is_read_as_well(tiny, own_folder, text_file, monkeypatch):
+    monkeypatch.setattr(units, "UNIT_BYTES", (20_000, 20_000))
+    lines = text_file.read_text().splitlines()
+    (own_folder / "rows.jsonl").write_text("\n".join(json.dumps({"text": line}) for line in lines))
+    config = tiny(*TASK, "data=files", "data.path=rows.jsonl", "tokenizer=byte")
+    layout = make_task(config.task, config.model).layout
+    corpus = open_corpus(config.data, layout.fields, own_folder / "cache")
+    parts = PartFolder(own_folder / "parts", corpus, layout, config.data, config.tokenizer)
+    written = list(parts.write_missing(range(len(parts.units))))
+    assert len(written) > 2
+    parts.merge()
+    with RangeServer(parts.path) as server:
+        remote = prepare(tiny(*TASK, "data=tokens", f"data.path={server.url}")).store
+        local = prepare(tiny(*TASK, "data=tokens", f"data.path={parts.path}")).store
+        for split in ("train", "val", "test"):
+            assert remote.tokens(split)[:].tolist() == local.tokens(split)[:].tolist()
+        assert not remote.has("unseen")
