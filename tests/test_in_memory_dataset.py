@@ -39,6 +39,11 @@ def test_the_task_follows_from_the_items(data, task):
     assert (config.data.val_fraction, config.data.test_fraction) == (0, 0)
 
 
+def test_pairs_of_answers_are_for_prefer_which_starts_from_weights():
+    config = compose_for_dataset([{"prompt": "a", "chosen": "b", "rejected": "c"}], ())
+    assert (config.task.kind, config.init) == ("prefer", "base")
+
+
 def test_steps_and_batch_follow_from_the_number_of_sequences(capsys):
     config = compose_for_dataset(PAIRS, SMALL)
     assert (config.trainer.max_steps, config.trainer.global_batch_size) == (100, 16)
