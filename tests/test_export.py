@@ -214,6 +214,8 @@ def test_a_published_model_is_trained_further_and_exported(own_folder, trained, 
     assert json.loads(verb(export, "latest", "out", "--json"))["architecture"] == "LlamaForCausalLM"
     exported = transformers.AutoModelForCausalLM.from_pretrained("out")
     assert exported.generation_config.eos_token_id == 1
+    assert exported.generation_config.bos_token_id == 0
+    assert transformers.AutoTokenizer.from_pretrained("out").bos_token == "<s>"
     assert len(exported.get_input_embeddings().weight) == len(model.embedding.weight)
     assert load(find_weights("out"))[0].config == load(folder)[0].config
     without_rows = [word for word in overrides if not word.startswith("model.vocab_size")]

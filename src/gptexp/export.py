@@ -45,7 +45,7 @@ EXPORTED_FILES = {
     "README.md",
 }
 ROLES = {  # entry of config.json -> attribute of Tokenizer
-    "bos_token_id": "eos",
+    "bos_token_id": "bos_token_id",
     "eos_token_id": "eos_token_id",
     "pad_token_id": "pad",
     "sep_token_id": "sep",

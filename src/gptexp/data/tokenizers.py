@@ -116,6 +116,12 @@ class Tokenizer:
         )
 
     @property
+    def bos_token_id(self) -> int:
+        """The bos_token_id of transformers: the token that begins a text, or eos where no file names one."""
+        token = self.backend.token_to_id(self.bos_token) if self.bos_token else None
+        return self.eos if token is None else token
+
+    @property
     def eos_token_id(self) -> int | list[int]:
         """The eos_token_id of transformers: the token that ends a document, then others that end an answer."""
         others = sorted(self.eos_ids - {self.eos})
