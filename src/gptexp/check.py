@@ -17,6 +17,11 @@ from gptexp.config.overrides import explain_option, read_overrides
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.sweeping.search_space import read_space, with_seed
 
+# What a choice cannot be composed without, and has no placeholder.
+NEEDED_BESIDE = {
+    "data=mixture": ["task=pretrain", "data.sources.docs.kind=pydocs", "data.weights.docs=1"]
+}
+
 
 @exits_cleanly
 def main() -> None:
@@ -44,9 +49,10 @@ def main() -> None:
 
 def shipped_jobs() -> list[tuple[list[str], Path | None]]:
     """Return the overrides, and the sweep file if any, that compose each config; those of plugins included."""
-    commands = [
-        [f"{group}={name}"] for group in package_data.GROUPS for name in package_data.choices(group)
+    words = [
+        f"{group}={name}" for group in package_data.GROUPS for name in package_data.choices(group)
     ]
+    commands = [[word, *NEEDED_BESIDE.get(word, [])] for word in words]
     commands += [["task=translate", f"model={name}"] for name in package_data.choices("model")]
     jobs: list[tuple[list[str], Path | None]] = [(command, None) for command in commands]
     return jobs + [
