@@ -79,10 +79,17 @@ def test_a_setting_that_cannot_change_is_refused_with_the_way_out(
     assert "init=outputs/x instead of resume=" in str(refusal.value)
 
 
-def test_packing_cannot_change(tiny):
-    words = ["task=pretrain", "trainer.max_steps=100"]
-    with pytest.raises(UserError, match=r"Give task\.packing=stream as there"):
-        check_resume(tiny(*words, "task.packing=best_fit"), tiny(*words), "outputs/x", 60)
+@pytest.mark.parametrize(
+    ("word", "same"),
+    [
+        ("task.packing=best_fit", r"task\.packing=stream"),
+        ("data.path=s3://bucket/store", r"data\.shuffle_block=0"),
+    ],
+)
+def test_packing_and_order_cannot_change(word, same, tiny):
+    words = ["task=pretrain", "data=tokens", "data.path=store", "trainer.max_steps=100"]
+    with pytest.raises(UserError, match=f"Give {same} as there"):
+        check_resume(tiny(*words, word), tiny(*words), "outputs/x", 60)
 
 
 @pytest.mark.parametrize("steps_done", [100, 101, 4000])

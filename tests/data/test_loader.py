@@ -1,15 +1,19 @@
 import random
+from threading import Event, Timer
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from gptexp.config.schema import TrainerConfig
 from gptexp.data.batch import Batch
 from gptexp.data.datasets.dataset import SequenceDataset
 from gptexp.data.loader import DataModule, HeldOutDataset, StepIndexedDataset
 from gptexp.data.permutation import OrderPosition, global_indices
+from gptexp.data.read_ahead import ReadAhead
+from gptexp.data.remote_files import RemoteDataError
 from gptexp.loss import LossCounts
 from gptexp.tasks.prepare import prepare
 from gptexp.training.continuation import restore_order
@@ -133,3 +137,56 @@ def test_held_out_batches_hold_every_sequence_once(layout_and_store):
     assert sum(batch.counts.targets for batch in batches) == sum(
         int((batch.targets >= 0).sum()) for batch in batches
     )
+
+
+class Stops:
+    received = None
+
+    def request(self, name):
+        self.received = name
+
+
+class FailingAt(Dataset):
+    """Item 3 comes from a server that is gone."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, number):
+        if number == 3:
+            raise RemoteDataError("data.path=http://host: no answer")
+        return number
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_items_before_a_failure_to_read_are_there_and_the_last_one_stops_the_run(workers):
+    stops, seen = Stops(), []
+    for item in ReadAhead(
+        DataLoader(FailingAt(), batch_size=None, num_workers=workers, prefetch_factor=None), stops
+    ):
+        assert (stops.received is None) == (item < 2)
+        seen.append(item)
+    assert seen == [0, 1, 2]
+    assert stops.received == "data.path=http://host: no answer"
+
+
+def test_a_signal_ends_the_wait_for_a_server():
+    stops, gone = Stops(), Event()
+
+    def items():
+        yield 0
+        gone.wait(60)
+
+    ahead = iter(ReadAhead(items(), stops))
+    Timer(0.1, stops.request, ["SIGTERM"]).start()
+    assert list(ahead) == [0]
+    gone.set()
+
+
+def test_another_error_of_a_loader_is_raised():
+    def items():
+        yield 0
+        raise TimeoutError("of its own")
+
+    with pytest.raises(TimeoutError, match="of its own"):
+        list(ReadAhead(items(), Stops()))

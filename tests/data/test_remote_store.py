@@ -250,6 +250,34 @@ def test_s3_without_its_package_names_the_extra(monkeypatch):
         RemoteFiles("s3://bucket/store")
 
 
+def test_a_bucket_is_read_like_a_folder(stored, tiny, monkeypatch):
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
+    fsspec = pytest.importorskip("fsspec")
+    pytest.importorskip("s3fs")
+    server.start()
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()),
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    try:
+        bucket = fsspec.filesystem("s3")
+        bucket.mkdir("bucket")
+        for file in stored.folder.iterdir():
+            bucket.pipe_file(f"bucket/runs/store/{file.name}", file.read_bytes())
+        words = [*TASK, "data=tokens", "data.path=s3://bucket/runs/store/"]
+        tokens = prepare(tiny(*words)).store.tokens("train")
+        assert read_some(tokens) == read_some(stored.tokens("train"))
+        bucket.rm("bucket/runs/store/meta.json")
+        with pytest.raises(UserError, match=r"runs/store/meta\.json: there is no such file\. Give"):
+            prepare(tiny(*words))
+    finally:
+        server.stop()
+        bucket.clear_instance_cache()
+
+
 def test_best_fit_packing_is_refused_since_it_reads_all_tokens(open_url):
     with pytest.raises(UserError, match=r"Use task\.packing=stream, or copy the store"):
         open_url("task.packing=best_fit")

@@ -10,7 +10,16 @@ from gptexp.config.values import show
 from gptexp.errors import UserError
 
 # Settings, or groups of them, that belong to the weights, the optimizer's state or the order of the sequences.
-FIXED = ("model.", "tokenizer.", "optim.kind", "optim.lora_", "task.kind", "task.packing", "seed")
+FIXED = (
+    "model.",
+    "tokenizer.",
+    "optim.kind",
+    "optim.lora_",
+    "task.kind",
+    "task.packing",
+    "data.shuffle_block",
+    "seed",
+)
 FREE = ("model.size", "model.dropout", "init_digest")
 FRACTIONS = {"data.val_fraction", "data.test_fraction"}
 SPLIT_SETTINGS = FRACTIONS | {"data.split", "data.unseen"}

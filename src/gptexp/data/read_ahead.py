@@ -62,5 +62,6 @@ class ReadAhead(Iterable[Item]):
                 if future.done():  # the reader's own
                     raise
             except RemoteDataError as error:
-                self.signals.request(str(error).splitlines()[-1])
+                # A worker process puts its traceback before the message.
+                self.signals.request(str(error).rpartition(f"{type(error).__name__}: ")[2].strip())
         return None

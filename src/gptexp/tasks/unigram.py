@@ -27,6 +27,7 @@ def _count_tokens(store: TokenStore, split: str, vocab_size: int) -> np.ndarray:
     if len(tokens) > limit:
         size = limit // PIECES
         starts = np.linspace(0, len(tokens) - size, PIECES, dtype=np.int64)
+    tokens.prefetch(starts, np.full(len(starts), size))
     counts = np.zeros(vocab_size, np.int64)
     for start in starts:
         counts += np.bincount(tokens[start : start + size], minlength=vocab_size)

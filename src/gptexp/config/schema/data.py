@@ -251,8 +251,8 @@ class TokensConfig(DataConfig):
     shuffle_block: int | None = setting(
         None,
         "shuffle blocks of so many neighbouring windows, then the windows of 64 blocks, so that each block "
-        f"is read once; null: {REMOTE_BLOCK} where data.path is an address, else all windows are shuffled at once",
-        minimum=1,
+        f"is read once; 0: shuffle all windows at once; null: {REMOTE_BLOCK} where data.path is an address, else 0",
+        minimum=0,
     )
     cache_gb: float = setting(
         10,
@@ -262,11 +262,12 @@ class TokensConfig(DataConfig):
     )
 
     def resolve(self, config: "Config") -> None:
-        if not self.is_remote:
+        if self.is_remote:
+            self.path = self.path.rstrip("/")
+        else:
             self.path = absolute_path(self.path, "data.path")
-            return
-        self.path = self.path.rstrip("/")
-        self.shuffle_block = self.shuffle_block or REMOTE_BLOCK
+        if self.shuffle_block is None:
+            self.shuffle_block = REMOTE_BLOCK if self.is_remote else 0
 
     @property
     def is_remote(self) -> bool:
@@ -275,7 +276,7 @@ class TokensConfig(DataConfig):
 
     @property
     def order_block(self) -> int | None:
-        return self.shuffle_block
+        return self.shuffle_block or None
 
     def check(self, config: "Config") -> None:
         super().check(config)
