@@ -188,7 +188,7 @@ def _evaluate_split(args: argparse.Namespace) -> None:
     if not prepared.store.has(split):
         raise UserError(f"{folder.path}: its data has no {split} split; try another --split")
     device = pick_device(config.trainer.accelerator)
-    prepare_reference(config, prepared.task, prepared.store, device)
+    prepare_reference(config, prepared.task, prepared.store, device, splits=[split])
     model, _ = load_run(folder)
     model.to(device)
     evaluation = evaluate(model, prepared.task, prepared.store, split, config.trainer.precision)

@@ -29,12 +29,14 @@ def test_ranks_share_batches_and_together_have_the_log_probabilities_of_all_pair
     size, monkeypatch
 ):
     model, pairs = a_model(), DrawnPairs()
-    expected = compute_reference(model, pairs, 5, "32")
-    assert expected.shape == (5, 2)
+    expected = compute_reference(model, pairs, np.arange(5), "32")
     assert (expected < 0).all()
+    some = compute_reference(model, pairs, np.array([1, 4]), "32")
+    np.testing.assert_allclose(some[[1, 4]], expected[[1, 4]], atol=1e-4)
+    assert np.isnan(some[[0, 2, 3]]).all()
     parts = []
     monkeypatch.setattr(ProcessGroup, "all_reduce", lambda _, table: parts.append(table) or table)
     for rank in range(2):
-        compute_reference(model, pairs, size, "32", ProcessGroup(rank, 2))
+        compute_reference(model, pairs, np.arange(5), "32", ProcessGroup(rank, 2), size)
     assert all((part == 0).any() for part in parts)  # neither rank has computed all
     torch.testing.assert_close(sum(parts), torch.from_numpy(expected), atol=1e-4, rtol=0)

@@ -1,13 +1,14 @@
 """The reference of a task that compares the model with the weights that training starts from (task=prefer).
 
-The log-probabilities of all answers in these weights are computed once, before step 0, by all ranks together, and kept
-in the cache of prepared data. A resumed run, an evaluation, and other runs with the same data and weights read them
-there, or compute them again from the same weights.
+The log-probabilities of the answers in these weights are computed before step 0, by all ranks together, and kept in the
+cache of prepared data. A resumed run, an evaluation, and other runs with the same data and weights read them there, or
+compute them again from the same weights, in the same batches.
 """
 
 import json
 import math
 import zipfile
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,10 +22,11 @@ from torch.distributed.fsdp import FSDPModule
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.config.cache import cache_folder
 from gptexp.config.keys import iter_settings
-from gptexp.config.schema import Config, TrainerConfig
+from gptexp.config.schema import Config
 from gptexp.config.source import outside_fingerprint, source_fingerprint
 from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.datasets.dataset import ExampleDataset
+from gptexp.data.permutation import OrderPosition
 from gptexp.data.progress import track_progress
 from gptexp.data.token_store import TokenStore
 from gptexp.distributed.devices import autocast, lightning_precision
@@ -51,8 +53,12 @@ def prepare_reference(
     store: TokenStore,
     device: torch.device,
     process_group: ProcessGroup = SINGLE_PROCESS,
+    splits: Sequence[str] = SPLITS,
 ) -> None:
     """Give a task the reference that it compares the model with; nothing to do for a task without one.
+
+    Args:
+        splits: those whose log-probabilities are needed, where the store has them.
 
     Raises:
         UserError: the weights that the run started from are gone or have changed, and the cache has no figures of them.
@@ -61,20 +67,56 @@ def prepare_reference(
         return
     process_group = process_group.as_data_parallel()
     initial = find_initial_config(config)
-    file = cache_folder(config) / "reference" / f"{_key(initial, store, device)}.npz"
-    tables = process_group.broadcast_from_rank_zero(lambda: _read(file, store))
+    folder, key = cache_folder(config) / "reference", _key(initial, store, device)
     load = partial(load_initial, initial, store.tokenizer.vocab_size, process_group, device)
-    if tables is None:
-        with process_group.fail_together():
+    model: Transformer | None = None
+    tables: Tables = {}
+    for split in filter(store.has, splits):
+        pairs = task.layout.dataset(store, split, None)
+        assert isinstance(pairs, ExampleDataset)
+        indices, part = _find_needed(config, pairs, split)
+        file = folder / f"{key}-{split}{part}.npz"
+        table = process_group.broadcast_from_rank_zero(partial(_read, file))
+        if table is None:
+            if model is None:
+                model = _load_checked(load, initial, process_group)
+            precision, description = config.trainer.precision, f"reference of the {split} split"
+            table = compute_reference(
+                model, pairs, indices, precision, process_group, description=description
+            )
             if process_group.is_rank_zero:
-                check_initial_weights(initial)
-            model = load()
-        tables = _compute_tables(model, task, store, config.trainer, process_group)
-        del model
-        free_memory(device)
-        if process_group.is_rank_zero:
-            _write(file, tables)
+                _write(file, table)
+        tables[split] = table
+    del model
+    free_memory(device)
     task.use_reference(Reference(tables, load, partial(autocast, config.trainer.precision, device)))
+
+
+def _find_needed(
+    config: Config, pairs: ExampleDataset, split: str
+) -> tuple[NDArray[np.int64], str]:
+    """Return the pairs of a split that a run reads, and a name for them; "": all.
+
+    A short training reads a part of the training split, which its seed decides.
+    """
+    count = config.trainer.max_steps * config.trainer.global_batch_size
+    starts_elsewhere = bool(config.resume or config.allow_mismatch)
+    if split != "train" or starts_elsewhere or count >= len(pairs):
+        return np.arange(len(pairs)), ""
+    block = config.data.order_block
+    indices = pairs.global_batch_indices(config.seed, OrderPosition(), count, block)
+    order = "" if block is None else f"-{block}"
+    return np.sort(indices), f"-{config.seed}-{count}{order}"
+
+
+def _load_checked(
+    load: Callable[[], Transformer], initial: Config, process_group: ProcessGroup
+) -> Transformer:
+    """Load the initial weights on all ranks, after rank zero has checked that they are the same as at the start."""
+    with process_group.fail_together():
+        if process_group.is_rank_zero:
+            check_initial_weights(initial)
+        return load()
 
 
 def find_initial_config(config: Config) -> Config:
@@ -122,68 +164,55 @@ def _key(config: Config, store: TokenStore, device: torch.device) -> str:
     return short_hash(json.dumps(values, sort_keys=True, default=str))
 
 
-def _read(file: Path, store: TokenStore) -> Tables | None:
-    """Return the tables of a file; None: it is missing or damaged."""
+def _read(file: Path) -> NDArray[np.float32] | None:
+    """Return the table of a file; None: it is missing or damaged."""
     damages = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
     with suppress(*damages), np.load(file) as stored:
-        return {split: stored[split] for split in SPLITS if store.has(split)}
+        return stored["log_probs"]
     return None
 
 
-def _write(file: Path, tables: Tables) -> None:
+def _write(file: Path, table: NDArray[np.float32]) -> None:
     with suppress(OSError):  # a cache that cannot be written
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **tables)  # type: ignore[arg-type]
-
-
-def _compute_tables(
-    model: Transformer,
-    task: Task,
-    store: TokenStore,
-    trainer: TrainerConfig,
-    process_group: ProcessGroup,
-) -> Tables:
-    size = max(1, held_out_batch_size(task.context) // 2)
-    size = min(size, trainer.micro_batch_size or size)
-    tables = {}
-    for split in SPLITS:
-        if store.has(split):
-            pairs = task.layout.dataset(store, split, None)
-            assert isinstance(pairs, ExampleDataset)
-            description = f"reference of the {split} split"
-            tables[split] = compute_reference(
-                model, pairs, size, trainer.precision, process_group, description
-            )
-    return tables
+            np.savez(stream, log_probs=table)
 
 
 @torch.no_grad()
 def compute_reference(
     model: Transformer,
     pairs: ExampleDataset,
-    batch_size: int,
+    indices: NDArray[np.int64],
     precision: str,
     process_group: ProcessGroup = SINGLE_PROCESS,
+    batch_size: int | None = None,
     description: str = "reference",
 ) -> NDArray[np.float32]:
-    """Return the log-probabilities [N, 2] of the answers of all pairs, on every rank. Ranks share the batches."""
+    """Return the log-probabilities [N, 2] of the answers of all pairs, on every rank; NaN but for `indices`.
+
+    Ranks share the batches, which do not depend on the number of ranks.
+    """
     model.eval()
     device = compute_device(model.embedding.weight)
     if isinstance(model, FSDPModule):
         model.unshard()  # the embedding and the head; each block gathers its own weights
-    order = np.argsort(pairs.index["length"], kind="stable")  # little padding
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    table = torch.zeros(len(order), 2, device=device)
+    size = batch_size or max(1, held_out_batch_size(model.config.context) // 2)
+    order = indices[np.argsort(pairs.index["length"][indices], kind="stable")]  # little padding
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    table = torch.zeros(len(pairs), 2, device=device)
     # A sharded model computes on all ranks together: one without a batch of its own repeats the first.
     count = math.ceil(len(batches) / process_group.size)
     for number in track_progress(range(count), description, "batches", count):
         index = number * process_group.size + process_group.rank
-        indices = batches[index if index < len(batches) else 0]
-        inputs = pairs.batch(indices, 0, indices).inputs()
+        batch = batches[index if index < len(batches) else 0]
+        inputs = pairs.batch(batch, 0, batch).inputs()
         tokens, targets = (inputs[name].to(device) for name in ("tokens", "targets"))
         with autocast(precision, device):
             log_probs = compute_log_probs(model, tokens, targets)
         if index < len(batches):
-            table[torch.from_numpy(indices).to(device)] = log_probs.view(-1, 2)
-    return process_group.all_reduce(table).cpu().numpy()
+            table[torch.from_numpy(batch).to(device)] = log_probs.view(-1, 2)
+    values = process_group.all_reduce(table).cpu().numpy()
+    is_known = np.zeros((len(pairs), 1), bool)
+    is_known[indices] = True
+    return np.where(is_known, values, np.float32(np.nan))
