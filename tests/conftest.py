@@ -66,10 +66,8 @@ class Finder:
         return spec
 sys.meta_path.insert(0, Finder)
 """
-# A loss that is not finite in one step of training.
-BROKEN = f"""
-MODULE = "gptexp.training.module"
-{ON_IMPORT}
+# A loss that is not finite in one step of training: what it changes in gptexp.training.module, and as sitecustomize.py.
+BREAK_LOSS = """
 def patch(module):
     plain, seed_step, now = module.Transformer.loss, module.seed_step, [None]
     def remember(seed, step, rank):
@@ -80,6 +78,9 @@ def patch(module):
         return (sums := plain(self, **inputs))._replace(targets=sums.targets * factor)
     module.seed_step, module.Transformer.loss = remember, loss
 """
+BROKEN = f"""
+MODULE = "gptexp.training.module"
+{ON_IMPORT}{BREAK_LOSS}"""
 # A CPU that says of itself whether it has bf16 units.
 CPU = f"""
 MODULE = "torch.cpu"

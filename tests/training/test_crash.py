@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BROKEN, command
+from conftest import BREAK_LOSS, BROKEN, command
 
+import gptexp.replay
+import gptexp.training.replay
 from gptexp.checkpoints.checkpointer import Checkpointer
 from gptexp.distributed import launcher
 from gptexp.distributed.process_group import ProcessGroup
@@ -19,20 +21,31 @@ from gptexp.model import Transformer
 from gptexp.replay import config_to_continue
 from gptexp.run import run
 from gptexp.runs.run_folder import RunFolder, find_run
+from gptexp.training import module
 from gptexp.training.replay import replay
+
+
+def break_loss(monkeypatch):
+    """Change this process as BROKEN changes others."""
+    monkeypatch.setattr(Transformer, "loss", Transformer.loss)
+    monkeypatch.setattr(module, "seed_step", module.seed_step)
+    names = {}
+    exec(BREAK_LOSS, names)
+    names["patch"](module)
+    monkeypatch.setattr(gptexp.training.replay, "seed_step", module.seed_step)
 
 
 @pytest.mark.parametrize(
     "more", [[], ["trainer.devices=2"], ["trainer.devices=2", "trainer.strategy=fsdp"]], ids=len
 )
 def test_a_nan_stops_before_the_update_and_replay_shows_it(
-    more, pairs_words, translation, tmp_path
+    more, pairs_words, translation, tmp_path, monkeypatch, verb
 ):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(BROKEN)
-    environment = {"PYTHONPATH": str(tmp_path / "site")}
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
     constant = ["optim=adamw", "schedule=constant", "schedule.warmup_steps=0"]
-    process = command(*pairs_words, *constant, *more, **environment)
+    process = command(*pairs_words, *constant, *more)
     _, output = process.communicate()
     assert process.returncode == 1, output
     assert output.count("step 6: the loss is not finite") == 1
@@ -45,16 +58,11 @@ def test_a_nan_stops_before_the_update_and_replay_shows_it(
     files = [f.checkpoints / "step-000006" / "model.safetensors" for f in (folder, before)]
     assert files[0].read_bytes() == files[1].read_bytes()
 
-    def replay(*words):
-        words = [sys.executable, "-m", "gptexp.replay", str(folder.path), *words]
-        return subprocess.run(
-            words, capture_output=True, text=True, check=False, env={**os.environ, **environment}
-        )
-
-    assert "loss nan" in replay().stdout
-    done = replay("--skip")
-    assert done.returncode == 0, done.stderr
-    assert find_run("latest").result()["status"] == "finished"
+    break_loss(monkeypatch)
+    assert "loss nan" in verb(gptexp.replay, folder.path)
+    continued = RunFolder(verb(gptexp.replay, folder.path, "--skip").split()[-1])
+    assert continued.name != folder.name
+    assert continued.result()["status"] == "finished"
 
 
 def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(
