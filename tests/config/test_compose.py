@@ -187,6 +187,7 @@ def test_help_and_errors_come_without_torch_and_at_once(words):
     [
         ([], {"lr": 0.02, "adamw_lr": 0.005}),
         (["init=base"], {"lr": 0.002, "adamw_lr": 0.0005}),
+        (["task=chat"], {"lr": 0.01, "adamw_lr": 0.0025}),
         (["init=base", "optim.lr=0.01"], {"lr": 0.01, "adamw_lr": 0.0005}),
         (["optim=adamw"], {"lr": 0.001}),
         (["optim=adamw", "init=base", "optim.lora_rank=4"], {"lr": 0.001}),

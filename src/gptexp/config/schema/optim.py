@@ -48,10 +48,12 @@ class OptimConfig(GroupConfig):
     def fill_rates(self, config: "Config", earlier: "OptimConfig | None" = None) -> None:
         """Set the learning rates that are null to those of an earlier run, or to their defaults.
 
-        A run that starts from trained weights takes a tenth of the defaults. LoRA adapters are
-        new weights, and take the defaults. A task may have defaults of its own.
+        A run that starts from trained weights takes a tenth of the defaults, and from base the share that the task
+        names. LoRA adapters are new weights, and take the defaults. A task may have defaults of its own.
         """
-        scale = 0.1 if config.init and not self.lora_rank else 1.0
+        scale = 1.0
+        if config.init and not self.lora_rank:
+            scale = config.task.base_rate_scale if config.init == "base" else 0.1
         defaults = self.default_rates | config.task.default_rates.get(self.kind, {})
         for name, rate in defaults.items():
             if getattr(self, name) is None:
@@ -89,7 +91,7 @@ class MuonConfig(OptimConfig):
     lr: float | None = setting(
         None,
         "peak learning rate of Muon for the blocks' matrices; null: 0.02 (task=nsp and task=bert: 0.004), "
-        "or a tenth of it from trained weights",
+        "or a tenth of it from trained weights (task=chat from base: half)",
         minimum=0,
     )
     weight_decay: float = setting(0.0, "decoupled weight decay of matrices", minimum=0)
@@ -97,7 +99,7 @@ class MuonConfig(OptimConfig):
     adamw_lr: float | None = setting(
         None,
         "peak learning rate of AdamW for all other weights; null: 0.005 (task=nsp: 0.002, task=bert: 0.004), "
-        "or a tenth of it from trained weights",
+        "or a tenth of it from trained weights (task=chat from base: half)",
         minimum=0,
     )
     beta1: float = setting(0.8, "AdamW: decay of the first moment", minimum=0, maximum=0.99999)

@@ -52,6 +52,7 @@ class TaskConfig(GroupConfig):
     default_rates: ClassVar[
         dict[str, dict[str, float]]
     ] = {}  # optimizer -> learning rates where null
+    base_rate_scale: ClassVar[float] = 0.1  # of these rates, where a run starts from base
     num_sequence_classes: ClassVar[int] = 0  # of the classification head
     num_token_classes: ClassVar[int] = 0  # of the tag head, in place of the vocabulary's
     feature_size: ClassVar[int] = 0  # channels of a feature row: a patch of pixels, an audio frame
@@ -132,6 +133,7 @@ class ConversationConfig(TaskConfig):
 class ChatConfig(ConversationConfig):
     kind: str = "chat"
     target = "gptexp.tasks.chat:Chat"
+    base_rate_scale = 0.5  # base has never seen a chat
     packing: str = setting(
         "best_fit",
         "best_fit: several whole conversations are packed into a sequence, where none of them sees another; none: one "
