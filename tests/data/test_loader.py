@@ -36,14 +36,14 @@ class Numbers(SequenceDataset):
         return self
 
 
-def train(sequences, state, batch_size, ranks, workers, steps):
+def train(sequences, state, batch_size, ranks, workers, steps, block):
     """Return the sequences of `steps` steps in their order, and the state of a checkpoint after them."""
     config = TrainerConfig(
         global_batch_size=batch_size, num_workers=workers, max_steps=state["step"] + steps
     )
     parts = []
     for rank in range(ranks):
-        data = DataModule(sequences, None, config, seed=3)
+        data = DataModule(sequences, None, config, seed=3, shuffle_block=block)
         restore_order(data, state, is_same_data=True)
         data.trainer = SimpleNamespace(
             global_rank=rank,
@@ -61,21 +61,21 @@ def train(sequences, state, batch_size, ranks, workers, steps):
 @pytest.mark.parametrize("seed", range(40))
 def test_no_sequence_is_repeated_or_skipped_whatever_changes_when_a_run_continues(seed):
     rng = random.Random(seed)
-    size = rng.randint(1, 60)
+    size, block = rng.randint(1, 60), rng.choice([None, 1, 3])
     state = {"step": 0, "order": {"epoch": 0, "offset": 0}}
     seen = []
     for _ in range(rng.randint(2, 5)):
         ranks = rng.choice([1, 1, 2, 3, 4])
         workers = 2 if seed < 2 else 0
         batch_size, steps = ranks * rng.randint(1, 12), rng.randint(1, 9)
-        more, state = train(Numbers(size), state, batch_size, ranks, workers, steps)
+        more, state = train(Numbers(size), state, batch_size, ranks, workers, steps, block)
         seen += more
     numbers = np.concatenate(seen)
     for start in range(0, len(numbers), size):
         epoch = numbers[start : start + size]
         assert len(set(epoch)) == len(epoch)
     assert state["order"] == {"epoch": len(numbers) // size, "offset": len(numbers) % size}
-    uninterrupted = global_indices(3, OrderPosition(), len(numbers), size)
+    uninterrupted = global_indices(3, OrderPosition(), len(numbers), size, block)
     assert numbers.tolist() == uninterrupted.tolist()
 
 

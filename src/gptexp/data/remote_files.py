@@ -53,7 +53,10 @@ class RemoteFiles:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        address = urlsplit(url)
+        try:
+            address = urlsplit(url)
+        except ValueError as error:
+            raise UserError(f"data.path={url}: {error}") from None
         if address.query or "@" in address.netloc:
             raise UserError(
                 f"data.path={address.scheme}://...: has a password or a query, which the run folder would keep. "
@@ -66,17 +69,17 @@ class RemoteFiles:
         import fsspec
 
         scheme = urlsplit(self.url).scheme
+        if scheme not in fsspec.available_protocols():
+            raise UserError(
+                f"data.path={self.url}: fsspec knows no protocol {scheme}://. It knows s3://, gs://, https://, "
+                f"file:// and others"
+            )
         if scheme in ("s3", "s3a"):
             require_extra("s3", ["s3fs"])
         try:
             self.filesystem, self.root = fsspec.core.url_to_fs(self.url)
-        except ImportError as error:  # it names the package
+        except (ImportError, ValueError) as error:  # an ImportError names the package
             raise UserError(f"data.path={self.url}: {error}") from None
-        except ValueError:
-            raise UserError(
-                f"data.path={self.url}: fsspec knows no protocol {scheme}://. It knows s3://, gs://, https://, "
-                f"file:// and others"
-            ) from None
 
     def sizes(self, names: Sequence[str], patience: float) -> list[int | None]:
         """Return the size in bytes of each file; None where the server does not tell it."""
