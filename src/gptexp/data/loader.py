@@ -127,6 +127,7 @@ class StepIndexedDataset(Dataset):
         self.rank, self.ranks = rank, ranks
         self.first_step, self.start, self.shuffle_block = first_step, start, shuffle_block
         self.steps_ahead = max(2, AHEAD_BLOCKS * (shuffle_block or 0) // global_batch_size)
+        self.steps_together = max(1, (shuffle_block or 0) // global_batch_size)
         self.prefetched = first_step  # steps before it are read, or being read
 
     def __getitem__(self, step: int) -> Batch:
@@ -135,20 +136,23 @@ class StepIndexedDataset(Dataset):
         epoch, indices = self._order(step)
         return self.sequences.batch(indices[self.rank :: self.ranks], epoch, indices)
 
-    def _order(self, step: int) -> tuple[int, NDArray[np.int64]]:
-        """Return the epoch and the indices of the global batch of a step."""
+    def _order(self, step: int, steps: int = 1) -> tuple[int, NDArray[np.int64]]:
+        """Return the epoch in which the global batch of a step begins, and the indices of it and of the next ones."""
         size = self.global_batch_size
         position = self.start.advance((step - self.first_step) * size, len(self.sequences))
         return position.epoch, self.sequences.global_batch_indices(
-            self.seed, position, size, self.shuffle_block
+            self.seed, position, steps * size, self.shuffle_block
         )
 
     def _prefetch(self, step: int) -> None:
-        """Begin to read the batches of the next steps."""
-        for ahead in range(max(self.prefetched, step), step + self.steps_ahead):
-            epoch, indices = self._order(ahead)
+        """Begin to read the batches of this step and of the next ones, first its own."""
+        begin, end = max(self.prefetched, step), step + self.steps_ahead
+        while begin < end:
+            steps = 1 if begin == step else min(end - begin, self.steps_together)
+            epoch, indices = self._order(begin, steps)
             self.sequences.prefetch(indices[self.rank :: self.ranks], epoch)
-        self.prefetched = step + self.steps_ahead
+            begin += steps
+        self.prefetched = end
 
 
 class HeldOutDataset(Dataset):
