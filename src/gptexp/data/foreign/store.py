@@ -108,7 +108,7 @@ def open_foreign_store(
     content = {
         "corpus": {
             "source": "token files",
-            "files": {
+            "parts": {
                 split: [survey.describe() for survey in by_split[split]] for split in by_split
             },
         },

@@ -28,7 +28,7 @@ from gptexp.data.account import DataAccount
 from gptexp.data.build_store import SplitWriter, encode_examples, usable_examples
 from gptexp.data.corpora import Corpus, Example
 from gptexp.data.corpora.corpus import SPLITS
-from gptexp.data.parts.units import Unit, fixed_splits, open_unit, plan_units
+from gptexp.data.parts.units import Unit, describe_input, fixed_splits, open_unit, plan_units
 from gptexp.data.shards import digest_file
 from gptexp.data.splits import split_by_hash
 from gptexp.data.token_store import ExampleEncoder
@@ -64,8 +64,9 @@ class PartFolder:
         self.fractions = {name: x for name, x in fractions.items() if name not in fixed}
         self.parts = path / "parts"
         self.units = plan_units(corpus)
+        self.input = describe_input(corpus, self.units)
         plan = {
-            "units": [asdict(unit) for unit in self.units],
+            "input": [self.input, *map(asdict, self.units)],
             "data": asdict(data),
             "tokenizer": tokenizer.fingerprint() if tokenizer else asdict(tokenizer_config),
             "task": encoder.fingerprint(),
@@ -99,12 +100,12 @@ class PartFolder:
             begun = loads_checked(file.read_text())
         except ValueError as error:
             raise UserError(f"{file}: {error}. Delete {self.path}, and begin again") from None
-        names = {"units": "input files", "source": "code of gptexp", "task": "settings of the task"}
+        names = {"input": "input files", "source": "code of gptexp", "task": "settings of the task"}
         if changed := [
             names.get(key, f"settings of {key}") for key in plan if plan[key] != begun[key]
         ]:
             raise UserError(
-                f"--to {self.path}: was begun with other {' and '.join(changed)}. Give those, or a new folder"
+                f"--to {self.path}: was begun with other {' and '.join(changed)}. Give the same, or a new folder"
             )
 
     def _training_texts(self) -> Iterator[str]:
@@ -261,12 +262,8 @@ class PartFolder:
             for file in sorted(self.path.iterdir())
             if file.is_file() and file.name != "plan.json" and not file.name.startswith(".")
         }
-        pieces = [piece for unit in self.units for piece in unit.pieces]
         content = {
-            "corpus": {
-                "source": "parts",
-                "inputs": [[Path(piece.name).name, piece.size, piece.start] for piece in pieces],
-            },
+            "corpus": self.input,
             "task": self.encoder.fingerprint(),
             "split": ["exact", *(self.fractions.get(name, 0.0) for name in ("val", "test")), None],
         }

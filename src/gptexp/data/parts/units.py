@@ -89,6 +89,18 @@ def fixed_splits(corpus: Corpus) -> set[str]:
     return set() if corpus.only_train else {SPLIT_NAMES[name] for name in corpus.parts}
 
 
+def describe_input(corpus: Corpus, units: list[Unit]) -> dict[str, Any]:
+    """Return the names, sizes and versions of the input as JSON values, without reading it."""
+    if isinstance(corpus, Hub):
+        return corpus.describe()
+    assert isinstance(corpus, Files)
+    parts: dict[str, list[list[Any]]] = {}
+    for unit in units:
+        pieces = ([Path(piece.name).name, piece.size, piece.start] for piece in unit.pieces)
+        parts.setdefault(unit.split, []).extend(pieces)
+    return {"source": "files", "parts": parts, "fields": dict(corpus.config.fields)}
+
+
 class FilesOfUnit(Files):
     """The examples of the files of one unit."""
 
