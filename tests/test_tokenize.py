@@ -69,20 +69,29 @@ def test_a_helper_writes_the_parts_of_a_share(run, own_folder, monkeypatch):
     assert Path("store/meta.json").exists()
 
 
-def test_the_first_helper_that_fails_ends_the_command_with_its_message(
-    run, own_folder, monkeypatch, capsys
+@pytest.mark.parametrize(
+    ("end", "code", "message"),
+    [
+        ('echo "gptexp: no" >&2; exit 2', 2, "gptexp: no\n"),
+        (
+            "kill -9 $$",
+            1,
+            "SIGKILL ended a process, for lack of memory perhaps: try fewer --workers",
+        ),
+    ],
+)
+def test_the_first_helper_that_fails_ends_the_command(
+    end, code, message, run, own_folder, monkeypatch, capsys
 ):
     monkeypatch.setattr(units_module, "UNIT_BYTES", (2000, 2000))
     helper = own_folder / "helper"
-    helper.write_text(
-        "#!/bin/sh\n" + 'mkdir first 2> /dev/null && echo "gptexp: no" >&2 && exit 2\nsleep 60\n'
-    )
+    helper.write_text(f"#!/bin/sh\nif mkdir first 2> /dev/null; then {end}; fi\nexec sleep 60\n")
     helper.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(helper))
     with pytest.raises(SystemExit) as ended:
         run(*WORDS, "--workers", "2")
-    assert ended.value.code == 2
-    assert "gptexp: no\n" in capsys.readouterr().err
+    assert ended.value.code == code
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ data.path=store. docs/data-at-scale.md says more.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
 from gptexp.data.corpora.find_files import check_paths
 from gptexp.distributed.signals import StopSignals
-from gptexp.errors import UserError, exits_cleanly
+from gptexp.errors import RunError, UserError, exits_cleanly
 from gptexp.machine import available_cpus
 from gptexp.stages import stage
 from gptexp.wording import format_count
@@ -155,6 +156,7 @@ def _start_helpers(folder: "PartFolder", share: range, count: int) -> None:
 
     Raises:
         SystemExit: one failed; its messages are printed.
+        RunError: a signal ended one.
     """
     command = [sys.executable, "-m", "gptexp.tokenize", *sys.argv[1:], "--workers", "1"]
     environment = {**os.environ, HELPER: str(os.getpid()), "TOKENIZERS_PARALLELISM": "false"}
@@ -179,8 +181,15 @@ def _start_helpers(folder: "PartFolder", share: range, count: int) -> None:
                 if helper.returncode:
                     log.seek(0)
                     sys.stderr.write(log.read().decode(errors="replace"))
-                    raise SystemExit(max(helper.returncode, 1))
+                    if helper.returncode < 0:
+                        raise RunError(_explain_signal(-helper.returncode))
+                    raise SystemExit(helper.returncode)
             time.sleep(POLL_SECONDS)
+
+
+def _explain_signal(number: int) -> str:
+    hint = ", for lack of memory perhaps: try fewer --workers" if number == signal.SIGKILL else ""
+    return f"{signal.Signals(number).name} ended a process{hint}. The same command continues"
 
 
 def _stop(helper: subprocess.Popen[bytes]) -> None:
