@@ -100,3 +100,20 @@ def test_all_sources_have_one_tokenizer(two_texts):
     mixed = [stored[0], of_bytes, two_texts[-1]]
     with pytest.raises(UserError, match=r"data\.sources\.odd\.path=.* has another tokenizer"):
         prepare(compose_run("data=mixture", *mixed))
+
+
+def test_other_weights_are_other_data_whose_sources_compare(two_texts):
+    def store(*words):
+        return prepare(compose_run(*two_texts[:-1], "tokenizer=byte", *words)).store
+
+    first, same = (
+        store("data.weights={plain: 3, odd: 1}"),
+        store("data.weights={plain: 0.75, odd: 0.25}"),
+    )
+    other = store("data.weights={plain: 1, odd: 1}")
+    assert first.content_fingerprint == same.content_fingerprint != other.content_fingerprint
+    for split in ("val", "test"):
+        assert first.meta["files"][f"{split}.jsonl"] != other.meta["files"][f"{split}.jsonl"]
+        for source in ("plain", "odd"):
+            file = f"{split}/{source}.jsonl"
+            assert first.meta["files"][file] == other.meta["files"][file]

@@ -55,11 +55,9 @@ class MixedStore(TokenStore):
             "feature_size": 0,
             "splits": splits,
             "account": self.account.as_json(),
-            "files": {
-                f"{name}/{file}": x
-                for name, meta in metas.items()
-                for file, x in meta["files"].items()
-            },
+            "files": _hash_files(
+                {name: meta["files"] for name, meta in metas.items()}, self.weights
+            ),
         }
 
     @property
@@ -92,6 +90,23 @@ def _describe(corpora: dict[str, dict[str, Any]], phases: list[Any]) -> dict[str
             parts = {f"{name}: {key}": value for key, value in corpus.get(kind, {}).items()}
             description.setdefault(kind, {}).update(parts)
     return description
+
+
+def _hash_files(files: dict[str, dict[str, str]], weights: dict[str, float]) -> dict[str, str]:
+    """Return a hash of each file of all sources together, test.jsonl, and of each of a source, test/NAME.jsonl.
+
+    Held-out losses are means by weight, so the hashes of all sources together cover the weights, too.
+    """
+    names = sorted(set().union(*files.values()))
+    hashes = {
+        file: _digest([weights, {name: own.get(file) for name, own in files.items()}])
+        for file in names
+    }
+    for name, own in files.items():
+        for file, digest in own.items():
+            split, _, kind = file.partition(".")
+            hashes[f"{split}/{name}.{kind}"] = digest
+    return hashes
 
 
 def _digest(values: Any) -> str:

@@ -50,7 +50,9 @@ def _sources_with(fields: tuple[str, ...], medium: str) -> list[str]:
     sources = []
     for kind, settings in schemas("data").items():
         try:
-            if kind != "tokens" and _has_fields(import_target(settings.target), fields, medium):
+            if kind not in ("tokens", "mixture") and _has_fields(
+                import_target(settings.target), fields, medium
+            ):
                 sources.append(f"data={kind}")
         except (ImportError, UserError):  # its packages are not installed
             continue
