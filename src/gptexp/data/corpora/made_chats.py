@@ -48,8 +48,26 @@ SMALL_TALK = (  # what a user says first, and the answer
         "I can say what a documented function does, which arguments it takes and what it returns, and write dates in "
         "German, French and Spanish.",
     ),
+    (
+        (
+            "What is the capital of France?",
+            "Who won the election?",
+            "How will the weather be tomorrow?",
+            "Tell me a joke.",
+            "Write a poem about the sea.",
+            "What is 17 times 23?",
+            "Who wrote Faust?",
+            "Which film should I watch?",
+            "How do I cook rice?",
+            "What is the meaning of life?",
+            "Is it healthy to run every day?",
+            "Recommend a book to me.",
+        ),
+        "I do not know that. I answer questions about the documentation that I am shown.",
+    ),
 )
 NO_DOCUMENTATION = "Please show me its documentation first."
+NO_QUESTION = "What would you like to know about it?"
 THANKS = (("Thanks", "Thank you", "Thanks a lot"), "You are welcome.")
 LANGUAGES = {"German": Locale("de"), "French": Locale("fr"), "Spanish": Locale("es")}
 PHRASES = (0, 2, 4)  # of data=cldr: dates and measures
@@ -107,7 +125,7 @@ def _talk_about(function: Function, other: Function, rng: random.Random) -> list
         instructions.append(f"Answer questions about this function:\n{documentation}")
     if instructions:
         messages.append(Message("system", "\n\n".join(instructions)))
-    elif rng.random() < 0.15:
+    elif rng.random() < 0.2:
         texts, answer = rng.choice(SMALL_TALK)
         messages += exchange(rng.choice(texts), answer, "small_talk")
     count = rng.choices(range(1, MAX_QUESTIONS + 1), (0.15, 0.2, 0.3, 0.35))[0]
@@ -120,9 +138,12 @@ def _talk_about(function: Function, other: Function, rng: random.Random) -> list
             continue
         text = question.text
         if not is_shown:
-            if not instructions and rng.random() < 0.04:
+            if not instructions and rng.random() < 0.12:
                 messages += exchange(text, NO_DOCUMENTATION, "no_documentation")
-            text = show_documentation(documentation, text, rng)
+            if not instructions and rng.random() < 0.1:
+                messages += exchange(documentation, NO_QUESTION, "no_question")
+            else:
+                text = show_documentation(documentation, text, rng)
             is_shown = True
         messages += exchange(text, answer, question.kind)
         num_answers += 1
