@@ -3,7 +3,10 @@
 import sys
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from gptexp.stdin_text import decode_text
 
 if TYPE_CHECKING:
     from gptexp.sampling import Sampling
@@ -30,9 +33,9 @@ def chat_in_terminal(session: "ChatSession", sampling: "Sampling", stop: list[st
         if command == "/reset" and not rest:
             session.reset()
         elif command == "/system":
-            session.reset(system=rest.strip())
+            session.reset(system=decode_text(rest.strip()))
         elif line.strip():
-            _print_answer(session, line, sampling, stop)
+            _print_answer(session, decode_text(line), sampling, stop)
             if session.has_cuts and not had_cuts:
                 print("the oldest messages no longer fit into the context", file=sys.stderr)
             had_cuts = session.has_cuts
@@ -56,7 +59,8 @@ def _read_lines(is_terminal: bool) -> Iterator[str]:
             yield line.rstrip("\n")
         return
     if sys.stdout.isatty():  # otherwise, Python prints the prompt to stdout
-        import readline  # noqa: F401  input() reads by it
+        with suppress(ImportError):  # Windows has none
+            import readline  # noqa: F401  input() reads by it
 
         while True:
             try:

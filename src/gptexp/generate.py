@@ -9,7 +9,6 @@ python -m gptexp.generate outputs/chat-small-1a2b3c4d --chat --system "Answer in
 """
 
 import argparse
-import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from gptexp.data.read_conversation import read_conversation, read_conversation_f
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.sampling import RANGES, Sampling
 from gptexp.stages import stage
+from gptexp.stdin_text import decode_text, read_stdin_as_utf8
 
 if TYPE_CHECKING:
     from gptexp.data.tokenizers import Tokenizer
@@ -235,40 +235,27 @@ def _read_prompts(args: argparse.Namespace) -> Iterable[Any]:
 
     With --messages it is a conversation. With --chat there is none: messages are read later.
     """
-    if args.chat:
-        return []
-    if args.messages:
-        return [read_conversation_file(args.messages)]
     if args.prompt != "-":
         if not args.prompt.strip():
             raise UserError("the prompt is empty: give one after the run, or on stdin")
-        return [_decode_prompt(args.prompt)]
+        return [decode_text(args.prompt)]
+    if args.messages:
+        return [read_conversation_file(args.messages)]
     if sys.stdin is None:
         raise UserError("there is no prompt: give one after the run, or on stdin")
-    if isinstance(sys.stdin, io.TextIOWrapper):  # in any locale, with line ends of any system
-        sys.stdin.reconfigure(encoding="utf-8-sig", errors="surrogateescape", newline=None)
+    read_stdin_as_utf8()
+    if args.chat:
+        return []
     if sys.stdin.isatty():
         print("reading the prompt from the keyboard; end it with Ctrl-D", file=sys.stderr)
     if args.lines:
-        return (_decode_prompt(line.rstrip("\n")) for line in sys.stdin)
-    text = _decode_prompt(sys.stdin.read().strip("\n"))
+        return (decode_text(line.rstrip("\n")) for line in sys.stdin)
+    text = decode_text(sys.stdin.read().strip("\n"))
     if not text.strip():
         raise UserError("stdin is empty: give a prompt after the run, or on stdin")
     if lines := text.count("\n"):
         print(f"{lines + 1} lines are one prompt; --lines answers each of them", file=sys.stderr)
     return [text]
-
-
-def _decode_prompt(text: str) -> str:
-    """Return the text, also where Python has read its bytes in a locale without UTF-8.
-
-    Raises:
-        UserError: it has bytes that are not UTF-8.
-    """
-    try:
-        return text.encode("utf8", "surrogateescape").decode("utf8")
-    except UnicodeError as error:
-        raise UserError(f"the prompt is not UTF-8 text ({error})") from None
 
 
 def _refuse_token_options(args: argparse.Namespace, kind: str, predicts_features: bool) -> None:

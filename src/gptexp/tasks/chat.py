@@ -72,19 +72,21 @@ class Chat(Task):
     def __init__(self, config: schema.ChatConfig, model: schema.ModelConfig) -> None:
         layout = ChatTurns(model.context, config.max_new_tokens, config.packing)
         super().__init__(config, model, layout, GenerateText(layout, config.max_new_tokens))
-        self._store: TokenStore | None = None  # that the examples are from
+        self._training: tuple[TokenStore, TrainingAnswers] | None = None  # of the last store
 
     def prepare_metrics(self, store: TokenStore, examples: list[EvalExample]) -> dict[str, float]:
-        self._store = store
+        is_known = self._training is not None and self._training[0] is store
+        if store.has("train") and not is_known:
+            self._training = store, TrainingAnswers(store)
         return super().prepare_metrics(store, examples)
 
     def baselines(self, examples: list[EvalExample]) -> dict[str, list[str]]:
         messages = [example.input.conversation.messages[-1].text for example in examples]
         baselines = {"first line of the last message": [text.split("\n")[0] for text in messages]}
-        if self._store is None or not self._store.has("train"):
+        if self._training is None:
             return baselines
-        training = TrainingAnswers(self._store)
-        chat = self.layout.format(self._store.tokenizer)
+        store, training = self._training
+        chat = self.layout.format(store.tokenizer)
         questions = [last_question(chat, example.input.conversation) for example in examples]
         return baselines | {
             "most frequent answer of the training split": [training.most_frequent()]
@@ -95,9 +97,8 @@ class Chat(Task):
         }
 
     def describe_undefined(self, scores: Mapping[str, Sequence[float]], split: str) -> list[str]:
-        return super().describe_undefined(
-            {name: values for name, values in scores.items() if "_" not in name}, split
-        )
+        of_all = {k: v for k, v in scores.items() if not k.startswith(("exact_", "rougeL_"))}
+        return super().describe_undefined(of_all, split)
 
     def sample(self, example: EvalExample, output: Any) -> dict[str, Any]:
         return super().sample(replace(example, input=example.input.outline()), output)

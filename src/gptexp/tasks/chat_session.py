@@ -65,7 +65,7 @@ class ChatSession:
         self.has_cuts = False
 
     def ask(self, text: str, sampling: Sampling, stop: list[str]) -> Iterator[str]:
-        """Yield the answer to the user's next message piece by piece. What is yielded becomes part of the conversation.
+        """Yield the answer to the user's next message piece by piece; both become part of the conversation.
 
         Raises:
             ValueError: see `Generator.generate`.
