@@ -18,6 +18,7 @@ HIGHER_IS_BETTER = {
         ("exact_match", "bleu", "chrf", "f1", "rouge1", "rouge2", "rougeL", "names"), True
     ),
     **dict.fromkeys(("support", "word_accuracy", "accuracy"), True),
+    **dict.fromkeys(("exact", "reward_accuracy", "reward_margin", "word_recall"), True),
 }
 
 

@@ -90,7 +90,8 @@ class MuonConfig(OptimConfig):
     default_rates: ClassVar[dict[str, float]] = {"lr": 0.02, "adamw_lr": 0.005}
     lr: float | None = setting(
         None,
-        "peak learning rate of Muon for the blocks' matrices; null: 0.02 (task=nsp and task=bert: 0.004), "
+        "peak learning rate of Muon for the blocks' matrices; null: 0.02 (task=nsp and task=bert: 0.004, "
+        "task=prefer: 0.002), "
         "or a tenth of it from trained weights (task=chat from base: half)",
         minimum=0,
     )
@@ -98,7 +99,8 @@ class MuonConfig(OptimConfig):
     momentum: float = setting(0.95, "momentum of Muon", minimum=0, maximum=0.99999)
     adamw_lr: float | None = setting(
         None,
-        "peak learning rate of AdamW for all other weights; null: 0.005 (task=nsp: 0.002, task=bert: 0.004), "
+        "peak learning rate of AdamW for all other weights; null: 0.005 (task=nsp: 0.002, task=bert: 0.004, "
+        "task=prefer: 0.0005), "
         "or a tenth of it from trained weights (task=chat from base: half)",
         minimum=0,
     )
@@ -117,7 +119,9 @@ class AdamWConfig(OptimConfig):
     target = "gptexp.training.optimizers:build_adamw"
     default_rates: ClassVar[dict[str, float]] = {"lr": 0.001}
     lr: float | None = setting(
-        None, "peak learning rate; null: 0.001, or 0.0001 from trained weights", minimum=0
+        None,
+        "peak learning rate; null: 0.001 (task=prefer: 0.0005), or a tenth of it from trained weights",
+        minimum=0,
     )
     weight_decay: float = setting(0.1, "decoupled weight decay of matrices", minimum=0)
     beta1: float = setting(0.9, "decay of the first moment", minimum=0, maximum=0.99999)

@@ -149,7 +149,10 @@ class PreferConfig(ConversationConfig):
     target = "gptexp.tasks.prefer:Prefer"
     uses_reference = True
     rows_per_example = 2
-    default_rates: ClassVar[dict[str, dict[str, float]]] = {"adamw": {"lr": 0.0005}}
+    default_rates: ClassVar[dict[str, dict[str, float]]] = {
+        "adamw": {"lr": 0.0005},
+        "muon": {"lr": 0.002, "adamw_lr": 0.0005},
+    }
     loss: str = setting(
         "sigmoid",
         "sigmoid: direct preference optimization (DPO); ipo: its squared variant, with the mean over the tokens of an "
