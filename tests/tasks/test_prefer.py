@@ -90,9 +90,9 @@ def test_the_divergence_is_exact_for_one_token_and_zero_for_equal_models():
             tokens = torch.tensor([prompt.tokens])
             p, q = (m.logits(m(tokens)[0, -1]).log_softmax(-1) for m in (model, initial))
             expected.append(float((p.exp() * (p - q)).sum()))
-    found = estimate_divergences(model, initial, TOKENIZER, prompts, 1)
-    assert found == pytest.approx(expected, rel=1e-4)
-    assert min(estimate_divergences(model, initial, TOKENIZER, prompts, 4)) > min(found)
+    of_one = estimate_divergences(model, initial, TOKENIZER, prompts, 1)
+    assert of_one == pytest.approx(expected, rel=1e-4)
+    assert min(estimate_divergences(model, initial, TOKENIZER, prompts, 4)) > min(of_one)
 
 
 @pytest.fixture
@@ -135,9 +135,9 @@ def test_a_run_begins_at_the_loss_of_a_coin_and_learns_to_tell_answers_apart(wor
     for file in Path("cache/reference").iterdir():
         file.write_bytes(b"damaged")
     output = json.loads(verb(evaluate, folder.path, "--json"))["metrics"]
-    shown = {name: value for name, value in metrics.items() if name in output}
-    assert len(shown) > 20
-    assert {name: output[name] for name in shown} == pytest.approx(shown, abs=1e-5)
+    shared = {name: value for name, value in metrics.items() if name in output}
+    assert len(shared) > 20
+    assert {name: output[name] for name in shared} == pytest.approx(shared, abs=1e-5)
 
 
 class FailsAtStep(L.Callback):
@@ -168,14 +168,14 @@ def test_interrupted_and_without_its_cache_it_ends_as_if_never_interrupted(words
 
 def test_a_sharded_model_is_compared_with_sharded_weights(words, monkeypatch):
     words = [*words, "trainer.max_steps=3", "task.score_before=false"]
-    whole = run(compose.compose_config([*words, "outputs=whole"]))
+    alone = run(compose.compose_config([*words, "outputs=alone"]))
     monkeypatch.setattr(sharded_models, "can_hold_model", lambda *_: False)
     monkeypatch.setattr(sharded_models, "load_run", None)
     shards = run(compose.compose_config([*words, "trainer.strategy=fsdp", "cache=other"]))
-    for one, other in zip(whole.metrics(), shards.metrics(), strict=True):
+    for one, other in zip(alone.metrics(), shards.metrics(), strict=True):
         for name in ("train/loss", "train/reward_margin", "train/chosen_reward"):
             assert other[name] == pytest.approx(one[name], abs=1e-5)
-    assert shards.result()["metrics"] == pytest.approx(whole.result()["metrics"], abs=1e-4)
+    assert shards.result()["metrics"] == pytest.approx(alone.result()["metrics"], abs=1e-4)
 
 
 def test_mistakes_are_refused(words):

@@ -16,7 +16,7 @@ class Reference:
 
     Attributes:
         log_probs: [N, 2] of the answers of each pair, by split.
-        load: loads the weights as a model, sharded or whole; with a sharded one, all ranks call it together.
+        load: loads the weights as a model; its argument says whether it is sharded: then all ranks call it together.
         autocast: the context in which log_probs were computed.
     """
 

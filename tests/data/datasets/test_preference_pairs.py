@@ -56,12 +56,12 @@ def test_answers_are_targets_behind_their_own_copy_of_the_prompt(pairs):
 @pytest.mark.parametrize("more", [{}, GPT2, {"window": 3}, {"experts": 4}], ids=str)
 def test_micro_batches_have_the_loss_and_gradients_of_pairs_one_by_one(more, pairs):
     model = a_model(**more)
-    whole = batch_of(pairs, 0, 1, 2)
+    together = batch_of(pairs, 0, 1, 2)
     gradients = []
-    for parts in ([whole], list(whole.split(2)), [batch_of(pairs, i) for i in (2, 0, 1)]):
+    for parts in ([together], list(together.split(2)), [batch_of(pairs, i) for i in (2, 0, 1)]):
         model.zero_grad()
         sums = [model.loss(**part.inputs()) for part in parts]
-        losses = [LossSums(*part[:2], torch.zeros(())).mean(whole.counts) for part in sums]
+        losses = [LossSums(*part[:2], torch.zeros(())).mean(together.counts) for part in sums]
         sum(losses).backward()
         gradients.append([float(sum(losses).detach()), model.blocks[0].attention.value.weight.grad])
     for loss, gradient in gradients[1:]:
@@ -80,8 +80,8 @@ def test_log_probabilities_are_those_of_each_answer_alone():
     tokens, targets = pad_pairs(PAIRS, pad=1)
     with torch.no_grad():
         batched = compute_log_probs(model, pairs_to_rows(tokens), pairs_to_rows(targets))
-        for pair, found in zip(PAIRS, batched.view(-1, 2), strict=True):
-            for answer, log_prob in zip(pair[1:], found, strict=True):
+        for pair, log_probs in zip(PAIRS, batched.view(-1, 2), strict=True):
+            for answer, log_prob in zip(pair[1:], log_probs, strict=True):
                 row = [*pair.prompt, *answer]
                 logits = model.logits(model(torch.tensor([row[:-1]])))[0].log_softmax(-1)
                 start = len(pair.prompt) - 1
