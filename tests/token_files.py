@@ -18,16 +18,18 @@ def write_llmc(path, magic=20240520, dtype="<u2", count=None, numbers=NUMBERS):
     path.write_bytes(header.tobytes() + np.array(numbers, dtype).tobytes())
 
 
-def write_megatron(path, documents=DOCUMENTS, code=8, dtype="<u2"):
+def write_megatron(path, documents=DOCUMENTS, code=8, dtype="<u2", starts=None):
+    """Write each of `documents` as a sequence; `starts` are those that begin a document (default: all)."""
+    starts = range(len(documents)) if starts is None else starts
     np.array([token for document in documents for token in document], dtype).tofile(path)
     lengths = np.array([len(document) for document in documents], "<i4")
     pointers = (np.cumsum(lengths) - lengths) * np.dtype(dtype).itemsize
     path.with_suffix(".idx").write_bytes(
         b"MMIDIDX\x00\x00"
-        + struct.pack("<QBQQ", 1, code, len(lengths), len(lengths) + 1)
+        + struct.pack("<QBQQ", 1, code, len(lengths), len(starts) + 1)
         + lengths.tobytes()
         + pointers.astype("<i8").tobytes()
-        + np.arange(len(lengths) + 1, dtype="<i8").tobytes()
+        + np.array([*starts, len(lengths)], "<i8").tobytes()
     )
 
 

@@ -36,6 +36,13 @@ def test_a_format_is_recognised_and_its_tokens_are_read_in_place(name, own_folde
         assert file.document_ends(np.array([2, 0, 1])).tolist() == [11, 4, 6]
 
 
+def test_a_document_of_megatron_can_have_several_sequences(own_folder):
+    write_megatron(own_folder / "text.bin", starts=[0, 2])
+    file = open_token_file(own_folder / "text.bin", 300, None)
+    assert file.documents == 2
+    assert file.document_ends(np.arange(2)).tolist() == [6, 11]
+
+
 def test_the_vocabulary_decides_the_type_of_numbers_that_a_file_does_not_name(own_folder):
     write_numbers(own_folder / "train.bin")
     assert open_token_file(own_folder / "train.bin", 1 << 16, None).dtype == np.uint16

@@ -171,6 +171,21 @@ def test_numbers_that_are_not_those_of_the_tokenizer_are_refused(write, message,
         prepare(tiny(*PRETRAIN, "data.path=train.bin"))
 
 
+def test_the_bytes_of_a_large_split_are_estimated(tiny, own_folder, texts, monkeypatch):
+    monkeypatch.setattr(store_module, "DECODED_TOKENS", 100)
+    tokens = join(encode(texts))
+    write_numbers(own_folder / "train.bin", numbers=tokens)
+    write_numbers(own_folder / "val.bin", numbers=tokens * 3)
+    sizes = []
+    for pieces in (10**9, 20):
+        monkeypatch.setattr(store_module, "MAX_DECODED_PIECES", pieces)
+        words = (f"data.path={own_folder}", f"cache={own_folder / str(pieces)}")
+        sizes.append(prepare(tiny(*PRETRAIN, *words)).store.meta["splits"]["val"]["bytes"])
+    assert sizes[0] == 3 * len("".join(texts).encode())
+    assert sizes[0] != sizes[1]
+    assert abs(sizes[1] / sizes[0] - 1) < 0.01
+
+
 def test_a_number_between_the_samples_is_refused_where_it_is_read(tiny, own_folder, monkeypatch):
     monkeypatch.setattr(store_module, "SAMPLED_BLOCKS", 4)
     for number in (0, 1):

@@ -33,6 +33,7 @@ from gptexp.wording import shorten
 SAMPLED_BLOCKS = 512  # of all files together; at least two of each
 SHOWN_TOKENS, MAX_SHOWN_CHARACTERS = 32, 60
 DECODED_TOKENS = 1 << 16  # at once
+MAX_DECODED_PIECES = 64  # of a held-out split, to count its bytes
 MAX_DOCUMENT_TOKENS = 1 << 20  # that a split may lose to end with a document
 
 
@@ -207,7 +208,7 @@ def _cut_held_out(
     total = len(splits["train"])
     remarks = []
     for split, fraction in fractions.items():
-        if split in splits or not fraction:
+        if split in splits or not int(total * fraction):
             continue
         train = splits["train"]
         start = _end_of_document(train, max(1, len(train) - int(total * fraction)), eos)
@@ -234,7 +235,7 @@ def _counts(
 ) -> dict[str, dict[str, int]]:
     """Return the counts of each split, as meta.json of a store has them.
 
-    The bytes of the texts are those that the tokens of a held-out split decode to. They are kept in a file.
+    The bytes of the texts are those that the tokens of a held-out split decode to. They are kept in `file`.
     """
     held_out = [split for split in splits if split != "train"]
     try:
@@ -258,9 +259,13 @@ def _counts(
 
 
 def _count_bytes(tokens: ForeignTokens, tokenizer: Tokenizer, split: str) -> int:
-    starts = range(0, len(tokens), DECODED_TOKENS)
-    pieces = (
-        tokenizer.decode(tokens[start : start + DECODED_TOKENS].tolist())
-        for start in track_progress(starts, f"decoding the {split} split", "pieces", len(starts))
-    )
-    return sum(len(piece.encode()) for piece in pieces)
+    """Return the bytes that the tokens decode to; of a large split, an estimate from pieces spread evenly over it."""
+    pieces = -(-len(tokens) // DECODED_TOKENS)
+    count = min(pieces, MAX_DECODED_PIECES)
+    starts = np.arange(count) * pieces // count * DECODED_TOKENS
+    num_bytes = num_tokens = 0
+    for start in track_progress(starts.tolist(), f"decoding the {split} split", "pieces", count):
+        piece = tokens[start : start + DECODED_TOKENS]
+        num_bytes += len(tokenizer.decode(piece.tolist()).encode())
+        num_tokens += len(piece)
+    return round(num_bytes * len(tokens) / num_tokens)
