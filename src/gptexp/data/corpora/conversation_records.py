@@ -5,7 +5,7 @@
     Alpaca             {"instruction": ..., "input": ..., "output": ..., "system": ..., "history": [[...], ...]}
     prompt/completion  {"prompt": ..., "completion": ...}, texts or lists of messages
 
-`data.fields` renames: data.fields.conversation=dialog, data.fields.from=speaker, data.fields.user=customer.
+`data.fields` renames: data.fields.conversation=dialog, data.fields.role=speaker, data.fields.user=customer.
 """
 
 from collections.abc import Callable
