@@ -232,3 +232,25 @@ def test_files_and_saved_data_sets_hold_conversations(tmp_path):
     assert texts == [example.fields for example in from_hub]
     assert list(account.left_out) == ["its columns hold no conversation"]
     assert Conversation.from_json(texts[2]["conversation"]).messages[0].content == "Hi 2"
+
+
+def test_a_saved_data_set_does_not_mix_the_arguments_of_tools(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    arguments = [{"a": 1}, {"city": "Ulm"}]
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "Hi", "tool_calls": None},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [{"function": {"name": "add", "arguments": values}}],
+                },
+            ]
+        }
+        for values in arguments
+    ]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
+    corpus = Hub(schema.HubConfig(name=str(tmp_path / "saved")), CHAT, tmp_path)
+    calls = [example.messages[-1].tool_calls for example in corpus]
+    assert [call["function"]["arguments"] for [call] in calls] == arguments
