@@ -114,9 +114,8 @@ def _evaluate_harness(args: argparse.Namespace) -> None:
         raise UserError(
             f"--wandb: {args.run} is no run, beside which W&B could show the scores; leave it out"
         )
-    if (
-        not hub_is_reachable()
-    ):  # `datasets` then takes from its cache what it has, and does not retry for minutes
+    # Then `datasets` takes from its cache what it has, and does not retry for minutes.
+    if not hub_is_reachable():
         os.environ["HF_DATASETS_OFFLINE"] = "1"
     with stage("loading lm-evaluation-harness"):
         from gptexp.harness.harness_model import HarnessModel
@@ -143,7 +142,9 @@ def _evaluate_harness(args: argparse.Namespace) -> None:
     if args.wandb and run is not None:
         from gptexp.runs.wandb_uploads import log_evaluation, with_wandb
 
-        log_evaluation(with_wandb(run.config()), run, "harness", report.metrics(), [], [])
+        log_evaluation(
+            with_wandb(run.config()), run, "harness", report.metrics(), report.texts(), []
+        )
     if args.json:
         print_json({"model": str(source.path), **report.as_json()})
         return

@@ -90,6 +90,8 @@ def folder(tmp_path_factory):
         "absent": {"dataset_kwargs": {"data_files": {"test": "nowhere.jsonl"}}},
         "elsewhere": {"dataset_path": "nobody/nothing", "dataset_kwargs": {}},
         "broken": {"output_type": "nothing"},
+        "unsafe": {"unsafe_code": True},
+        "pictures": {"doc_to_image": ["picture"]},
         "empty": {
             "output_type": "loglikelihood",
             "doc_to_target": "",
@@ -161,6 +163,8 @@ def test_a_run_keeps_the_scores_of_each_example(translation, folder, verb):
         ("--harness absent", "Names of files in a task are relative to the current folder"),
         ("--harness elsewhere", "load it once where there is a network"),
         ("--harness broken", "Correct its YAML file"),
+        ("--harness unsafe", "--harness unsafe: executes code that the model writes"),
+        ("--harness pictures", "--harness pictures: has images or sound in its prompts"),
         ("--harness empty", "example 0 has an empty continuation"),
         ("--harness choose --limit 0", "--limit 0: must be at least 1"),
         ("--harness choose --split val", "--split val: the tasks of --harness"),

@@ -198,7 +198,7 @@ class MixedHeldOutDataset(HeldOutDataset):
 
     Args:
         parts: by the name of the source.
-        weights: of the sources in the mean loss, by name; of those in `parts`, one is above 0.
+        weights: of the sources in the mean loss, by name; if those in `parts` are all 0, they count alike.
     """
 
     def __init__(self, parts: dict[str, HeldOutDataset], weights: dict[str, float]) -> None:
@@ -206,7 +206,8 @@ class MixedHeldOutDataset(HeldOutDataset):
         self.batch_size = next(iter(parts.values())).batch_size
         self.count = sum(part.count for part in parts.values())
         total = sum(weights[name] for name in parts)
-        self.weights = {name: weights[name] / total for name in parts}
+        alike = 1 / len(parts)
+        self.weights = {name: weights[name] / total if total else alike for name in parts}
 
     @property
     def total(self) -> int:

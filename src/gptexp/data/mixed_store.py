@@ -82,12 +82,14 @@ class MixedStore(TokenStore):
 
 def _describe(corpora: dict[str, dict[str, Any]], phases: list[Any]) -> dict[str, Any]:
     """Return the description of a mixture: its phases, and what the sources consist of in one list of each kind."""
-    kinds = {name: corpus["source"] for name, corpus in corpora.items()}
+    kinds = {name: corpus.get("source") for name, corpus in corpora.items()}
     description: dict[str, Any] = {"source": "mixture", "sources": kinds, "phases": phases}
     for name, corpus in corpora.items():
         description.setdefault("packages", {}).update(corpus.get("packages", {}))
         for kind in ("files", "parts"):
-            parts = {f"{name}: {key}": value for key, value in corpus.get(kind, {}).items()}
+            listed = corpus.get(kind)
+            listed = listed if isinstance(listed, dict) else {}
+            parts = {f"{name}: {key}": value for key, value in listed.items()}
             description.setdefault(kind, {}).update(parts)
     return description
 

@@ -14,6 +14,7 @@ from gptexp.data.progress import track_progress
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.generation.generator import Generator
+from gptexp.generation.gpu_decoder import count_fitting_rows, is_on_gpu
 from gptexp.generation.prompt import Prompt
 from gptexp.generation.stream_text import find_stop
 from gptexp.harness.score_continuations import Continuation, score_continuations
@@ -25,7 +26,7 @@ DEFAULT_NEW_TOKENS = 256  # of the harness, where a task names no number
 LENGTH_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 SAMPLING_NAMES = ("temperature", "top_k", "top_p", "min_p")
 KNOWN_OPTIONS = {"until", "do_sample", *LENGTH_NAMES, *SAMPLING_NAMES}
-ANSWERS_AT_ONCE = 32
+ANSWERS_AT_ONCE = 32  # on a CPU
 
 
 class HarnessModel(TemplateLM):
@@ -168,8 +169,11 @@ class HarnessModel(TemplateLM):
     def _batches(self, numbers: list[int], requests: list[Instance]) -> Iterator[list[int]]:
         """Yield batches of requests whose prompts have similar lengths, the longest first."""
         ordered = sorted(numbers, key=lambda number: len(requests[number].args[0]), reverse=True)
-        for start in range(0, len(ordered), ANSWERS_AT_ONCE):
-            yield ordered[start : start + ANSWERS_AT_ONCE]
+        size = ANSWERS_AT_ONCE
+        if is_on_gpu(self.model):
+            size = count_fitting_rows(self.model.config, self.max_length)
+        for start in range(0, len(ordered), size):
+            yield ordered[start : start + size]
 
     def _answer(
         self, contexts: Sequence[str], options: dict[str, Any], seeds: Sequence[int]

@@ -28,6 +28,7 @@ from gptexp.runs.tables import align_columns
 from gptexp.stages import stage
 from gptexp.wording import first_line
 
+SHOWN_EXAMPLES = 8  # of a task, in W&B
 BOOTSTRAP_SAMPLES = 1000  # for the standard error of metrics that are no means
 TaskDict = dict[str, dict[str, Any]]  # of the harness: tasks, groups, and the members of groups
 
@@ -75,6 +76,18 @@ class HarnessReport:
                 metrics[f"{name}_stderr"] = score.stderr
         return metrics
 
+    def texts(self) -> list[dict[str, str]]:
+        """Return the prompt, target and answer of the first examples of each task."""
+        return [
+            {
+                "input": str(sample["arguments"][0][0]),
+                "reference": str(sample["target"]),
+                "output": str(sample["filtered_resps"]),
+            }
+            for samples in self.samples.values()
+            for sample in samples[:SHOWN_EXAMPLES]
+        ]
+
     def as_json(self) -> dict[str, Any]:
         return {"metrics": self.metrics(), "settings": self.settings, "remarks": self.remarks}
 
@@ -119,7 +132,19 @@ def find_tasks(names: Sequence[str], folder: Path | None) -> TaskDict:
             raise _explain_loading_error(name, error) from None
         for part, items in found.items():
             items.update(loaded.get(part, {}))
+    for name, task in found["tasks"].items():
+        if reason := _refuse(task):
+            raise UserError(f"--harness {name}: {reason}; choose another task")
     return found
+
+
+def _refuse(task: Any) -> str:
+    """Return why a task is not evaluated; "": it is."""
+    if getattr(task, "UNSAFE_CODE", False):
+        return "executes code that the model writes, which gptexp does not do"
+    if getattr(task, "MULTIMODAL", False):
+        return "has images or sound in its prompts, and the model reads text"
+    return ""
 
 
 def evaluate_tasks(
@@ -172,9 +197,7 @@ def _set_fewshot(task: Any, count: int | None) -> None:
 
 def _match(name: str, manager: Any) -> list[str]:
     """Return the names that a word of --harness stands for."""
-    return (
-        [name] if name.endswith(".yaml") and Path(name).is_file() else manager.match_tasks([name])
-    )
+    return [name] if name.endswith(".yaml") else manager.match_tasks([name])
 
 
 def _read_scores(name: str, results: dict[str, Any]) -> list[TaskScore]:
@@ -225,6 +248,8 @@ def _explain_loading_error(name: str, error: Exception) -> UserError:
             "Its data set is not in the cache of this machine: load it once where there is a network, or give a task "
             "with local files: --harness-path FOLDER"
         )
+    elif isinstance(error, ImportError):
+        advice = "Install the package that it needs"
     elif isinstance(error, FileNotFoundError):
         advice = "Names of files in a task are relative to the current folder"
     else:

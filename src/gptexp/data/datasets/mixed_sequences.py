@@ -16,6 +16,7 @@ from gptexp.data.permutation import OrderPosition, global_indices
 from gptexp.loss import LossCounts
 
 ENDLESS = 1 << 62  # sequences; a mixture has no epoch, each of its sources has
+RESTART_EPOCHS = 1 << 20  # epochs of a source between two beginnings of a run
 
 
 class MixedSequences(SequenceDataset):
@@ -90,9 +91,6 @@ class MixedSequences(SequenceDataset):
             place = OrderPosition(epochs + epoch * RESTART_EPOCHS, offset)
             indices = global_indices(self.seed, place, len(own), len(source), block)
             yield source, own, indices, place.epoch
-
-
-RESTART_EPOCHS = 1 << 20  # epochs of a source between two beginnings of a run
 
 
 def _join(parts: list[Batch], order: Tensor) -> Batch:
