@@ -52,12 +52,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
-    texts, whole, killed = (folder / name for name in ("texts.jsonl", "whole", "killed"))
+    texts, expected, killed = (folder / name for name in ("texts.jsonl", "expected", "killed"))
     try:
         write_texts(texts, args.megabytes << 20)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         began = time.monotonic()
-        if start(texts, whole, 1).wait():
+        if start(texts, expected, 1).wait():
             sys.exit("the first process failed")
         wall, cpu = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         size = texts.stat().st_size / 1e6
@@ -76,7 +76,7 @@ def main() -> None:
                 kills += 1
                 parts = len(list((killed / "parts").glob("*.json")))
                 print(f"kill -9 number {kills}: {parts} parts are done")
-        is_same = read_fingerprint(killed) == read_fingerprint(whole)
+        is_same = read_fingerprint(killed) == read_fingerprint(expected)
         print(f"killed {kills} times: {'the same store' if is_same else 'ANOTHER STORE'}")
         sys.exit(not is_same)
     finally:

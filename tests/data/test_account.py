@@ -248,3 +248,33 @@ def test_preparing_prints_and_keeps_the_account(tiny, pairs_file, capsys):
     assert account["examples"] == len(rows) + 1
     assert account["cuts"]["target"]["setting"] == "task.max_target_tokens=2"
     assert not prepare(config).store.is_new
+
+
+def test_the_accounts_of_two_parts_are_that_of_both():
+    tokenizer = train(
+        models.WordLevel(unk_token="[UNK]"), trainers.WordLevelTrainer(special_tokens=["[UNK]"])
+    )
+    examples = [
+        Example({"text": "the mill of ☃ packed"}, notes=("a note",), where="a, line 1"),
+        Example({"text": "the <|sep|> pears ☃ ☂"}, notes=("a note",), where="b, line 1"),
+    ]
+
+    def account_of(examples):
+        account = DataAccount(len(examples) + 1)
+        account.leave_out("it is empty", examples[-1].where)
+        for example in examples:
+            encoded = TokenizedExample(
+                tokenizer.encode(example.fields["text"]),
+                cuts=(Cut("text", len(example.fields["text"]), "model.context=8"),),
+                notes=(("long words", "velden"),),
+            )
+            account.add(example, encoded, "train", ("text",), ("text",), tokenizer, {})
+        return account
+
+    both, merged = account_of(examples), account_of(examples[:1])
+    merged.merge(account_of(examples[1:]))
+    both.leave_out("it is empty", "")
+    both.examples += 1
+    both.left_out["it is empty"].first = "a, line 1"
+    assert merged.as_json() == both.as_json()
+    assert merged.rows() == both.rows()

@@ -25,8 +25,8 @@ WRITERS = {
 def test_a_format_is_recognised_and_its_tokens_are_read_in_place(name, own_folder):
     file_name, write, options = WRITERS[name]
     write(own_folder / file_name, **options)
-    given = "uint32" if name == "nanoGPT, wide" else None
-    file = open_token_file(own_folder / file_name, 300, given)
+    dtype = "uint32" if name == "nanoGPT, wide" else None
+    file = open_token_file(own_folder / file_name, 300, dtype)
     assert file.format == name.split(",")[0]
     tokens = file.map_tokens()
     assert isinstance(tokens, np.memmap)

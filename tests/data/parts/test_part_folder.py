@@ -82,7 +82,7 @@ def test_parts_are_the_store_that_one_process_would_write(words, tiny, open_part
 
 
 def test_processes_that_are_killed_go_on_where_they_were(open_parts, monkeypatch):
-    write_all(folder := open_parts("whole"))
+    write_all(folder := open_parts("uninterrupted"))
     expected = fingerprint(folder)
     times = {}
     for _ in range(len(folder.units)):  # each is killed in the middle of its second part
@@ -107,7 +107,7 @@ def test_processes_that_are_killed_go_on_where_they_were(open_parts, monkeypatch
 
 
 def test_shares_of_a_job_array_make_one_store_in_any_order(open_parts):
-    write_all(expected := open_parts("whole"))
+    write_all(expected := open_parts("uninterrupted"))
     for start in (1, 0):
         folder = open_parts("shares")
         assert not folder.is_store

@@ -212,8 +212,8 @@ def _cut_held_out(
             continue
         train = splits["train"]
         start = _end_of_document(train, max(1, len(train) - int(total * fraction)), eos)
-        splits[split] = train.cut(start, len(train))
-        splits["train"] = train.cut(0, start)
+        splits[split] = train.select(start, len(train))
+        splits["train"] = train.select(0, start)
         remarks.append(
             f"{split}: the last {len(train) - start:,} tokens of the train files (data.{split}_fraction={fraction})"
         )

@@ -49,10 +49,10 @@ class Survey:
     def _look_at_ends(self, tokens: NDArray, tokenizer: Tokenizer) -> None:
         file = self.file
         assert file.documents is not None
-        chosen = np.linspace(
+        numbers = np.linspace(
             0, file.documents - 1, min(file.documents, SAMPLED_DOCUMENTS), dtype=np.int64
         )
-        ends = file.document_ends(chosen)
+        ends = file.document_ends(numbers)
         if ends[-1] != file.count or (np.diff(ends) < 0).any():
             raise UserError(f"{file.path}: its index has document ends that do not fit its tokens")
         last = tokens[np.maximum(ends - 1, 0)]

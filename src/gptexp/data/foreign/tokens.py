@@ -34,7 +34,7 @@ class ForeignTokens:
     def dtype(self) -> np.dtype:
         return np.result_type(*(file.dtype for file in self.files), np.min_scalar_type(self.eos))
 
-    def cut(self, start: int, stop: int) -> "ForeignTokens":
+    def select(self, start: int, stop: int) -> "ForeignTokens":
         """Return the tokens from `start` to `stop`."""
         part = copy(self)
         part.start, part.stop = self.start + start, self.start + stop

@@ -36,6 +36,8 @@ from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.files import dumps_with_checksum, fsync, loads_checked, sha256, short_hash, write_text
 
+# Beginnings of the names that a folder may hold before it has a plan, of a process that was killed.
+OWN_FILES = (".", "parts", "tokenizer", "generation_config", "chat_template")
 EMPTY_FILES = ("index", "features", "media", "jsonl")  # of a split of a stream
 
 
@@ -75,10 +77,10 @@ class PartFolder:
         plan = json.loads(json.dumps(plan))
         self.parts.mkdir(parents=True, exist_ok=True)
         with FileLock(path / ".lock"):
-            self._begin(plan, tokenizer_config, tokenizer)
+            self._write_plan(plan, tokenizer_config, tokenizer)
         self.tokenizer = Tokenizer.load(path / "tokenizer.json")
 
-    def _begin(
+    def _write_plan(
         self,
         plan: dict[str, Any],
         tokenizer_config: schema.TokenizerConfig,
@@ -87,8 +89,8 @@ class PartFolder:
         """Write the tokenizer and the plan, or compare the plan that another process has written."""
         file = self.path / "plan.json"
         if not file.is_file():
-            others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]
-            if others != ["parts"]:
+            names = sorted(entry.name for entry in self.path.iterdir())
+            if others := [name for name in names if not name.startswith(OWN_FILES)]:
                 raise UserError(
                     f"--to {self.path}: holds other files ({others[0]}). Give a new folder"
                 )
@@ -97,12 +99,12 @@ class PartFolder:
             write_text(file, dumps_with_checksum(plan))
             return
         try:
-            begun = loads_checked(file.read_text())
+            existing = loads_checked(file.read_text())
         except ValueError as error:
             raise UserError(f"{file}: {error}. Delete {self.path}, and begin again") from None
-        names = {"input": "input files", "source": "code of gptexp", "task": "settings of the task"}
+        nouns = {"input": "input files", "source": "code of gptexp", "task": "settings of the task"}
         if changed := [
-            names.get(key, f"settings of {key}") for key in plan if plan[key] != begun[key]
+            nouns.get(key, f"settings of {key}") for key in plan if plan[key] != existing[key]
         ]:
             raise UserError(
                 f"--to {self.path}: was begun with other {' and '.join(changed)}. Give the same, or a new folder"

@@ -141,9 +141,9 @@ def _units_of_files(corpus: Files, split: str, unit_size: int) -> Iterator[Unit]
     pieces: list[Piece] = []
     total = 0.0
     for file in corpus.parts[split]:
-        cut = _pieces_of_file(file, unit_size, corpus.config.encoding)
-        for piece in cut:
-            size = piece.size / len(cut)
+        file_pieces = _pieces_of_file(file, unit_size, corpus.config.encoding)
+        for piece in file_pieces:
+            size = piece.size / len(file_pieces)
             if pieces and total + size > unit_size:
                 yield Unit(split, tuple(pieces))
                 pieces, total = [], 0.0
@@ -185,9 +185,9 @@ def _open_rows(corpus: Hub, unit: Unit) -> Hub:
     rows = corpus.parts[piece.name]
     assert piece.stop is not None
     if hasattr(rows, "num_rows"):
-        chosen = rows.select(range(piece.start, piece.stop))
+        rows_of_unit = rows.select(range(piece.start, piece.stop))
     else:
-        chosen = rows.shard(num_shards=rows.num_shards, index=piece.start)
+        rows_of_unit = rows.shard(num_shards=rows.num_shards, index=piece.start)
     part = copy(corpus)
-    part.parts = {piece.name: chosen}
+    part.parts = {piece.name: rows_of_unit}
     return part
