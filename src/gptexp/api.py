@@ -8,6 +8,7 @@ print(model("4 July 1999"))
 
 import warnings
 from collections.abc import Iterable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -234,6 +235,8 @@ class GPT:
                 f"{self.source}: generates no text; it was trained for {self.task.config.kind}, call model(input)"
             )
         if isinstance(prompt, list):
+            if any(isinstance(item, dict) for item in prompt):
+                raise UserError("generate: a list holds token numbers; for messages, call chat")
             if stop_strings:
                 raise UserError(
                     "generate: stop_strings need a prompt of text, not of token numbers"
@@ -299,23 +302,12 @@ class GPT:
             UserError: the messages are of another form, an option is out of its range, or there is no chat template.
         """
         conversation = read_conversation(messages)
-        config = self.model.config
-        answerer = chat_answerer(self.task, self.tokenizer, config, max_new_tokens)
-        turn = answerer.layout.parse_prompt(conversation, self.tokenizer)
-        try:
-            options = answerer.sampling.with_overrides(1, temperature=temperature, **sampling)
-            [answer] = answerer.generate(
-                Generator(self.model, self.tokenizer.eos_ids),
-                self.tokenizer,
-                answerer.layout.prompt(turn, self.tokenizer),
-                1,
-                answerer.max_new_tokens,
-                options,
-                stop_strings,
-            )
-        except (TypeError, ValueError) as error:
-            raise UserError(f"chat: {error}") from None
-        return answer
+        answerer = chat_answerer(self.task, self.tokenizer, self.model.config, max_new_tokens)
+        chat, chat.task = copy(self), copy(self.task)
+        chat.task.layout, chat.task.answerer = answerer.layout, answerer
+        length = answerer.max_new_tokens
+        options = {"temperature": temperature, "stop_strings": stop_strings, **sampling}
+        return chat.generate(conversation, max_new_tokens=length, **options)[0]
 
     def encode(self, text: str) -> list[int]:
         """Return the token numbers of a text."""
@@ -371,14 +363,14 @@ class GPT:
 def _copy_and_check(config: Config, plugins: Sequence[str]) -> Config:
     """Import the plugins, and return a checked copy of a config that names them."""
     try:
-        copy = cast(Config, OmegaConf.to_object(OmegaConf.structured(config)))
+        checked = cast(Config, OmegaConf.to_object(OmegaConf.structured(config)))
     except OmegaConfBaseException as error:
         raise explain_hydra_error(error, []) from None
     import_plugins(list(plugins))
-    copy.plugins += [name for name in plugins if name not in copy.plugins]
-    copy.find_plugins()
-    compose.check_config(copy)
-    return copy
+    checked.plugins += [name for name in plugins if name not in checked.plugins]
+    checked.find_plugins()
+    compose.check_config(checked)
+    return checked
 
 
 def _run(config: Config, callbacks: Sequence["Callback"] = ()) -> RunFolder:

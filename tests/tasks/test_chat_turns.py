@@ -208,7 +208,12 @@ def test_a_model_chats_in_a_terminal_from_a_file_and_from_python(
         dict(zip(("role", "content"), line.split(": ", 1), strict=True))
         for line in history.split("\n")
     ]
-    assert GPT.from_pretrained(folder).chat(messages, max_new_tokens=4) == answers[2]
+    model = GPT.from_pretrained(folder)
+    assert model.chat(messages, max_new_tokens=4) == answers[2]
+    with pytest.raises(UserError, match="for messages, call chat"):
+        model.generate(messages)
+    with pytest.warns(UserWarning, match="its history is cut by [0-9]+ tokens"):
+        model.chat([*messages[1:3] * 20, messages[-1]], max_new_tokens=4)
     file = own_folder / "messages.json"
     file.write_text(json.dumps({"messages": messages}))
     words = (folder.path, "--messages", file, "--max-new-tokens", 4, "--json")
