@@ -80,6 +80,7 @@ COMPUTES_NOTHING = {
     "files",
     "machine",
     "network",
+    "optional_imports",
     "output",
     "setting_field",
     "characters",

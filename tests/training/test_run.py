@@ -267,11 +267,27 @@ def assert_same_metrics(one, two, atol):
         assert drop_timings(a) == pytest.approx(drop_timings(b), abs=atol)
 
 
-def test_two_processes_train_as_one(translation):
+# Notes each import of a package that Lightning can do without.
+NOTE_IMPORTS = """
+import sys
+class Finder:
+    @staticmethod
+    def find_spec(name, path, target=None):
+        if name in ("transformers", "matplotlib", "scipy"):
+            open("imported.txt", "a").write(name)
+sys.meta_path.insert(0, Finder)
+"""
+
+
+def test_two_processes_train_as_one(translation, tmp_path, monkeypatch):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(NOTE_IMPORTS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
     one = run(translation("optim=adamw", "outputs=one"))
     two = run(translation("optim=adamw", "outputs=two", "trainer.devices=2"))
     assert_same_metrics(one, two, atol=1e-5)
     assert len(list(two.checkpoint().glob("model*"))) == 1
+    assert not Path("imported.txt").exists()
 
 
 def test_two_sharded_processes_train_as_one(bf16_units, translation):

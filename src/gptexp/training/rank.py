@@ -8,10 +8,14 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 
+from gptexp.config.plugins import has_outside_code
 from gptexp.distributed import launcher
+from gptexp.distributed.environment import ProcessInfo
 from gptexp.errors import OutOfMemoryError, Preempted, explain_error
+from gptexp.optional_imports import hide_optional_packages
 from gptexp.output import open_missing_streams, unfailing_output
 from gptexp.runs.run_folder import RunFolder
 from gptexp.stages import stage
@@ -19,13 +23,14 @@ from gptexp.stages import stage
 
 def main(path: Path) -> None:
     exit_with_parent(int(os.environ[launcher.PARENT]))
-    with stage("loading PyTorch"):
-        from gptexp.distributed.process_group import ProcessGroup
-        from gptexp.training.fit import fit
-    rank = ProcessGroup.from_env().rank
+    rank = ProcessInfo.from_env().rank
     try:
         folder = RunFolder(path)
         config = folder.config()
+        imports = nullcontext() if has_outside_code(config) else hide_optional_packages()
+        with stage("loading PyTorch"), imports:
+            from gptexp.distributed.process_group import ProcessGroup
+            from gptexp.training.fit import fit
         with stage(f"{path}: at work", is_quiet=not config.trainer.progress):
             fit(folder, config)
         ProcessGroup.exit()
