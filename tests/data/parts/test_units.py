@@ -83,6 +83,16 @@ def test_large_files_are_cut_and_small_ones_are_taken_together(tiny, own_folder)
 
 
 @pytest.mark.usefixtures("small_units")
+def test_objects_over_several_lines_are_not_cut(tiny, own_folder):
+    texts = make_texts(100)
+    objects = [json.dumps({"text": text}, indent=1, ensure_ascii=False) for text in texts]
+    (own_folder / "a.jsonl").write_text("\n".join(objects))
+    corpus = corpus_of(tiny, own_folder, "data=files", "data.path=a.jsonl")
+    [unit] = plan_units(corpus)
+    assert texts_of(corpus, unit) == texts
+
+
+@pytest.mark.usefixtures("small_units")
 def test_held_out_files_have_units_of_their_own(tiny, own_folder):
     (own_folder / "a.jsonl").write_text(as_lines(make_texts(5)))
     (own_folder / "v.jsonl").write_text(as_lines(make_texts(5, seed=1)))

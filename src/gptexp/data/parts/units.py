@@ -4,6 +4,7 @@ A unit is some small files, one file, row groups of a Parquet file, a range of t
 some rows of a Hugging Face data set. The units and their numbers follow from the input alone.
 """
 
+import json
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -163,12 +164,20 @@ def _pieces_of_file(file: Path, unit_size: int, encoding: str) -> list[Piece]:
 
         items = pyarrow.parquet.read_metadata(file).num_row_groups
     elif count > 1 and file.suffix.lower() in LINE_EXTENSIONS and encoding.lower() in UTF8:
-        with file.open("rb") as stream:
-            items = size if stream.read(64).lstrip()[:1] == b"{" else 0
+        items = size if _begins_with_object(file) else 0
     bounds = np.unique(np.linspace(0, items, count + 1, dtype=np.int64)).tolist()
     if len(bounds) < 3:
         return [Piece(str(file), size)]
     return [Piece(str(file), size, *pair) for pair in pairwise(bounds)]
+
+
+def _begins_with_object(file: Path) -> bool:
+    """Return whether the first line of a file is a JSON object."""
+    with file.open("rb") as stream:
+        try:
+            return isinstance(json.loads(stream.readline()), dict)
+        except (ValueError, RecursionError):
+            return False
 
 
 def _pieces_of_dataset(split: str, rows: Any) -> list[Piece]:
