@@ -4,24 +4,28 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY, TRAIN, likeness, sentence, text_of
 
 from gptexp.config import compose
+from gptexp.data.loader import DataModule
 from gptexp.errors import UserError
 from gptexp.run import run
-from gptexp.runs.timings import drop_timings
 from gptexp.tasks.prepare import prepare
 from gptexp.training.module import TrainModule
 
-PRETRAIN = [*TINY, *TRAIN, "task=pretrain", "task.samples=1", "model.layers=1"]
+PRETRAIN = [
+    *(*TINY, *TRAIN, "task=pretrain", "task.samples=1", "model.layers=1"),
+    "data.split=exact",
+]
 
 
 @pytest.fixture
 def two_texts(own_folder):
     """Files of sentences and of made-up words, as sources of a mixture."""
     rng = random.Random(2)
-    (own_folder / "plain.txt").write_text("\n".join(sentence(rng) for _ in range(400)))
-    (own_folder / "odd.txt").write_text("\n".join(text_of(rng, 12) for _ in range(200)))
+    (own_folder / "plain.txt").write_text("\n".join(sentence(rng) for _ in range(200)))
+    (own_folder / "odd.txt").write_text("\n".join(text_of(rng, 12) for _ in range(100)))
     return [
         "data=mixture",
         "data.sources.plain.kind=files",
@@ -36,20 +40,27 @@ def compose_run(*words):
     return compose.compose_config([*PRETRAIN, *words])
 
 
+def open_batches(*words):
+    config = compose_run(*words)
+    data = prepare(config)
+    return DataModule(data.task.layout, data.store, config.trainer, config.seed)
+
+
 @pytest.mark.usefixtures("two_texts")
-def test_a_mixture_of_one_source_trains_as_that_source_alone():
-    words = ["tokenizer=byte", "data.split=exact"]
-    alone = run(compose_run("data=files", "data.path=plain.txt", *words))
+@pytest.mark.parametrize("packing", ["stream", "best_fit"])
+def test_a_mixture_of_one_source_has_the_batches_of_that_source(packing):
+    words = ["tokenizer=byte", f"task.packing={packing}", "task.document_mask=true"]
     source = ["data.sources.a.kind=files", "data.sources.a.path=plain.txt", "data.weights.a=2"]
-    mixed = run(compose_run("data=mixture", *source, *words))
-    for one, other in zip(alone.metrics(), mixed.metrics(), strict=True):
-        one, other = drop_timings(one), drop_timings(other)
-        assert other.pop("val/a/loss", one.get("val/loss")) == one.get("val/loss")
-        assert other == one
-    metrics = mixed.result()["metrics"]
-    for name, value in alone.result()["metrics"].items():
-        split, leaf = name.split("/", 1)
-        assert metrics[f"{split}/a/{leaf}"] == pytest.approx(value, rel=1e-12)
+    alone = open_batches("data=files", "data.path=plain.txt", *words)
+    mixed = open_batches("data=mixture", *source, *words)
+    steps = range(3 * len(alone.sequences) // 8)  # into the third epoch
+    pairs = [(alone.batches()[step], mixed.batches()[step]) for step in steps]
+    pairs += zip(alone.validation_batches(5), mixed.validation_batches(5), strict=True)
+    for one, other in pairs:
+        for name, value in vars(one).items():
+            if isinstance(value, torch.Tensor) and name != "examples":
+                assert torch.equal(value, getattr(other, name))
+        assert one.counts == other.counts
 
 
 def test_interrupted_it_ends_as_if_never_interrupted(two_texts, monkeypatch):
@@ -72,6 +83,10 @@ def test_interrupted_it_ends_as_if_never_interrupted(two_texts, monkeypatch):
         if "val/loss" in row:
             mean = 0.75 * row["val/plain/loss"] + 0.25 * row["val/odd/loss"]
             assert row["val/loss"] == pytest.approx(mean, rel=1e-12)
+    metrics = resumed.result()["metrics"]
+    for name in ("loss", "bits_per_byte", "baseline/loss"):
+        mean = 0.75 * metrics[f"test/plain/{name}"] + 0.25 * metrics[f"test/odd/{name}"]
+        assert metrics[f"test/{name}"] == pytest.approx(mean, rel=1e-12)
 
 
 def test_all_sources_have_one_tokenizer(two_texts):
