@@ -14,7 +14,6 @@ from gptexp.data.corpora.documented_functions import Function
 from gptexp.data.corpora.summaries import STOP_WORDS, content_words
 
 MIN_WORD_LETTERS = 5  # of a word that a question is about
-MAX_SPELLED_LETTERS = 8
 PLAIN_WORD = re.compile(r"\b[a-z]+\b")
 NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()  # noqa: SIM905
 GERMAN_NUMBERS = "keine ein zwei drei vier fünf sechs sieben acht neun zehn elf zwölf".split()  # noqa: SIM905
@@ -202,20 +201,7 @@ def _name(function: Function, other: Function, rng: random.Random) -> Question:
     text = rng.choice(("What is it called?", "What is its name?", "What is the function called?"))
     name = function.name
     wrong = other.name if other.name != name else ""
-    return Question(
-        "name",
-        text,
-        f"It is called {name}.",
-        name,
-        f"Sie heißt {name}.",
-        wrong,
-        _spell(name) if name.isascii() and len(name) <= MAX_SPELLED_LETTERS else None,
-    )
-
-
-def _spell(name: str) -> Question:
-    spelling = "-".join(name)
-    return Question("spelling", "Spell it.", f"It is spelled {spelling}.", spelling)
+    return Question("name", text, f"It is called {name}.", name, f"Sie heißt {name}.", wrong)
 
 
 def _mentioned(function: Function, other: Function, rng: random.Random) -> Question | None:
