@@ -76,9 +76,14 @@ class ComparePairs(GenerateText):
         if reference is None or len(pairs) < len(inputs):
             return texts
         rewards = self._compute_rewards(model, tokenizer, pairs, reference)
-        prompts = [self.layout.prompt(pair, tokenizer) for pair in pairs]
-        initial = reference.model(isinstance(model, FSDPModule))
-        divergences = estimate_divergences(model, initial, tokenizer, prompts, self.max_new_tokens)
+        is_sharded = isinstance(model, FSDPModule)
+        initial = reference.model(is_sharded)
+        divergences = [0.0] * len(pairs)
+        if is_sharded or not have_equal_weights(model, initial):
+            prompts = [self.layout.prompt(pair, tokenizer) for pair in pairs]
+            divergences = estimate_divergences(
+                model, initial, tokenizer, prompts, self.max_new_tokens
+            )
         return [PairAnswer(*parts) for parts in zip(texts, rewards, divergences, strict=True)]
 
     @torch.no_grad()
@@ -98,6 +103,14 @@ class ComparePairs(GenerateText):
         lengths = (targets >= 0).sum(dim=1).view(-1, 2)
         rewards = self.preference.rewards(log_probs, lengths, before)
         return [(chosen, rejected) for chosen, rejected in rewards.tolist()]
+
+
+def have_equal_weights(model: Transformer, other: Transformer) -> bool:
+    """Return whether two models have the same parameters; adapters that change nothing count as a difference."""
+    parameters = list(model.parameters()), list(other.parameters())
+    return len(parameters[0]) == len(parameters[1]) and all(
+        torch.equal(*pair) for pair in zip(*parameters, strict=True)
+    )
 
 
 @torch.no_grad()
