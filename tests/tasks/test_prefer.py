@@ -12,7 +12,8 @@ from models import a_model
 from gptexp import evaluate
 from gptexp.checkpoints.load_model import build_model
 from gptexp.config import compose
-from gptexp.config.schema import ByteConfig
+from gptexp.config.base_weights import FOLDER
+from gptexp.config.schema import ByteConfig, ModelConfig, PreferConfig
 from gptexp.data.chat_format import END, add_chat_tags
 from gptexp.data.conversation import Message, dump_messages
 from gptexp.data.corpora import Example
@@ -24,7 +25,7 @@ from gptexp.model.hf import convert
 from gptexp.run import run
 from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.answer_pairs import AnswerPairs
-from gptexp.tasks.prefer import estimate_divergences
+from gptexp.tasks.prefer import Prefer, estimate_divergences
 from gptexp.tasks.prepare import prepare
 from gptexp.training import sharded_models
 from gptexp.training.reference import prepare_reference
@@ -176,6 +177,16 @@ def test_a_sharded_model_is_compared_with_sharded_weights(words, monkeypatch):
         for name in ("train/loss", "train/reward_margin", "train/chosen_reward"):
             assert other[name] == pytest.approx(one[name], abs=1e-5)
     assert shards.result()["metrics"] == pytest.approx(alone.result()["metrics"], abs=1e-4)
+
+
+def test_remarks_say_what_a_reader_of_the_rewards_should_know():
+    task = Prefer(PreferConfig(), ModelConfig())
+    fallen = {"test/chosen_reward": -0.5, "test/reward_margin": 0.2}
+    [remark] = task.remarks(fallen, "test", "", "outputs/chat-nano-1")
+    assert "task.sft_weight above 0 keeps the chosen ones likely" in remark
+    assert task.remarks({**fallen, "test/reward_margin": -0.2}, "test", "", None) == []
+    [remark] = task.remarks({}, "test", "", str(FOLDER))
+    assert "base, which has not learned to answer" in remark
 
 
 def test_mistakes_are_refused(words):

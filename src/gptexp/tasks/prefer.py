@@ -6,6 +6,7 @@ Length and likeness of generated answers to the chosen ones show, before and aft
 
 import hashlib
 import math
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 
 from gptexp.config import schema
+from gptexp.config.base_weights import FOLDER
 from gptexp.data.batch import pairs_to_rows
 from gptexp.data.datasets.preference_pairs import pad_pairs
 from gptexp.data.token_store import TokenStore
@@ -75,15 +77,13 @@ class ComparePairs(GenerateText):
         reference = self.reference
         if reference is None or len(pairs) < len(inputs):
             return texts
-        rewards = self._compute_rewards(model, tokenizer, pairs, reference)
         is_sharded = isinstance(model, FSDPModule)
         initial = reference.model(is_sharded)
-        divergences = [0.0] * len(pairs)
-        if is_sharded or not have_equal_weights(model, initial):
-            prompts = [self.layout.prompt(pair, tokenizer) for pair in pairs]
-            divergences = estimate_divergences(
-                model, initial, tokenizer, prompts, self.max_new_tokens
-            )
+        if not is_sharded and have_equal_weights(model, initial):
+            return [PairAnswer(text, (0.0, 0.0), 0.0) for text in texts]
+        rewards = self._compute_rewards(model, tokenizer, pairs, reference)
+        prompts = [self.layout.prompt(pair, tokenizer) for pair in pairs]
+        divergences = estimate_divergences(model, initial, tokenizer, prompts, self.max_new_tokens)
         return [PairAnswer(*parts) for parts in zip(texts, rewards, divergences, strict=True)]
 
     @torch.no_grad()
@@ -270,6 +270,11 @@ class Prefer(Task):
         self, metrics: dict[str, float], split: str, baseline: str, init: str | None
     ) -> list[str]:
         remarks = super().remarks(metrics, split, baseline, init)
+        if init is not None and Path(init) == FOLDER:
+            remarks.append(
+                "it started from base, which has not learned to answer: train it first with task=chat, then start from "
+                "that run, init=RUN"
+            )
         chosen, margin = (
             metrics.get(f"{split}/{x}", 0.0) for x in ("chosen_reward", "reward_margin")
         )
