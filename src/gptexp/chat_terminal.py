@@ -2,7 +2,7 @@
 
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from gptexp.sampling import Sampling
     from gptexp.tasks.chat_session import ChatSession
 
-HELP = "/reset forgets the conversation, /system TEXT sets the system prompt, Ctrl-D ends"
+HELP = (
+    "/reset forgets the conversation, /system TEXT sets the system prompt, Ctrl-D ends; "
+    "a line that ends with \\ goes on in the next"
+)
 PROMPT = "> "
 
 
 def chat_in_terminal(session: "ChatSession", sampling: "Sampling", stop: list[str]) -> None:
     """Answer each line of stdin, with all lines and answers before it, until the end of the input.
 
+    A line that ends with a backslash goes on in the next one.
     Answers go to stdout while they are generated, prompts and notes to stderr. Ctrl-C ends an answer.
 
     Raises:
@@ -28,7 +32,7 @@ def chat_in_terminal(session: "ChatSession", sampling: "Sampling", stop: list[st
     if is_terminal:
         print(HELP, file=sys.stderr)
     had_cuts = False
-    for line in _read_lines(is_terminal):
+    for line in _join_continued(_read_lines(is_terminal)):
         command, _, rest = line.strip().partition(" ")
         if command == "/reset" and not rest:
             session.reset()
@@ -50,6 +54,18 @@ def _print_answer(session: "ChatSession", text: str, sampling: "Sampling", stop:
         if not sys.stdin.isatty():
             raise
     print(flush=True)
+
+
+def _join_continued(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines together with those that they go on in."""
+    parts: list[str] = []
+    for line in lines:
+        parts.append(line.removesuffix("\\"))
+        if not line.endswith("\\"):
+            yield "\n".join(parts)
+            parts = []
+    if parts:
+        yield "\n".join(parts)
 
 
 def _read_lines(is_terminal: bool) -> Iterator[str]:

@@ -193,7 +193,7 @@ def test_a_model_chats_in_a_terminal_from_a_file_and_from_python(
         "prompt",
         lambda self, turn, tokenizer: shown.append(str(turn)) or plain(self, turn, tokenizer),
     )
-    lines = "0 the a\n\n/system Be short.\n1 tree\n2 stone\n/reset\n3 bird\n"
+    lines = "0 the a\n\n/system Be short.\n1 tree\n2 stone\n/reset\n3\\\nbird\n"
     monkeypatch.setattr("sys.stdin", StringIO(lines))
     answers = verb(generate, folder.path, "--chat", "--max-new-tokens", 4).split("\n")
     assert len(answers) == 4
@@ -202,7 +202,7 @@ def test_a_model_chats_in_a_terminal_from_a_file_and_from_python(
         "user: 0 the a",
         "system: Be short.\nuser: 1 tree",
         history,
-        "system: Be short.\nuser: 3 bird",
+        "system: Be short.\nuser: 3\nbird",
     ]
     messages = [
         dict(zip(("role", "content"), line.split(": ", 1), strict=True))
