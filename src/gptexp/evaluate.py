@@ -9,14 +9,17 @@ python -m gptexp.evaluate gpt2 --harness first_line --harness-path examples/harn
 import argparse
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 from gptexp.checkpoints.find_weights import SUGGESTED_MODELS, find_weights
 from gptexp.cli import print_json
 from gptexp.command_line import CommandParser
+from gptexp.config.plugins import has_outside_code
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.extras import require_extra
 from gptexp.network import hub_is_reachable
+from gptexp.optional_imports import hide_optional_packages
 from gptexp.runs import tables
 from gptexp.runs.run_folder import RunFolder, find_run
 from gptexp.stages import stage
@@ -173,7 +176,8 @@ def _evaluate_split(args: argparse.Namespace) -> None:
         from gptexp.runs.wandb_uploads import log_evaluation, with_wandb
 
         config = with_wandb(config)
-    with stage("loading PyTorch"):
+    imports = nullcontext() if has_outside_code(config) else hide_optional_packages()
+    with stage("loading PyTorch"), imports:
         from gptexp.checkpoints.load_model import load_run
         from gptexp.distributed.devices import pick_device
         from gptexp.tasks.prepare import prepare
