@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.statistics.student_t import f_tail
-from gptexp.statistics.summary import LEVEL
 
+NOISY_LEVEL = 0.01  # a config that is left out by luck makes the pool look calmer than it is
 ROUNDING = 1e-12  # a deviation of this share of the values is none
 
 
@@ -92,7 +92,7 @@ def fit_two_way(values: NDArray) -> TwoWayFit:
 def find_noisy(values: NDArray) -> list[int]:
     """Return the configs of values [C, S] that vary clearly more between seeds than the others.
 
-    A config is noisy if it adds more to the residuals than its share, by an F test at 5 % over all configs. The
+    A config is noisy if it adds more to the residuals than its share, by an F test at 1 % over all configs. The
     noisiest one is taken out first.
     """
     values, noisy = np.array(values, np.float64), list[int]()
@@ -113,7 +113,7 @@ def find_noisy(values: NDArray) -> list[int]:
             elif added > 0:
                 p_values[config] = 0.0
         worst = min(p_values, key=p_values.__getitem__, default=None)
-        if worst is None or p_values[worst] > LEVEL:
+        if worst is None or p_values[worst] > NOISY_LEVEL:
             return sorted(noisy)
         noisy.append(worst)
         values[worst] = np.nan
