@@ -133,6 +133,11 @@ def describe_store(num_shards: int, patterns: list[bytes]) -> dict[str, bytes]:
     return {"meta.json": dumps_with_checksum(meta).encode(), "train.sums": sums}
 
 
+class QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of connections that a killed run has left open."""
+
+
 def run_server(latency: float, port: Any) -> None:
     """Serve /SHARDS/... and, with failures, /failing/SHARDS/...; /sent returns the requests and bytes so far."""
     patterns = [make_pattern(number) for number in range(PATTERNS)]
@@ -184,7 +189,7 @@ def run_server(latency: float, port: Any) -> None:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = QuietServer(("127.0.0.1", 0), Handler)
     port.value = server.server_port
     server.serve_forever()
 
