@@ -37,31 +37,41 @@ class ReadAhead(Iterable[Item]):
 
     def __iter__(self) -> Iterator[Item]:
         items = iter(self.loader)
-        item = self._next(items)
+        reading = _begin_next(items)
+        item = self._wait(reading)
+        if item is not None:
+            reading = _begin_next(items)
         while item is not None:
-            following = self._next(items)
+            following = self._wait(reading)
+            if following is not None:
+                reading = _begin_next(items)  # during the step of `item`
             yield item
             item = following
 
-    def _next(self, items: Iterator[Item]) -> Item | None:
-        """Return the next item; None after the last one, and where the run has to stop."""
-        future: Future[Item | None] = Future()
-
-        def read() -> None:
-            try:
-                future.set_result(next(items, None))
-            except BaseException as error:
-                future.set_exception(error)
-
-        # A daemon: it may wait for minutes for a server, and must not keep the process from ending.
-        threading.Thread(target=read, name="read-ahead", daemon=True).start()
+    def _wait(self, reading: Future[Item | None]) -> Item | None:
+        """Return an item; None behind the last one, and where the run has to stop."""
         while self.signals.received is None:
             try:
-                return future.result(POLL_SECONDS)
+                return reading.result(POLL_SECONDS)
             except TimeoutError:
-                if future.done():  # the reader's own
+                if reading.done():  # the loader's own
                     raise
             except RemoteDataError as error:
                 # A worker process puts its traceback before the message.
                 self.signals.request(str(error).rpartition(f"{type(error).__name__}: ")[2].strip())
         return None
+
+
+def _begin_next(items: Iterator[Item]) -> Future[Item | None]:
+    """Begin to read the next item in a thread."""
+    reading: Future[Item | None] = Future()
+
+    def read() -> None:
+        try:
+            reading.set_result(next(items, None))
+        except BaseException as error:
+            reading.set_exception(error)
+
+    # A daemon: it may wait for minutes for a server, and must not keep the process from ending.
+    threading.Thread(target=read, name="read-ahead", daemon=True).start()
+    return reading
