@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 
+from gptexp.data.loader import HeldOutDataset
 from gptexp.run import run
 from gptexp.training import recorder as recorder_module
 from gptexp.training.recorder import Recorder
@@ -105,7 +106,7 @@ def test_each_line_has_the_operations_so_far_also_after_a_failure(translation):
 def test_a_best_loss_on_other_sequences_is_forgotten(state, size, best):
     forgotten = []
     checkpointer = SimpleNamespace(forget_best=lambda: forgotten.append(1))
-    held_out = SimpleNamespace(count=5, sequences=range(size))
+    held_out = HeldOutDataset(range(size), batch_size=1, count=5)
     recorder = Recorder(None, None, checkpointer, {}, None, None, held_out)
     checkpoint = SimpleNamespace(state={"step": 3, "best_val_loss": 1.5, **state})
     recorder.resume_from(checkpoint, is_same_data=True)
