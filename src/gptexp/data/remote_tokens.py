@@ -15,6 +15,7 @@ from gptexp.data.remote_files import PATIENCE_SECONDS, FileRange, RemoteDataErro
 from gptexp.data.shards import BLOCK_BYTES
 
 FETCHING_THREADS = 4  # that read ahead
+MAX_BLOCKS_AHEAD = 16  # that a thread asks for at once: a slow network brings them in time
 MAX_BLOCKS_OF_REQUEST = 16  # neighbours are read by one request
 
 
@@ -93,9 +94,9 @@ class RemoteTokens:
                 if block not in self.in_flight and not self.cache.verified[block]
             ]
             self.in_flight |= {block: threading.Event() for block in blocks}
-        if blocks:
-            self.queue.put(blocks)
-        if blocks and len(self.threads) < FETCHING_THREADS:
+        for first in range(0, len(blocks), MAX_BLOCKS_AHEAD):
+            self.queue.put(blocks[first : first + MAX_BLOCKS_AHEAD])
+        while blocks and len(self.threads) < FETCHING_THREADS:
             self.threads.append(threading.Thread(target=self._fetch_queued, daemon=True))
             self.threads[-1].start()
 
