@@ -134,6 +134,10 @@ def describe_store(num_shards: int, patterns: list[bytes]) -> dict[str, bytes]:
 
 
 class QuietServer(ThreadingHTTPServer):
+    request_queue_size = (
+        512  # connections that come at once: a shorter queue lets them wait for seconds
+    )
+
     def handle_error(self, *_: Any) -> None:
         """Say nothing of connections that a killed run has left open."""
 
