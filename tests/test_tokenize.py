@@ -1,8 +1,12 @@
 """gptexp tokenize: processes that write one store, and what they refuse."""
 
 import json
+import os
 import random
+import signal
+import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,6 +14,7 @@ from conftest import text_of
 
 from gptexp import tokenize
 from gptexp.data.parts import units as units_module
+from gptexp.data.parts.part_folder import PartFolder
 
 WORDS = ["data=files", "data.path=docs", "tokenizer=byte", "--to", "store"]
 
@@ -40,7 +45,8 @@ def test_a_folder_of_texts_becomes_a_store_that_a_run_reads(run, capsys, monkeyp
     run(*WORDS, "--part", "1/2", "--workers", "1")
     printed = capsys.readouterr()
     assert printed.out == "store\n"
-    assert "data: 80 of 80 examples used" in printed.err
+    assert "read        80 examples; used: train 65, val 7, test 8" in printed.err
+    assert "tokens      train 6,500, val 700, test 800" in printed.err
     assert "gptexp run task=pretrain data=tokens data.path=store" in printed.err
     run(*WORDS)  # of a store that is complete
     assert capsys.readouterr().out == "store\n"
@@ -109,6 +115,9 @@ def test_the_first_helper_that_fails_ends_the_command(
         ([*WORDS, "data.path=missing"], "missing: no such file or folder"),
         ([*WORDS, "task=summarize"], "task=summarize: gptexp tokenize writes streams"),
         ([*WORDS, "--to", "docs/0.jsonl"], "--to docs/0.jsonl: is a file; give a folder"),
+        ([*WORDS, "--to", "s3://a/b"], "--to s3://a/b: an address on the network. Give a folder"),
+        ([*WORDS, "--to", "docs/store"], "and would be read as one. Give a folder beside it"),
+        ([*WORDS, "--to", "/proc/store"], "--to /proc/store: cannot be made"),
     ],
 )
 def test_what_parts_cannot_do_is_refused(words, message, run, capsys):
@@ -116,3 +125,25 @@ def test_what_parts_cannot_do_is_refused(words, message, run, capsys):
         run(*words)
     assert ended.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_process_waits_for_a_part_that_another_one_has(run, monkeypatch, capsys):
+    monkeypatch.setattr(units_module, "UNIT_BYTES", (2000, 2000))
+    claim, calls = PartFolder._claim, []
+
+    def claim_later(self, number):
+        calls.append(number)
+        return claim(self, number) if len(calls) > 3 else nullcontext(False)
+
+    monkeypatch.setattr(PartFolder, "_claim", claim_later)
+    run(*WORDS, "--workers", "1")
+    assert calls[:4] == [0, 1, 2, 3]
+    assert capsys.readouterr().out == "store\n"
+
+
+def test_a_helper_ends_with_its_parent():
+    """The parent that the helper is told is another process than its own: that one is gone from the beginning."""
+    code = "from gptexp.tokenize import _end_with_parent\nimport time\nwith _end_with_parent(): time.sleep(20)"
+    environment = {**os.environ, tokenize.HELPER: "1"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, timeout=20)
+    assert ended.returncode == -signal.SIGTERM

@@ -10,13 +10,17 @@ that shares the folder. Whoever writes the last part writes meta.json. Then: gpt
 data.path=store. docs/data-at-scale.md says more.
 """
 
+import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +28,10 @@ from gptexp.checkpoints.find_weights import with_initial_tokenizer
 from gptexp.command_line import CommandParser
 from gptexp.config.compose import compose_config
 from gptexp.config.overrides import explain_option
+from gptexp.config.schema.data import URL
 from gptexp.data.corpora.find_files import check_paths
 from gptexp.distributed.signals import StopSignals
-from gptexp.errors import RunError, UserError, exits_cleanly
+from gptexp.errors import RunError, UserError, exits_cleanly, is_disk_full
 from gptexp.machine import available_cpus
 from gptexp.stages import stage
 from gptexp.wording import format_count
@@ -37,6 +42,7 @@ if TYPE_CHECKING:
 
 HELPER = "GPTEXP_TOKENIZE_PARENT"  # environment variable of a helper: process id of its parent
 POLL_SECONDS = 0.2
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @exits_cleanly
@@ -58,8 +64,7 @@ def main() -> None:
         help="number of processes (default: that of the CPU cores)",
     )
     args = parser.parse_args()
-    if not args.to:
-        raise UserError("--to is missing: name the folder of the store, --to store")
+    path = _read_folder(args.to)
     first, step = _read_share(args.part or "1/1")
     workers = available_cpus() if args.workers is None else args.workers
     if workers < 1:
@@ -68,16 +73,68 @@ def main() -> None:
     if not any(word.startswith("task=") for word in words):
         words = ["task=pretrain", *words]
     config = compose_config(words)
-    _check_data(config)
-    with StopSignals().handle():
-        folder = _open_folder(config, Path(args.to).expanduser())
+    _check_data(config, path)
+    with StopSignals().handle(), _end_with_parent(), _explain_failures(path):
+        folder = _open_folder(config, path)
         share = range(first, len(folder.units), step)
-        if not folder.is_store:
-            if workers == 1 or len(folder.missing(share)) < 2:
-                _write_parts(folder, share)
-            else:
-                _start_helpers(folder, share, min(workers, len(folder.missing(share))))
-        _finish(folder, config.task.kind)
+        if not folder.is_store and len(folder.missing(share)) > 1 and workers > 1:
+            _start_helpers(folder, share, min(workers, len(folder.missing(share))))
+        _write_parts(folder, share)
+        if HELPER not in os.environ:
+            _finish(folder, config.task.kind)
+
+
+def _read_folder(text: str | None) -> Path:
+    """Return the folder of --to.
+
+    Raises:
+        UserError: there is none, or it is an address or a file.
+    """
+    if not text:
+        raise UserError("--to is missing: name the folder of the store, --to store")
+    if URL.match(text):
+        raise UserError(
+            f"--to {text}: an address on the network. Give a folder of this machine, and copy the store when it is "
+            f"complete: aws s3 cp --recursive store s3://BUCKET/store"
+        )
+    path = Path(text).expanduser()
+    if path.is_file():
+        raise UserError(f"--to {path}: is a file; give a folder")
+    return path
+
+
+@contextmanager
+def _end_with_parent() -> Iterator[None]:
+    """Stop this process, if it is a helper, as soon as its parent is gone, however that has ended."""
+    parent = os.environ.get(HELPER)
+    if parent is not None:
+        threading.Thread(target=_watch_parent, args=(int(parent),), daemon=True).start()
+    yield
+
+
+def _watch_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def _explain_failures(path: Path) -> Iterator[None]:
+    """Name --to where its folder cannot be written.
+
+    Raises:
+        RunError: it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        is_inside = str(error.filename or path).startswith(str(path))
+        if is_inside and (is_disk_full(error) or error.errno in NOT_WRITABLE):
+            raise RunError(
+                f"--to {path}: cannot be written ({error.strerror}). Free space or change its permissions, and repeat "
+                f"the command, or give another folder"
+            ) from None
+        raise
 
 
 def _read_share(text: str) -> tuple[int, int]:
@@ -92,7 +149,7 @@ def _read_share(text: str) -> tuple[int, int]:
     return int(number) - 1, int(count)
 
 
-def _check_data(config: "Config") -> None:
+def _check_data(config: "Config", path: Path) -> None:
     """Refuse settings that need more than one pass over the data, before anything slow begins.
 
     Raises:
@@ -113,6 +170,18 @@ def _check_data(config: "Config") -> None:
             "or name held-out files with data.val_path=... and data.test_path=..."
         )
     check_paths(data)
+    for source in _input_folders(config):
+        if source in (path.resolve(), *path.resolve().parents):
+            raise UserError(
+                f"--to {path}: lies in {source}, the folder of the texts, and would be read as one. Give a folder "
+                f"beside it"
+            )
+
+
+def _input_folders(config: "Config") -> list[Path]:
+    """Return the folders whose files are the input, whatever their names."""
+    paths = [getattr(config.data, name, None) for name in ("path", "val_path", "test_path")]
+    return [Path(path).resolve() for path in paths if isinstance(path, str) and os.path.isdir(path)]
 
 
 def _open_folder(config: "Config", path: Path) -> "PartFolder":
@@ -121,6 +190,7 @@ def _open_folder(config: "Config", path: Path) -> "PartFolder":
         from gptexp.config.cache import cache_folder
         from gptexp.data.corpora import open_corpus
         from gptexp.data.parts.part_folder import PartFolder
+        from gptexp.data.parts.plan import check_folder
         from gptexp.data.tokenizers import Tokenizer
         from gptexp.tasks.task import make_task
 
@@ -130,8 +200,7 @@ def _open_folder(config: "Config", path: Path) -> "PartFolder":
             f"task={config.task.kind}: gptexp tokenize writes streams of text, such as task=pretrain reads. gptexp run "
             f"encodes the examples of this task itself"
         )
-    if path.is_file():
-        raise UserError(f"--to {path}: is a file; give a folder")
+    check_folder(path)
     tokenizer = Tokenizer.load(tokenizer_file) if tokenizer_file else None
     corpus = open_corpus(config.data, layout.fields, cache_folder(config), layout.medium)
     if config.data.split == "near" and HELPER not in os.environ:
@@ -143,12 +212,12 @@ def _open_folder(config: "Config", path: Path) -> "PartFolder":
 
 
 def _write_parts(folder: "PartFolder", share: range) -> None:
-    """Write the parts of a share in this process. A helper stops when its parent is gone."""
-    parent = os.environ.get(HELPER)
-    with stage(lambda: _describe_progress(folder, share), is_quiet=parent is not None):
-        for _ in folder.write_missing(share):
-            if parent is not None and os.getppid() != int(parent):
-                return
+    """Write the parts of a share in this process, and wait for those that other processes have."""
+    is_quiet = HELPER in os.environ
+    with stage(lambda: _describe_progress(folder, share), is_quiet=is_quiet):
+        while not folder.is_store and folder.missing(share):
+            if not list(folder.write_missing(share)):
+                time.sleep(POLL_SECONDS)
 
 
 def _start_helpers(folder: "PartFolder", share: range, count: int) -> None:
@@ -174,17 +243,17 @@ def _start_helpers(folder: "PartFolder", share: range, count: int) -> None:
             stack.callback(_stop, helper)
             helpers.append((helper, log))
         stack.enter_context(stage(lambda: _describe_progress(folder, share)))
-        while any(helper.poll() is None for helper, _ in helpers) or any(
-            helper.returncode for helper, _ in helpers
-        ):
-            for helper, log in helpers:
-                if helper.returncode:
+        codes: list[int | None] = [None]
+        while None in codes:
+            time.sleep(POLL_SECONDS)
+            codes = [helper.poll() for helper, _ in helpers]
+            for code, (_, log) in zip(codes, helpers, strict=True):
+                if code:
                     log.seek(0)
                     sys.stderr.write(log.read().decode(errors="replace"))
-                    if helper.returncode < 0:
-                        raise RunError(_explain_signal(-helper.returncode))
-                    raise SystemExit(helper.returncode)
-            time.sleep(POLL_SECONDS)
+                    if code < 0:
+                        raise RunError(_explain_signal(-code))
+                    raise SystemExit(code)
 
 
 def _explain_signal(number: int) -> str:
@@ -214,14 +283,22 @@ def _finish(folder: "PartFolder", task: str) -> None:
             file=sys.stderr,
         )
         return
-    folder.merge()
-    if HELPER not in os.environ:
-        print(folder.account.summary(), file=sys.stderr)
-        print(
-            f"To train on it: gptexp run task={task} data=tokens data.path={folder.path}",
-            file=sys.stderr,
-        )
-        print(folder.path, flush=True)
+    with stage(lambda: "comparing all parts with their hashes"):
+        folder.merge()
+    tokens = folder.count_tokens()
+    print(f"data account:\n{folder.account.table()}", file=sys.stderr)
+    print(f"  {'tokens':<12}{_describe_tokens(tokens)}", file=sys.stderr)
+    word = shlex.quote(f"data.path={folder.path}")
+    print(f"To train on it: gptexp run task={task} data=tokens {word}", file=sys.stderr)
+    print(folder.path, flush=True)
+
+
+def _describe_tokens(tokens: dict[str, int]) -> str:
+    """Return the number of tokens of each split, and name those that are empty."""
+    counts = [f"{split} {count:,}" for split, count in tokens.items() if count]
+    empty = [split for split, count in tokens.items() if not count]
+    hint = f"; no text is in {' and '.join(empty)}, so nothing is measured there" if empty else ""
+    return ", ".join(counts) + hint
 
 
 if __name__ == "__main__":

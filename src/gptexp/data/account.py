@@ -63,7 +63,7 @@ class DataAccount:
     duplicates: int = 0  # examples in these groups
     remarks: list[str] = field(default_factory=list)  # sentences about splits
     # (split, field) of which the tokenizer knows a letter, or any character where a text has no letters.
-    _readable: set[tuple[str, str]] = field(default_factory=set, init=False)
+    readable: set[tuple[str, str]] = field(default_factory=set)
     # By split: prompts that are cut, as long as all are the same.
     _cut_prompts: dict[str, set[tuple[int, ...]]] = field(default_factory=dict, init=False)
     _labels: dict[str, set[str]] = field(default_factory=dict, init=False)  # by split
@@ -103,15 +103,15 @@ class DataAccount:
         for name in fields:
             for text in example.texts_of(name):
                 if not text and name in OPTIONAL_FIELDS:
-                    self._readable.add((split, name))
+                    self.readable.add((split, name))
                     continue
                 lost = self.text.add(text, tokenizer, tokens_of.get(text))
                 if name in learned:
                     lost_bytes += sum(len(char.encode()) * count for char, count in lost.items())
                 for token in set(tokenizer.special_text.findall(text)):
                     self.special_tokens.setdefault(token, Tally()).add(example.where)
-                if (split, name) not in self._readable and self.text.is_readable(text, lost):
-                    self._readable.add((split, name))
+                if (split, name) not in self.readable and self.text.is_readable(text, lost):
+                    self.readable.add((split, name))
         prompts = self._cut_prompts.setdefault(split, set())
         if encoded.prefix and len(prompts) < 2:
             # One that is not cut counts as another.
@@ -155,6 +155,7 @@ class DataAccount:
             ours_cut.tokens += cut.tokens
             ours_cut.longest = max(ours_cut.longest, cut.longest)
         self.text.merge(other.text)
+        self.readable |= other.readable
 
     def finish(self, fields: tuple[str, ...]) -> None:
         """Compare the labels of the splits.
@@ -167,7 +168,7 @@ class DataAccount:
                 raise UserError(f"nothing is left to train on.{self.left_out_text()}")
             return
         for split, name in ((split, name) for split in self.splits for name in fields):
-            if (split, name) in self._readable or not self.text.has_unknown:
+            if (split, name) in self.readable or not self.text.has_unknown:
                 continue
             problem = f"the tokenizer knows no letter of the field '{name}' in the {split} split"
             if split == "train":
@@ -208,7 +209,8 @@ class DataAccount:
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self)
-        del values["_labels"], values["_readable"], values["_cut_prompts"]
+        del values["_labels"], values["_cut_prompts"]
+        values["readable"] = sorted(self.readable)
         values["text"] = self.text.as_json()
         return values
 
@@ -218,9 +220,9 @@ class DataAccount:
             name: {key: Tally(**tally) for key, tally in values[name].items()} for name in TALLIES
         }
         cuts = {part: CutTally(**tally) for part, tally in values["cuts"].items()}
-        return cls(
-            **{**values, **tallies, "cuts": cuts, "text": LostText.from_json(values["text"])}
-        )
+        text = LostText.from_json(values["text"])
+        readable = {(split, name) for split, name in values.get("readable", [])}
+        return cls(**{**values, **tallies, "cuts": cuts, "text": text, "readable": readable})
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the account as lines of a table, each with a label."""

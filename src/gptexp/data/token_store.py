@@ -10,6 +10,7 @@ media (test.media), too.
 """
 
 import json
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,11 @@ from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.corpora.corpus import SPLITS
 from gptexp.data.shards import shards_of
-from gptexp.data.token_ranges import MappedTokens, TokenRanges
+from gptexp.data.token_ranges import MappedTokens, TokenRanges, first_unknown
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.files import cached_sha256, loads_checked
+from gptexp.wording import format_count
 
 INDEX_DTYPE = np.dtype(
     [
@@ -145,13 +147,16 @@ class TokenStore:
         """Return the token numbers [N] of a split, one example after the other."""
         if self.remote:
             return self.remote.tokens(split)
-        dtype = np.dtype(self.meta["dtype"])
-        return MappedTokens(
-            [
-                _memory_map(self.folder / shard["file"], dtype)
-                for shard in shards_of(self.meta, split)
-            ]
-        )
+        dtype, shards = np.dtype(self.meta["dtype"]), shards_of(self.meta, split)
+        files = [self.folder / shard["file"] for shard in shards]
+        parts = [_memory_map(file, dtype) for file in files]
+        if len(files) < 2:  # its hash was compared, if it is any
+            return MappedTokens(parts or [np.empty(0, dtype)])
+
+        def check(number: int, tokens: NDArray, start: int) -> None:
+            check_tokens(tokens, start, self.meta["vocab_size"], files[number])
+
+        return MappedTokens(parts, check)
 
     def index(self, split: str) -> NDArray:
         """Return the index [examples] of a split: a record of INDEX_DTYPE for each example."""
@@ -267,6 +272,8 @@ def open_store(
             if isinstance(error, DamagedStoreError)
             else DamagedStoreError(folder / "meta.json", error)
         )
+        if (folder / "plan.json").is_file():
+            raise UserError(_explain_parts(folder, damage)) from None
         raise UserError(
             f"{word}: is not a complete token store ({damage.file.name}: {damage.reason}). Give a "
             f"folder with the meta.json and all files of one"
@@ -282,6 +289,38 @@ def open_store(
             f"init=..., or init=scratch"
         )
     return store
+
+
+def _explain_parts(folder: Path, damage: DamagedStoreError) -> str:
+    """Return the message about a store of `gptexp tokenize` that is unfinished or damaged."""
+    advice = f"Repeat the gptexp tokenize command that has --to {shlex.quote(str(folder))}"
+    if (folder / "meta.json").is_file():
+        remove = f"rm {shlex.quote(str(damage.file))}"
+        return (
+            f"data.path={folder}: is not a complete token store ({damage.file.name}: {damage.reason}). {advice}, which "
+            f"writes what is missing; before it, remove a damaged file: {remove}"
+        )
+    try:
+        count = len(loads_checked((folder / "plan.json").read_text())["input"]) - 1
+    except (OSError, ValueError, KeyError):
+        return f"data.path={folder}: plan.json is damaged. Give the folder of another store"
+    missing = count - len(list((folder / "parts").glob("[0-9]*.json")))
+    return f"data.path={folder}: {missing} of {format_count(count, 'part')} are missing. {advice}"
+
+
+def check_tokens(tokens: NDArray, start: int, vocab_size: int, file: Path) -> None:
+    """Check that tokens from position `start` of a shard on are in the vocabulary.
+
+    Raises:
+        UserError: one is not, so that the file is damaged.
+    """
+    place = first_unknown(tokens, vocab_size)
+    if place is not None:
+        raise UserError(
+            f"{file}: damaged: token {int(tokens[place]):,} at position {start + place:,} is not in the vocabulary of "
+            f"{vocab_size:,} tokens. Copy the file again; or, where gptexp tokenize has written it, delete it and "
+            f"repeat that command"
+        )
 
 
 def read_bits(packed: NDArray[np.uint8], start: int, length: int) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """A token store in parts: that of one process, whoever writes the parts and however often they are killed."""
 
 import json
+import os
 import random
 import shutil
 from functools import cache
@@ -8,11 +9,15 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import tokenizers
 from conftest import text_of
+from tokenizers.models import WordLevel
 
 from gptexp.data.corpora import open_corpus
 from gptexp.data.parts import units as units_module
 from gptexp.data.parts.part_folder import PartFolder
+from gptexp.data.parts.plan import LOCK
+from gptexp.data.tokenizers import UNK, Tokenizer
 from gptexp.errors import UserError
 from gptexp.files import loads_checked
 from gptexp.tasks.prepare import prepare
@@ -63,10 +68,8 @@ def fingerprint(folder):
     return loads_checked((folder.path / "meta.json").read_text())["fingerprint"]
 
 
-@pytest.mark.parametrize(
-    "words", [["tokenizer=byte"], ["tokenizer=bpe", "tokenizer.vocab_size=300"]]
-)
-def test_parts_are_the_store_that_one_process_would_write(words, tiny, open_parts):
+def test_parts_are_the_store_that_one_process_would_write(tiny, open_parts):
+    words = ["tokenizer=bpe", "tokenizer.vocab_size=300"]
     expected = prepare(tiny(*FILES, *words)).store
     folder = open_parts("parts", *words)
     assert len(folder.units) > 5
@@ -141,17 +144,103 @@ def test_a_folder_that_was_begun_otherwise_is_refused(words, message, open_parts
         open_parts("parts", *words)
 
 
-def test_a_folder_with_other_files_is_refused(open_parts, own_folder):
+def test_a_folder_that_is_not_ours_is_refused_and_stays_as_it_is(open_parts, own_folder):
+    for name in ("tokenizer.json", ".git"):
+        (own_folder / name[-4:]).mkdir()
+        (own_folder / name[-4:] / name).write_text("mine")
+        with pytest.raises(UserError, match=rf"holds other files \({name}\)\. Give a new folder"):
+            open_parts(name[-4:])
+        assert [file.name for file in (own_folder / name[-4:]).iterdir()] == [name]
+
+
+def test_a_process_that_was_killed_before_its_plan_is_followed_by_another(open_parts, own_folder):
     (own_folder / "parts").mkdir()
-    (own_folder / "parts" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds other files \(notes\.txt\)\. Give a new folder"):
+    (own_folder / "parts" / LOCK).touch()
+    (own_folder / "parts" / "tokenizer.json").write_text("cut")
+    assert open_parts().tokenizer.vocab_size == 260
+
+
+def test_merging_removes_what_killed_processes_left_and_nothing_else(open_parts):
+    folder = open_parts()
+    parts = folder.parts
+    (parts / ".git").mkdir()
+    (parts / ".000009.notes").write_text("mine")
+    (parts / ".000001.abc_1.tmp").mkdir()
+    (parts / ".000002.json.77.tmp").write_text("cut")
+    list(folder.write_missing(range(len(folder.units))))
+    with open_parts()._claim(2):  # another process writes it again
+        folder.merge()
+    left = sorted(file.name for file in parts.iterdir() if file.name.startswith("."))
+    assert left == [".000002.json.77.tmp", ".000002.lock", ".000009.notes", ".git"]
+
+
+def test_an_input_or_a_tokenizer_that_was_changed_is_refused(open_parts):
+    folder = open_parts()
+    rows, time = Path("docs/1.jsonl").read_text(), Path("docs/1.jsonl").stat().st_mtime_ns
+    Path("docs/1.jsonl").write_text(rows.swapcase())
+    with pytest.raises(
+        UserError, match=r"other input files: .*1\.jsonl \(size or time of the last"
+    ):
+        open_parts()
+    Path("docs/1.jsonl").write_text(rows)
+    os.utime("docs/1.jsonl", ns=(time, time))
+    (folder.path / "tokenizer.json").write_text("{}")
+    with pytest.raises(
+        UserError, match=r"tokenizer\.json: is not the tokenizer that the parts are"
+    ):
         open_parts()
 
 
-def test_a_damaged_part_is_named(open_parts):
+@pytest.mark.parametrize("damage", ["flipped", "deleted"])
+def test_a_damaged_part_is_named_and_the_same_command_writes_it_again(damage, open_parts):
     folder = open_parts()
-    list(islice(folder.write_missing(range(len(folder.units))), None))
-    part = folder.path / "parts" / "000001.train.tokens"
-    part.write_bytes(part.read_bytes()[:-2])
-    with pytest.raises(UserError, match=r"000001\.json: damaged .*000001\.train\.tokens has"):
+    list(folder.write_missing(range(len(folder.units))))
+    part = folder.parts / "000001.train.tokens"
+    content = part.read_bytes()
+    if damage == "deleted":  # of a complete store
         folder.merge()
+        part.unlink()
+    else:
+        part.write_bytes(content[:-2] + b"ab")
+        with pytest.raises(UserError, match=r"000001\.json: this part is damaged .*train\.tokens"):
+            folder.merge()
+    again = open_parts()
+    assert again.missing() == [1]
+    write_all(again)
+    assert part.read_bytes() == content
+
+
+def test_a_tokenizer_that_knows_no_letter_of_the_texts_is_refused(tiny, own_folder):
+    characters = Tokenizer(tokenizers.Tokenizer(WordLevel({UNK: 0, "1": 1}, unk_token=UNK)))
+    config = tiny(*FILES, "tokenizer=byte")
+    layout = make_task(config.task, config.model).layout
+    corpus = open_corpus(config.data, layout.fields, own_folder / "cache")
+    folder = PartFolder(
+        own_folder / "parts", corpus, layout, config.data, config.tokenizer, characters
+    )
+    with pytest.raises(UserError, match="knows no letter of the field 'text' in the train split"):
+        write_all(folder)
+
+
+def test_a_run_says_what_is_missing_of_parts_and_what_is_damaged(tiny, open_parts):
+    words = ("task=pretrain", "data=tokens", "data.path=parts")
+    folder = open_parts()
+    list(islice(folder.write_missing(range(len(folder.units))), 2))
+    missing = len(folder.units) - 2
+    with pytest.raises(
+        UserError, match=rf"{missing} of {missing + 2} parts are missing\. Repeat the"
+    ):
+        prepare(tiny(*words))
+    write_all(folder)
+    part = folder.parts / "000001.train.tokens"
+    part.write_bytes(part.read_bytes()[:-2] + b"ab")
+    tokens = prepare(tiny(*words)).store.tokens("train")
+    with pytest.raises(
+        UserError, match=r"000001\.train\.tokens: damaged: token 25,185 at position"
+    ):
+        tokens[:]
+    part.unlink()
+    with pytest.raises(
+        UserError, match=r"000001\.train\.tokens: No such file.* Repeat the gptexp tok"
+    ):
+        prepare(tiny(*words))

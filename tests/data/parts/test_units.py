@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 from itertools import pairwise
 
@@ -103,13 +104,21 @@ def test_held_out_files_have_units_of_their_own(tiny, own_folder):
     assert {example.split for example in open_unit(corpus, units[1])} == {"val"}
 
 
-def test_a_file_that_has_grown_since_the_units_were_planned_is_refused(tiny, own_folder):
-    (own_folder / "a.jsonl").write_text(as_lines(make_texts(5)))
+@pytest.mark.parametrize("change", ["longer", "as long", "deleted", "while it is read"])
+def test_a_file_that_was_changed_since_the_units_were_planned_is_refused(change, tiny, own_folder):
+    file = own_folder / "a.jsonl"
+    file.write_text(as_lines(make_texts(5)))
     corpus = corpus_of(tiny, own_folder, "data=files", "data.path=a.jsonl")
     [unit] = plan_units(corpus)
-    (own_folder / "a.jsonl").write_text(as_lines(make_texts(6)))
-    with pytest.raises(UserError, match=r"a\.jsonl: has .* bytes, and had .* when the parts"):
-        open_unit(corpus, unit)
+    examples = iter(open_unit(corpus, unit)) if change == "while it is read" else None
+    if change == "deleted":
+        file.unlink()
+    else:
+        file.write_text(as_lines(make_texts(6 if change == "longer" else 5)))
+        os.utime(file, ns=(0, 1))
+    message = "cannot be read now" if change == "deleted" else "was changed since the parts were"
+    with pytest.raises(UserError, match=rf"a\.jsonl: .*{message}"):
+        list(examples or open_unit(corpus, unit))
 
 
 @pytest.mark.usefixtures("small_units")

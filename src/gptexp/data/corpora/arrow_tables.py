@@ -1,6 +1,7 @@
 """Read records from Parquet files and from Arrow files, in the format of files (also Feather) or of streams."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,10 @@ def read_arrow(
     Raises:
         UserError: the file is damaged, or of another format.
     """
-    import pyarrow
-
-    name = "a Parquet file" if extension == ".parquet" else "an Arrow file"
     number = 0
-    try:
+    with explain_damage(file), open_bytes(file):
+        pass  # it can be read, and Git LFS has fetched it
+    with _explain_format(file, extension):
         place = f"{file}, row group {row_groups.start}" if row_groups else f"{file}"
         for batch in _batches(file, extension, row_groups):
             yield from (
@@ -41,7 +41,29 @@ def read_arrow(
                 for number, record in enumerate(records_of_batch(batch), number + 1)
             )
             number += batch.num_rows
+
+
+def count_row_groups(file: Path) -> int:
+    """Return the number of row groups of a Parquet file.
+
+    Raises:
+        UserError: the file is damaged, or of another format.
+    """
+    import pyarrow.parquet
+
+    with _explain_format(file, ".parquet"):
+        return pyarrow.parquet.read_metadata(file).num_row_groups
+
+
+@contextmanager
+def _explain_format(file: Path, extension: str) -> Iterator[None]:
+    """Raise a UserError that names the file where it cannot be read as its extension says."""
+    import pyarrow
+
+    try:
+        yield
     except (pyarrow.ArrowException, OSError, ValueError) as error:  # ValueError: not UTF-8
+        name = "a Parquet file" if extension == ".parquet" else "an Arrow file"
         raise UserError(f"{file}: not {name}, or damaged ({first_line(error)})") from None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.data.foreign.formats import TokenFile
-from gptexp.data.token_ranges import MappedTokens
+from gptexp.data.token_ranges import MappedTokens, first_unknown
 from gptexp.errors import UserError
 
 
@@ -26,13 +26,15 @@ class ForeignTokens:
         self, files: Sequence[TokenFile], vocab_size: int, eos: int, ends: NDArray[np.int64]
     ) -> None:
         self.files, self.vocab_size, self.eos, self.ends = files, vocab_size, eos, ends
-        self.mapped = MappedTokens([file.map_tokens() for file in files])
+        self.mapped = MappedTokens(
+            [file.map_tokens() for file in files], self._check, token_dtype(vocab_size)
+        )
         self.inserted = ends + np.arange(len(ends))  # positions of the inserted tokens
         self.start, self.stop = 0, len(self.mapped) + len(ends)
 
     @property
     def dtype(self) -> np.dtype:
-        return np.result_type(*(file.dtype for file in self.files), np.min_scalar_type(self.eos))
+        return self.mapped.dtype
 
     def select(self, start: int, stop: int) -> "ForeignTokens":
         """Return the tokens from `start` to `stop`."""
@@ -53,28 +55,28 @@ class ForeignTokens:
         start, stop = self.start + start, self.start + max(start, stop)
         first, last = np.searchsorted(self.inserted, (start, stop))
         tokens = self.mapped[start - first : stop - last]
-        if len(tokens) and not 0 <= tokens.min() <= tokens.max() < self.vocab_size:
-            self._refuse(tokens, start - first)
         if first < last:
-            tokens = np.insert(
-                tokens.astype(self.dtype), self.ends[first:last] - (start - first), self.eos
-            )
+            return np.insert(tokens, self.ends[first:last] - (start - first), self.eos)
         return tokens
 
-    def _refuse(self, tokens: NDArray, start: int) -> None:
-        """Raise the error for the tokens from `start` on, of which one is not in the vocabulary."""
-        place = start + int(np.argmax((tokens < 0) | (tokens >= self.vocab_size)))
-        number = int(np.searchsorted(self.mapped.ends, place, side="right"))
-        before = int(self.mapped.ends[number]) - self.files[number].count
-        raise unknown_token(
-            self.files[number], int(tokens[place - start]), place - before, self.vocab_size
-        )
+    def _check(self, number: int, tokens: NDArray, start: int) -> None:
+        """Raise an error if a token of a file, read from position `start` on, is not in the vocabulary."""
+        place = first_unknown(tokens, self.vocab_size)
+        if place is not None:
+            raise unknown_token(
+                self.files[number], int(tokens[place]), start + place, self.vocab_size
+            )
 
     def read(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[NDArray]:
         return [self[start : start + n] for start, n in zip(starts, lengths, strict=True)]
 
     def prefetch(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """Do nothing: the operating system reads ahead."""
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """Return the type of the numbers of a vocabulary: files of several types are one stream of it."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 def unknown_token(file: TokenFile, token: int, place: int | None, vocab_size: int) -> UserError:

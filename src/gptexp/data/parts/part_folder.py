@@ -3,16 +3,18 @@
     FOLDER/plan.json  tokenizer.json     the units of the input, and the tokenizer that all processes use
     FOLDER/parts/000012.train.tokens     the tokens of a unit
     FOLDER/parts/000012.json             counts and hashes of a part; it is written last, so a part with it is done
+    FOLDER/.gptexp-tokenize.lock         marks the folder as ours before it has a plan
     FOLDER/meta.json                     the list of all parts: with it, the folder is a token store
 
 Parts have the numbers of their units, so that the store is the same whichever process was faster.
 """
 
 import json
-import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +30,7 @@ from gptexp.data.account import DataAccount
 from gptexp.data.build_store import SplitWriter, encode_examples, usable_examples
 from gptexp.data.corpora import Corpus, Example
 from gptexp.data.corpora.corpus import SPLITS
+from gptexp.data.parts.plan import LOCK, make_folder, write_or_compare_plan
 from gptexp.data.parts.units import Unit, describe_input, fixed_splits, open_unit, plan_units
 from gptexp.data.shards import digest_file
 from gptexp.data.splits import split_by_hash
@@ -35,9 +38,9 @@ from gptexp.data.token_store import ExampleEncoder
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 from gptexp.files import dumps_with_checksum, fsync, loads_checked, sha256, short_hash, write_text
+from gptexp.machine import available_cpus
 
-# Beginnings of the names that a folder may hold before it has a plan, of a process that was killed.
-OWN_FILES = (".", "parts", "tokenizer", "generation_config", "chat_template")
+LEFTOVER = re.compile(r"\.(\d{6,})\.(lock|\w+\.tmp|json\.\d+\.tmp)")  # of a process that was killed
 EMPTY_FILES = ("index", "features", "media", "jsonl")  # of a split of a stream
 
 
@@ -75,40 +78,16 @@ class PartFolder:
             "source": source_fingerprint("data", "tasks"),
         }
         plan = json.loads(json.dumps(plan))
-        self.parts.mkdir(parents=True, exist_ok=True)
-        with FileLock(path / ".lock"):
-            self._write_plan(plan, tokenizer_config, tokenizer)
-        self.tokenizer = Tokenizer.load(path / "tokenizer.json")
-
-    def _write_plan(
-        self,
-        plan: dict[str, Any],
-        tokenizer_config: schema.TokenizerConfig,
-        tokenizer: Tokenizer | None,
-    ) -> None:
-        """Write the tokenizer and the plan, or compare the plan that another process has written."""
-        file = self.path / "plan.json"
-        if not file.is_file():
-            names = sorted(entry.name for entry in self.path.iterdir())
-            if others := [name for name in names if not name.startswith(OWN_FILES)]:
-                raise UserError(
-                    f"--to {self.path}: holds other files ({others[0]}). Give a new folder"
-                )
-            tokenizer = tokenizer or tokenizers.build(tokenizer_config, self._training_texts())
-            tokenizer.save(self.path / "tokenizer.json")
-            write_text(file, dumps_with_checksum(plan))
-            return
-        try:
-            existing = loads_checked(file.read_text())
-        except ValueError as error:
-            raise UserError(f"{file}: {error}. Delete {self.path}, and begin again") from None
-        nouns = {"input": "input files", "source": "code of gptexp", "task": "settings of the task"}
-        if changed := [
-            nouns.get(key, f"settings of {key}") for key in plan if plan[key] != existing[key]
-        ]:
-            raise UserError(
-                f"--to {self.path}: was begun with other {' and '.join(changed)}. Give the same, or a new folder"
+        make_folder(path)
+        with FileLock(path / LOCK):
+            write_or_compare_plan(
+                path,
+                plan,
+                lambda: tokenizer or tokenizers.build(tokenizer_config, self._training_texts()),
             )
+            self.tokenizer = Tokenizer.load(path / "tokenizer.json")
+            self.parts.mkdir(exist_ok=True)
+            self._drop_damaged()
 
     def _training_texts(self) -> Iterator[str]:
         for unit in self.units:
@@ -137,6 +116,11 @@ class PartFolder:
         return DataAccount.from_json(
             loads_checked((self.path / "meta.json").read_text())["account"]
         )
+
+    def count_tokens(self) -> dict[str, int]:
+        """Return the tokens of the train, val and test splits, once the parts are a store."""
+        counts = loads_checked((self.path / "meta.json").read_text())["splits"]
+        return {split: counts[split]["tokens"] for split in ("train", "val", "test")}
 
     def missing(self, share: range | None = None) -> list[int]:
         """Return the numbers of the parts that are not done, of all or of a share."""
@@ -168,7 +152,7 @@ class PartFolder:
     def _write(self, number: int) -> None:
         """Encode a unit. Its files appear complete, and the file that says so comes last."""
         account = DataAccount()
-        with tempfile.TemporaryDirectory(prefix=f".{number:06}.", dir=self.parts) as temporary:
+        with tempfile.TemporaryDirectory(".tmp", f".{number:06}.", self.parts) as temporary:
             with ExitStack() as stack:
                 writers = [
                     stack.enter_context(
@@ -193,20 +177,33 @@ class PartFolder:
         write_text(self._done_file(number), dumps_with_checksum(part))
 
     def _move(self, temporary: Path, number: int, writer: SplitWriter) -> list[dict[str, Any]]:
-        """Move the shards of a split to the parts, with the digests of their blocks; return their entries."""
+        """Move the shards of a split to the parts; return their entries."""
         shards = []
         for shard in writer.tokens.shards:
             name = f"{number:06}.{shard['file']}"
-            digest, sums = digest_file(temporary / shard["file"])
-            (temporary / "sums").write_bytes(sums)
-            for source, target in ((shard["file"], name), ("sums", f"{name}.sums")):
-                fsync(temporary / source)
-                (temporary / source).replace(self.parts / target)
+            fsync(temporary / shard["file"])
+            digest = sha256(temporary / shard["file"])
+            (temporary / shard["file"]).replace(self.parts / name)
             shards.append({"file": f"parts/{name}", "tokens": shard["tokens"], "sha256": digest})
         return shards
 
     def _done_file(self, number: int) -> Path:
         return self.parts / f"{number:06}.json"
+
+    def _drop_damaged(self) -> None:
+        """Make the folder of a store unfinished again where a file of it is gone or has another size."""
+        if not self.is_store:
+            return
+        damaged = []
+        for number in range(len(self.units)):
+            try:
+                self._read_part(number)
+            except (OSError, ValueError):
+                damaged.append(number)
+        for number in damaged:
+            self._done_file(number).unlink(missing_ok=True)
+        if damaged:
+            (self.path / "meta.json").unlink()
 
     def merge(self) -> None:
         """Write the list of all parts, which makes the folder a token store. No token is copied.
@@ -214,49 +211,86 @@ class PartFolder:
         Raises:
             UserError: there is no part, a part is damaged, or nothing is left to train on.
         """
-        with FileLock(self.path / ".lock"):
+        with FileLock(self.path / LOCK):
             if not self.is_store:
-                self._write_meta([self._read_part(number) for number in range(len(self.units))])
-        for leftover in self.parts.glob(".*"):  # of processes that were killed
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink(missing_ok=True)
+                self._write_meta()
+            self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """Remove the files of processes that were killed, but not those of a part that another process writes again."""
+        leftovers: dict[int, list[Path]] = {}
+        for file in self.parts.iterdir():
+            if match := LEFTOVER.fullmatch(file.name):
+                leftovers.setdefault(int(match[1]), []).append(file)
+        for number, files in leftovers.items():
+            with self._claim(number) as is_ours:
+                for file in files if is_ours else []:
+                    if file.is_dir():
+                        shutil.rmtree(file, ignore_errors=True)
+                    else:
+                        file.unlink(missing_ok=True)
 
     def _read_part(self, number: int) -> dict[str, Any]:
-        file = self._done_file(number)
-        try:
-            part = loads_checked(file.read_text())
-            for shard in (shard for shards in part["shards"].values() for shard in shards):
-                size = os.path.getsize(self.path / shard["file"])
-                if size not in (2 * shard["tokens"], 4 * shard["tokens"]):
-                    raise ValueError(f"{shard['file']} has {size:,} bytes")
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{file}: damaged ({error}). Delete it, and repeat the command, which writes this part again"
-            ) from None
+        """Return what the last file of a part says.
+
+        Raises:
+            OSError: a file of it is not there.
+            ValueError: a file of it has another size, or was changed.
+        """
+        part = loads_checked(self._done_file(number).read_text())
+        for shard in _shards_of_part(part):
+            size = (self.path / shard["file"]).stat().st_size
+            if size != self._dtype.itemsize * shard["tokens"]:
+                raise ValueError(f"{shard['file']} has {size:,} bytes")
         return part
 
-    def _write_meta(self, parts: list[dict[str, Any]]) -> None:
+    def _verify_part(self, number: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return what the last file of a part says, and the digests of the blocks of each of its shards.
+
+        Raises:
+            UserError: a file of the part is not as it was written; it counts as not done from now on.
+        """
+        sums = {}
+        try:
+            part = self._read_part(number)
+            for shard in _shards_of_part(part):
+                digest, sums[shard["file"]] = digest_file(self.path / shard["file"])
+                if digest != shard["sha256"]:
+                    raise ValueError(f"{shard['file']} is not what was written")
+        except (OSError, ValueError) as error:
+            file = self._done_file(number)
+            file.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(
+                f"{file}: this part is damaged ({reason}). Repeat the command, which writes it again"
+            ) from None
+        return part, sums
+
+    def _write_meta(self) -> None:
+        """Compare all parts with their hashes, and write meta.json."""
+        with ThreadPoolExecutor(available_cpus()) as threads:
+            verified = list(threads.map(self._verify_part, range(len(self.units))))
         account = DataAccount()
         counts: dict[str, dict[str, int]] = {}
         shards: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
-        for part in parts:
+        sums: dict[str, bytes] = {}
+        for part, sums_of_part in verified:
             account.merge(DataAccount.from_json(part["account"]))
+            sums |= sums_of_part
             for split in SPLITS:
                 shards[split] += part["shards"].get(split, [])
                 total = counts.setdefault(split, dict.fromkeys(part["counts"][split], 0))
                 for name, count in part["counts"][split].items():
                     total[name] += count
+        account.finish(self.encoder.fields)
         if not counts or not counts["train"]["tokens"]:
             raise UserError(f"nothing is left to train on.{account.left_out_text()}")
         if objection := self.encoder.objection(account):
             raise UserError(objection)
         files = {shard["file"]: shard.pop("sha256") for split in SPLITS for shard in shards[split]}
         for split in SPLITS:
-            with (self.path / f"{split}.sums").open("wb") as sums:
-                for shard in shards[split]:
-                    sums.write((self.path / f"{shard['file']}.sums").read_bytes())
+            blocks = b"".join(sums[shard["file"]] for shard in shards[split])
+            (self.path / f"{split}.sums").write_bytes(blocks)
             for kind in EMPTY_FILES:
                 (self.path / f"{split}.{kind}").touch()
         files |= {
@@ -282,3 +316,7 @@ class PartFolder:
             "files": files,
         }
         write_text(self.path / "meta.json", dumps_with_checksum(meta))
+
+
+def _shards_of_part(part: dict[str, Any]) -> list[dict[str, Any]]:
+    return [shard for shards in part["shards"].values() for shard in shards]

@@ -8,24 +8,26 @@ import json
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gptexp.data.corpora import Corpus, Example
-from gptexp.data.corpora.arrow_tables import read_arrow
+from gptexp.data.corpora.arrow_tables import count_row_groups, read_arrow
 from gptexp.data.corpora.corpus import SPLIT_NAMES
 from gptexp.data.corpora.files import Files
 from gptexp.data.corpora.hub import Hub
 from gptexp.data.corpora.json_records import LINE_EXTENSIONS, read_line_range
+from gptexp.data.corpora.open_file import explain_damage, open_bytes
 from gptexp.data.corpora.record_readers import RecordReader
 from gptexp.data.corpora.text_lines import UTF8
 from gptexp.errors import UserError
 
 UNITS = 64  # of a small input, about; a larger one has units of the largest size
 UNIT_BYTES = 1 << 22, 1 << 28  # smallest and largest size of a unit, as files lie on the disk
+MAX_BLANK_LINES = 100  # behind the first line of a file
 UNIT_ROWS = 1 << 10, 1 << 16  # the same, of a data set
 
 
@@ -35,6 +37,7 @@ class Piece:
 
     name: str  # path of the file, or name of the split
     size: int  # bytes of the file; 0: of a data set
+    mtime_ns: int  # of the file; 0: of a data set
     start: int = 0  # first byte, row group, row or shard
     stop: int | None = None  # None: all of it
 
@@ -76,7 +79,7 @@ def open_unit(corpus: Corpus, unit: Unit) -> Corpus:
     """Return the part of a corpus that a unit is.
 
     Raises:
-        UserError: a file has another size than when the units were planned.
+        UserError: a file was changed since the units were planned.
     """
     if isinstance(corpus, Files):
         return FilesOfUnit(corpus, unit)
@@ -110,17 +113,27 @@ class FilesOfUnit(Files):
         self.split = unit.split
         self.pieces = {Path(piece.name): piece for piece in unit.pieces}
         self.parts, self.unread = {unit.split: list(self.pieces)}, {}
+        self._check_files()
+
+    def _check_files(self) -> None:
+        """Check that the files are those that the units were planned with."""
         for path, piece in self.pieces.items():
-            if path.stat().st_size != piece.size:
+            try:
+                now = path.stat()
+            except OSError as error:
                 raise UserError(
-                    f"{path}: has {path.stat().st_size:,} bytes, and had {piece.size:,} when the parts were planned. "
-                    f"Begin again with another --to"
+                    f"{path}: was there when the parts were planned, and cannot be read now ({error.strerror})"
+                ) from None
+            if (now.st_size, now.st_mtime_ns) != (piece.size, piece.mtime_ns):
+                raise UserError(
+                    f"{path}: was changed since the parts were planned. Begin again with another --to"
                 )
 
     def __iter__(self) -> Iterator[Example]:
         for example in self._read(self.split):
             example.split = None if self.only_train else self.split
             yield example
+        self._check_files()
 
     def _examples(
         self, file: Path, extension: str, reader: RecordReader, is_only_file: bool
@@ -156,28 +169,29 @@ def _units_of_files(corpus: Files, split: str, unit_size: int) -> Iterator[Unit]
 
 def _pieces_of_file(file: Path, unit_size: int, encoding: str) -> list[Piece]:
     """Return the pieces of a file: several of a large Parquet file or of JSON lines that are not compressed."""
-    size = file.stat().st_size
+    size, mtime_ns = file.stat().st_size, file.stat().st_mtime_ns
     count = -(-size // unit_size)
     items = 0
+    with explain_damage(file), open_bytes(file):
+        pass  # it can be read, and Git LFS has fetched it
     if count > 1 and file.suffix.lower() == ".parquet":
-        import pyarrow.parquet
-
-        items = pyarrow.parquet.read_metadata(file).num_row_groups
+        items = count_row_groups(file)
     elif count > 1 and file.suffix.lower() in LINE_EXTENSIONS and encoding.lower() in UTF8:
-        items = size if _begins_with_object(file) else 0
+        items = size if _has_lines_of_objects(file) else 0
     bounds = np.unique(np.linspace(0, items, count + 1, dtype=np.int64)).tolist()
     if len(bounds) < 3:
-        return [Piece(str(file), size)]
-    return [Piece(str(file), size, *pair) for pair in pairwise(bounds)]
+        return [Piece(str(file), size, mtime_ns)]
+    return [Piece(str(file), size, mtime_ns, *pair) for pair in pairwise(bounds)]
 
 
-def _begins_with_object(file: Path) -> bool:
-    """Return whether the first line of a file is a JSON object."""
+def _has_lines_of_objects(file: Path) -> bool:
+    """Return whether a file has several lines, and the first one is a JSON object; one alone can be a table."""
     with file.open("rb") as stream:
         try:
-            return isinstance(json.loads(stream.readline()), dict)
+            is_object = isinstance(json.loads(stream.readline()), dict)
         except (ValueError, RecursionError):
             return False
+        return is_object and any(line.strip() for line in islice(stream, MAX_BLANK_LINES))
 
 
 def _pieces_of_dataset(split: str, rows: Any) -> list[Piece]:
@@ -185,8 +199,8 @@ def _pieces_of_dataset(split: str, rows: Any) -> list[Piece]:
     if hasattr(rows, "num_rows"):
         size = _unit_size(rows.num_rows, UNIT_ROWS)
         starts = range(0, rows.num_rows, size)
-        return [Piece(split, 0, n, min(n + size, rows.num_rows)) for n in starts]
-    return [Piece(split, 0, number, number + 1) for number in range(rows.num_shards)]
+        return [Piece(split, 0, 0, n, min(n + size, rows.num_rows)) for n in starts]
+    return [Piece(split, 0, 0, number, number + 1) for number in range(rows.num_shards)]
 
 
 def _open_rows(corpus: Hub, unit: Unit) -> Hub:
