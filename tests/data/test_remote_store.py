@@ -165,6 +165,27 @@ def test_a_damaged_block_in_the_cache_is_fetched_again(damage, open_url, server)
     )
 
 
+def test_a_cache_that_cannot_be_written_is_a_failure_to_read_that_passes(open_url, monkeypatch):
+    tokens = open_url().tokens("train")
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(full))
+    tokens.prefetch(np.array([0]), np.array([5]))  # the thread goes on
+    with pytest.raises(RemoteDataError, match=r"blocks/train-00000: no space is left"):
+        tokens.read(np.array([0]), np.array([5]))
+
+
+def test_small_files_are_compared_and_meta_json_stays_while_others_read_it(open_url):
+    open_url()
+    [meta] = Path("cache/remote").glob("*/meta.json")
+    file, inode = meta.with_name("val.index"), meta.stat().st_ino
+    content, stat = file.read_bytes(), file.stat()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    open_url()
+    assert file.read_bytes() == content
+    assert meta.stat().st_ino == inode
+
+
 def test_files_beyond_the_limit_are_removed_while_they_are_in_use(stored, open_url, monkeypatch):
     tokens = open_url("data.cache_gb=0.1").tokens("train")
     monkeypatch.setattr(tokens.cache, "limit", 20_000)  # of 40 kB

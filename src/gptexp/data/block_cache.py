@@ -1,11 +1,13 @@
 """Blocks of a store's shards in files on this machine.
 
 There is a file for each shard, with holes where it has no blocks. A block is there if its digest is that of the store:
-one that was written in half, or has changed since, is missing. Several processes can share the files.
+one that was written in half, or has changed since, is missing. A process compares it once, as long as it has the file
+open. Several processes can share the files.
 """
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +21,7 @@ MEASURED_SHARE = (
     0.02  # of the limit: so much is written before the size of all files is measured again
 )
 KEPT_SHARE = 0.9  # of the limit, where files are removed
+USE_SECONDS = 60.0  # between two notes that a file is in use
 
 
 class BlockCache:
@@ -28,7 +31,7 @@ class BlockCache:
         folder: of the files, CACHE/STORE/blocks. Those of other stores in CACHE count towards the limit.
         sizes: bytes of each shard.
         sums: [blocks, DIGEST_BYTES] digests.
-        limit: bytes on the disk; beyond it the files are removed that were written to longest ago.
+        limit: bytes on the disk; beyond it the files are removed that were used longest ago.
     """
 
     def __init__(
@@ -43,9 +46,9 @@ class BlockCache:
         """Start without open files; a process that was forked needs its own."""
         self.lock = threading.RLock()
         self.files: dict[int, int] = {}  # descriptors by shard
+        self.used: dict[int, float] = {}  # when the use of a shard's file was noted
         self.verified = np.zeros(self.first[-1], bool)  # blocks, as long as the file is open
         self.unmeasured = float("inf")  # bytes that were written since the size was measured
-        self.folder.mkdir(parents=True, exist_ok=True)
 
     def span(self, first: int, last: int) -> tuple[int, int, int]:
         """Return the shard of neighbouring blocks, and the bytes from and to that they have in it."""
@@ -76,7 +79,7 @@ class BlockCache:
         with self.lock:
             file = self._file(shard)
             try:
-                os.pwrite(file, content, start)
+                _write(file, content, start)
             except OSError as error:
                 error.filename = str(self._path(shard))
                 raise
@@ -89,8 +92,14 @@ class BlockCache:
         blocks = self.blocks_of(shard, start, end)
         with self.lock:
             file = self._file(shard)
-            is_there = self.verified[blocks.start : blocks.stop].all()
-            return os.pread(file, end - start, start) if is_there else None
+            if not self.verified[blocks.start : blocks.stop].all():
+                return None
+            content = os.pread(file, end - start, start)
+            if len(content) < end - start:  # somebody has cut the file
+                self._forget(shard)
+                return None
+            self._note_use(shard, file)
+            return content
 
     def shrink(self) -> None:
         """Remove files if they are beyond the limit."""
@@ -124,15 +133,35 @@ class BlockCache:
             self._close(shard)
         if len(self.files) == MAX_OPEN_FILES:
             self._close(next(iter(self.files)))
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.files[shard] = os.open(self._path(shard), os.O_RDWR | os.O_CREAT, 0o644)
         return self.files[shard]
 
     def _close(self, shard: int) -> None:
         os.close(self.files.pop(shard))
+        self._forget(shard)
+
+    def _forget(self, shard: int) -> None:
+        """Compare the blocks of a shard anew before they are read."""
         self.verified[self.first[shard] : self.first[shard + 1]] = False
+
+    def _note_use(self, shard: int, file: int) -> None:
+        """Make the file one of those that `shrink` removes last."""
+        now = time.monotonic()
+        if now - self.used.get(shard, -USE_SECONDS) >= USE_SECONDS:
+            self.used[shard] = now
+            os.utime(file)
 
     def _path(self, shard: int) -> Path:
         return self.folder / f"{self.split}-{shard:05}"
+
+
+def _write(file: int, content: bytes, start: int) -> None:
+    """Write all bytes; a disk that becomes full takes a part of them and raises an error for the rest."""
+    rest = memoryview(content)
+    while rest:
+        count = os.pwrite(file, rest, start)
+        rest, start = rest[count:], start + count
 
 
 def count_blocks(size: int) -> int:

@@ -14,7 +14,7 @@ from gptexp.data.shards import DIGEST_BYTES, list_shards, shards_of
 from gptexp.data.token_store import ExampleEncoder, TokenStore, open_store
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
-from gptexp.files import atomic_write, cached_sha256, loads_checked, sha256, short_hash
+from gptexp.files import atomic_write, loads_checked, sha256, short_hash
 
 OPENING_SECONDS = 15.0  # in which a server must answer before a run begins
 DOWNLOADS = 8  # at once
@@ -103,18 +103,19 @@ def _copy_small_files(files: RemoteFiles, cache: Path) -> tuple[Path, dict[str, 
     folder = cache / "remote" / short_hash(f"{files.url} {text.decode()}")
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        missing = [
-            name for name, digest in names.items() if not _is_copy(folder / name, digest, cache)
-        ]
+        missing = [name for name, digest in names.items() if not _is_copy(folder / name, digest)]
         with ThreadPoolExecutor(DOWNLOADS) as threads:
             list(threads.map(lambda name: _copy(files, name, folder / name, names[name]), missing))
-        (folder / "meta.json").write_bytes(text)
+        copy = folder / "meta.json"
+        if not copy.is_file() or copy.read_bytes() != text:  # other runs may be reading it
+            with atomic_write(copy) as temporary:
+                temporary.write_bytes(text)
     _check_sizes(files, list(shards), sizes)
     return folder, meta
 
 
-def _is_copy(file: Path, digest: str, cache: Path) -> bool:
-    return file.is_file() and cached_sha256(file, cache) == digest
+def _is_copy(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256(file) == digest
 
 
 def _copy(files: RemoteFiles, name: str, target: Path, digest: str) -> None:

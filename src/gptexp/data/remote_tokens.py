@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gptexp.data.block_cache import BlockCache
 from gptexp.data.remote_files import PATIENCE_SECONDS, FileRange, RemoteDataError, RemoteFiles
 from gptexp.data.shards import BLOCK_BYTES
+from gptexp.errors import explain_environment_error
 
 FETCHING_THREADS = 4  # that read ahead
 MAX_BLOCKS_AHEAD = 16  # that a thread asks for at once: a slow network brings them in time
@@ -68,9 +69,15 @@ class RemoteTokens:
         """Return the tokens of each range.
 
         Raises:
-            RemoteDataError: the server does not give them.
+            RemoteDataError: the server does not give them, or the cache folder does not take them.
         """
         self._enter_process()
+        try:
+            return self._read(starts, lengths)
+        except OSError as error:
+            raise RemoteDataError(str(explain_environment_error(error) or error)) from None
+
+    def _read(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[NDArray]:
         self.cache.shrink()
         pieces = [self._locate(*one) for one in zip(starts, lengths, strict=True)]
         blocks = self._blocks_of(chain.from_iterable(pieces))
@@ -105,7 +112,7 @@ class RemoteTokens:
             blocks = self.queue.get()
             try:
                 self._fetch([block for block in blocks if not self.cache.has(block)], patience=0)
-            except (RemoteDataError, OSError):
+            except Exception:
                 pass  # `read` tries again, and reports it
             finally:
                 with self.lock:
