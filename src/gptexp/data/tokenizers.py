@@ -34,8 +34,8 @@ Span = tuple[int, int]  # of characters in a text
 class Tokenizer:
     """A tokenizers.Tokenizer with an end-of-text, a padding, a separator and a mask token; missing ones are added.
 
-    Its post-processor is removed: `encode` adds no special tokens. The tokens that the post-processor puts before a
-    text, such as Llama's <|begin_of_text|>, are kept in `bos_ids`.
+    The numbers of the added ones are `added_ids`. Its post-processor is removed: `encode` adds no special tokens. The
+    tokens that the post-processor puts before a text, such as Llama's <|begin_of_text|>, are kept in `bos_ids`.
 
     Args:
         eos_token: ends every document and every answer of the training data.
@@ -43,6 +43,8 @@ class Tokenizer:
         bos_token: the text of the token that begins a text, which chat templates may write.
         chat_template: in Jinja; it is kept beside tokenizer.json.
     """
+
+    added_ids: frozenset[int] = frozenset()
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Tokenizer:
         if missing:
             backend.add_special_tokens(missing)
         vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.added_ids = frozenset(vocabulary[token] for token in missing)
         self.eos, self.pad, self.sep, self.mask = (vocabulary[token] for token in special_tokens)
         self.eos_ids = frozenset({self.eos, *eos_ids})
         self.bos_ids = [token for token in backend.encode("").ids if token != self.eos]

@@ -83,6 +83,20 @@ def cut_end(path, count=1):
         ),
         ("numpy", lambda path: np.save(path, np.zeros((2, 2))), r"of shape \[2, 2\] of float64"),
         ("numpy", lambda path: path.write_bytes(b"\x93NUMPY\x01"), "not a complete token file"),
+        ("numpy", lambda path: cut_end(path, 140), "not a complete token file"),
+        ("llm.c", lambda path: write_llmc(path, count=-5), "its header promises -5 tokens"),
+        ("llm.c", lambda path: write_llmc(path, count=9), "promises 1,042 bytes, and it has 1,046"),
+        ("datatrove", lambda path: cut_end(path.with_name(f"{path.name}.index"), 3), "uint64"),
+        (
+            "Megatron",
+            lambda path: write_megatron(path, starts=[0, 9]),
+            "it has documents that end behind its last sequence",
+        ),
+        (
+            "nanoGPT, wide",
+            lambda path: cut_end(path, 2),
+            r"a uint32\. If its numbers are uint16, add data\.dtype=uint16",
+        ),
         ("llm.c", lambda path: write_llmc(path, 20240522), "multiple-choice questions, not a text"),
     ],
 )
@@ -90,8 +104,9 @@ def test_a_damaged_file_is_refused_with_what_is_wrong(name, damage, message, own
     file_name, write, options = WRITERS[name]
     write(own_folder / file_name, **options)
     damage(own_folder / file_name)
+    vocab_size = 300 if "wide" not in name else 1 << 17
     with pytest.raises(UserError, match=message):
-        open_token_file(own_folder / file_name, 300, None)
+        open_token_file(own_folder / file_name, vocab_size, None).document_ends(np.arange(2))
 
 
 def test_another_file_is_refused_with_the_formats_that_are_read(own_folder):

@@ -73,6 +73,14 @@ def test_the_characters_of_nanogpt_are_read_from_its_table(tiny, own_folder):
     assert store.meta["splits"]["val"]["bytes"] == store.meta["splits"]["val"]["tokens"]
 
 
+@pytest.mark.parametrize("table", [{"a": -1, "b": 1 << 40}, {"a": 0, "b": 0}, {}])
+def test_a_table_whose_numbers_are_not_those_of_its_characters_is_refused(table, tiny, own_folder):
+    write_numbers(own_folder / "train.bin")
+    (own_folder / "meta.pkl").write_bytes(pickle.dumps({"stoi": table}))
+    with pytest.raises(UserError, match=r"meta\.pkl: not a character table .*from 0 on"):
+        prepare(tiny("task=pretrain", "tokenizer=char", "data=tokens", f"data.path={own_folder}"))
+
+
 def test_a_table_that_would_run_code_is_refused(tiny, own_folder):
     class Command:
         def __reduce__(self):
@@ -169,6 +177,43 @@ def test_numbers_that_are_not_those_of_the_tokenizer_are_refused(write, message,
     write(own_folder / "train.bin")
     with pytest.raises(UserError, match=message):
         prepare(tiny(*PRETRAIN, "data.path=train.bin"))
+
+
+def test_files_of_which_none_is_to_be_trained_on_are_refused(tiny, own_folder):
+    for split in ("val", "test"):
+        write_numbers(own_folder / f"{split}.bin")
+    with pytest.raises(
+        UserError, match=r"they are test and val\. A file .* data\.path=.*test\.bin"
+    ):
+        prepare(tiny(*PRETRAIN, f"data.path={own_folder}"))
+
+
+def test_arrays_of_several_types_are_one_stream(tiny, own_folder):
+    for number, dtype in enumerate((np.int64, np.uint64, ">u2")):
+        np.save(
+            own_folder / f"{number}.npy", np.arange(100 * number, 100 * number + 60, dtype=dtype)
+        )
+    store = prepare(tiny(*PRETRAIN, f"data.path={own_folder}", "data.val_fraction=0")).store
+    tokens = store.tokens("train")[40:80]
+    assert tokens.tolist() == [*range(40, 60), *range(100, 120)]
+    assert tokens.dtype == np.uint16
+
+
+@pytest.mark.parametrize(("place", "size"), [(960, 40), (990, 50)])
+def test_a_held_out_end_keeps_at_least_half_of_its_tokens(place, size, tiny, own_folder):
+    tokens = np.full(1000, 5)
+    tokens[place - 1] = BYTES.eos
+    write_numbers(own_folder / "train.bin", numbers=tokens)
+    store = prepare(tiny(*PRETRAIN, "data.path=train.bin", "data.test_fraction=0")).store
+    assert store.meta["splits"]["val"]["tokens"] == size
+
+
+def test_a_special_token_that_gptexp_adds_is_unknown_to_files(tiny, own_folder):
+    characters = dict.fromkeys("ab", 0) | {"b": 1}
+    (own_folder / "meta.pkl").write_bytes(pickle.dumps({"stoi": characters}))
+    write_numbers(own_folder / "train.bin", numbers=[0, 1, 4] * 20)  # 4: <|pad|>
+    with pytest.raises(UserError, match=r"token 4 is not in the vocabulary .* has 3 tokens"):
+        prepare(tiny("task=pretrain", "tokenizer=char", "data=tokens", "data.path=train.bin"))
 
 
 def test_the_bytes_of_a_large_split_are_estimated(tiny, own_folder, texts, monkeypatch):

@@ -28,6 +28,8 @@ def load_character_table(path: Path) -> Tokenizer:
         with path.open("rb") as stream:
             characters = _PlainUnpickler(stream).load()["stoi"]
         vocabulary = {str(text): int(number) for text, number in characters.items()}
+        if not vocabulary or sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise ValueError("its numbers do not count its characters from 0 on")
     except Exception as error:  # whatever a damaged pickle leads to
         raise UserError(f"{path}: not a character table of nanoGPT ({error})") from None
     vocabulary.setdefault(UNK, max(vocabulary.values(), default=-1) + 1)

@@ -16,7 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gptexp.data.corpora.open_file import explain_damage
 from gptexp.errors import UserError
+from gptexp.files import is_lfs_pointer
+from gptexp.wording import first_line
 
 PLAIN_FORMATS = ("nanoGPT", "OLMo")  # numbers and nothing else: their type is not in the file
 LLMC_HEADER_BYTES = 256 * 4
@@ -54,13 +57,25 @@ class TokenFile:
         return np.memmap(self.path, self.dtype, "r", self.offset, (self.count,))
 
     def document_ends(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the ends [N], counted in tokens, of the documents with these numbers [N], as the index has them."""
+        """Return the ends [N], counted in tokens, of the documents with these numbers [N], as the index has them.
+
+        Raises:
+            UserError: one is outside of the file.
+        """
         if self.format == "datatrove":
-            return np.memmap(_index_of(self.path), "<u8", "r")[numbers].astype(np.int64)
-        _, _, pointers, documents = _read_megatron_index(self.path.with_suffix(".idx"))
-        following = documents[numbers + 1]  # sequence, which begins where the document ends
-        starts = pointers[np.minimum(following, len(pointers) - 1)] // self.dtype.itemsize
-        return np.where(following < len(pointers), starts, self.count)
+            index = _index_of(self.path)
+            ends = np.memmap(index, "<u8", "r")[numbers].astype(np.int64)
+        else:
+            index = self.path.with_suffix(".idx")
+            _, _, pointers, documents = _read_megatron_index(index)
+            following = documents[numbers + 1]  # sequence, which begins where the document ends
+            if ((following < 0) | (following > len(pointers))).any():
+                raise damaged(index, "it has documents that end behind its last sequence")
+            starts = pointers[np.minimum(following, len(pointers) - 1)] // self.dtype.itemsize
+            ends = np.where(following < len(pointers), starts, self.count)
+        if ((ends < 0) | (ends > self.count)).any():
+            raise damaged(index, "it has document ends that do not fit the tokens")
+        return ends
 
 
 def open_token_file(path: Path, vocab_size: int, dtype: str | None) -> TokenFile:
@@ -73,8 +88,11 @@ def open_token_file(path: Path, vocab_size: int, dtype: str | None) -> TokenFile
     Raises:
         UserError: the file is damaged, or of no known format.
     """
-    with path.open("rb") as stream:
-        head = stream.read(8)
+    with explain_damage(path):
+        if is_lfs_pointer(path):
+            raise UserError(f"{path}: a pointer of Git LFS instead of the file. Type: git lfs pull")
+        with path.open("rb") as stream:
+            head = stream.read(8)
     magic = int.from_bytes(head[:4], "little")
     plain = np.dtype(dtype or ("uint16" if vocab_size <= 1 << 16 else "uint32")).newbyteorder("<")
     match path.suffix:
@@ -103,22 +121,27 @@ def open_token_file(path: Path, vocab_size: int, dtype: str | None) -> TokenFile
 def _open_plain(path: Path, name: str, dtype: np.dtype) -> TokenFile:
     count, rest = divmod(path.stat().st_size, dtype.itemsize)
     if rest:
-        raise _damaged(path, f"its size is no multiple of {dtype.itemsize} bytes, a {dtype.name}")
+        problem = f"its size is no multiple of {dtype.itemsize} bytes, a {dtype.name}"
+        if dtype.itemsize == 4 and rest == 2:
+            problem += ". If its numbers are uint16, add data.dtype=uint16"
+        raise damaged(path, problem)
     return TokenFile(path, name, dtype, 0, count)
 
 
 def _open_llmc(path: Path, dtype: np.dtype) -> TokenFile:
     _check_size(path, LLMC_HEADER_BYTES)
     count = int(np.fromfile(path, "<i4", 3)[2])
-    _check_size(path, LLMC_HEADER_BYTES + count * dtype.itemsize)
+    if count < 0:
+        raise damaged(path, f"its header promises {count:,} tokens")
+    _check_size(path, LLMC_HEADER_BYTES + count * dtype.itemsize, is_exact=True)
     return TokenFile(path, "llm.c", dtype, LLMC_HEADER_BYTES, count)
 
 
 def _open_numpy(path: Path) -> TokenFile:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise _damaged(path, str(error)) from None
+    except Exception as error:  # whatever a damaged header leads to
+        raise damaged(path, first_line(error)) from None
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise UserError(
             f"{path}: an array of shape {list(array.shape)} of {array.dtype.name}; one dimension of whole numbers is "
@@ -130,12 +153,14 @@ def _open_numpy(path: Path) -> TokenFile:
 def _open_datatrove(path: Path) -> TokenFile:
     index = _index_of(path)
     if not index.is_file():
-        raise _damaged(path, f"{index.name}, which datatrove writes beside it, is not there")
-    documents = index.stat().st_size // 8
+        raise damaged(path, f"{index.name}, which datatrove writes beside it, is not there")
+    documents, rest = divmod(index.stat().st_size, 8)
+    if rest:
+        raise damaged(index, "its size is no multiple of 8 bytes, a uint64")
     count = int(np.memmap(index, "<u8", "r")[-1]) if documents else 0
     size = path.stat().st_size
     if size not in (2 * count, 4 * count):
-        raise _damaged(
+        raise damaged(
             path, f"{index.name} ends at token {count:,}, and the file has {size:,} bytes"
         )
     dtype = np.dtype("<u4" if count and size == 4 * count else "<u2")
@@ -150,8 +175,10 @@ def _open_megatron(path: Path) -> TokenFile:
     index, size = path.with_suffix(".idx"), path.stat().st_size
     dtype, lengths, pointers, documents = _read_megatron_index(index)
     end = int(pointers[-1]) + int(lengths[-1]) * dtype.itemsize if len(pointers) else 0
-    if end != size or len(documents) == 0 or documents[-1] != len(pointers):
-        raise _damaged(path, f"{index.name} ends at byte {end:,}, and the file has {size:,}")
+    if end != size or size % dtype.itemsize:
+        raise damaged(path, f"{index.name} ends at byte {end:,}, and the file has {size:,}")
+    if len(documents) == 0 or documents[-1] != len(pointers):
+        raise damaged(index, "its last document does not end with its last sequence")
     return TokenFile(path, "Megatron", dtype, 0, size // dtype.itemsize, len(documents) - 1)
 
 
@@ -163,7 +190,7 @@ def _read_megatron_index(
     """
     header = np.fromfile(index, MEGATRON_HEADER, 1)
     if not len(header) or header["magic"][0] != MEGATRON_MAGIC.rstrip(b"\0"):
-        raise _damaged(index, "it does not begin with MMIDIDX, as Megatron's do")
+        raise damaged(index, "it does not begin with MMIDIDX, as Megatron's do")
     _, version, code, sequences, documents = header[0].tolist()
     if version != 1 or code not in MEGATRON_DTYPES:
         raise UserError(f"{index}: version {version} with numbers of type {code} is not known")
@@ -179,12 +206,12 @@ def _read_megatron_index(
     return np.dtype(MEGATRON_DTYPES[code]), arrays[0], arrays[1], arrays[2]
 
 
-def _check_size(path: Path, size: int) -> None:
-    """Check that a file has at least the bytes that its header promises."""
+def _check_size(path: Path, size: int, is_exact: bool = False) -> None:
+    """Check that a file has at least the bytes that its header promises; `is_exact`: and no more."""
     actual = path.stat().st_size
-    if actual < size:
-        raise _damaged(path, f"its header promises {size:,} bytes, and it has {actual:,}")
+    if actual < size or (is_exact and actual > size):
+        raise damaged(path, f"its header promises {size:,} bytes, and it has {actual:,}")
 
 
-def _damaged(path: Path, problem: str) -> UserError:
+def damaged(path: Path, problem: str) -> UserError:
     return UserError(f"{path}: not a complete token file: {problem}")

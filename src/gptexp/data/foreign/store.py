@@ -7,6 +7,7 @@ splits. A split without a file is the end of the train files, data.val_fraction 
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from gptexp.data.corpora.find_files import find_files
 from gptexp.data.foreign.character_table import load_character_table
 from gptexp.data.foreign.formats import open_token_file
 from gptexp.data.foreign.survey import Survey
-from gptexp.data.foreign.tokens import ForeignTokens
+from gptexp.data.foreign.tokens import ForeignTokens, size_of_files
 from gptexp.data.progress import track_progress
 from gptexp.data.token_store import INDEX_DTYPE, ExampleEncoder, TokenStore
 from gptexp.data.tokenizers import Tokenizer, build
@@ -153,14 +154,26 @@ def find_token_files(path: str) -> list[Path]:
 
 
 def _group_by_split(surveys: list[Survey], path: str) -> dict[str, list[Survey]]:
-    """Return the files of each split, by their names below the path of the data."""
+    """Return the files of each split, by their names below the path of the data.
+
+    Raises:
+        UserError: none of several files is to be trained on.
+    """
     folders = [path] if os.path.isdir(path) else [survey.file.path.parent for survey in surveys]
     root = Path(os.path.commonpath(folders))
     groups: dict[str, list[Survey]] = {}
     for survey in surveys:
         groups.setdefault(split_by_name(survey.file.path, root), []).append(survey)
-    # Files that are named alone are trained on, whatever their names.
-    return groups if "train" in groups else {"train": surveys}
+    if "train" in groups:
+        return groups
+    if not os.path.isfile(path):
+        file = surveys[0].file.path
+        raise UserError(
+            f"data.path={path}: none of its files is to be trained on, by their names they are "
+            f"{' and '.join(groups)}. A file that is named alone is trained on: "
+            f"{shlex.quote(f'data.path={file}')}"
+        )
+    return {"train": surveys}
 
 
 def split_by_name(path: Path, root: Path) -> str:
@@ -175,7 +188,7 @@ def _join(surveys: list[Survey], tokenizer: Tokenizer) -> ForeignTokens:
     starts = np.cumsum([0, *counts[:-1]])
     ends = [survey.ends + start for survey, start in zip(surveys, starts, strict=True)]
     files = [survey.file for survey in surveys]
-    return ForeignTokens(files, tokenizer.vocab_size, tokenizer.eos, np.concatenate(ends))
+    return ForeignTokens(files, size_of_files(tokenizer), tokenizer.eos, np.concatenate(ends))
 
 
 def _describe(
@@ -221,10 +234,13 @@ def _cut_held_out(
 
 
 def _end_of_document(tokens: ForeignTokens, position: int, eos: int) -> int:
-    """Return the first position from `position` on at which a document ends; `position` where none is near."""
+    """Return the first position from `position` on at which a document ends.
+
+    It is `position` itself where none ends near, or where less than half of the tokens behind it would be left.
+    """
     ends = np.flatnonzero(tokens[position - 1 : position + MAX_DOCUMENT_TOKENS] == eos)
-    is_inside = len(ends) and position + ends[0] < len(tokens)
-    return position + int(ends[0]) if is_inside else position
+    has_enough = len(ends) and 2 * ends[0] <= len(tokens) - position
+    return position + int(ends[0]) if has_enough else position
 
 
 def _counts(

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gptexp.data.foreign.formats import PLAIN_FORMATS, TokenFile
-from gptexp.data.foreign.tokens import unknown_token
+from gptexp.data.foreign.formats import PLAIN_FORMATS, TokenFile, damaged
+from gptexp.data.foreign.tokens import size_of_files, unknown_token
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 
@@ -36,7 +36,7 @@ class Survey:
         starts = np.linspace(0, last, blocks, dtype=np.int64) & ~1
         sample = np.concatenate([tokens[start : start + SAMPLED_TOKENS] for start in starts])
         self.digest = hashlib.sha256(sample.tobytes()).hexdigest()[:16]
-        _check_numbers(file, sample, tokenizer.vocab_size)
+        _check_numbers(file, sample, size_of_files(tokenizer))
         self.ends = np.empty(0, np.int64)
         if file.documents:
             self._look_at_ends(tokens, tokenizer)
@@ -52,17 +52,22 @@ class Survey:
         numbers = np.linspace(
             0, file.documents - 1, min(file.documents, SAMPLED_DOCUMENTS), dtype=np.int64
         )
-        ends = file.document_ends(numbers)
-        if ends[-1] != file.count or (np.diff(ends) < 0).any():
-            raise UserError(f"{file.path}: its index has document ends that do not fit its tokens")
+        ends = self._read_ends(numbers)
         last = tokens[np.maximum(ends - 1, 0)]
         if tokenizer.eos in last:
             return
         if (last == last[0]).all() and not tokenizer.decode([int(last[0])]):
             self.remark = f"documents end with token {last[0]}, not with the end-of-text token, {tokenizer.eos}"
             return
-        self.ends = file.document_ends(np.arange(file.documents))
+        self.ends = self._read_ends(np.arange(file.documents))
         self.remark = "documents end without an end-of-text token: one is read behind each"
+
+    def _read_ends(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ends of some documents, after checking that they follow each other to the end of the file."""
+        ends = self.file.document_ends(numbers)
+        if ends[-1] != self.file.count or (np.diff(ends) < 0).any():
+            raise damaged(self.file.path, "its index has document ends that do not fit its tokens")
+        return ends
 
     def describe(self) -> list[Any]:
         file = self.file

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from gptexp.data.foreign.formats import TokenFile
 from gptexp.data.token_ranges import MappedTokens, first_unknown
+from gptexp.data.tokenizers import Tokenizer
 from gptexp.errors import UserError
 
 
@@ -15,7 +16,7 @@ class ForeignTokens:
     """The tokens of several files, one file after the other.
 
     Args:
-        vocab_size: that no token reaches.
+        vocab_size: that no token of the files reaches.
         eos: the token that ends a document.
         ends: positions [S] in the tokens of the files at which `eos` is inserted, where documents end without it.
     """
@@ -27,7 +28,9 @@ class ForeignTokens:
     ) -> None:
         self.files, self.vocab_size, self.eos, self.ends = files, vocab_size, eos, ends
         self.mapped = MappedTokens(
-            [file.map_tokens() for file in files], self._check, token_dtype(vocab_size)
+            [file.map_tokens() for file in files],
+            self._check,
+            token_dtype(max(vocab_size, eos + 1)),
         )
         self.inserted = ends + np.arange(len(ends))  # positions of the inserted tokens
         self.start, self.stop = 0, len(self.mapped) + len(ends)
@@ -72,6 +75,11 @@ class ForeignTokens:
 
     def prefetch(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """Do nothing: the operating system reads ahead."""
+
+
+def size_of_files(tokenizer: Tokenizer) -> int:
+    """Return the number that no token of files reaches: another program knows no special tokens that we add."""
+    return min(tokenizer.added_ids, default=tokenizer.vocab_size)
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
