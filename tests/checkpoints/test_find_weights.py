@@ -32,6 +32,16 @@ def test_an_unknown_name_is_refused_at_once_without_a_network(verb):
     assert "init=gpt2" in message
 
 
+def test_the_digest_of_a_folder_covers_its_tokenizer_and_its_chat_template(tmp_path):
+    write_llama(tmp_path)
+    digests = {find_weights(str(tmp_path)).weights_digest()}
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        for text in ("{}", "{ }"):
+            (tmp_path / name).write_text(text)
+            digests.add(find_weights(str(tmp_path)).weights_digest())
+    assert len(digests) == 5
+
+
 def test_a_model_in_the_local_cache_is_found_without_a_network(own_folder, monkeypatch):
     repository = own_folder / "hub" / "models--some--llama"
     write_llama(repository / "snapshots" / ("a" * 40))

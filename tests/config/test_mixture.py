@@ -70,6 +70,10 @@ def composed():
         ("data.weights.wb=1", "there is no source wb. Did you mean 'web'? Sources: web, docs"),
         ("data.weights.web=-1", "the weight of web is -1; it must be at least 0"),
         ("data.weights.web=0 and data.weights.docs=0", "data.weights: a weight must be above 0"),
+        (
+            "data.schedule=[{start: 0.5, weights: {web: .nan}}]",
+            "the weight of web is nan; it must be at least 0, and finite",
+        ),
         ("data.limit=4", "limit a source, data.sources.NAME.limit=4"),
         ("data.schedule=[3]", "data.schedule: 3: must have start and weights: [{start: 0.8"),
         ("data.schedule=[{start: 2.5, weights: {web: 1}}]", "start must be a fraction of the run"),

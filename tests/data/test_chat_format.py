@@ -293,14 +293,26 @@ def test_a_template_can_refuse_a_conversation_and_reaches_nothing_outside():
             RefusedConversationError, match=f"the chat template refuses the conversation .*{reason}"
         ):
             TemplateChat(template, BYTES).render(TALK)
-    with pytest.raises(UserError, match="not valid Jinja"):
-        TemplateChat("{% if %}", BYTES)
+    with pytest.raises(UserError, match=r"not valid Jinja \(.*, line 2\)"):
+        TemplateChat("\n{% if %}", BYTES)
+
+
+def test_generation_tags_must_hold_a_token_that_ends_the_answer():
+    template = (
+        "{% for message in messages %}<|mask|>{% generation %}{{ message.content }}"
+        "{% endgeneration %}{% endfor %}"
+    )
+    with pytest.raises(UserError, match="ends no answer with a special token"):
+        TemplateChat(template, BYTES).render(TALK)
+    in_comment = template.replace("{% generation %}", "{# {% generation %} #}")
+    plain = in_comment.replace("{% endgeneration %}", "{{ eos_token }}")
+    assert any(TemplateChat(plain, BYTES).render(TALK).learned)
 
 
 def test_training_data_are_the_same_on_every_day():
     template = (
         "{{ strftime_now('%Y-%m-%d') }}{% for message in messages %}"
-        "{% generation %}{{ message.content }}{% endgeneration %}{% endfor %}"
+        "{% generation %}{{ message.content }}<|endoftext|>{% endgeneration %}{% endfor %}"
     )
     fixed = TemplateChat(template, BYTES).render(TALK_OF_TWO)
     assert BYTES.decode(fixed.tokens).startswith("2026-01-01")

@@ -1,8 +1,10 @@
 """Runs on a mixture of sources: like those on one source, and resumed as if never interrupted."""
 
+import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, TRAIN, likeness, sentence, text_of
@@ -132,3 +134,31 @@ def test_other_weights_are_other_data_whose_sources_compare(two_texts):
         for source in ("plain", "odd"):
             file = f"{split}/{source}.jsonl"
             assert first.meta["files"][file] == other.meta["files"][file]
+
+
+def test_no_source_trains_on_a_text_that_another_holds_out(own_folder):
+    rng = random.Random(5)
+    shared, own = ([{"text": sentence(rng, 12)} for _ in range(60)] for _ in range(2))
+    for name, rows in (("one", shared + own), ("two", shared[::-1])):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (own_folder / f"{name}.jsonl").write_text(lines)
+    words = [
+        "data=mixture",
+        "tokenizer=byte",
+        "data.weights={one: 1, two: 1}",
+        "data.sources.one={kind: files, path: one.jsonl, split: exact, test_fraction: 0.2}",
+        "data.sources.two={kind: files, path: two.jsonl, split: tail, test_fraction: 0.3}",
+    ]
+    sources = prepare(compose_run(*words)).store.sources
+
+    def texts(name, *splits):
+        store = sources[name]
+        tokens = [store.tokens(split)[0 : len(store.tokens(split))] for split in splits]
+        text = store.tokenizer.backend.decode(np.concatenate(tokens), skip_special_tokens=False)
+        return set(text.split(store.tokenizer.eos_token)) - {""}
+
+    for mine, other in (("one", "two"), ("two", "one")):
+        assert not texts(mine, "train") & texts(other, "val", "test")
+        [(reason, tally)] = sources[mine].account.left_out.items()
+        assert reason == "another source of the mixture holds the same text out"
+        assert tally.count > 3

@@ -33,11 +33,7 @@ SUGGESTED_MODELS = (
     "meta-llama/Llama-3.2-1B",
 )
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-DOWNLOADED_FILES = [
-    "config.json",
-    "generation_config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
+TOKENIZER_PATTERNS = [
     "tokenizer.json",
     "vocab.json",
     "tokenizer_config.json",
@@ -45,6 +41,13 @@ DOWNLOADED_FILES = [
     "chat_template.jinja",
     "merges.txt",
     "*.model",
+]
+DOWNLOADED_FILES = [
+    "config.json",
+    "generation_config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    *TOKENIZER_PATTERNS,
 ]
 
 
@@ -99,9 +102,11 @@ class PretrainedFolder:
             ) from None
 
     def weights_digest(self) -> str:
-        """Return a hash of config.json and the safetensors files."""
-        files = sorted(self.path.glob("model*.safetensors"))
-        hashes = "".join(sha256(file) for file in (self.path / "config.json", *files))
+        """Return a hash of the files that a run starts from: config, weights, tokenizer, chat template."""
+        files = [self.path / "config.json", *sorted(self.path.glob("model*.safetensors"))]
+        hashes = "".join(map(sha256, files))
+        for pattern in TOKENIZER_PATTERNS:
+            hashes += "".join(file.name + sha256(file) for file in sorted(self.path.glob(pattern)))
         return short_hash(hashes)
 
 

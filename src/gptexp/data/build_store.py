@@ -24,6 +24,7 @@ from gptexp.data import tokenizers
 from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Corpus, Example
 from gptexp.data.corpora.corpus import SPLITS
+from gptexp.data.duplicates import normalized_hash
 from gptexp.data.progress import track_progress
 from gptexp.data.shards import ShardWriter, digest_shards
 from gptexp.data.splits import TRAIN, assign_splits
@@ -41,6 +42,7 @@ from gptexp.files import atomic_folder, dumps_with_checksum, sha256, short_hash
 
 MAX_CHUNK_EXAMPLES = 256  # a chunk of examples is encoded at once
 MAX_CHUNK_CHARACTERS = 1_000_000
+HELD_OUT_ELSEWHERE = "another source of the mixture holds the same text out"
 
 
 def build_store(
@@ -50,11 +52,13 @@ def build_store(
     tokenizer_config: schema.TokenizerConfig,
     cache: Path,
     tokenizer: Tokenizer | None = None,
+    elsewhere: NDArray[np.uint64] | None = None,
 ) -> TokenStore:
     """Open the store of this corpus, encoder and tokenizer; build it first if there is none or it is damaged.
 
     Args:
         tokenizer: a trained tokenizer, that of the initial weights; it replaces `tokenizer_config`.
+        elsewhere: hashes of training texts that another source of the mixture holds out; they are left out.
 
     Raises:
         UserError: the corpus cannot be read, or a split comes out empty.
@@ -67,6 +71,8 @@ def build_store(
         "task": encoder.fingerprint(),
         "split": [data.split, data.val_fraction, data.test_fraction, data.limit],
     }
+    if elsewhere is not None and len(elsewhere):
+        content["held out elsewhere"] = hashlib.sha256(elsewhere.tobytes()).hexdigest()
     key = {
         **content,
         "tokenizer": tokenizer.fingerprint() if tokenizer else asdict(tokenizer_config),
@@ -89,7 +95,14 @@ def build_store(
             if not _is_valid(folder, cache):  # another run may have built it while this one waited
                 with atomic_folder(folder) as temporary:
                     _write_store(
-                        temporary, corpus, encoder, data, tokenizer_config, tokenizer, content
+                        temporary,
+                        corpus,
+                        encoder,
+                        data,
+                        tokenizer_config,
+                        tokenizer,
+                        content,
+                        elsewhere,
                     )
                 is_new = True
     return TokenStore(folder, is_new)
@@ -115,12 +128,13 @@ def _write_store(
     tokenizer_config: schema.TokenizerConfig,
     tokenizer: Tokenizer | None,
     content: dict[str, Any],
+    elsewhere: NDArray[np.uint64] | None,
 ) -> None:
     """Write all files of a store; three passes over the corpus, two where the tokenizer needs no training."""
     account = DataAccount()
     assigned = split_corpus(corpus, data, account)
     if tokenizer is None:
-        texts = training_texts(corpus, data.limit, assigned)
+        texts = training_texts(corpus, data.limit, assigned, elsewhere)
         texts = track_progress(texts, "training the tokenizer", "texts")
         tokenizer = encoder.extend_tokenizer(tokenizers.build(tokenizer_config, texts))
     tokenizer.save(folder / "tokenizer.json")
@@ -132,7 +146,9 @@ def _write_store(
         ]
         usable = usable_examples(corpus, data.limit)
         examples = track_progress(usable, "encoding", total=len(assigned))
-        encode_examples(_assign(examples, assigned), encoder, tokenizer, writers, account)
+        encode_examples(
+            _assign(examples, assigned, elsewhere), encoder, tokenizer, writers, account
+        )
     account.finish(encoder.fields)
     if objection := encoder.objection(account):
         raise UserError(objection)
@@ -178,11 +194,21 @@ def _fractions(data: schema.DataConfig) -> dict[str, float]:
     return {"val": data.val_fraction, "test": data.test_fraction}
 
 
-def _assign(examples: Iterable[Example], assigned: NDArray[np.uint8]) -> Iterator[Example]:
-    """Yield the examples with the names of their splits."""
+def _assign(
+    examples: Iterable[Example], assigned: NDArray[np.uint8], elsewhere: NDArray[np.uint64] | None
+) -> Iterator[Example]:
+    """Yield the examples with the names of their splits, and mark those that another source holds out."""
+    hashes = set() if elsewhere is None else set(elsewhere.tolist())
     for example, split in zip(examples, assigned, strict=True):
         example.split = SPLITS[split]
+        if hashes and split == TRAIN and hash_example(example) in hashes:
+            example.left_out = HELD_OUT_ELSEWHERE
         yield example
+
+
+def hash_example(example: Example) -> int:
+    """Return a number that is equal for examples whose texts differ in white space and capitals only."""
+    return int.from_bytes(normalized_hash("\n".join(example.texts)), "little")
 
 
 def encode_examples(
@@ -203,7 +229,7 @@ def encode_examples(
         with tokenizer.remember() as tokens_of:
             encoded = encoder.encode(chunk, tokenizer)
         for number, (sequence, example) in enumerate(zip(encoded, chunk, strict=True), first):
-            if sequence is None:
+            if sequence is None or example.left_out:
                 account.leave_out(example.left_out or "the task cannot use it", example.where)
                 continue
             split = example.split or "train"
@@ -220,10 +246,15 @@ def encode_examples(
         first += len(chunk)
 
 
-def training_texts(corpus: Corpus, limit: int | None, assigned: NDArray[np.uint8]) -> Iterator[str]:
+def training_texts(
+    corpus: Corpus,
+    limit: int | None,
+    assigned: NDArray[np.uint8],
+    elsewhere: NDArray[np.uint64] | None = None,
+) -> Iterator[str]:
     """Yield the texts of the usable examples that are trained on."""
-    for example, split in zip(usable_examples(corpus, limit), assigned, strict=True):
-        if split == TRAIN:
+    for example in _assign(usable_examples(corpus, limit), assigned, elsewhere):
+        if example.split == "train" and not example.left_out:
             yield from example.texts
 
 

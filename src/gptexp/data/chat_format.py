@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import takewhile
+from itertools import compress, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,11 @@ CHAT_TAGS = (*dict.fromkeys(ROLE_TAGS.values()), END)
 TOOLS_HEADER = "Functions that can be called, one JSON object a line:\n"
 TOOLS_FOOTER = '\nA call: <tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
 # Templates that write today's date write this one into training data, so that it is the same on every day.
+NO_END = (
+    "the chat template ends no answer with a special token, such as eos, so a model that learns from it would never "
+    "stop. Add one to chat_template.jinja behind the content of assistant messages, inside of {% generation %} tags if "
+    "it has them"
+)
 TRAINING_DATE = time.struct_time((2026, 1, 1, 0, 0, 0, 3, 1, 0))
 
 
@@ -155,7 +160,11 @@ class TemplateChat(ChatFormat):
         if reply:
             return RenderedChat(tokens, [False] * len(tokens))
         if self._template.has_generation_tags:
-            return RenderedChat(tokens, overlaps(offsets, spans))
+            learned = overlaps(offsets, spans)
+            stop_ids = self.stop_ids | self._tokenizer.eos_ids
+            if spans and not any(map(stop_ids.__contains__, compress(tokens, learned))):
+                raise UserError(NO_END)
+            return RenderedChat(tokens, learned)
         learned = [False] * len(tokens)
         for number, message in enumerate(conversation.messages):
             if message.role == "assistant":
@@ -206,10 +215,7 @@ class TemplateChat(ChatFormat):
         if is_same:
             ends = [position for position in ends if offsets[position][0] < len(until)]
         if not ends:
-            raise UserError(
-                "the chat template ends no answer with a special token, such as eos, so a model that learns from it "
-                "would never stop. Add one to chat_template.jinja behind the content of assistant messages"
-            )
+            raise UserError(NO_END)
         return ends[-1 if is_same else 0] + 1
 
     def _find_stop_ids(self) -> frozenset[int]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError, nodes
-from jinja2.exceptions import SecurityError
+from jinja2.exceptions import SecurityError, TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -21,7 +21,10 @@ Span = tuple[int, int]  # of characters in a text
 # Noncharacters of Unicode: no text in any message has them, because `TemplateText.protect` removes them.
 ANSWER_START, ANSWER_END = "\ufdd2", "\ufdd3"
 ANSWER = re.compile(f"{ANSWER_START}(.*?){ANSWER_END}", re.DOTALL)
-GENERATION_TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+
+
+class InvalidTemplateError(UserError):
+    """A chat template is not valid Jinja."""
 
 
 class GenerationTag(Extension):
@@ -58,7 +61,7 @@ class JinjaTemplate:
     """A compiled chat template.
 
     Raises:
-        UserError: it is not valid Jinja.
+        InvalidTemplateError: it is not valid Jinja.
     """
 
     def __init__(self, source: str) -> None:
@@ -70,9 +73,14 @@ class JinjaTemplate:
         environment.globals["namespace"] = PublicNamespace
         try:
             self._template = environment.from_string(source)
+            parsed = environment.parse(source)
         except TemplateError as error:
-            raise UserError(f"the model's chat template is not valid Jinja ({error})") from None
-        self.has_generation_tags = GENERATION_TAG.search(source) is not None
+            line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+            raise InvalidTemplateError(
+                f"the model's chat template is not valid Jinja ({error.message}{line})"
+            ) from None
+        texts = (node.data for node in parsed.find_all(nodes.TemplateData))
+        self.has_generation_tags = ANSWER_START in texts
 
     def render(
         self, values: dict[str, Any], strftime: Callable[[str], str]

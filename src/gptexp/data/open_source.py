@@ -1,12 +1,15 @@
 """Open the data of a run as a token store: one source, or several that are mixed."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from gptexp.config import schema
 from gptexp.config.schema.mixture import explain_source
@@ -15,6 +18,7 @@ from gptexp.data import tokenizers
 from gptexp.data.account import DataAccount
 from gptexp.data.build_store import build_store, split_corpus, training_texts
 from gptexp.data.corpora import Corpus, open_corpus
+from gptexp.data.held_out_texts import find_held_out_elsewhere
 from gptexp.data.mixed_store import MixedStore
 from gptexp.data.mixture_order import MixtureOrder, Phase
 from gptexp.data.open_tokens import open_tokens
@@ -34,12 +38,14 @@ def open_source(
     tokenizer_config: schema.TokenizerConfig,
     cache: Path,
     tokenizer: Tokenizer | None = None,
+    elsewhere: NDArray[np.uint64] | None = None,
 ) -> TokenStore:
     """Read, split, tokenise and cache one source, or open tokens that are stored.
 
     Args:
         medium: "image" or "audio", where examples must have that as well.
         tokenizer: a trained tokenizer, which replaces `tokenizer_config`.
+        elsewhere: as for `build_store`.
 
     Raises:
         UserError: the source cannot be read or does not fit the task.
@@ -47,7 +53,7 @@ def open_source(
     if isinstance(data, schema.TokensConfig):
         return open_tokens(data, encoder, tokenizer_config, cache, tokenizer)
     corpus = open_corpus(data, encoder.fields, cache, medium)
-    return build_store(corpus, encoder, data, tokenizer_config, cache, tokenizer)
+    return build_store(corpus, encoder, data, tokenizer_config, cache, tokenizer, elsewhere)
 
 
 def open_mixture(
@@ -73,29 +79,58 @@ def open_mixture(
             )
     stores: dict[str, TokenStore] = {}
     # Stored tokens come first: they have a tokenizer already.
-    for name in sorted(
-        sources, key=lambda name: not isinstance(sources[name], schema.TokensConfig)
-    ):
-        source = sources[name]
+    stored = [name for name, source in sources.items() if isinstance(source, schema.TokensConfig)]
+    texts = [name for name in sources if name not in stored]
+    is_initial = tokenizer is not None
+    for name in stored:
         with explain_source(name):
-            if tokenizer is None and not isinstance(source, schema.TokensConfig):
-                tokenizer = _build_tokenizer(sources, shares, encoder, config.tokenizer, cache)
-            stores[name] = open_source(source, encoder, "", config.tokenizer, cache, tokenizer)
-            if tokenizer and stores[name].tokenizer.fingerprint() != tokenizer.fingerprint():
-                raise UserError(
-                    f"data.path={vars(source)['path']}: has another tokenizer than the other sources; all sources of a "
-                    f"mixture need one tokenizer"
-                )
-        tokenizer = stores[name].tokenizer
+            given = tokenizer if is_initial or not _is_store(sources[name]) else None
+            stores[name] = open_source(sources[name], encoder, "", config.tokenizer, cache, given)
+        tokenizer = tokenizer or stores[name].tokenizer
+        if stores[name].tokenizer.fingerprint() != tokenizer.fingerprint():
+            other = "init" if is_initial else f"data.sources.{stored[0]}"
+            raise UserError(
+                f"data.sources.{name}.path={vars(sources[name])['path']}: has another tokenizer than {other}, "
+                f"and all sources of a mixture need one. Write the tokens of one of them again by "
+                f"gptexp tokenize, with the tokenizer of the other"
+            )
+    if (
+        stored
+        and not is_initial
+        and all(_is_store(sources[name]) for name in stored)
+        and config.tokenizer != schema.BpeConfig()
+    ):
+        print(
+            f"data.sources.{stored[0]} brings its own tokenizer: tokenizer={config.tokenizer.kind} has no effect",
+            file=sys.stderr,
+        )
+    corpora = {}
+    for name in texts:
+        with explain_source(name):
+            corpora[name] = open_corpus(sources[name], encoder.fields, cache)
+    elsewhere = find_held_out_elsewhere(sources, corpora, cache)
+    if texts and tokenizer is None:
+        tokenizer = _build_tokenizer(sources, corpora, shares, elsewhere, config.tokenizer, cache)
+    for name in texts:
+        with explain_source(name):
+            stores[name] = open_source(
+                sources[name], encoder, "", config.tokenizer, cache, tokenizer, elsewhere.get(name)
+            )
     blocks = {name: source.order_block for name, source in sources.items()}
     ordered = {name: stores[name] for name in sources}
     return MixedStore(ordered, order, mixture.weights, blocks)
 
 
+def _is_store(source: schema.DataConfig) -> bool:
+    """Return whether a source is a store, which has a tokenizer; files of other programs have none."""
+    return isinstance(source, schema.TokensConfig) and (source.is_store or source.is_remote)
+
+
 def _build_tokenizer(
     sources: dict[str, schema.DataConfig],
+    corpora: dict[str, Corpus],
     shares: dict[str, int],
-    encoder: ExampleEncoder,
+    elsewhere: dict[str, NDArray[np.uint64]],
     config: schema.TokenizerConfig,
     cache: Path,
 ) -> Tokenizer:
@@ -106,19 +141,21 @@ def _build_tokenizer(
     """
     if isinstance(config, schema.HFTokenizerConfig):
         return tokenizers.build(config, [])
-    corpora = {name: open_corpus(source, encoder.fields, cache) for name, source in sources.items()}
     key = {
         "corpora": {name: corpus.describe() for name, corpus in corpora.items()},
         "sources": {name: asdict(source) for name, source in sources.items()},
         "shares": shares,
         "tokenizer": asdict(config),
+        "elsewhere": {
+            name: short_hash(hashes.tobytes().hex()) for name, hashes in elsewhere.items()
+        },
         "code": source_fingerprint("data", "tasks"),
     }
     folder = cache / "tokenizers" / short_hash(json.dumps(key, sort_keys=True, default=str))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
-            texts = _mix_texts(sources, corpora, shares, config)
+            texts = _mix_texts(sources, corpora, shares, elsewhere, config)
             trained = tokenizers.build(
                 config, track_progress(texts, "training the tokenizer", "texts")
             )
@@ -131,6 +168,7 @@ def _mix_texts(
     sources: dict[str, schema.DataConfig],
     corpora: dict[str, Corpus],
     shares: dict[str, int],
+    elsewhere: dict[str, NDArray[np.uint64]],
     config: schema.TokenizerConfig,
 ) -> Iterator[str]:
     """Yield the first training texts of each source, up to its share of the characters."""
@@ -139,7 +177,7 @@ def _mix_texts(
     def take(name: str) -> Iterable[str]:
         data, corpus = sources[name], corpora[name]
         assigned = split_corpus(corpus, data, DataAccount())
-        texts = training_texts(corpus, data.limit, assigned)
+        texts = training_texts(corpus, data.limit, assigned, elsewhere.get(name))
         return tokenizers.take_characters(texts, characters * shares[name] // sum(shares.values()))
 
     return chain.from_iterable(map(take, sources))

@@ -9,6 +9,7 @@ from gptexp.config import schema
 from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config
 from gptexp.data.corpora.corpus import SPLITS
+from gptexp.data.jinja_template import InvalidTemplateError
 from gptexp.data.open_source import open_mixture, open_source
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
@@ -38,7 +39,10 @@ def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = T
     cache = cache_folder(config)
     tokenizer = None
     if tokenizer_file and config.init_digest:
-        tokenizer = task.layout.extend_tokenizer(Tokenizer.load(tokenizer_file))
+        try:
+            tokenizer = task.layout.extend_tokenizer(Tokenizer.load(tokenizer_file))
+        except InvalidTemplateError as error:
+            raise InvalidTemplateError(f"{tokenizer_file.parent}: {error}") from None
     layout, data = task.layout, config.data
     if isinstance(data, schema.MixtureConfig):
         store: TokenStore = open_mixture(config, data, layout, cache, tokenizer)

@@ -26,4 +26,7 @@ def restore_order(data: DataModule, state: dict[str, Any], is_same_data: bool) -
     """Let `data` go on in the order of sequences where a checkpoint stands; on other data, with a new epoch."""
     position = OrderPosition(**state["order"]).advance(0, len(data.sequences))
     data.first_step = state["step"]
-    data.start = position if is_same_data else OrderPosition(position.epoch + 1)
+    if not is_same_data:
+        done = state["step"] * data.config.global_batch_size
+        position = data.sequences.begin_anew(position.epoch + 1, done)
+    data.start = position

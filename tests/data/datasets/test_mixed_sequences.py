@@ -12,6 +12,7 @@ from gptexp.data.loader import DataModule
 from gptexp.data.mixture_order import MixtureOrder, Phase
 from gptexp.data.permutation import OrderPosition
 from gptexp.loss import LossCounts
+from gptexp.training.continuation import restore_order
 
 SIZES = (5, 40, 13)
 PHASES = [Phase(0, (0.5, 0.3, 0.2)), Phase(50, (0, 1, 3))]
@@ -103,3 +104,10 @@ def test_sequences_that_come_over_a_network_are_read_ahead_by_source():
     sequences.prefetch(np.arange(0, 12, 2), 0)
     expected = sequences.batch(np.arange(0, 12, 2), 0, np.arange(12)).tokens.tolist()
     assert sorted(asked) == sorted((source, number) for source, number, _ in expected)
+
+
+def test_the_phases_of_a_run_that_goes_on_with_other_weights_count_from_its_beginning():
+    layout = SimpleNamespace(dataset=lambda *_: mixture())
+    data = DataModule(layout, None, TrainerConfig(global_batch_size=BATCH, max_steps=STEPS), 3)
+    restore_order(data, {"step": 5, "order": {"epoch": 2, "offset": 7}}, is_same_data=False)
+    assert data.position(6) == OrderPosition(3, 6 * BATCH)

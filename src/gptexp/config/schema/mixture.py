@@ -1,5 +1,6 @@
 """Settings of a mixture of sources."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,8 +120,11 @@ class MixtureConfig(DataConfig):
                     f"{key}: there is no source {name}.{nearest(str(name), self.sources)} "
                     f"Sources: {', '.join(self.sources)}"
                 )
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
-                raise UserError(f"{key}: the weight of {name} is {weight}; it must be at least 0")
+            is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not is_number or weight < 0 or not math.isfinite(weight):
+                raise UserError(
+                    f"{key}: the weight of {name} is {weight}; it must be at least 0, and finite"
+                )
         if not sum(weights.values()):
             raise UserError(f"{key}: a weight must be above 0")
 

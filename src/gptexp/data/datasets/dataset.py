@@ -32,6 +32,14 @@ class SequenceDataset(ABC):
         """Return the indices of `count` sequences of training from a position of its order (see `global_indices`)."""
         return global_indices(seed, start, count, len(self), block)
 
+    def begin_anew(self, epoch: int, sequences_done: int) -> OrderPosition:
+        """Return the position from which a run that has trained on other data goes on.
+
+        Args:
+            epoch: the first one with this data. sequences_done: those of the run so far.
+        """
+        return OrderPosition(epoch)
+
     def prefetch(self, indices: NDArray[np.int64], epoch: int) -> None:  # noqa: B027
         """Begin to read sequences that `batch` will be called with soon; only where they are not local."""
 

@@ -49,6 +49,10 @@ class MixedSequences(SequenceDataset):
         """Return the positions themselves: each source has its own order."""
         return np.arange(start.offset, start.offset + count, dtype=np.int64)
 
+    def begin_anew(self, epoch: int, sequences_done: int) -> OrderPosition:
+        """Count on, since the phases of the weights count from the beginning of the run."""
+        return OrderPosition(epoch, sequences_done)
+
     def prefetch(self, indices: NDArray[np.int64], epoch: int) -> None:
         every = np.arange(indices[0], indices[-1] + 1)
         for source, at, own, source_epoch in self._divide(every, epoch):
