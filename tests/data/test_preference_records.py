@@ -1,6 +1,6 @@
 import pytest
 
-from gptexp.data.conversation import parse_messages
+from gptexp.data.conversation import Conversation, parse_messages
 from gptexp.data.corpora.preference_records import PreferenceReader
 from gptexp.errors import UserError
 
@@ -63,6 +63,33 @@ def test_the_prompt_is_all_that_both_conversations_begin_with():
     assert contents(read(record))[0] == ["Be brief.", "Hi"]
     record = {"system": "Be brief.", "chosen": [HI, GOOD], "rejected": [HI, BAD]}
     assert contents(read(record))[0] == ["Be brief.", "Hi"]
+    record = {"prompt": [SYSTEM, HI], "chosen": [HI, GOOD], "rejected": [HI, BAD]}
+    assert contents(read(record))[0] == ["Be brief.", "Hi"]
+    record = {"prompt": "Hi", "history": [["Hm", "Ho"]], "chosen": "Ha", "rejected": "Ho"}
+    assert contents(read(record))[0] == ["Hm", "Ho", "Hi"]
+    record = {"prompt": "\n\nHuman: Hi\n\nAssistant:", "chosen": "Ho", "rejected": "Hm"}
+    assert contents(read(record))[0] == ["Hi"]
+
+
+def test_tools_stay_with_the_prompt_and_its_record():
+    tool = {"type": "function", "function": {"name": "measure"}}
+    record = {"prompt": [HI], "chosen": [GOOD], "rejected": [BAD], "tools": [tool]}
+    example = read(record)
+    assert contents(example) == [["Hi"], ["Ho"], ["Hm"]]
+    assert Conversation.from_json(example.fields["prompt"]).tools == (tool,)
+    assert example.texts == ["Hi", "Ho", "Hm"]
+    assert example.record == record
+
+
+def test_a_record_with_an_empty_cell_stops_no_data_set():
+    whole = {"chosen": [HI, GOOD], "rejected": [HI, BAD]}
+    texts = {"chosen": "Ho", "rejected": "Hm"}
+    for answers, usable in ((whole, [True, True, True]), (texts, [False, True, False])):
+        reader = PreferenceReader({})
+        records = ({"prompt": prompt, **answers} for prompt in (None, "Hi", None))
+        examples = [reader.example(record, "a.jsonl") for record in records]
+        assert [not example.left_out for example in examples] == usable
+        reader.check_names()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +99,7 @@ def test_the_prompt_is_all_that_both_conversations_begin_with():
         ({"prompt": "Hi", "chosen": "", "rejected": "Ho"}, "'chosen' is empty"),
         ({"prompt": "Hi", "chosen": " ", "rejected": "Ho"}, "a message of the assistant is empty"),
         ({"prompt": "", "chosen": "Ho", "rejected": "Hm"}, "a message of the user is empty"),
-        ({"chosen": "Ho", "rejected": "Hm"}, "it has no prompt"),
+        ({"chosen": "Ho", "rejected": "Hm"}, "its columns hold no pair of answers with a prompt"),
         ({"chosen": [HI, GOOD], "rejected": [HI, BAD, HI]}, "does not end with a message of the"),
         ({"chosen": [HI, GOOD], "rejected": [SYSTEM, HI, BAD]}, "it has no prompt"),
         (
@@ -85,6 +112,25 @@ def test_the_prompt_is_all_that_both_conversations_begin_with():
             },
             "its scores do not prefer the chosen answer",
         ),
+        (
+            {
+                "prompt": "Hi",
+                "chosen": "Ho",
+                "rejected": "Hm",
+                "score_chosen": "9.5",  # of a CSV file
+                "score_rejected": " 10",
+            },
+            "its scores do not prefer the chosen answer",
+        ),
+        (
+            {"prompt": "Ha", "chosen": [HI, GOOD], "rejected": [HI, BAD]},
+            "its prompt or system prompt is another one than that of its chosen conversation",
+        ),
+        (
+            {"system": "Be long.", "chosen": [SYSTEM, HI, GOOD], "rejected": [SYSTEM, HI, BAD]},
+            "its prompt or system prompt is another one",
+        ),
+        ({"prompt": "Hi", "chosen": "Ho", "rejected": "Hm", "tools": "f"}, "'f' is not JSON"),
     ],
 )
 def test_pairs_that_cannot_be_learned_from_are_left_out_with_a_reason(record, reason):
@@ -94,6 +140,6 @@ def test_pairs_that_cannot_be_learned_from_are_left_out_with_a_reason(record, re
 def test_records_without_answers_are_refused():
     reader = PreferenceReader({})
     reader.example({"prompt": "Hi", "completion": "Ho"}, "a.jsonl, line 1")
-    with pytest.raises(UserError, match="no pair of answers was recognised") as error:
+    with pytest.raises(UserError, match="no pair of answers with a prompt was recognised") as error:
         reader.check_names()
     assert "It has: prompt, completion. This task reads 'chosen' and 'rejected'" in str(error.value)

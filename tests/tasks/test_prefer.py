@@ -14,8 +14,8 @@ from gptexp.checkpoints.load_model import build_model
 from gptexp.config import compose
 from gptexp.config.base_weights import FOLDER
 from gptexp.config.schema import ByteConfig, ModelConfig, PreferConfig
-from gptexp.data.chat_format import END, add_chat_tags
-from gptexp.data.conversation import Message, dump_messages
+from gptexp.data.chat_format import END, TaggedChat, add_chat_tags
+from gptexp.data.conversation import Conversation, Message, dump_messages
 from gptexp.data.corpora import Example
 from gptexp.data.tokenizers import build
 from gptexp.errors import UserError
@@ -23,12 +23,9 @@ from gptexp.generation.prompt import Prompt
 from gptexp.loss import PreferenceLoss
 from gptexp.model.hf import convert
 from gptexp.run import run
-from gptexp.runs.run_folder import RunFolder
 from gptexp.tasks.answer_pairs import AnswerPairs
 from gptexp.tasks.prefer import Prefer, estimate_divergences
-from gptexp.tasks.prepare import prepare
 from gptexp.training import sharded_models
-from gptexp.training.reference import prepare_reference
 
 TOKENIZER = add_chat_tags(build(ByteConfig(), []))
 USER, ANSWER = "user", "assistant"
@@ -55,6 +52,17 @@ def test_a_pair_is_the_prompt_with_its_header_and_both_answers_with_their_ends()
     answers = encoded.tokens[encoded.prefix :]
     chosen, rejected = answers[: encoded.targets], answers[encoded.targets :]
     assert (text_of_tokens(chosen), text_of_tokens(rejected)) == (f"Yes{END}", f"Oh no{END}")
+
+
+def test_a_prompt_is_written_with_its_tools():
+    tool = {"type": "function", "function": {"name": "measure"}}
+    prompt = Conversation((Message(USER, "Hi"),), (tool,))
+    fields = {"prompt": prompt.to_json()}
+    fields |= {key: dump_messages([Message(ANSWER, key)]) for key in ("chosen", "rejected")}
+    [encoded] = AnswerPairs(512, 16, PreferenceLoss()).encode([Example(fields)], TOKENIZER)
+    rendered = TaggedChat(TOKENIZER).render(prompt, reply=True).tokens
+    assert encoded.tokens[: encoded.prefix] == rendered
+    assert '"name":"measure"' in text_of_tokens(rendered).replace(" ", "")
 
 
 def test_a_long_prompt_loses_its_oldest_turns_and_an_answer_is_never_cut():
@@ -94,6 +102,10 @@ def test_the_divergence_is_exact_for_one_token_and_zero_for_equal_models():
     of_one = estimate_divergences(model, initial, TOKENIZER, prompts, 1)
     assert of_one == pytest.approx(expected, rel=1e-4)
     assert min(estimate_divergences(model, initial, TOKENIZER, prompts, 4)) > min(of_one)
+    long = (*range(4, 40), 5, 6, 7)  # the generator reads its last 20 tokens, beside 4 new ones
+    prompts = [Prompt(long), Prompt(long[-20:])]
+    of_long, of_cut = estimate_divergences(model, initial, TOKENIZER, prompts, 4)
+    assert of_long == pytest.approx(of_cut)
 
 
 @pytest.fixture
@@ -139,6 +151,15 @@ def test_a_run_begins_at_the_loss_of_a_coin_and_learns_to_tell_answers_apart(wor
     shared = {name: value for name, value in metrics.items() if name in output}
     assert len(shared) > 20
     assert {name: output[name] for name in shared} == pytest.approx(shared, abs=1e-5)
+    config = Path("start/config.json")
+    config.write_text(config.read_text() + "\n")
+    output = json.loads(verb(evaluate, folder.path, "--json"))
+    assert output["metrics"]["test/reward_margin"] == pytest.approx(metrics["test/reward_margin"])
+    assert "test/kl" not in output["metrics"]
+    assert any("kl is not shown" in remark for remark in output["remarks"])
+    for file in Path("cache/reference").iterdir():
+        file.unlink()
+    assert "its weights have changed since the run" in verb(evaluate, folder.path)[1]
 
 
 class FailsAtStep(L.Callback):
@@ -167,12 +188,16 @@ def test_interrupted_and_without_its_cache_it_ends_as_if_never_interrupted(words
     assert margins[1] > 0.8 * margins[0] > 0
 
 
-def test_a_sharded_model_is_compared_with_sharded_weights(words, monkeypatch):
-    words = [*words, "trainer.max_steps=3", "task.score_before=false"]
-    alone = run(compose.compose_config([*words, "outputs=alone"]))
+def test_a_sharded_model_is_compared_with_sharded_weights(words, monkeypatch, capsys):
+    words = [*words, "trainer.max_steps=3"]
+    alone = run(compose.compose_config([*words, "outputs=alone", "task.score_before=false"]))
     monkeypatch.setattr(sharded_models, "can_hold_model", lambda *_: False)
     monkeypatch.setattr(sharded_models, "load_run", None)
     shards = run(compose.compose_config([*words, "trainer.strategy=fsdp", "cache=other"]))
+    assert (
+        "with trainer.strategy=fsdp, the weights are scored after training alone"
+        in capsys.readouterr().err
+    )
     for one, other in zip(alone.metrics(), shards.metrics(), strict=True):
         for name in ("train/loss", "train/reward_margin", "train/chosen_reward"):
             assert other[name] == pytest.approx(one[name], abs=1e-5)
@@ -198,18 +223,3 @@ def test_mistakes_are_refused(words):
     assert "name them with init=RUN" in refuse("init=scratch")
     assert "task=prefer needs model.dropout=0" in refuse("model.dropout=0.1")
     assert "task.max_new_tokens=64 leaves no room" in refuse("task.max_new_tokens=64")
-    run(compose.compose_config([*words, "trainer.max_steps=1", "task.test_examples=1"]))
-    for file in Path("cache/reference").iterdir():
-        file.unlink()
-    config = Path("start/config.json")
-    config.write_text(config.read_text() + "\n")
-    [folder] = Path("outputs").glob("prefer-*")
-    with pytest.raises(UserError, match="its weights have changed since the run started from them"):
-        prepare_reference(*open_prepared(folder))
-
-
-def open_prepared(path: Path):
-    folder = RunFolder(path)
-    config = folder.config()
-    data = prepare(config, folder.tokenizer)
-    return config, data.task, data.store, torch.device("cpu")

@@ -1,3 +1,6 @@
+from contextlib import nullcontext
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +8,10 @@ from models import a_model
 
 from gptexp.data.datasets.preference_pairs import PairTokens, PreferencePairs
 from gptexp.distributed.process_group import ProcessGroup
+from gptexp.errors import UserError
 from gptexp.loss import PreferenceLoss
-from gptexp.training.reference import compute_reference
+from gptexp.tasks.reference import Reference
+from gptexp.training.reference import _load_if_unchanged, compute_reference
 
 
 class DrawnPairs(PreferencePairs):
@@ -40,3 +45,16 @@ def test_ranks_share_batches_and_together_have_the_log_probabilities_of_all_pair
         compute_reference(model, pairs, np.arange(5), "32", ProcessGroup(rank, 2), size)
     assert all((part == 0).any() for part in parts)  # neither rank has computed all
     torch.testing.assert_close(sum(parts), torch.from_numpy(expected), atol=1e-4, rtol=0)
+
+
+def test_initial_weights_that_are_gone_are_reported_once(capsys):
+    def load(is_sharded):
+        assert not is_sharded
+        raise UserError("init=there: its weights have changed")
+
+    reference = Reference({}, partial(_load_if_unchanged, load, True), nullcontext)
+    assert reference.model(is_sharded=False) is None
+    assert reference.model(is_sharded=False) is None
+    error = capsys.readouterr().err
+    assert error.count("scores without kl, which compares the model with its initial weights") == 1
+    assert "init=there: its weights have changed" in error

@@ -2,12 +2,18 @@ import pytest
 import torch
 from costed_models import SHAPE
 
+from gptexp.config.schema import Config, PreferConfig, TrainerConfig
 from gptexp.loss import LossCounts
 from gptexp.model import TransformerConfig
 from gptexp.model.cost import count_flops
 from gptexp.runs import timings
 from gptexp.training import throughput
-from gptexp.training.throughput import WARM_UP_STEPS, ThroughputMeter, count_training_flops
+from gptexp.training.throughput import (
+    WARM_UP_STEPS,
+    ThroughputMeter,
+    count_step_sequences,
+    count_training_flops,
+)
 
 
 class Clock:
@@ -125,6 +131,17 @@ def test_operations_follow_from_the_counts_of_the_batches():
     pair = TransformerConfig(**SHAPE, arch="encoder_decoder")
     expected = count_flops(pair, 6, 20, source=30).training
     assert count_training_flops(pair, 6, LossCounts(targets=120, tokens=300)) == expected
+
+
+def test_a_pair_of_answers_is_two_sequences_and_a_length_beyond_the_context_fails_no_run():
+    config = Config(task=PreferConfig(), trainer=TrainerConfig(global_batch_size=3))
+    assert count_step_sequences(config) == 6
+    model = TransformerConfig(**SHAPE)
+    full = count_flops(model, 3, SHAPE["context"]).training
+    counts = LossCounts(targets=192, tokens=192)
+    assert count_training_flops(model, 1, counts) == full
+    model = TransformerConfig(**SHAPE, arch="encoder_decoder")
+    assert count_training_flops(model, 1, LossCounts(targets=192, tokens=384)) > full
 
 
 def test_operations_of_features_are_not_counted():

@@ -99,9 +99,10 @@ class DataAccount:
         for note, instance in encoded.notes:
             self.notes.setdefault(note, Tally()).add(instance)
         lost_bytes = 0
-        text = ""
+        label = ""
         for name in fields:
             for text in example.texts_of(name):
+                label = label if name == "rejected" else text  # the last text that is learned
                 if not text and name in OPTIONAL_FIELDS:
                     self.readable.add((split, name))
                     continue
@@ -118,7 +119,7 @@ class DataAccount:
             prompts.add(tuple(encoded.tokens[: encoded.prefix]) if encoded.cuts else ())
         labels = self._labels.setdefault(split, set())
         if len(labels) <= MAX_LABELS:
-            labels.add(text)
+            labels.add(label)
         return lost_bytes
 
     def add_groups(
@@ -184,7 +185,7 @@ class DataAccount:
                     f"all prompts of the {split} split are the same once they are cut"
                 )
         if fields[0] != "text":  # the texts of pretraining are no labels
-            self._compare_labels()
+            self._compare_labels("chosen answer" if "chosen" in fields else "target")
 
     def left_out_text(self) -> str:
         """Return why examples were left out, as the sentence of a message; "": none were."""
@@ -196,16 +197,16 @@ class DataAccount:
             return ""
         return f" Left out of {format_count(self.examples, 'example')}: {'; '.join(reasons)}."
 
-    def _compare_labels(self) -> None:
+    def _compare_labels(self, noun: str) -> None:
         train = self._labels.get("train", set())
         # Labels repeat, other targets do not.
         is_closed = len(train) <= min(MAX_LABELS, self.splits["train"] / 2)
         for split, labels in self._labels.items():
             if len(labels) == 1 and self.splits[split] > 1:
                 [label] = labels
-                self.remarks.append(f"every target of the {split} split is '{label:.40}'")
+                self.remarks.append(f"every {noun} of the {split} split is '{label:.40}'")
             elif is_closed and labels.isdisjoint(train):
-                self.remarks.append(f"no target of the {split} split occurs in the train split")
+                self.remarks.append(f"no {noun} of the {split} split occurs in the train split")
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self)

@@ -1,7 +1,8 @@
 """Hold a conversation: messages with roles, the tools that they may call, and one spelling of both as JSON.
 
-The fields of an example hold this JSON. `conversation` is that of a Conversation; `prompt`, `chosen` and `rejected` are
-that of a list of messages. No text in it has a meaning beyond itself: <|end|> in a message stays text.
+The fields of an example hold this JSON. `conversation` is that of a Conversation; `chosen` and `rejected` are that of a
+list of messages, and so is `prompt`, unless it has tools: then it is that of a Conversation. No text in it has a
+meaning beyond itself: <|end|> in a message stays text.
 """
 
 import json
@@ -70,7 +71,10 @@ class Conversation:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
+        """Return the conversation of its JSON, or of that of a list of messages."""
         values = json.loads(text)
+        if isinstance(values, list):
+            values = {"messages": values}
         messages = tuple(map(Message.from_json, values["messages"]))
         return cls(messages, tuple(values.get("tools", ())))
 
@@ -92,8 +96,8 @@ def dump_messages(messages: Iterable[Message]) -> str:
 
 
 def parse_messages(text: str) -> tuple[Message, ...]:
-    """Return the messages of a JSON list that `dump_messages` has written."""
-    return tuple(map(Message.from_json, json.loads(text)))
+    """Return the messages of a JSON list that `dump_messages` has written, or of the JSON of a conversation."""
+    return Conversation.from_json(text).messages
 
 
 def dump_json(value: Any) -> str:

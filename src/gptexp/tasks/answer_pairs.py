@@ -1,7 +1,7 @@
 """Lay pairs of answers to one prompt out as tokens, in the form of a chat: the loss is on both answers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,12 +75,12 @@ class AnswerPairs(ChatTurns):
         Raises:
             RefusedConversationError: the pair does not fit, or is none.
         """
-        prompt, chosen, rejected = (parse_messages(example.fields[name]) for name in self.fields)
+        prompt, chosen, rejected = _parse_pair(example.fields)
         pair = _render_pair(chat, prompt, chosen, rejected)
         length = len(pair.prompt)
         room = self.context + 1 - max(len(pair.chosen), len(pair.rejected))
         if length > room:
-            prompt = keep_latest_turns(Conversation(prompt), chat, room).messages
+            prompt = keep_latest_turns(prompt, chat, room)
             pair = _render_pair(chat, prompt, chosen, rejected)
         if len(pair.prompt) > room:
             raise RefusedConversationError(
@@ -109,9 +109,9 @@ class AnswerPairs(ChatTurns):
         sampled = set(feistel_permutation(np.arange(count), total, seed=0, epoch=0).tolist())
         for number, fields in enumerate(store.examples(split)):
             if number in sampled:
-                prompt, chosen, rejected = (parse_messages(fields[name]) for name in self.fields)
+                prompt, chosen, rejected = _parse_pair(fields)
                 pair = AnswerPair(
-                    Conversation(prompt),
+                    prompt,
                     chosen[-1].kind,
                     pairs.pair(number),
                     rejected[-1].text,
@@ -120,18 +120,24 @@ class AnswerPairs(ChatTurns):
                 yield EvalExample(pair, chosen[-1].text)
 
 
+def _parse_pair(fields: dict[str, str]) -> tuple[Conversation, Messages, Messages]:
+    """Return the prompt, with its tools, and both answers."""
+    prompt = Conversation.from_json(fields["prompt"])
+    return prompt, parse_messages(fields["chosen"]), parse_messages(fields["rejected"])
+
+
 def _render_pair(
-    chat: ChatFormat, prompt: Messages, chosen: Messages, rejected: Messages
+    chat: ChatFormat, prompt: Conversation, chosen: Messages, rejected: Messages
 ) -> PairTokens:
     """Return the tokens of a prompt, which ends with the header of the answer, and of both answers.
 
     Raises:
         RefusedConversationError: the chat format has no place for a message, or an answer is no single message.
     """
-    start = chat.render(Conversation(prompt), reply=True).tokens
+    start = chat.render(prompt, reply=True).tokens
     answers = []
     for answer in (chosen, rejected):
-        rendered = chat.render(Conversation((*prompt, *answer)))
+        rendered = chat.render(replace(prompt, messages=(*prompt.messages, *answer)))
         count = sum(rendered.learned[len(start) :])
         end = len(start) + count
         if rendered.tokens[: len(start)] != start or not all(rendered.learned[len(start) : end]):

@@ -20,6 +20,7 @@ from gptexp.data.batch import pairs_to_rows
 from gptexp.data.datasets.preference_pairs import pad_pairs
 from gptexp.data.token_store import TokenStore
 from gptexp.data.tokenizers import Tokenizer
+from gptexp.generation.decode_state import prompt_room
 from gptexp.generation.generator import Generator
 from gptexp.generation.prompt import Prompt
 from gptexp.loss import PreferenceLoss
@@ -79,11 +80,15 @@ class ComparePairs(GenerateText):
             return texts
         is_sharded = isinstance(model, FSDPModule)
         initial = reference.model(is_sharded)
-        if not is_sharded and have_equal_weights(model, initial):
+        if initial is not None and not is_sharded and have_equal_weights(model, initial):
             return [PairAnswer(text, (0.0, 0.0), 0.0) for text in texts]
         rewards = self._compute_rewards(model, tokenizer, pairs, reference)
-        prompts = [self.layout.prompt(pair, tokenizer) for pair in pairs]
-        divergences = estimate_divergences(model, initial, tokenizer, prompts, self.max_new_tokens)
+        divergences = [UNDEFINED] * len(pairs)
+        if initial is not None:
+            prompts = [self.layout.prompt(pair, tokenizer) for pair in pairs]
+            divergences = estimate_divergences(
+                model, initial, tokenizer, prompts, self.max_new_tokens
+            )
         return [PairAnswer(*parts) for parts in zip(texts, rewards, divergences, strict=True)]
 
     @torch.no_grad()
@@ -124,8 +129,11 @@ def estimate_divergences(
     """Estimate the Kullback-Leibler divergence KL(model || initial) of the answers to each prompt, in nats an answer.
 
     One answer a prompt is sampled from the model. The divergences of the next token at each of its positions are added
-    up, which is unbiased and varies less than the log ratio of the sample (Amini et al. 2025, arXiv 2504.10637).
+    up, which is unbiased and varies less than the log ratio of the sample (Amini et al. 2025, arXiv 2504.10637). A
+    prompt without room for the answer loses its first tokens, for both models.
     """
+    room = prompt_room(model.config, max_new_tokens)  # a generator cuts longer prompts to it
+    prompts = [Prompt(prompt.tokens[-room:]) for prompt in prompts]
     seeds = [_seed(prompt) for prompt in prompts]
     answers = Generator(model, tokenizer.eos_ids).generate(
         prompts, max_new_tokens, SAMPLING, seeds=seeds
@@ -196,6 +204,7 @@ class Divergence(ExampleMetric):
 
     name = "kl"
     higher_is_better = False
+    defined_for = MappingProxyType({"kl": "pairs of runs whose initial weights are still there"})
 
     def score(self, output: PairAnswer, example: EvalExample) -> float:
         return output.divergence

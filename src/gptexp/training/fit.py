@@ -189,8 +189,7 @@ class Run:
             config, self.folder, self.checkpointer, self.fingerprint, tracker, data, held_out
         )
         self.restore(module, recorder, data, checkpoint)
-        scores_before = config.task.score_before and not config.trainer.is_sharded
-        if scores_before and config.init and not checkpoint:
+        if config.task.score_before and config.init and not checkpoint:
             self.score_before_training(module.model)
         if module.step < config.trainer.max_steps:
             self.fit(module, recorder, data)
@@ -317,7 +316,17 @@ class Run:
         tracker.finish(metrics, self.folder.samples())
 
     def score_before_training(self, model: Transformer) -> None:
-        """Score the weights of `init` on the held-out splits, and write the record `before`."""
+        """Score the weights of `init` on the held-out splits, and write the record `before`.
+
+        Sharded weights are not scored, and a line on stderr says so.
+        """
+        if self.config.trainer.is_sharded:
+            if self.process_group.is_rank_zero:
+                print(
+                    "task.score_before=true: with trainer.strategy=fsdp, the weights are scored after training alone",
+                    file=sys.stderr,
+                )
+            return
         evaluations = self.evaluate_held_out(model.to(self.device), with_loss=False)
         model.train()
         if self.process_group.is_rank_zero:

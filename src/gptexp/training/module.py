@@ -43,7 +43,7 @@ from gptexp.training.out_of_memory import is_out_of_memory
 from gptexp.training.schedule import Plan
 from gptexp.training.step_flags import StepFlags
 from gptexp.training.stragglers import ExchangeTimer
-from gptexp.training.throughput import count_training_flops, countable_config
+from gptexp.training.throughput import count_step_sequences, count_training_flops, countable_config
 
 
 class TrainModule(L.LightningModule):
@@ -159,7 +159,7 @@ class TrainModule(L.LightningModule):
                 optimizer.step()
                 optimizer.zero_grad()
             if self.flops is not None:
-                sequences = self.config.trainer.global_batch_size
+                sequences = count_step_sequences(self.config)
                 self.flops += count_training_flops(self.model.config, sequences, batch.counts)
 
         self.step += 1

@@ -25,7 +25,7 @@ from gptexp.training.module import TrainModule
 from gptexp.training.source_losses import weighted_losses
 from gptexp.training.step_flags import StepFlags
 from gptexp.training.stragglers import StragglerWatch
-from gptexp.training.throughput import ThroughputMeter, countable_config
+from gptexp.training.throughput import ThroughputMeter, count_step_sequences, countable_config
 
 
 class Recorder(L.Callback):
@@ -250,7 +250,7 @@ class StepStart(L.Callback):
 
 def _build_meter(module: TrainModule) -> ThroughputMeter:
     return ThroughputMeter(
-        module.config.trainer.global_batch_size,
+        count_step_sequences(module.config),
         countable_config(module.model),
         module.device,
         module.process_group.size,

@@ -7,6 +7,7 @@ compute them again from the same weights, in the same batches.
 
 import json
 import math
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -68,7 +69,7 @@ def prepare_reference(
     process_group = process_group.as_data_parallel()
     initial = find_initial_config(config)
     folder, key = cache_folder(config) / "reference", _key(initial, store, device)
-    load = partial(load_initial, initial, store.tokenizer.vocab_size, process_group, device)
+    load = partial(_load_checked, initial, store.tokenizer.vocab_size, process_group, device)
     model: Transformer | None = None
     tables: Tables = {}
     for split in filter(store.has, splits):
@@ -79,7 +80,7 @@ def prepare_reference(
         table = process_group.broadcast_from_rank_zero(partial(_read, file))
         if table is None:
             if model is None:
-                model = _load_checked(load, initial, process_group)
+                model = load()
             precision, description = config.trainer.precision, f"reference of the {split} split"
             table = compute_reference(
                 model, pairs, indices, precision, process_group, description=description
@@ -89,7 +90,9 @@ def prepare_reference(
         tables[split] = table
     del model
     free_memory(device)
-    task.use_reference(Reference(tables, load, partial(autocast, config.trainer.precision, device)))
+    load_if_unchanged = partial(_load_if_unchanged, load, process_group.is_rank_zero)
+    precision_context = partial(autocast, config.trainer.precision, device)
+    task.use_reference(Reference(tables, load_if_unchanged, precision_context))
 
 
 def _find_needed(
@@ -110,13 +113,39 @@ def _find_needed(
 
 
 def _load_checked(
-    load: Callable[[], Transformer], initial: Config, process_group: ProcessGroup
+    initial: Config,
+    num_tokens: int,
+    process_group: ProcessGroup,
+    device: torch.device,
+    is_sharded: bool | None = None,
 ) -> Transformer:
-    """Load the initial weights on all ranks, after rank zero has checked that they are the same as at the start."""
+    """Load the initial weights as `load_initial` does, after a check that they are the same as at the start.
+
+    Raises:
+        UserError: they are gone or have changed.
+    """
+    if is_sharded is False:  # each rank may be alone here
+        check_initial_weights(initial)
+        return load_initial(initial, num_tokens, process_group, device, is_sharded)
     with process_group.fail_together():
         if process_group.is_rank_zero:
             check_initial_weights(initial)
-        return load()
+        return load_initial(initial, num_tokens, process_group, device, is_sharded)
+
+
+def _load_if_unchanged(
+    load: Callable[..., Transformer], is_rank_zero: bool, is_sharded: bool
+) -> Transformer | None:
+    """Load the initial weights for metrics; None, and a line on stderr, where they are gone or have changed."""
+    try:
+        return load(is_sharded=is_sharded)
+    except UserError as error:
+        if is_rank_zero:
+            print(
+                f"scores without kl, which compares the model with its initial weights: {error}",
+                file=sys.stderr,
+            )
+        return None
 
 
 def find_initial_config(config: Config) -> Config:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from gptexp.config.schema import Config
 from gptexp.distributed.compiler import compile_seconds, count_compiled_graphs
 from gptexp.distributed.hardware import peak_bf16_flops, peak_memory_gib
 from gptexp.loss import LossCounts
@@ -27,7 +28,7 @@ class ThroughputMeter:
     """Measures the steps since the last line.
 
     Args:
-        sequences: of a global batch.
+        sequences: that a step computes.
         config: of the model; None: its operations are not counted.
         device, ranks: the operations are shared out equally.
     """
@@ -142,19 +143,25 @@ def countable_config(model: Transformer) -> TransformerConfig | None:
     return model.config if has_all_gradients and not model.config.feature_size else None
 
 
+def count_step_sequences(config: Config) -> int:
+    """Count the sequences that a step computes: two for each pair of answers."""
+    return config.trainer.global_batch_size * config.task.rows_per_example
+
+
 def count_training_flops(config: TransformerConfig, sequences: int, counts: LossCounts) -> int:
     """Count the operations of forward and backward passes over `sequences` with these counts in all.
 
-    The head is applied to the targets alone. An encoder reads the tokens that are no targets.
+    The head is applied to the targets alone. An encoder reads the tokens that are no targets. A data set may count
+    several sequences as one: a mean length beyond the context is counted as the context.
     """
     if config.feature_size or not counts.tokens:
         return 0
     source = 0
     tokens = counts.tokens
     if config.arch == "encoder_decoder":
-        source = max(1, round((tokens - counts.targets) / sequences))
+        source = min(config.context, max(1, round((tokens - counts.targets) / sequences)))
         tokens = counts.targets
-    length = max(1, round(tokens / sequences))
+    length = min(config.context, max(1, round(tokens / sequences)))
     batch = max(1, round(tokens / length))  # so that the operations of a token are exact
     targets = min(counts.targets, batch * length)
     return count_flops(config, batch, length, source=source, targets=targets).training

@@ -74,7 +74,10 @@ class Example:
         if "conversation" in self.fields:
             return json.loads(self.fields["conversation"])
         if "chosen" in self.fields:
-            return {name: json.loads(text) for name, text in self.fields.items()}
+            values = {name: json.loads(text) for name, text in self.fields.items()}
+            if isinstance(prompt := values["prompt"], dict):  # a conversation with tools
+                return {**values, "prompt": prompt["messages"], "tools": prompt["tools"]}
+            return values
         return dict(self.fields)
 
     @property

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from gptexp.config import schema
 from gptexp.data.corpora import conversation_records
-from gptexp.data.corpora.conversation_records import ConversationReader
+from gptexp.data.corpora.conversation_records import PREFERENCES, ConversationReader
 from gptexp.data.corpora.corpus import Example
 from gptexp.data.corpora.fields import FieldReader, Record, check_field_names
 from gptexp.data.corpora.preference_records import PreferenceReader
@@ -48,8 +48,10 @@ def check_names_of_fields(config: schema.RecordsConfig, fields: tuple[str, ...])
         check_field_names(config.fields, fields)
         return
     if config.template is not None:
+        answers = PREFERENCES if fields == PreferenceReader.fields else ("completion",)
+        names = " ".join(f"data.fields.{name}=..." for name in ("prompt", *answers))
         raise UserError(
             f"data.template={config.template}: a conversation is read from columns. Leave it out, and name the columns "
-            f"with data.fields.prompt=... data.fields.completion=..."
+            f"with {names}"
         )
     conversation_records.check_names(config.fields)
