@@ -303,7 +303,7 @@ def test_generation_tags_must_hold_a_token_that_ends_the_answer():
         "{% endgeneration %}{% endfor %}"
     )
     with pytest.raises(UserError, match="ends no answer with a special token"):
-        TemplateChat(template, BYTES).render(TALK)
+        TemplateChat(template, BYTES).render(TALK_OF_TWO)
     in_comment = template.replace("{% generation %}", "{# {% generation %} #}")
     plain = in_comment.replace("{% endgeneration %}", "{{ eos_token }}")
     assert any(TemplateChat(plain, BYTES).render(TALK).learned)
@@ -319,3 +319,32 @@ def test_training_data_are_the_same_on_every_day():
     pinned = TemplateChat(template, BYTES, strftime=lambda pattern: f"<{pattern}>")
     prompt = pinned.render(TALK_OF_TWO, reply=True)
     assert BYTES.decode(prompt.tokens).startswith("<%Y-%m-%d>")
+
+
+def test_a_conversation_whose_calls_a_template_does_not_write_is_refused():
+    template = (
+        "{% for m in messages %}<|sep|>{{ m.content }}<|endoftext|>{% endfor %}"
+        "{% if add_generation_prompt %}<|sep|>{% endif %}"
+    )
+    chat_format = TemplateChat(template, BYTES)
+    with pytest.raises(RefusedConversationError, match="the chat template writes no tool calls"):
+        chat_format.render(TALK)
+    assert chat_format.render(TALK, reply=True).tokens  # a history of a request
+    assert chat_format.unwritten_parts(TALK) == ["tool calls", "tools", "thinking"]
+    published = FAMILIES["qwen"]
+    chat_format = TemplateChat(published.template, make_tokenizer(published))
+    assert chat_format.unwritten_parts(TALK) == []
+
+
+def test_an_answer_of_weight_0_is_not_learned(tagged):
+    bad, good = Message("assistant", "no", weight=0), Message("assistant", "yes")
+    question = Message("user", "sea?")
+    talk = Conversation((question, bad, question, good))
+    assert learned_text(TaggedChat(tagged).render(talk), tagged) == "yes<|end|>"
+    published = FAMILIES["chatml"]
+    tokenizer = make_tokenizer(published)
+    for template in (published.template, chat_templates.without_tags(published.template)):
+        learned = learned_text(TemplateChat(template, tokenizer).render(talk), tokenizer)
+        assert learned.split("<|im_end|>")[0] == "yes"
+    assert Conversation.from_json(talk.to_json()) == talk
+    assert "weight" not in talk.to_dicts()[1]

@@ -4,7 +4,7 @@ import pytest
 
 from gptexp.config import schema
 from gptexp.data.account import DataAccount
-from gptexp.data.build_store import usable_examples
+from gptexp.data.build_store import split_corpus, usable_examples
 from gptexp.data.conversation import Conversation
 from gptexp.data.corpora.conversation_records import ConversationReader
 from gptexp.data.corpora.files import Files
@@ -254,3 +254,84 @@ def test_a_saved_data_set_does_not_mix_the_arguments_of_tools(tmp_path):
     corpus = Hub(schema.HubConfig(name=str(tmp_path / "saved")), CHAT, tmp_path)
     calls = [example.messages[-1].tool_calls for example in corpus]
     assert [call["function"]["arguments"] for [call] in calls] == arguments
+
+
+def read_all(records, names=None):
+    """Return the examples of a source."""
+    reader = ConversationReader(names or {})
+    examples = [reader.example(record, f"line {n}") for n, record in enumerate(records, 1)]
+    reader.check_names()
+    return examples
+
+
+def test_named_columns_come_before_a_column_of_messages():
+    other = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    record = {"q": "Hi", "a": "Ho", "messages": other}
+    assert turns_of(record, {"prompt": "q", "completion": "a"}) == TURNS
+    assert turns_of(record, {"instruction": "q", "output": "a"}) == TURNS
+
+
+def test_a_name_that_no_record_has_is_refused():
+    records = [{"prompt": "Hi", "completion": "Ho"}] * 2
+    message = r"data.fields.prompt=prompts: no record has this column. Did you mean 'prompt'\?"
+    with pytest.raises(UserError, match=message):
+        read_all(records, {"prompt": "prompts"})
+    with pytest.raises(UserError, match=r"data\.fields\.system=persona: no record has this column"):
+        read_all(records, {"system": "persona"})
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"train": False}])
+def test_a_message_that_is_not_to_be_learned_has_no_weight(mark):
+    record = {"messages": [MESSAGES[0], MESSAGES[1] | mark, *MESSAGES]}
+    assert [m.weight for m in read_conversation(record).messages] == [1, 0, 1, 1]
+    record["messages"][1]["weight"] = 0.5
+    assert mark.get("train") is False or "the weight 0.5; 0 and 1 are read" in read(record).left_out
+
+
+@pytest.mark.parametrize("label", [0, "0", "False", "false"])
+def test_a_false_label_may_be_written_in_other_ways(label):
+    assert "bad answer" in read({"prompt": "a", "completion": "b", "label": label}).left_out
+    assert not read({"prompt": "a", "completion": "b", "label": 1}).left_out
+
+
+def test_other_columns_of_a_question_are_read_or_named():
+    record = {"system_prompt": "Be brief.", "question": "Hi", "answer": "Ho", "context": "A hall."}
+    assert turns_of(record | {"why": "It echoes."}) == [
+        ("system", "Be brief."),
+        ("user", "Hi\nA hall."),
+        ("assistant", "Ho"),
+    ]
+    assert read(record).notes == ("as pairs, question and answer",)
+    notes = read(record | {"why": "It echoes."}).notes
+    assert notes[1:] == ("the text in the column 'why' is not read",)
+
+
+def test_indented_json_of_messages_is_recognised():
+    text = json.dumps(MESSAGES, indent=1)
+    assert turns_of({"messages": text}) == TURNS
+    assert turns_of({"prompt": json.dumps(MESSAGES[:1], indent=1), "completion": "Ho"}) == TURNS
+
+
+def test_a_record_with_an_empty_cell_is_left_out():
+    pair = {"prompt": "Hi", "completion": "Ho", "response": "zz"}
+    _, left_out = read_all([pair, pair | {"completion": None}])
+    assert left_out.left_out == "the column 'completion' is empty"
+    chat = {"messages": MESSAGES, "prompt": "Hi", "response": "Ho"}
+    _, left_out = read_all([chat, chat | {"messages": []}])
+    assert left_out.left_out == "the column 'messages' is empty"
+
+
+def test_halves_of_characters_are_noted():
+    example = read({"messages": [MESSAGES[0] | {"content": "\ud800?"}, MESSAGES[1]]})
+    assert example.notes[1:] == ("half of a surrogate pair is read as '?'",)
+
+
+def test_conversations_that_begin_alike_and_lists_get_messages_in_their_words(tmp_path):
+    rows = [{"messages": [*MESSAGES, *MESSAGES, {"role": "user", "content": "a"}]}] * 9
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = schema.FilesConfig(path=str(tmp_path / "a.jsonl"))
+    with pytest.raises(UserError, match="with the same system prompt and first question cannot"):
+        split_corpus(Files(config, CHAT, tmp_path), config, DataAccount())
+    (tmp_path / "a.jsonl").write_text("[1, 2]\n[3, 4]")
+    with pytest.raises(UserError, match=r'Write {"messages": \[{"role": "user"'):
+        list(Files(config, CHAT, tmp_path))

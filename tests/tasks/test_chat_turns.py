@@ -244,7 +244,10 @@ def test_a_conversation_that_waits_for_no_answer_is_refused():
     answered = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hi!"}]
     for messages, problem in (
         (answered, "the last message must be the user's, or a tool's"),
-        ([{"role": "friend", "content": "Hi"}], "the role 'friend' is not known"),
+        (
+            [{"role": "friend", "content": "Hi"}],
+            "the role 'friend' is not known; it must be one of system",
+        ),
         ([], "must be "),
         (answered[:1] * 2, "two messages of the user follow each other"),
     ):

@@ -64,6 +64,8 @@ class DataAccount:
     remarks: list[str] = field(default_factory=list)  # sentences about splits
     # (split, field) of which the tokenizer knows a letter, or any character where a text has no letters.
     readable: set[tuple[str, str]] = field(default_factory=set)
+    # What examples share that stay in one split.
+    group_name: str = field(default="source, text or image", init=False)
     # By split: prompts that are cut, as long as all are the same.
     _cut_prompts: dict[str, set[tuple[int, ...]]] = field(default_factory=dict, init=False)
     _labels: dict[str, set[str]] = field(default_factory=dict, init=False)  # by split
@@ -210,7 +212,7 @@ class DataAccount:
 
     def as_json(self) -> dict[str, Any]:
         values = asdict(self)
-        del values["_labels"], values["_cut_prompts"]
+        del values["_labels"], values["_cut_prompts"], values["group_name"]
         values["readable"] = sorted(self.readable)
         values["text"] = self.text.as_json()
         return values

@@ -275,6 +275,8 @@ def usable_examples(
                 reason = f"it is beyond data.limit={limit}"
         if account is not None:
             account.examples += 1
+            if not example.fields.keys().isdisjoint(("conversation", "chosen")):
+                account.group_name = "system prompt and first question"
             if reason:
                 account.leave_out(reason, example.where)
         if not reason:

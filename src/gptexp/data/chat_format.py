@@ -8,8 +8,8 @@ an assistant's message and the token that ends it are learned; the header before
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 from itertools import compress, takewhile
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,14 @@ ROLE_TAGS = {
 CHAT_TAGS = (*dict.fromkeys(ROLE_TAGS.values()), END)
 TOOLS_HEADER = "Functions that can be called, one JSON object a line:\n"
 TOOLS_FOOTER = '\nA call: <tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
-# Templates that write today's date write this one into training data, so that it is the same on every day.
+# Parts of conversations that a template may not write.
+CALLS, RESULTS, TOOLS, THINKING = "tool calls", "results of tools", "tools", "thinking"
 NO_END = (
     "the chat template ends no answer with a special token, such as eos, so a model that learns from it would never "
     "stop. Add one to chat_template.jinja behind the content of assistant messages, inside of {% generation %} tags if "
     "it has them"
 )
+# Templates that write today's date write this one into training data, so that it is the same on every day.
 TRAINING_DATE = time.struct_time((2026, 1, 1, 0, 0, 0, 3, 1, 0))
 
 
@@ -83,6 +85,10 @@ class ChatFormat(ABC):
             RefusedConversationError: the format has no place for a message.
         """
 
+    def unwritten_parts(self, conversation: Conversation) -> list[str]:
+        """Return the names of the parts of a conversation that the format does not write: "tools", "thinking"."""
+        return []
+
     def fingerprint(self) -> dict[str, Any]:
         """Return all that the tokens of a conversation depend on besides the tokenizer, as JSON values."""
         return {"chat format": type(self).__name__, "template": short_hash(self.jinja())}
@@ -117,7 +123,7 @@ class TaggedChat(ChatFormat):
             text += ROLE_TAGS[message.role]
             start = len(text)
             text += self._text.protect(_describe_message(message)) + END
-            if message.role == "assistant" and not reply:
+            if message.is_learned and not reply:
                 spans.append((start, len(text)))
         if reply:
             text += ROLE_TAGS["assistant"]
@@ -159,7 +165,10 @@ class TemplateChat(ChatFormat):
         tokens, offsets = self._text.encode(text)
         if reply:
             return RenderedChat(tokens, [False] * len(tokens))
+        if CALLS in self.unwritten_parts(conversation):
+            raise RefusedConversationError(f"the chat template writes no {CALLS}")
         if self._template.has_generation_tags:
+            spans = _keep_learned(spans, conversation)
             learned = overlaps(offsets, spans)
             stop_ids = self.stop_ids | self._tokenizer.eos_ids
             if spans and not any(map(stop_ids.__contains__, compress(tokens, learned))):
@@ -167,7 +176,7 @@ class TemplateChat(ChatFormat):
             return RenderedChat(tokens, learned)
         learned = [False] * len(tokens)
         for number, message in enumerate(conversation.messages):
-            if message.role == "assistant":
+            if message.is_learned:
                 prompt, _ = self._text.encode(write(messages[:number], reply=True)[0])
                 _check_begins(tokens, prompt, number, self._tokenizer)
                 until, _ = write(messages[: number + 1], reply=False)
@@ -217,6 +226,46 @@ class TemplateChat(ChatFormat):
         if not ends:
             raise UserError(NO_END)
         return ends[-1 if is_same else 0] + 1
+
+    def unwritten_parts(self, conversation: Conversation) -> list[str]:
+        parts = list_parts(conversation)
+        return [part for part in parts if part in self._unwritten]
+
+    @cached_property
+    def _unwritten(self) -> frozenset[str]:
+        """The parts of conversations that the template does not write."""
+        name, question = "qwertz", Message("user", "Question?")
+        answer, call = Message("assistant", "Answer."), {"type": "function", "id": "123456789"}
+        calls = [
+            Message(
+                "assistant", "", tool_calls=({**call, "function": {"name": f, "arguments": {}}},)
+            )
+            for f in (name, "f")
+        ]
+        result = Message("tool", name, tool_call_id="123456789", name="f")
+        tool = {"name": name, "description": name, "parameters": {"type": "object"}}
+        tools = ({"type": "function", "function": tool},)
+        thinking = [replace(message, thinking=name) for message in (answer, calls[1])]
+        samples = {
+            CALLS: [Conversation((question, calls[0]))],
+            RESULTS: [Conversation((question, calls[1], result, answer))],
+            TOOLS: [Conversation((question, answer), tools), Conversation((question,), tools)],
+            THINKING: [Conversation((question, message)) for message in thinking],
+        }
+        return frozenset(
+            part
+            for part, chats in samples.items()
+            if not any(self._writes(name, chat) for chat in chats)
+        )
+
+    def _writes(self, text: str, conversation: Conversation) -> bool:
+        """Return whether a text of a conversation is in what the template writes, or the template refuses it."""
+        messages, tools = conversation.to_dicts(), list(conversation.tools) or None
+        try:
+            written, _ = self._write(messages, reply=False, tools=tools, strftime=time.strftime)
+        except RefusedConversationError:
+            return True
+        return text in written
 
     def _find_stop_ids(self) -> frozenset[int]:
         """Return the special tokens that follow an answer at the end of a conversation, and inside of one."""
@@ -299,6 +348,35 @@ def overlaps(offsets: list[Span], spans: Iterable[Span]) -> list[bool]:
             position += 1
         flags[first:position] = [True] * (position - first)
     return flags
+
+
+def list_parts(conversation: Conversation) -> list[str]:
+    """Return the names of the parts besides contents that a conversation has."""
+    messages = conversation.messages
+    flags = {
+        CALLS: any(message.tool_calls for message in messages),
+        RESULTS: any(message.role == "tool" for message in messages),
+        TOOLS: bool(conversation.tools),
+        THINKING: any(message.thinking for message in messages),
+    }
+    return [part for part, is_present in flags.items() if is_present]
+
+
+def _keep_learned(spans: list[Span], conversation: Conversation) -> list[Span]:
+    """Return the spans of generation tags without those of answers of weight 0.
+
+    Raises:
+        RefusedConversationError: a span cannot be told from the others.
+    """
+    answers = [message for message in conversation.messages if message.role == "assistant"]
+    if all(message.is_learned for message in answers):
+        return spans
+    if len(spans) != len(answers):
+        raise RefusedConversationError(
+            "the {% generation %} tags of the chat template do not surround each answer once, so that one of weight 0 "
+            "cannot be told"
+        )
+    return [span for span, answer in zip(spans, answers, strict=True) if answer.is_learned]
 
 
 def _describe_tools(tools: Iterable[JsonObject]) -> str:

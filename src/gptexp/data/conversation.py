@@ -27,6 +27,9 @@ class Message:
     tool_call_id: str = ""  # of the call that a tool's message answers
     name: str = ""  # of the tool, or of the person
     kind: str = ""  # of the question that an assistant's message answers, by which it is scored; templates never see it
+    weight: int = (
+        1  # of the loss of an assistant's message: 1, or 0 for none; templates never see it
+    )
 
     def as_json(self) -> JsonObject:
         """Return the message without its empty fields, except for role and content."""
@@ -34,7 +37,7 @@ class Message:
         for key in ("thinking", "tool_calls", "tool_call_id", "name", "kind"):
             if value := getattr(self, key):
                 values[key] = value
-        return values
+        return values if self.weight else values | {"weight": 0}
 
     @classmethod
     def from_json(cls, values: JsonObject) -> Self:
@@ -43,12 +46,18 @@ class Message:
     def as_dict(self) -> JsonObject:
         """Return the message as chat templates read it: the thinking under both of its usual names."""
         values = self.as_json()
-        values.pop("kind", None)
+        for key in ("kind", "weight"):
+            values.pop(key, None)
         if self.thinking:
             values["reasoning_content"] = self.thinking
         if self.tool_calls:
             values["tool_calls"] = list(self.tool_calls)
         return values
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the message is an answer whose loss counts."""
+        return self.role == "assistant" and self.weight > 0
 
     @property
     def text(self) -> str:

@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gptexp.data.conversation import SYSTEM_ROLES, Conversation, Message
+from gptexp.data.conversation import ROLES, SYSTEM_ROLES, Conversation, Message
 from gptexp.data.corpora.message_lists import (
     MessageReader,
+    UnknownRoleError,
     UnusableRecordError,
     find_disorder,
     read_tools,
+    replace_surrogates,
 )
 from gptexp.errors import UserError
+from gptexp.wording import shorten
 
 ACCEPTED = '[{"role": "user", "content": "..."}], or {"messages": [...], "tools": [...]}'
 
@@ -37,6 +40,11 @@ def read_conversation(value: Any, where: str = "messages") -> Conversation:
         raise UserError(f"{where}: must be {ACCEPTED}")
     try:
         conversation = Conversation(reader.read(rows), read_tools(tools))
+        conversation = Conversation.from_json(replace_surrogates(conversation.to_json()))
+    except UnknownRoleError as error:
+        raise UserError(
+            f"{where}: the role {shorten(error.role)} is not known; it must be one of {', '.join(ROLES)}"
+        ) from None
     except UnusableRecordError as error:
         raise UserError(f"{where}: {error}") from None
     if conversation.messages[-1].role not in ("user", "tool"):

@@ -78,13 +78,14 @@ def assign_splits(
     if are_too_few:
         groups = connected_components(count, equal)
     num_groups = _count_groups(groups)
-    _refuse_too_few(count, num_groups, fractions, " with the same source, text or image", left_out)
+    shared = (account or DataAccount()).group_name
+    _refuse_too_few(count, num_groups, fractions, f" with the same {shared}", left_out)
     if are_too_few:
         _warn_of_near_duplicates(count)
     assigned[is_open] = _split_by_group(groups, table.text_hashes[is_open], fractions)
     if account is not None:
         account.add_groups(groups, assigned[is_open], SPLITS)
-    _warn_of_small_splits(assigned[is_open], fractions, rule)
+    _warn_of_small_splits(assigned[is_open], fractions, rule, shared)
     return assigned
 
 
@@ -235,12 +236,12 @@ def _warn_of_near_duplicates(count: int) -> None:
 
 
 def _warn_of_small_splits(
-    assigned: NDArray[np.uint8], fractions: dict[str, float], rule: str
+    assigned: NDArray[np.uint8], fractions: dict[str, float], rule: str, shared: str
 ) -> None:
-    reason, hint = "most share their source, text or image", ""
+    reason, hint = f"most share their {shared}", ""
     if rule == "near":
         reason = "most are near-duplicates of each other"
-        hint = "; data.split=exact keeps together only those with the same source, text or image"
+        hint = f"; data.split=exact keeps together only those with the same {shared}"
     for name, fraction in fractions.items():
         count, expected = int((assigned == SPLITS.index(name)).sum()), fraction * len(assigned)
         if expected >= MIN_EXPECTED_FOR_WARNING and count < expected / 2:

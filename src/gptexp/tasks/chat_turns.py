@@ -115,6 +115,8 @@ class ChatTurns(Layout):
             return None
         setting = f"{setting}, into which its first turns fit"
         cuts = cut_beyond(len(rendered.tokens), length, "conversation", setting)
+        for part in chat.unwritten_parts(conversation):
+            example.notes = (*example.notes, f"the chat template does not write its {part}")
         return TokenizedExample(
             rendered.tokens, targets=targets, learned=rendered.learned, cuts=cuts
         )
@@ -131,7 +133,7 @@ class ChatTurns(Layout):
             for fields in store.examples(split)
             for conversation in [Conversation.from_json(fields["conversation"])]
             for number, message in enumerate(conversation.messages)
-            if message.role == "assistant" and number
+            if message.is_learned and number
         ]
         if not turns:
             return

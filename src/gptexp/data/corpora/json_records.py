@@ -19,6 +19,11 @@ from gptexp.errors import UserError
 LINE_EXTENSIONS = (".jsonl", ".ndjson", ".jl", ".jsonlines")
 EXTENSIONS = (".json", *LINE_EXTENSIONS)
 CHUNK_CHARACTERS = 1 << 20
+MAX_SUGGESTED_NAMES = 8
+CONVERSATION = (
+    '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}, '
+    'or {"prompt": "...", "chosen": "...", "rejected": "..."} for task=prefer'
+)
 MAX_SHOWN_CHARACTERS = 40  # of a value that is no record
 
 Numbered = Iterator[tuple[int, str]]  # lines with their numbers
@@ -268,6 +273,8 @@ def _require_object(value: Any, where: str, names: Collection[str]) -> Record:
         case [str() as source, str() as target]:
             return {"source": source, "target": target}
     row = json.dumps(dict.fromkeys(names or ["text"], "..."))
+    if len(names) > MAX_SUGGESTED_NAMES:  # those that conversations may have
+        row = CONVERSATION
     text = json.dumps(value)
     shortened = text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."
     raise UserError(f"{where}: a JSON object is needed, not {shortened}. Write {row}")

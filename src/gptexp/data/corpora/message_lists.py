@@ -33,6 +33,17 @@ class UnusableRecordError(ValueError):
     """A record holds no conversation that can be learned from; the text is the reason."""
 
 
+class UnknownRoleError(UnusableRecordError):
+    """A message has a role that is not known."""
+
+    def __init__(self, role: Any) -> None:
+        super().__init__(
+            f"the role {shorten(role)} is not known: name it with data.fields.user=..., "
+            f"data.fields.assistant=... or data.fields.tool=..."
+        )
+        self.role = role
+
+
 class MessageReader:
     """Reads lists of messages.
 
@@ -78,12 +89,10 @@ class MessageReader:
         role_name = str(item[role_key]).strip().lower()
         content = read_content(item.get(content_key))
         if role_name in CALLING_ROLES:
-            return Message("assistant", "", tool_calls=read_tool_calls(content))
+            calls_of_text = read_tool_calls(content)
+            return Message("assistant", "", tool_calls=calls_of_text, weight=_read_weight(item))
         if role_name not in self.role_names:
-            raise UnusableRecordError(
-                f"the role {shorten(item[role_key])} is not known: name it with data.fields.user=..., "
-                f"data.fields.assistant=... or data.fields.tool=..."
-            )
+            raise UnknownRoleError(item[role_key])
         role = self.role_names[role_name]
         thinking = next((read_content(item[key]) for key in THINKING_KEYS if item.get(key)), "")
         calls = item.get("tool_calls") or item.get("function_call")
@@ -92,10 +101,25 @@ class MessageReader:
             content,
             thinking,
             read_tool_calls(calls) if calls else (),
-            clean_text(item.get("tool_call_id")),
-            clean_text(item.get("name")),
+            read_text(item.get("tool_call_id")),
+            read_text(item.get("name")),
+            weight=_read_weight(item) if role == "assistant" else 1,
         )
         return _read_channel(message, item) if item.get("channel") else message
+
+
+def _read_weight(item: JsonObject) -> int:
+    """Return 0 for a message that is not learned: OpenAI's "weight": 0, ShareGPT's "train": false; else 1.
+
+    Raises:
+        UnusableRecordError: the weight is another number.
+    """
+    weight = item.get("weight")
+    if item.get("train") is False or weight == 0:
+        return 0
+    if weight in (None, 1):
+        return 1
+    raise UnusableRecordError(f"a message has the weight {shorten(weight)}; 0 and 1 are read")
 
 
 def _read_channel(message: Message, item: JsonObject) -> Message:
@@ -104,7 +128,7 @@ def _read_channel(message: Message, item: JsonObject) -> Message:
         return message
     if item["channel"] == "analysis":
         return replace(message, content="", thinking=message.content)
-    recipient = clean_text(item.get("recipient"))
+    recipient = read_text(item.get("recipient"))
     if recipient and recipient != "all":
         call = {"name": recipient.removeprefix(TOOL_PREFIX), "arguments": message.content}
         return replace(message, content="", tool_calls=read_tool_calls(call))
@@ -112,7 +136,13 @@ def _read_channel(message: Message, item: JsonObject) -> Message:
 
 
 def _merge(messages: list[Message]) -> Message:
-    """Return one message of those that an assistant sends through several channels."""
+    """Return one message of those that an assistant sends through several channels.
+
+    Raises:
+        UnusableRecordError: some of them are learned, and some are not.
+    """
+    if len({message.weight for message in messages}) > 1:
+        raise UnusableRecordError("the channels of one answer have different weights")
     return replace(
         messages[-1],
         content="\n".join(message.content for message in messages if message.content),
@@ -121,14 +151,14 @@ def _merge(messages: list[Message]) -> Message:
     )
 
 
-def clean_text(value: Any) -> str:
-    """Return the text of a value; "" for none. Half of a surrogate pair becomes "?".
+def read_text(value: Any) -> str:
+    """Return the text of a value; "" for none.
 
     Raises:
         UnusableRecordError: it is a list or an object.
     """
     try:
-        return (text_of_scalar(value) or "").encode("utf8", "replace").decode()
+        return text_of_scalar(value) or ""
     except TypeError:
         raise UnusableRecordError(f"a text is needed, not {shorten(value)}") from None
 
@@ -140,7 +170,7 @@ def read_content(value: Any) -> str:
         UnusableRecordError: a part is no text.
     """
     if not isinstance(value, list):
-        return clean_text(value)
+        return read_text(value)
     texts = []
     for part in value:
         if isinstance(part, dict):
@@ -149,7 +179,7 @@ def read_content(value: Any) -> str:
                     f"a message has a part of type {shorten(part['type'])}; only text is read"
                 )
             part = part.get("text")
-        texts.append(clean_text(part))
+        texts.append(read_text(part))
     return "\n".join(texts)
 
 
@@ -213,6 +243,11 @@ def parse_json(value: Any) -> Any:
         return json.loads(value) if value.strip() else None
     except (ValueError, RecursionError):
         raise UnusableRecordError(f"{shorten(value)} is not JSON") from None
+
+
+def replace_surrogates(text: str) -> str:
+    """Return a text with "?" in place of each half of a surrogate pair, which UTF-8 cannot write."""
+    return text.encode("utf8", "replace").decode()
 
 
 def without_nulls(value: Any) -> Any:
