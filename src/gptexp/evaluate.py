@@ -9,7 +9,8 @@ python -m gptexp.evaluate gpt2 --harness first_line --harness-path examples/harn
 import argparse
 import os
 import re
-from contextlib import nullcontext
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 from gptexp.checkpoints.find_weights import SUGGESTED_MODELS, find_weights
@@ -124,7 +125,14 @@ def _evaluate_harness(args: argparse.Namespace) -> None:
         from gptexp.harness.harness_model import HarnessModel
         from gptexp.harness.run_tasks import evaluate_tasks, find_tasks
 
-    tasks = find_tasks([name.strip() for name in args.harness.split(",")], args.harness_path)
+    folder = run.path / "harness" if run else None
+    if folder is not None and not _can_write(folder):
+        raise UserError(f"{folder}: the scores cannot be written there; it must be a folder")
+    if args.harness_chat and source.tokenizer.is_file():
+        _check_chat_format(args.run, source.tokenizer)
+    with redirect_stdout(sys.stderr):  # the harness prints as it goes; stdout is for the scores
+        names = [name.strip() for name in args.harness.split(",")]
+        tasks = find_tasks(names, args.harness_path)
     with stage("loading the model"):
         from gptexp.checkpoints.load_model import load
         from gptexp.data.chat_format import find_chat_format
@@ -138,24 +146,53 @@ def _evaluate_harness(args: argparse.Namespace) -> None:
         )
     chat_format = find_chat_format(tokenizer) if args.harness_chat else None
     harness_model = HarnessModel(model.to(pick_device()), tokenizer, chat_format)
-    report = evaluate_tasks(harness_model, tasks, args.limit, args.num_fewshot)
+    with redirect_stdout(sys.stderr):
+        report = evaluate_tasks(harness_model, tasks, args.limit, args.num_fewshot)
     if run is not None:
         report.settings["weights"] = run.weights_digest()
-        report.write(run.path / "harness")
+    if args.json:
+        print_json({"model": str(source.path), **report.as_json()})
+    else:
+        print(report.table())
+        for remark in report.remarks:
+            print(f"  {remark}")
+    if folder is not None:
+        try:
+            report.write(folder)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+        if not args.json:
+            print(f"  the scores of each example: {folder}")
     if args.wandb and run is not None:
         from gptexp.runs.wandb_uploads import log_evaluation, with_wandb
 
         log_evaluation(
             with_wandb(run.config()), run, "harness", report.metrics(), report.texts(), []
         )
-    if args.json:
-        print_json({"model": str(source.path), **report.as_json()})
-        return
-    print(report.table())
-    for remark in report.remarks:
-        print(f"  {remark}")
-    if run is not None:
-        print(f"  the scores of each example: {run.path / 'harness'}")
+
+
+def _can_write(folder: Path) -> bool:
+    """Return whether a folder can be written, or made."""
+    place = folder if folder.exists() else folder.parent
+    return place.is_dir() and os.access(place, os.W_OK)
+
+
+def _check_chat_format(name: str, tokenizer: Path) -> None:
+    """Refuse --harness-chat for a model without a chat format, before the data of tasks is loaded.
+
+    Raises:
+        UserError: it has none.
+    """
+    from gptexp.data.chat_format import find_chat_format
+    from gptexp.data.tokenizers import Tokenizer
+
+    try:
+        find_chat_format(Tokenizer.load(tokenizer))
+    except UserError as error:
+        raise UserError(
+            f"--harness-chat: {name} has no chat format ({error}). Leave the option out, or train the model on "
+            f"conversations: gptexp run task=chat init={name}"
+        ) from None
 
 
 def _evaluate_split(args: argparse.Namespace) -> None:

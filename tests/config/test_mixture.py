@@ -39,6 +39,11 @@ def test_each_source_has_all_of_its_settings(own_folder):
     assert run_id(loaded) == run_id(config) != run_id(compose_config([*MIXTURE, LATER]))
 
 
+def test_a_kind_is_no_setting_to_give():
+    with pytest.raises(UserError, match=r"data\.kind=files: .* type data=files"):
+        compose_config([*MIXTURE, "data.kind=files"])
+
+
 @pytest.fixture(scope="module")
 def composed():
     return compose_config(MIXTURE)

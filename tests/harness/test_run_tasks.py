@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -92,6 +93,16 @@ def folder(tmp_path_factory):
         "broken": {"output_type": "nothing"},
         "unsafe": {"unsafe_code": True},
         "pictures": {"doc_to_image": ["picture"]},
+        "stops": TASKS["answer"] | {"generation_kwargs": {"until": 5}},
+        "lengths": TASKS["answer"] | {"generation_kwargs": {"max_gen_toks": "abc"}},
+        "aggregated": {"metric_list": [{"metric": "acc", "aggregation": "nope"}]},
+        "unsplit": {"test_split": "valid"},
+        "columns": {"doc_to_text": "{{nothing}}"},
+        "odd": {
+            "num_fewshot": 0,
+            "doc_to_target": "{{label * 9}}",
+            "metric_list": [{"metric": "acc"}, {"metric": "acc_mutual_info"}],
+        },
         "empty": {
             "output_type": "loglikelihood",
             "doc_to_target": "",
@@ -142,16 +153,29 @@ def test_a_run_keeps_the_scores_of_each_example(translation, folder, verb):
     table = verb(evaluate, path, *words, "--num-fewshot", "1")
     lines = (path / "harness" / "choose.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
-    results = json.loads((path / "harness" / "results.json").read_text())
+    [results] = json.loads((path / "harness" / "results.json").read_text())["results"]
     assert len(rows) == 5
     mean = sum(row["acc"] for row in rows) / 5
     assert results["metrics"]["harness/choose/acc"] == mean
-    assert results["settings"]["num_fewshot"] == {"choose": 1}
+    assert results["settings"]["num_fewshot"] == 1
     assert results["settings"]["limit"] == 5
     assert rows[0]["arguments"][0][0].count("\n\n") == 1  # an answered example before it
     chance = (1 / 2 + 1 / 3 + 1 / 4 + 1 / 2 + 1 / 3) / 5
     cells = next(line for line in table.splitlines() if " acc " in line).split()
     assert cells == ["choose", "acc", f"{mean:.4g}", cells[3], f"{chance:.4g}", "5"]
+
+    words = ["--harness-path", folder / "tasks", "--harness"]
+    for task, limit in (("choose", "3"), ("read", "3"), ("choose", "3")):
+        output = verb(evaluate, path, *words, task, "--limit", limit, "--json")
+        assert json.loads(output)["settings"]["limit"] == int(limit)  # nothing else is on stdout
+    entries = json.loads((path / "harness" / "results.json").read_text())["results"]
+    kept = [(entry["task"], entry["settings"]["limit"]) for entry in entries]
+    assert kept == [("choose", 5), ("read", 3), ("choose", 3)]  # earlier scores stay
+    shutil.rmtree(path / "harness")
+    (path / "harness").write_text("")
+    code, message = verb(evaluate, path, *words, "choose")
+    assert code == 2
+    assert "it must be a folder" in message
 
 
 @pytest.mark.parametrize(
@@ -166,6 +190,12 @@ def test_a_run_keeps_the_scores_of_each_example(translation, folder, verb):
         ("--harness unsafe", "--harness unsafe: executes code that the model writes"),
         ("--harness pictures", "--harness pictures: has images or sound in its prompts"),
         ("--harness empty", "example 0 has an empty continuation"),
+        ("--harness stops", "generation_kwargs.until=5: must be a text or a list of texts"),
+        ("--harness lengths", "max_gen_toks=abc: must be a whole number, at least 1"),
+        ("--harness aggregated", "the aggregation of its metric acc is not known"),
+        ("--harness unsplit", "its data has no split and no column 'valid'"),
+        ("--harness columns", "Its data has no such column"),
+        ("--harness choose --num-fewshot 30", "Give a smaller --num-fewshot"),
         ("--harness choose --limit 0", "--limit 0: must be at least 1"),
         ("--harness choose --split val", "--split val: the tasks of --harness"),
         ("--harness choose --wandb", "is no run"),
@@ -182,3 +212,14 @@ def test_a_mistake_gets_one_message(words, reason, folder, verb, monkeypatch):
     assert code == 2
     assert reason in message.splitlines()[-1]
     assert "Traceback" not in message
+
+
+def test_remarks_name_tasks_that_are_computed_otherwise(folder, monkeypatch):
+    model, tokenizer = load(PretrainedFolder(folder / "model"))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    tasks = find_tasks(["odd"], folder / "tasks")
+    report = evaluate_tasks(HarnessModel(model, tokenizer), tasks, limit=4, num_fewshot=1)
+    assert "2 examples with a target outside of the choices" in " ".join(report.remarks)
+    assert "--num-fewshot 1 has no effect on it" in " ".join(report.remarks)
+    chance = {score.metric: score.chance for score in report.scores}["acc"]
+    assert chance == pytest.approx((1 / 2 + 1 / 3 + 1 / 4 + 1 / 2) / 4)

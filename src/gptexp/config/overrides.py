@@ -66,6 +66,11 @@ def read_override(word: str, is_sweep: bool = False) -> str:
         raise UserError(f"{word}: has one = too many; type {_typed('', key, value.lstrip('= '))}")
     if key in GROUPS or "@" in key:
         return _read_choice(word, key, value, is_sweep)
+    group = key.removesuffix(".kind")
+    if group in GROUPS and key != group:
+        raise UserError(
+            f"{word}: the kind follows from the choice of {group}; type {_typed('', group, value)}"
+        )
     if value[:1] in ("'", '"'):
         value = value.rstrip()
     value = re.sub(r"^~(?=/)", lambda _: str(Path.home()), value)

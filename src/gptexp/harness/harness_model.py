@@ -17,15 +17,11 @@ from gptexp.generation.generator import Generator
 from gptexp.generation.gpu_decoder import count_fitting_rows, is_on_gpu
 from gptexp.generation.prompt import Prompt
 from gptexp.generation.stream_text import find_stop
+from gptexp.harness.answer_options import read_options
 from gptexp.harness.score_continuations import Continuation, score_continuations
 from gptexp.model import Transformer
-from gptexp.sampling import Sampling
 from gptexp.wording import format_count
 
-DEFAULT_NEW_TOKENS = 256  # of the harness, where a task names no number
-LENGTH_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-SAMPLING_NAMES = ("temperature", "top_k", "top_p", "min_p")
-KNOWN_OPTIONS = {"until", "do_sample", *LENGTH_NAMES, *SAMPLING_NAMES}
 ANSWERS_AT_ONCE = 32  # on a CPU
 
 
@@ -178,12 +174,10 @@ class HarnessModel(TemplateLM):
     def _answer(
         self, contexts: Sequence[str], options: dict[str, Any], seeds: Sequence[int]
     ) -> list[str]:
-        for name in options.keys() - KNOWN_OPTIONS:
+        read = read_options(options)
+        for name in read.unused:
             self.notes[f"the task's generation_kwargs.{name} is not used"] += len(contexts)
-        until = options.get("until") or []
-        stops = [text for text in ([until] if isinstance(until, str) else until) if text]
-        lengths = [int(options[name]) for name in LENGTH_NAMES if options.get(name) is not None]
-        length = (lengths or [DEFAULT_NEW_TOKENS])[0]
+        stops, length = read.stops, read.length
         if length > self.max_length // 2:
             length = self.max_length // 2
             self.notes[f"its answer has at most {length} tokens, half of the model's context"] += (
@@ -197,7 +191,7 @@ class HarnessModel(TemplateLM):
         answers = self.generator.generate(
             prompts,
             length,
-            _read_sampling(options),
+            read.sampling,
             seeds=seeds,
             stopping_criteria=lambda tokens: find_stop(decode(tokens), stops) is not None,
         )
@@ -219,19 +213,3 @@ class HarnessModel(TemplateLM):
         return [
             f"{format_count(count, 'request')}: {change}" for change, count in self.notes.items()
         ]
-
-
-def _read_sampling(options: dict[str, Any]) -> Sampling:
-    """Return the options of a task, which samples only where it says do_sample or a temperature above 0.
-
-    Raises:
-        UserError: a value is out of its range.
-    """
-    values = {name: options[name] for name in SAMPLING_NAMES if options.get(name) is not None}
-    temperature = float(values.pop("temperature", 0.0))
-    if options.get("do_sample") is False or not temperature:
-        return Sampling()
-    try:
-        return Sampling(temperature, **values)
-    except ValueError as error:
-        raise UserError(f"--harness: generation_kwargs of the task: {error}") from None

@@ -4,12 +4,10 @@ The harness reads its tasks from YAML files: its own, whose data sets lie on the
 """
 
 import difflib
-import json
 import logging
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,86 +18,17 @@ from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
-from gptexp.config.run_id import as_file_name
 from gptexp.errors import UserError
-from gptexp.files import write_text
+from gptexp.harness.answer_options import read_options
+from gptexp.harness.explain_errors import CurrentTask, explain_loading_error
 from gptexp.harness.harness_model import HarnessModel
-from gptexp.runs.tables import align_columns
+from gptexp.harness.report import HarnessReport, TaskScore
 from gptexp.stages import stage
-from gptexp.wording import first_line
+from gptexp.wording import format_count
 
-SHOWN_EXAMPLES = 8  # of a task, in W&B
 BOOTSTRAP_SAMPLES = 1000  # for the standard error of metrics that are no means
+SUFFIXES = (".yaml", ".yml")
 TaskDict = dict[str, dict[str, Any]]  # of the harness: tasks, groups, and the members of groups
-
-
-@dataclass
-class TaskScore:
-    """One metric of one task.
-
-    Attributes:
-        stderr: standard error; None: it has none.
-        chance: accuracy of a random choice; None: it is no accuracy.
-    """
-
-    task: str
-    metric: str
-    value: float
-    stderr: float | None
-    examples: int
-    chance: float | None
-
-
-@dataclass
-class HarnessReport:
-    scores: list[TaskScore]
-    samples: dict[str, list[dict[str, Any]]]  # of each task: the examples, as the harness logs them
-    settings: dict[str, Any]  # that the scores depend on
-    remarks: list[str]
-
-    def table(self) -> str:
-        """Return the scores as a table."""
-        rows: list[tuple[str, ...]] = [("task", "metric", "model", "±", "chance", "examples")]
-        for score in self.scores:
-            numbers = (score.value, score.stderr, score.chance)
-            cells = ("" if number is None else f"{number:.4g}" for number in numbers)
-            rows.append((score.task, score.metric, *cells, f"{score.examples:,}"))
-        return align_columns(rows, "<<>>>>")
-
-    def metrics(self) -> dict[str, float]:
-        """Return the scores by name: harness/TASK/acc, harness/TASK/acc_stderr."""
-        metrics = {}
-        for score in self.scores:
-            name = f"harness/{score.task}/{score.metric}"
-            metrics[name] = score.value
-            if score.stderr is not None:
-                metrics[f"{name}_stderr"] = score.stderr
-        return metrics
-
-    def texts(self) -> list[dict[str, str]]:
-        """Return the prompt, target and answer of the first examples of each task."""
-        return [
-            {
-                "input": str(sample["arguments"][0][0]),
-                "reference": str(sample["target"]),
-                "output": str(sample["filtered_resps"]),
-            }
-            for samples in self.samples.values()
-            for sample in samples[:SHOWN_EXAMPLES]
-        ]
-
-    def as_json(self) -> dict[str, Any]:
-        return {"metrics": self.metrics(), "settings": self.settings, "remarks": self.remarks}
-
-    def write(self, folder: Path) -> None:
-        """Write TASK.jsonl with a line for each example, and results.json."""
-        folder.mkdir(exist_ok=True)
-        for task, samples in self.samples.items():
-            lines = (json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in samples)
-            text = "".join(lines).encode("utf8", "replace").decode("utf8")  # of lone surrogates
-            write_text(folder / f"{as_file_name(task)}.jsonl", text)
-        values = json.dumps(self.as_json(), indent=1, ensure_ascii=False)
-        write_text(folder / "results.json", f"{values}\n")
 
 
 def find_tasks(names: Sequence[str], folder: Path | None) -> TaskDict:
@@ -115,13 +44,13 @@ def find_tasks(names: Sequence[str], folder: Path | None) -> TaskDict:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # its advice concerns options of its own
     manager = TaskManager(include_path=folder, include_defaults=False)
     for name in names:
-        if name.endswith(".yaml") and not Path(name).is_file():
+        if name.endswith(SUFFIXES) and not Path(name).is_file():
             raise UserError(f"--harness {name}: there is no such file")
     if not all(_match(name, manager) for name in names):
         with stage("reading the list of tasks"):
             manager = TaskManager(include_path=folder)
     found: TaskDict = {"tasks": {}, "groups": {}, "group_map": {}}
-    for name in names:
+    for name in dict.fromkeys(names):
         matching = _match(name, manager)
         if not matching:
             raise _explain_unknown_task(name, manager.all_tasks)
@@ -129,22 +58,47 @@ def find_tasks(names: Sequence[str], folder: Path | None) -> TaskDict:
             with stage(f"loading the data of {name}"):
                 loaded = manager.load(matching)
         except Exception as error:  # whatever `datasets` and the code of a task raise
-            raise _explain_loading_error(name, error) from None
+            raise explain_loading_error(name, error, _missing_members(name, manager)) from None
+        for task, loaded_task in loaded["tasks"].items():
+            other = found["tasks"].get(task)
+            if other is not None and other.dump_config() != loaded_task.dump_config():
+                raise UserError(
+                    f"--harness {name}: another task that is evaluated has the name {task}, too; give one of them "
+                    f"another name in its YAML file (task: NAME)"
+                )
         for part, items in found.items():
             items.update(loaded.get(part, {}))
     for name, task in found["tasks"].items():
         if reason := _refuse(task):
-            raise UserError(f"--harness {name}: {reason}; choose another task")
+            raise UserError(f"--harness {name}: {reason}")
     return found
 
 
 def _refuse(task: Any) -> str:
     """Return why a task is not evaluated; "": it is."""
     if getattr(task, "UNSAFE_CODE", False):
-        return "executes code that the model writes, which gptexp does not do"
+        return "executes code that the model writes, which gptexp does not do; choose another task"
     if getattr(task, "MULTIMODAL", False):
-        return "has images or sound in its prompts, and the model reads text"
+        return "has images or sound in its prompts, and the model reads text; choose another task"
+    if task.OUTPUT_TYPE == "generate_until":
+        try:
+            read_options(task.get_config("generation_kwargs") or {})
+        except (TypeError, ValueError) as error:
+            return f"generation_kwargs.{error}; correct its YAML file"
+    for metric, aggregation in task.aggregation().items():
+        if not callable(aggregation):
+            return f"the aggregation of its metric {metric} is not known; correct its YAML file"
     return ""
+
+
+def _missing_members(name: str, manager: Any) -> list[str]:
+    """Return the members of a group that are no tasks."""
+    entry = manager.task_index.get(name)
+    members = (entry.cfg or {}).get("task") if entry else None
+    names = members if isinstance(members, list) else []
+    return [
+        member for member in names if isinstance(member, str) and member not in manager.task_index
+    ]
 
 
 def evaluate_tasks(
@@ -162,15 +116,21 @@ def evaluate_tasks(
     torch.manual_seed(DEFAULT_OTHER_SEED)
     for task in tasks["tasks"].values():
         _set_fewshot(task, num_fewshot)
+    current = CurrentTask(tasks["tasks"])
     os.environ["DISABLE_MULTIPROC"] = "1"  # a fork of a process that holds a model may hang
-    results = evaluate(
-        model,
-        tasks,
-        limit=limit,
-        bootstrap_iters=BOOTSTRAP_SAMPLES,
-        apply_chat_template=model.chat_format is not None,
-        fewshot_as_multiturn=True,
-    )
+    try:
+        results = evaluate(
+            model,
+            tasks,
+            limit=limit,
+            bootstrap_iters=BOOTSTRAP_SAMPLES,
+            apply_chat_template=model.chat_format is not None,
+            fewshot_as_multiturn=True,
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever the harness and the code of a task raise
+        raise current.explain(error) from None
     assert results is not None
     settings = {
         "lm_eval": __version__,
@@ -183,7 +143,38 @@ def evaluate_tasks(
         [score for name in results["results"] for score in _read_scores(name, results)],
         results["samples"],
         settings,
-        model.remarks(),
+        [*model.remarks(), *_task_remarks(tasks["tasks"], results["samples"], num_fewshot)],
+    )
+
+
+def _task_remarks(
+    tasks: dict[str, Any], samples: dict[str, list[dict[str, Any]]], num_fewshot: int | None
+) -> list[str]:
+    """Return sentences about options that a task does not follow, and about wrong rows of its data."""
+    remarks = []
+    for name, task in tasks.items():
+        if num_fewshot and task.get_config("num_fewshot") == 0:
+            remarks.append(
+                f"{name}: has no answered examples, since its file says num_fewshot: 0; --num-fewshot {num_fewshot} "
+                f"has no effect on it"
+            )
+        if task.OUTPUT_TYPE == "multiple_choice":
+            wrong = {row["doc_id"] for row in samples[name] if _is_outside(row, task)}
+            if wrong:
+                remarks.append(
+                    f"{name}: {format_count(len(wrong), 'example')} with a target outside of the choices, which count "
+                    f"as wrong (first: example {min(wrong)})"
+                )
+    return remarks
+
+
+def _is_outside(row: dict[str, Any], task: Any) -> bool:
+    """Return whether the target of an example is none of its choices."""
+    choices = task.doc_to_choice(row["doc"])
+    targets = row["target"] if isinstance(row["target"], list) else [row["target"]]
+    return any(
+        target >= len(choices) if isinstance(target, int) else target not in choices
+        for target in targets
     )
 
 
@@ -197,7 +188,7 @@ def _set_fewshot(task: Any, count: int | None) -> None:
 
 def _match(name: str, manager: Any) -> list[str]:
     """Return the names that a word of --harness stands for."""
-    return [name] if name.endswith(".yaml") else manager.match_tasks([name])
+    return [name] if name.endswith(SUFFIXES) else manager.match_tasks([name])
 
 
 def _read_scores(name: str, results: dict[str, Any]) -> list[TaskScore]:
@@ -226,7 +217,11 @@ def _read_scores(name: str, results: dict[str, Any]) -> list[TaskScore]:
 
 def _chance(samples: list[dict[str, Any]]) -> float | None:
     """Return the accuracy of a random choice among the continuations of each example; None: there is no choice."""
-    counts = [len(sample["arguments"]) for sample in samples]
+    # acc_mutual_info has a second request for each choice: without the question.
+    counts = [
+        len(sample["arguments"]) // (2 if "acc_mutual_info" in sample["metrics"] else 1)
+        for sample in samples
+    ]
     if not counts or min(counts) < 2:
         return None
     return sum(1 / count for count in counts) / len(counts)
@@ -239,19 +234,3 @@ def _explain_unknown_task(name: str, known: list[str]) -> UserError:
         f"--harness {name}: there is no such task.{hint} Tasks of your own are YAML files: "
         f"--harness-path FOLDER. `lm-eval ls tasks` prints the names of all {len(known):,} others"
     )
-
-
-def _explain_loading_error(name: str, error: Exception) -> UserError:
-    reason = f"--harness {name}: cannot be loaded ({type(error).__name__}: {first_line(error)})"
-    if isinstance(error, ConnectionError):
-        advice = (
-            "Its data set is not in the cache of this machine: load it once where there is a network, or give a task "
-            "with local files: --harness-path FOLDER"
-        )
-    elif isinstance(error, ImportError):
-        advice = "Install the package that it needs"
-    elif isinstance(error, FileNotFoundError):
-        advice = "Names of files in a task are relative to the current folder"
-    else:
-        advice = "Correct its YAML file, or choose another task"
-    return UserError(f"{reason}. {advice}")

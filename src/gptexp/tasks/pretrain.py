@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gptexp.config import schema
+from gptexp.config.schema.mixture import explain_source
 from gptexp.data.account import DataAccount
 from gptexp.data.corpora import Example
 from gptexp.data.datasets.dataset import SequenceDataset
@@ -142,7 +143,10 @@ class TextStream(Layout):
         sources = list(store.sources_with(split).values())
         if seed is None:
             return self.dataset(sources[0], split, None)
-        datasets = [self.dataset(source, split, seed) for source in sources]
+        datasets = []
+        for name, source in store.sources_with(split).items():
+            with explain_source(name):
+                datasets.append(self.dataset(source, split, seed))
         return MixedSequences(datasets, store.order, seed, list(store.blocks.values()))
 
     def prompt(self, input: str, tokenizer: Tokenizer) -> Prompt:
