@@ -142,8 +142,8 @@ def test_held_out_batches_hold_every_sequence_once(layout_and_store):
 class Stops:
     received = None
 
-    def request(self, name):
-        self.received = name
+    def request(self, name, details, is_failure):
+        self.received = details
 
 
 class FailingAt(Dataset):
@@ -178,7 +178,7 @@ def test_a_signal_ends_the_wait_for_a_server():
         gone.wait(60)
 
     ahead = iter(ReadAhead(items(), stops))
-    Timer(0.1, stops.request, ["SIGTERM"]).start()
+    Timer(0.1, stops.request, ["SIGTERM", "", False]).start()
     assert list(ahead) == [0]
     gone.set()
 

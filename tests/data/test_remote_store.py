@@ -17,6 +17,7 @@ from gptexp.data.corpora import open_corpus
 from gptexp.data.parts import units
 from gptexp.data.parts.part_folder import PartFolder
 from gptexp.data.remote_files import RemoteDataError, RemoteFiles
+from gptexp.data.remote_store import ShardsBehindUrl, copy_small_files
 from gptexp.data.token_store import TokenStore
 from gptexp.errors import Preempted, UserError
 from gptexp.files import dumps_with_checksum, loads_checked
@@ -127,10 +128,10 @@ def test_failures_that_pass_are_repeated(stored, open_url, server, capsys, monke
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (404, r"train\.tokens: there is no such file$"),
-        (403, r"train\.tokens: 403"),
-        (500, r"train\.tokens: 500, .* \(for 0\.2 s\)$"),
-        (b"x" * 10**6, r"it does not support ranges$"),
+        (404, r"train\.tokens: there is no such file\. Copy the store there again$"),
+        (403, r"train\.tokens: no permission to read it\. Give this machine keys"),
+        (500, r"train\.tokens: the server answers 500 Internal Server Error \(for 0\.2 s\)$"),
+        (b"x" * 10**6, r"train\.tokens: .* It does not support ranges of bytes: give"),
         ("changed", r"train\.tokens: bytes 0 to 1,024 do not have the digest"),
     ],
 )
@@ -139,8 +140,9 @@ def test_a_failure_that_lasts_is_told_with_the_file(answer, message, stored, ope
     server.answer = lambda _: None if answer == "changed" else answer
     file = stored.folder / "train.tokens"
     file.write_bytes(b"\xff" + file.read_bytes()[1:])
-    with pytest.raises(RemoteDataError, match=message):
+    with pytest.raises(RemoteDataError, match=message) as failure:
         tokens.read(np.array([0]), np.array([5]))
+    assert failure.value.is_lasting == (answer != 500)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "removed"])
@@ -165,8 +167,10 @@ def test_a_damaged_block_in_the_cache_is_fetched_again(damage, open_url, server)
     )
 
 
-def test_a_cache_that_cannot_be_written_is_a_failure_to_read_that_passes(open_url, monkeypatch):
-    tokens = open_url().tokens("train")
+def test_a_cache_that_cannot_be_written_is_a_failure_to_read_that_passes(server, monkeypatch):
+    files = RemoteFiles(server.url)
+    copied = copy_small_files(files, Path("cache"))
+    tokens = ShardsBehindUrl(files, *copied, 10**9).tokens("train")
     full = OSError(28, "No space left on device")
     monkeypatch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(full))
     tokens.prefetch(np.array([0]), np.array([5]))  # the thread goes on
@@ -174,14 +178,14 @@ def test_a_cache_that_cannot_be_written_is_a_failure_to_read_that_passes(open_ur
         tokens.read(np.array([0]), np.array([5]))
 
 
-def test_small_files_are_compared_and_meta_json_stays_while_others_read_it(open_url):
-    open_url()
-    [meta] = Path("cache/remote").glob("*/meta.json")
-    file, inode = meta.with_name("val.index"), meta.stat().st_ino
+def test_small_files_are_compared_and_meta_json_stays_while_others_read_it(server):
+    folder, _ = copy_small_files(RemoteFiles(server.url), Path("cache"))
+    meta, file = folder / "meta.json", folder / "train.sums"
+    inode = meta.stat().st_ino
     content, stat = file.read_bytes(), file.stat()
     file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    open_url()
+    copy_small_files(RemoteFiles(server.url), Path("cache"))
     assert file.read_bytes() == content
     assert meta.stat().st_ino == inode
 
@@ -221,7 +225,8 @@ def rewrite_meta(folder, **fields):
         ("no sums", r"has no train\.sums, the digests"),
         ("outside", r"names a file outside of the folder, \.\./x"),
         ("short shard", r"train-00001\.tokens: has 9 bytes, and 16,000 were written"),
-        ("no shard", r"there is no such file.* Copy the store there again"),
+        ("no shard", r"train-00001\.tokens: there is no such file.* Copy the store there again"),
+        ("no index", r"val\.index: there is no such file\. Copy the store there again"),
         ("other index", r"val\.index: its content is not what was written"),
         ("other task", r"data\.path=http.*: its tokens were made for layout other; this run"),
     ],
@@ -241,6 +246,8 @@ def test_a_store_that_cannot_be_read_is_refused_at_once(change, message, stored,
             (folder / "train-00001.tokens").write_bytes(b"too short")
         case "no shard":
             (folder / "train-00001.tokens").unlink()
+        case "no index":
+            (folder / "val.index").unlink()
         case "other index":
             (folder / "val.index").write_bytes(b"x")
         case "other task":
@@ -255,7 +262,9 @@ def test_a_store_that_cannot_be_read_is_refused_at_once(change, message, stored,
         ("https://me:secret@host/store", r"data\.path=https://\.\.\.: has a password or a query"),
         ("https://host/store?key=secret", "has a password or a query"),
         ("nothing://host/store", r"fsspec knows no protocol nothing://"),
-        ("http://127.0.0.1:9/store", r"meta\.json: .*\. Give the address of a folder that holds"),
+        ("http:///store", r"names no host or bucket\. Type http://NAME/FOLDER"),
+        ("http://host:99999/store", r"data\.path=http://host:99999/store: Port out of range"),
+        ("simplecache::http://host/store", r"several addresses in one\. Give that of the store"),
     ],
 )
 @pytest.mark.usefixtures("stored")
@@ -263,6 +272,44 @@ def test_an_address_that_cannot_be_read_is_refused_without_its_secret(url, messa
     with pytest.raises(UserError, match=message) as refusal:
         prepare(tiny(*TASK, "data=tokens", f"data.path={url}"))
     assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_server_that_does_not_answer_is_no_mistake_of_the_user(tiny):
+    with pytest.raises(RemoteDataError, match=r"meta\.json: Cannot connect .* repeat the command$"):
+        prepare(tiny(*TASK, "data=tokens", "data.path=http://127.0.0.1:9/store"))
+    with pytest.raises(RemoteDataError, match=r"data\.path=ftp://127\.0\.0\.1:9/store: .*refused"):
+        RemoteFiles("ftp://127.0.0.1:9/store")
+
+
+def test_a_server_that_sends_whole_files_is_refused_before_it_sends_a_shard(server):
+    server.answer = lambda path: (server.folder / path[1:]).read_bytes()
+    with pytest.raises(RemoteDataError, match=r"meta\.json: .* does not support ranges of bytes"):
+        copy_small_files(RemoteFiles(server.url), Path("cache"))
+    assert {path for path, *_ in server.requests} == {"/meta.json"}
+
+
+def test_a_small_file_that_a_transfer_damages_is_requested_again(stored, server):
+    asked = []
+
+    def answer(path):
+        asked.append(path)
+        return b"damaged" if path == "/val.index" and asked.count(path) == 1 else None
+
+    server.answer = answer
+    folder, _ = copy_small_files(RemoteFiles(server.url), Path("cache"))
+    assert (folder / "val.index").read_bytes() == (stored.folder / "val.index").read_bytes()
+
+
+def test_a_store_that_holds_out_texts_of_base_is_refused_behind_an_address_too(stored, tiny):
+    corpus = {"source": "docstrings", "unseen": []}
+    rewrite_meta(stored.folder, corpus=corpus, split=["exact", 0.05, 0.05, 0])
+    words = ["data=tokens", f"data.path=FILE://{stored.folder}"]
+    config = tiny(*TASK, *words)
+    assert config.data.path == f"file://{stored.folder}"
+    config.init = "base"
+    with pytest.raises(UserError, match=r"data\.split=exact: would test on texts that base was"):
+        prepare(config)
 
 
 def test_s3_without_its_package_names_the_extra(monkeypatch):
@@ -294,6 +341,12 @@ def test_a_bucket_is_read_like_a_folder(stored, tiny, monkeypatch):
         bucket.rm("bucket/runs/store/meta.json")
         with pytest.raises(UserError, match=r"runs/store/meta\.json: there is no such file\. Give"):
             prepare(tiny(*words))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        bucket.clear_instance_cache()
+        with pytest.raises(UserError, match=r"meta\.json: .*\. Give this machine keys that may"):
+            prepare(tiny(*words))
     finally:
         server.stop()
         bucket.clear_instance_cache()
@@ -318,7 +371,9 @@ def test_a_run_stops_saved_where_the_server_is_gone_and_goes_on_as_if_it_never_w
 
     server.answer = answer
     config = tiny(*words, f"data.path={server.url}", "data.shuffle_block=4", "outputs=b")
-    with pytest.raises(Preempted, match=r"^data\.path=http\S+: .* after step \d+, which is saved"):
+    with pytest.raises(
+        Preempted, match=r"^missing data after step \d+, which is saved: data\.path="
+    ):
         run(config)
     server.answer = lambda _: None
     resumed = run(config)

@@ -45,10 +45,7 @@ def default_init(config: "Config") -> str | None:
         return None
     leaking = find_leaking_setting(config)
     if leaking and config.init == "base":
-        raise UserError(
-            f"{leaking}: would test on texts that base was trained on. "
-            f"Leave it at its default, or start with init=scratch"
-        )
+        raise refuse_leak(leaking)
     if leaking:
         print(
             f"starting from random weights: base was trained on texts that {leaking} holds out",
@@ -56,6 +53,14 @@ def default_init(config: "Config") -> str | None:
         )
         return None
     return "base"
+
+
+def refuse_leak(leaking: str) -> UserError:
+    """Return the error about a setting that holds out texts that base was trained on."""
+    return UserError(
+        f"{leaking}: would test on texts that base was trained on. "
+        f"Leave it at its default, or start with init=scratch"
+    )
 
 
 def find_leaking_setting(config: "Config") -> str | None:
@@ -75,10 +80,18 @@ def _find_leaking_store(folder: str) -> str | None:
     """
     try:
         meta = json.loads((Path(folder) / "meta.json").read_text("utf8"))
+    except (OSError, ValueError):
+        return None
+    return find_leaking_split(meta, folder)
+
+
+def find_leaking_split(meta: Any, folder: str) -> str | None:
+    """Return how a token store was made, where its meta.json holds out texts that base was trained on."""
+    try:
         corpus, (split, val_fraction, test_fraction, _) = meta["corpus"], meta["split"]
         kind = STORED_KINDS.get(corpus["source"], "")
         leaking = _find_leak(kind, corpus.get("unseen", []), split, val_fraction, test_fraction)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return leaking and f"data.path={folder}, made with data={kind} {leaking}"
 

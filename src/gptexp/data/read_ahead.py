@@ -19,7 +19,7 @@ class StopRequests(Protocol):
 
     received: Any  # None: nothing does
 
-    def request(self, name: str) -> None:
+    def request(self, name: str, details: str, is_failure: bool) -> None:
         """Stop the run for this reason."""
 
 
@@ -58,7 +58,8 @@ class ReadAhead(Iterable[Item]):
                     raise
             except RemoteDataError as error:
                 # A worker process puts its traceback before the message.
-                self.signals.request(str(error).rpartition(f"{type(error).__name__}: ")[2].strip())
+                details = str(error).rpartition(f"{type(error).__name__}: ")[2].strip()
+                self.signals.request("missing data", details, error.is_lasting)
         return None
 
 

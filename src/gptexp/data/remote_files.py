@@ -16,12 +16,33 @@ PATIENCE_SECONDS = (
     300.0  # with a server that does not answer; ranks wait for each other for ten minutes
 )
 TRANSIENT_STATUS = (408, 425, 429)  # of HTTP, and all from 500 on
+NEEDS_HOST = ("http", "https", "s3", "s3a", "gs", "gcs", "ftp")  # or the name of a bucket
+# Errors of botocore and google-auth that another attempt does not help.
+KEY_ERRORS = (
+    "DefaultCredentialsError",
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "SSOTokenLoadError",
+    "TokenRetrievalError",
+    "UnauthorizedSSOTokenError",
+)
+# Errors of botocore and aiohttp about an address, and those that fsspec's packages raise for a setting.
+SETTING_ERRORS = ("InvalidURL", "NoRegionError", "ParamValidationError", "ValueError")
 
 Result = TypeVar("Result")
 
 
 class RemoteDataError(RunError):
-    """A server does not give the data. A run in training is saved and stops."""
+    """A server does not give the data, which may pass. A run in training is saved and stops."""
+
+    is_lasting = False
+
+
+class LastingDataError(RemoteDataError):
+    """A server does not give the data until somebody does what the message says."""
+
+    is_lasting = True
 
 
 class FileRange(NamedTuple):
@@ -48,19 +69,24 @@ class RemoteFiles:
     """Reads the files of a folder that a URL names. Failed requests are repeated for a while, ever less often.
 
     Raises:
-        UserError: nothing can be read from the URL.
+        UserError: nothing can be read from the URL. RemoteDataError: the server does not answer.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         try:
             address = urlsplit(url)
+            _ = address.port  # raises an error if it is none
         except ValueError as error:
             raise UserError(f"data.path={url}: {error}") from None
         if address.query or "@" in address.netloc:
             raise UserError(
                 f"data.path={address.scheme}://...: has a password or a query, which the run folder would keep. "
                 f"Leave it out: the package for {address.scheme}:// reads keys from the environment and from its files"
+            )
+        if address.scheme in NEEDS_HOST and not address.netloc:
+            raise UserError(
+                f"data.path={url}: names no host or bucket. Type {address.scheme}://NAME/FOLDER"
             )
         self.connect()
 
@@ -80,12 +106,28 @@ class RemoteFiles:
             self.filesystem, self.root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:  # an ImportError names the package
             raise UserError(f"data.path={self.url}: {error}") from None
+        except Exception as error:  # some packages connect here
+            raise self._explain(error) from None
 
     def sizes(self, names: Sequence[str], patience: float) -> list[int | None]:
         """Return the size in bytes of each file; None where the server does not tell it."""
-        return self._repeat(
-            lambda: self.filesystem.sizes([self._path(name) for name in names]), patience
-        )
+
+        def request_sizes() -> list[int | None]:
+            try:
+                return self.filesystem.sizes([self._path(name) for name in names])
+            except FileNotFoundError:
+                self._raise_missing(names)
+                raise
+
+        return self._repeat(request_sizes, patience)
+
+    def _raise_missing(self, names: Sequence[str]) -> None:
+        """Raise an error that names the first file that is not there."""
+        for name in names:
+            try:
+                self.filesystem.info(self._path(name))
+            except FileNotFoundError as error:
+                raise _FileError(name, error) from None
 
     def download(self, name: str, target: Path, patience: float) -> None:
         """Copy a file to this machine."""
@@ -142,12 +184,12 @@ class RemoteFiles:
             try:
                 return call()
             except Exception as error:
-                reason = self._describe(error)
-                if not _is_transient(getattr(error, "cause", error)):
-                    raise RemoteDataError(reason) from None
+                reason = self._explain(error)
+                if reason.is_lasting:
+                    raise reason from None
                 if time.monotonic() + wait > deadline:
                     raise RemoteDataError(
-                        f"{reason} (for {patience:g} s)" if patience else reason
+                        f"{reason} (for {patience:g} s)" if patience else str(reason)
                     ) from None
             if not is_reported:
                 print(f"{reason}. Trying again for {patience:g} s", file=sys.stderr)
@@ -155,20 +197,14 @@ class RemoteFiles:
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
-    def _describe(self, error: Exception) -> str:
-        place, cause = self.url, error
+    def _explain(self, error: Exception) -> RemoteDataError:
+        """Return the error with the reason of a failure; one that lasts says what to do."""
+        name, cause = "", error
         if isinstance(error, _FileError):
-            place, cause = f"{self.url}/{error.name}", error.cause
-        match cause:
-            case FileNotFoundError():
-                reason = "there is no such file"
-            case PermissionError():
-                reason = "no permission to read it"
-            case TimeoutError():
-                reason = "no answer in time"
-            case _:
-                reason = " ".join(str(cause).split())[:200] or type(cause).__name__
-        return f"data.path={place}: {reason}"
+            name, cause = error.name, error.cause
+        reason = f"data.path={self.url}{name and '/'}{name}: {_describe(cause)}"
+        advice = _advise(cause, name)
+        return LastingDataError(f"{reason}. {advice}") if advice else RemoteDataError(reason)
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
@@ -180,17 +216,38 @@ def _check_length(piece: FileRange, answer: Any) -> bytes | Exception:
         return answer
     size = piece.end - piece.start
     if len(answer) > size:
-        return _RangeError(
-            f"the server sends {len(answer):,} bytes where {size:,} are requested: it does not support ranges"
-        )
+        return _RangeError(f"the server sends {len(answer):,} bytes where {size:,} are requested")
     if len(answer) < size:
         return OSError(f"{size:,} bytes are requested, and {len(answer):,} came")
     return answer
 
 
-def _is_transient(error: BaseException) -> bool:
-    """Return whether another attempt can help."""
-    status = getattr(error, "status", None)  # of aiohttp
-    if isinstance(status, int) and 400 <= status < 500:
-        return status in TRANSIENT_STATUS
-    return not isinstance(error, FileNotFoundError | PermissionError | _RangeError)
+def _describe(cause: Exception) -> str:
+    """Return the reason of a failed request."""
+    status = getattr(cause, "status", None)  # of aiohttp, whose text has the URL again
+    if isinstance(cause, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(cause, PermissionError) or status in (401, 403):
+        return "no permission to read it"
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    if isinstance(status, int):
+        return f"the server answers {status} {getattr(cause, 'message', '')}".rstrip()
+    return " ".join(str(cause).split())[:200].rstrip(".") or type(cause).__name__
+
+
+def _advise(cause: Exception, name: str) -> str:
+    """Return what to do about a failure that lasts; "" for one that may pass."""
+    status, kind = getattr(cause, "status", None), type(cause).__name__
+    if isinstance(cause, FileNotFoundError):
+        if name in ("", "meta.json"):
+            return "Give the address of a folder that holds a token store"
+        return "Copy the store there again"
+    if isinstance(cause, PermissionError) or status in (401, 403) or kind in KEY_ERRORS:
+        return "Give this machine keys that may read it (docs/data-at-scale.md)"
+    if isinstance(cause, _RangeError):
+        return "It does not support ranges of bytes: give the address of a server that does"
+    is_refused = isinstance(status, int) and 400 <= status < 500 and status not in TRANSIENT_STATUS
+    if is_refused or kind in SETTING_ERRORS or isinstance(cause, ImportError):
+        return "Correct the address, or the settings of the server"
+    return ""

@@ -8,7 +8,7 @@ import numpy as np
 from filelock import FileLock
 
 from gptexp.data.block_cache import BlockCache, count_blocks
-from gptexp.data.remote_files import FileRange, RemoteDataError, RemoteFiles
+from gptexp.data.remote_files import FileRange, LastingDataError, RemoteDataError, RemoteFiles
 from gptexp.data.remote_tokens import RemoteTokens
 from gptexp.data.shards import DIGEST_BYTES, list_shards, shards_of
 from gptexp.data.token_store import ExampleEncoder, TokenStore, open_store
@@ -38,8 +38,15 @@ def open_remote_store(
         UserError: there is no store, or it was made for another task or tokenizer.
         RemoteDataError: the server does not answer.
     """
-    files = RemoteFiles(url)
-    folder, meta = _copy_small_files(files, cache)
+    try:
+        files = RemoteFiles(url)
+        folder, meta = copy_small_files(files, cache)
+    except LastingDataError as error:
+        raise UserError(str(error)) from None
+    except RemoteDataError as error:
+        raise RemoteDataError(
+            f"{error}. Check the address and the network, then repeat the command"
+        ) from None
     remote = ShardsBehindUrl(files, folder, meta, int(cache_gb * GIGABYTE))
     return open_store(folder, encoder, cache, tokenizer, remote)
 
@@ -78,13 +85,14 @@ class ShardsBehindUrl:
         return RemoteTokens(self.files, shards, dtype, blocks)
 
 
-def _copy_small_files(files: RemoteFiles, cache: Path) -> tuple[Path, dict[str, Any]]:
-    """Copy all files but the shards into a folder of the cache; return it and the content of meta.json."""
+def copy_small_files(files: RemoteFiles, cache: Path) -> tuple[Path, dict[str, Any]]:
+    """Copy all files but the shards into a folder of the cache; return it and the content of meta.json.
+
+    Raises:
+        UserError: the files are not those of a store. RemoteDataError: one cannot be read.
+    """
     word = f"data.path={files.url}"
-    try:
-        [text] = files.read([FileRange("meta.json")], OPENING_SECONDS)
-    except RemoteDataError as error:
-        raise UserError(f"{error}. Give the address of a folder that holds a token store") from None
+    [text] = files.read([FileRange("meta.json")], OPENING_SECONDS)
     try:
         meta = loads_checked(text.decode())
         shards = list_shards(meta)
@@ -93,6 +101,7 @@ def _copy_small_files(files: RemoteFiles, cache: Path) -> tuple[Path, dict[str, 
         sizes = [tokens * itemsize for tokens in shards.values()]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{word}: its meta.json is not that of a token store") from None
+    files.read([FileRange("meta.json", 0, 1)], OPENING_SECONDS)  # does the server answer ranges
     for name in (*names, *shards):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise UserError(f"{word}: its meta.json names a file outside of the folder, {name}")
@@ -121,23 +130,22 @@ def _is_copy(file: Path, digest: str) -> bool:
 def _copy(files: RemoteFiles, name: str, target: Path, digest: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as temporary:
-        files.download(name, temporary, OPENING_SECONDS)
-        if sha256(temporary) != digest:
-            raise UserError(
-                f"data.path={files.url}/{name}: its content is not what was written. Copy the store there again"
-            )
+        for _ in range(2):  # a transfer may have damaged it
+            files.download(name, temporary, OPENING_SECONDS)
+            if sha256(temporary) == digest:
+                return
+        raise UserError(
+            f"data.path={files.url}/{name}: its content is not what was written. Copy the store there again"
+        )
 
 
 def _check_sizes(files: RemoteFiles, names: list[str], sizes: list[int]) -> None:
     """Check that the shards are there and complete.
 
     Raises:
-        UserError: one is not.
+        UserError: one is too short or too long. RemoteDataError: one cannot be read.
     """
-    try:
-        there = files.sizes(names, OPENING_SECONDS)
-    except RemoteDataError as error:
-        raise UserError(f"{error}. Copy the store there again") from None
+    there = files.sizes(names, OPENING_SECONDS)
     for name, size, expected in zip(names, there, sizes, strict=True):
         if size not in (None, expected):
             raise UserError(

@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gptexp.data.block_cache import BlockCache
-from gptexp.data.remote_files import PATIENCE_SECONDS, FileRange, RemoteDataError, RemoteFiles
+from gptexp.data.remote_files import (
+    PATIENCE_SECONDS,
+    FileRange,
+    LastingDataError,
+    RemoteDataError,
+    RemoteFiles,
+)
 from gptexp.data.shards import BLOCK_BYTES
 from gptexp.errors import explain_environment_error
 
@@ -133,7 +139,7 @@ class RemoteTokens:
         damaged = self._request(self._request(blocks, patience), patience)
         if damaged:
             shard, start, end = self.cache.span(damaged[0], damaged[0])
-            raise RemoteDataError(
+            raise LastingDataError(
                 f"data.path={self.files.url}/{self.names[shard]}: bytes {start:,} to {end:,} do not have the digest "
                 f"that was written with the store. Copy the store there again"
             )

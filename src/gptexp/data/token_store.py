@@ -117,6 +117,8 @@ class TokenStore:
         remote: has the tokens, where they are not in the folder.
     """
 
+    remote: RemoteShards | None = None
+
     def __init__(
         self, folder: Path, is_new: bool = False, remote: RemoteShards | None = None
     ) -> None:

@@ -29,12 +29,13 @@ def launch(folder: Path, devices: int) -> None:
 
     Raises:
         RunError: a rank failed; the message has its traceback.
-        Preempted: all ranks saved and ended after a signal.
+        Preempted: all ranks saved and ended after a signal, or since data are missing for a while.
     """
+    started = time.time()
     while (code := _run_ranks(folder, devices)) == OutOfMemoryError.code:
         print(RESTART, file=sys.stderr)
     if code == Preempted.code:
-        raise Preempted("a signal")
+        raise Preempted(_read_stop(folder, started) or "a signal")
     if code:
         raise RunError(_read_first_failure(folder, code))
 
@@ -132,6 +133,16 @@ def write_failure(folder: Path, rank: int, text: str) -> None:
     """Write the failure of a rank to a file that the launcher reads."""
     record = {"time": time.time(), "rank": rank, "text": text}
     (folder / f"failure-{rank}.json").write_text(json.dumps(record))
+
+
+def _read_stop(folder: Path, started: float) -> str:
+    """Return the reason that rank zero wrote into result.json since then; "": a signal came before it could."""
+    file = folder / "result.json"
+    with suppress(OSError, ValueError):
+        result = json.loads(file.read_text("utf8"))
+        if result.get("status") == "stopped" and file.stat().st_mtime >= started:
+            return result["error"]
+    return ""
 
 
 def _read_first_failure(folder: Path, code: int) -> str:

@@ -14,15 +14,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from gptexp.errors import Preempted
+from gptexp.errors import Preempted, RunError
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StopRequest(NamedTuple):
-    """A reason of the program itself to stop the run."""
+    """A reason of the program itself to stop the run.
+
+    Attributes:
+        name: goes on after "stopped by".
+        is_failure: the same command cannot continue before somebody has done what the details say.
+    """
 
     name: str
+    details: str
+    is_failure: bool
 
 
 class StopSignals:
@@ -63,14 +70,14 @@ class StopSignals:
             self._is_delayed = False
         self.raise_if_received()
 
-    def request(self, name: str) -> None:
+    def request(self, name: str, details: str, is_failure: bool) -> None:
         """Stop the run for a reason of its own, as a signal would."""
-        self.received = StopRequest(name)
+        self.received = StopRequest(name, details, is_failure)
 
     def raise_if_received(self) -> None:
-        """Raise Preempted if a signal has arrived."""
+        """Raise Preempted if a signal has arrived, or the error of a request."""
         if self.received is not None:
-            raise Preempted(self.received.name)
+            raise explain_stop(self.received)
 
     def _receive(self, number: int, _: Any) -> None:
         if self.received is not None and number == signal.SIGINT:
@@ -80,6 +87,23 @@ class StopSignals:
             self.raise_if_received()
         if number == signal.SIGINT:
             print_first_interrupt()
+
+
+def explain_stop(
+    reason: signal.Signals | StopRequest, step: int | None = None
+) -> Preempted | RunError:
+    """Return the error that ends a run which is stopped for a reason.
+
+    Args:
+        step: is saved.
+    """
+    place = f" after step {step}, which is saved" if step is not None else ""
+    if not isinstance(reason, StopRequest):
+        return Preempted(f"{reason.name}{place}")
+    text = f"{reason.name}{place}: {reason.details}"
+    if reason.is_failure:
+        return RunError(f"stopped by {text}. Then repeat the command")
+    return Preempted(text)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gptexp.config import schema
+from gptexp.config.base_weights import find_leaking_split, refuse_leak
 from gptexp.config.cache import cache_folder
 from gptexp.config.schema import Config
 from gptexp.data.corpora.corpus import SPLITS
@@ -48,6 +49,10 @@ def prepare(config: Config, tokenizer_file: Path | None = None, report: bool = T
         store: TokenStore = open_mixture(config, data, layout, cache, tokenizer)
     else:
         store = open_source(data, layout, layout.medium, config.tokenizer, cache, tokenizer)
+    if config.init == "base" and store.remote:  # a folder of this machine is compared before
+        leaking = find_leaking_split(store.meta, store.remote.url)
+        if leaking:
+            raise refuse_leak(leaking)
     if report and store.is_new:
         print(f"data account:\n{store.account.table()}", file=sys.stderr)
         if task.layout.shows_example:

@@ -15,6 +15,7 @@ from gptexp.checkpoints.optimizer_state import OptimizerState
 from gptexp.config.schema import Config
 from gptexp.data.batch import Batch
 from gptexp.data.loader import DataModule, HeldOutDataset
+from gptexp.distributed.signals import explain_stop
 from gptexp.errors import Preempted, RunError
 from gptexp.runs import timings
 from gptexp.runs.run_folder import RunFolder
@@ -128,8 +129,7 @@ class Recorder(L.Callback):
                 self.checkpointer.finish()
         if module.any_flags.stop:  # all ranks know it, and stop after the same step
             self.checkpointer.finish()
-            name = module.signals.received.name if module.signals.received else "a signal"
-            raise Preempted(f"{name} after step {step}, which is saved")
+            raise self._explain_stop(module)
         self.meter.wait_for_batch()
 
     def on_train_end(self, trainer: L.Trainer, module: TrainModule) -> None:
@@ -148,6 +148,13 @@ class Recorder(L.Callback):
             module.zero_grad()
             self._save(trainer, module, {}, is_best=False)
         self.checkpointer.finish()
+
+    def _explain_stop(self, module: TrainModule) -> BaseException:
+        """Return the error that ends the run. All ranks call it, and have the same reason: the gravest one."""
+        received = module.process_group.all_gather(module.signals.received)
+        reasons = [reason for reason in received if reason is not None]
+        errors = [explain_stop(reason, module.step) for reason in reasons]
+        return min(errors, key=lambda error: isinstance(error, Preempted))
 
     def read_flags(self) -> StepFlags:
         """Return what this rank tells the others with the loss of the step that begins."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|"}
 TOKEN_EXTENSIONS = (".bin", ".ds", ".npy")  # of files of other programs
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
+CHAIN = re.compile(r"[a-z][a-z0-9+.-]+::.*://", re.I)  # of fsspec
 REMOTE_BLOCK = 256  # windows that are read together over a network
 
 
@@ -262,8 +263,14 @@ class TokensConfig(DataConfig):
     )
 
     def resolve(self, config: "Config") -> None:
+        if isinstance(self.path, str) and CHAIN.match(self.path):
+            raise UserError(
+                f"data.path={self.path}: several addresses in one. Give that of the store alone, such as "
+                f"https://HOST/FOLDER; the tokens are cached in any case"
+            )
         if self.is_remote:
-            self.path = self.path.rstrip("/")
+            scheme, _, rest = self.path.partition("://")
+            self.path = f"{scheme.lower()}://{rest}".rstrip("/")
         else:
             self.path = absolute_path(self.path, "data.path")
         if self.shuffle_block is None:
