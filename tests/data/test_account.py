@@ -9,6 +9,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from gptexp.config import schema
 from gptexp.data import tokenizers
 from gptexp.data.account import DataAccount
+from gptexp.data.conversation import Message, dump_messages
 from gptexp.data.corpora import Example
 from gptexp.data.lost_text import LostText
 from gptexp.data.token_store import Cut, TokenizedExample
@@ -181,6 +182,22 @@ def test_a_split_of_one_label_is_named(by_name, train_targets, val_targets, rema
             add(account, split, "the mill", target, by_name["byte"])
     account.finish(("source", "target"))
     assert account.remarks == ([remark] if remark else [])
+
+
+def test_rejected_answers_may_all_be_the_same(by_name):
+    tokenizer, fields = by_name["byte"], ("prompt", "chosen", "rejected")
+    for chosen, remarks in (
+        (["yes", "no"], []),
+        (["no", "no"], ["every chosen answer of the train split is 'no'"]),
+    ):
+        account = DataAccount()
+        for answer in chosen:
+            texts = dict(zip(fields, ("Hi?", answer, "nope"), strict=True))
+            example = Example({k: dump_messages([Message("user", v)]) for k, v in texts.items()})
+            encoded = TokenizedExample([1])
+            account.add(example, encoded, "train", fields, (), tokenizer, {})
+        account.finish(fields)
+        assert account.remarks == remarks
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 import pytest
 
+from gptexp.config.schema import FilesConfig
 from gptexp.data.conversation import Conversation, parse_messages
 from gptexp.data.corpora.preference_records import PreferenceReader
+from gptexp.data.corpora.record_readers import check_names_of_fields
 from gptexp.errors import UserError
 
 HI = {"role": "user", "content": "Hi"}
@@ -143,3 +145,10 @@ def test_records_without_answers_are_refused():
     with pytest.raises(UserError, match="no pair of answers with a prompt was recognised") as error:
         reader.check_names()
     assert "It has: prompt, completion. This task reads 'chosen' and 'rejected'" in str(error.value)
+
+
+def test_a_template_is_refused_with_the_fields_of_pairs():
+    with pytest.raises(
+        UserError, match=r"prompt=\.\.\. data\.fields\.chosen=\.\.\. data\.fields\.rej"
+    ):
+        check_names_of_fields(FilesConfig(path="a.jsonl", template="{a}"), PreferenceReader.fields)
