@@ -6,7 +6,8 @@ from gptexp.config import schema
 from gptexp.data.foreign.store import open_foreign_store
 from gptexp.data.remote_store import open_remote_store
 from gptexp.data.token_store import ExampleEncoder, TokenStore, open_store
-from gptexp.data.tokenizers import Tokenizer
+from gptexp.data.tokenizers import Tokenizer, build
+from gptexp.errors import UserError
 
 
 def open_tokens(
@@ -26,8 +27,38 @@ def open_tokens(
         RemoteDataError: a server does not give them.
         UserError: they are damaged, or do not fit the task or the tokenizer.
     """
+    if not data.is_store:
+        return open_foreign_store(data, encoder, tokenizer_config, cache, tokenizer)
     if data.is_remote:
-        return open_remote_store(data.path, encoder, cache, tokenizer, data.cache_gb)
-    if data.is_store:
-        return open_store(Path(data.path), encoder, cache, tokenizer)
-    return open_foreign_store(data, encoder, tokenizer_config, cache, tokenizer)
+        store = open_remote_store(data.path, encoder, cache, tokenizer, data.cache_gb)
+    else:
+        store = open_store(Path(data.path), encoder, cache, tokenizer)
+    if tokenizer is None:
+        _check_tokenizer(store, encoder, data, tokenizer_config)
+    for name in ("val_fraction", "test_fraction"):
+        if getattr(data, name) != getattr(schema.TokensConfig, name):
+            store.meta["account"]["remarks"].append(
+                f"data.{name}={getattr(data, name)} is not used: the store has its own splits"
+            )
+    return store
+
+
+def _check_tokenizer(
+    store: TokenStore,
+    encoder: ExampleEncoder,
+    data: schema.TokensConfig,
+    config: schema.TokenizerConfig,
+) -> None:
+    """Compare the tokenizer of a store with one that the settings name; one to be trained is not trained.
+
+    Raises:
+        UserError: they differ.
+    """
+    if not isinstance(config, schema.ByteConfig | schema.HFTokenizerConfig):
+        return
+    named = encoder.extend_tokenizer(build(config, []))
+    if named.fingerprint() != store.tokenizer.fingerprint():
+        raise UserError(
+            f"tokenizer={config.kind}: the store data.path={data.path} has another tokenizer, with which it is read. "
+            f"Leave tokenizer=... out"
+        )

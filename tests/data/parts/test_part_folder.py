@@ -13,11 +13,12 @@ import tokenizers
 from conftest import text_of
 from tokenizers.models import WordLevel
 
+from gptexp.config import schema
 from gptexp.data.corpora import open_corpus
 from gptexp.data.parts import units as units_module
 from gptexp.data.parts.part_folder import PartFolder
 from gptexp.data.parts.plan import LOCK
-from gptexp.data.tokenizers import UNK, Tokenizer
+from gptexp.data.tokenizers import UNK, Tokenizer, train_bpe
 from gptexp.errors import UserError
 from gptexp.files import loads_checked
 from gptexp.tasks.prepare import prepare
@@ -224,6 +225,9 @@ def test_a_tokenizer_that_knows_no_letter_of_the_texts_is_refused(tiny, own_fold
 
 def test_a_run_says_what_is_missing_of_parts_and_what_is_damaged(tiny, open_parts):
     words = ("task=pretrain", "data=tokens", "data.path=parts")
+    Path("other").mkdir()
+    bpe = train_bpe(schema.BpeConfig(vocab_size=270), ["the river runs slow " * 20])
+    bpe.save(Path("other/tokenizer.json"))
     folder = open_parts()
     list(islice(folder.write_missing(range(len(folder.units))), 2))
     missing = len(folder.units) - 2
@@ -234,7 +238,13 @@ def test_a_run_says_what_is_missing_of_parts_and_what_is_damaged(tiny, open_part
     write_all(folder)
     part = folder.parts / "000001.train.tokens"
     part.write_bytes(part.read_bytes()[:-2] + b"ab")
-    tokens = prepare(tiny(*words)).store.tokens("train")
+    with pytest.raises(UserError, match=r"tokenizer=hf: the store .* Leave tokenizer=\.\.\. out"):
+        prepare(tiny(*words, "tokenizer=hf", "tokenizer.name=other"))
+    store = prepare(tiny(*words, "tokenizer=byte", "data.val_fraction=0.2")).store
+    assert store.account.remarks == [
+        "data.val_fraction=0.2 is not used: the store has its own splits"
+    ]
+    tokens = store.tokens("train")
     with pytest.raises(
         UserError, match=r"000001\.train\.tokens: damaged: token 25,185 at position"
     ):
@@ -244,3 +254,14 @@ def test_a_run_says_what_is_missing_of_parts_and_what_is_damaged(tiny, open_part
         UserError, match=r"000001\.train\.tokens: No such file.* Repeat the gptexp tok"
     ):
         prepare(tiny(*words))
+
+
+def test_files_without_the_field_are_left_out_wherever_the_units_are_cut(open_parts):
+    rows = [json.dumps({"content": "a text without the field"}) for _ in range(200)]
+    Path("docs/0.jsonl").write_text("\n".join(rows))
+    write_all(folder := open_parts())
+    assert folder.account.left_out["no field 'text'"].count == 202
+    for number in range(3):
+        Path(f"docs/{number}.jsonl").write_text("\n".join(rows))
+    with pytest.raises(UserError, match=r"no field 'text'. It has: content"):
+        write_all(open_parts("other"))

@@ -13,6 +13,7 @@ from typing import Any
 
 from gptexp.config import schema
 from gptexp.data.corpora.corpus import SPLIT_NAMES, Corpus, Example
+from gptexp.data.corpora.fields import FieldReader
 from gptexp.data.corpora.find_files import require_file
 from gptexp.data.corpora.open_file import extension_by_name
 from gptexp.data.corpora.record_readers import RecordReader, check_names_of_fields, make_reader
@@ -39,6 +40,8 @@ SPLIT_KEYS = {"train": "data.path", "val": "data.val_path", "test": "data.test_p
 
 
 class Files(Corpus):
+    has_known_names = False  # some record has all fields: those of one file need not have them
+
     def __init__(self, config: schema.FilesConfig, fields: tuple[str, ...], cache: Path) -> None:
         self.config, self.fields, self.cache = config, fields, cache
         check_names_of_fields(config, fields)
@@ -112,6 +115,8 @@ class Files(Corpus):
                 f"CSV or Parquet, or data.path=[source.txt,target.txt]"
             )
         reader = make_reader(self.fields, self.config)
+        if self.has_known_names and isinstance(reader, FieldReader):
+            reader.unseen.clear()
         for file, extension in zip(files, extensions, strict=True):
             is_empty = True
             for example in self._examples(file, extension, reader, len(files) == 1):

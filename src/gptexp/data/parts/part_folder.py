@@ -30,8 +30,16 @@ from gptexp.data.account import DataAccount
 from gptexp.data.build_store import SplitWriter, encode_examples, usable_examples
 from gptexp.data.corpora import Corpus, Example
 from gptexp.data.corpora.corpus import SPLITS
+from gptexp.data.corpora.files import Files
 from gptexp.data.parts.plan import LOCK, make_folder, write_or_compare_plan
-from gptexp.data.parts.units import Unit, describe_input, fixed_splits, open_unit, plan_units
+from gptexp.data.parts.units import (
+    Unit,
+    describe_input,
+    find_names,
+    fixed_splits,
+    open_unit,
+    plan_units,
+)
 from gptexp.data.shards import digest_file
 from gptexp.data.splits import split_by_hash
 from gptexp.data.token_store import ExampleEncoder
@@ -70,6 +78,8 @@ class PartFolder:
         self.parts = path / "parts"
         self.units = plan_units(corpus)
         self.input = describe_input(corpus, self.units)
+        if isinstance(corpus, Files) and len(self.units) > 1:
+            corpus.has_known_names = find_names(corpus, self.units)
         plan = {
             "input": [self.input, *map(asdict, self.units)],
             "data": asdict(data),

@@ -6,6 +6,7 @@ some rows of a Hugging Face data set. The units and their numbers follow from th
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -27,6 +28,7 @@ from gptexp.errors import UserError
 
 UNITS = 64  # of a small input, about; a larger one has units of the largest size
 UNIT_BYTES = 1 << 22, 1 << 28  # smallest and largest size of a unit, as files lie on the disk
+FIRST_EXAMPLES = 100  # of a unit, of which one has the fields of the task
 MAX_BLANK_LINES = 100  # behind the first line of a file
 UNIT_ROWS = 1 << 10, 1 << 16  # the same, of a data set
 
@@ -103,6 +105,21 @@ def describe_input(corpus: Corpus, units: list[Unit]) -> dict[str, Any]:
         pieces = ([Path(piece.name).name, piece.size, piece.start] for piece in unit.pieces)
         parts.setdefault(unit.split, []).extend(pieces)
     return {"source": "files", "parts": parts, "fields": dict(corpus.config.fields)}
+
+
+def find_names(corpus: Corpus, units: list[Unit]) -> bool:
+    """Return whether a record near the beginning of a unit has all fields of the task.
+
+    Then a unit without such a record is left out, as a file of a folder is.
+    """
+    for unit in units[:UNITS]:
+        with suppress(
+            UserError
+        ):  # no record of this one has them, or it is damaged, which shows when it is read
+            for example in islice(open_unit(corpus, unit), FIRST_EXAMPLES):
+                if not example.left_out:
+                    return True
+    return False
 
 
 class FilesOfUnit(Files):
