@@ -162,3 +162,13 @@ def test_no_source_trains_on_a_text_that_another_holds_out(own_folder):
         [(reason, tally)] = sources[mine].account.left_out.items()
         assert reason == "another source of the mixture holds the same text out"
         assert tally.count > 3
+
+
+def test_a_weight_that_rounds_to_0_is_refused_and_a_phase_that_never_begins_gets_a_line(
+    two_texts, capsys
+):
+    with pytest.raises(UserError, match=r"or raise its weight, which counts to 1/10,000 of all$"):
+        prepare(compose_run(*two_texts[:-1], "data.weights={plain: 3, odd: 0.00001}"))
+    late = "data.schedule=[{start: 9999, weights: {odd: 1}}]"
+    prepare(compose_run(*two_texts, late, "tokenizer=byte"))
+    assert "the weights from sequence 9,999 on never hold" in capsys.readouterr().err

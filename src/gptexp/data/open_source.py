@@ -71,11 +71,20 @@ def open_mixture(
     sources = mixture.source_configs()
     order = MixtureOrder([Phase(*phase) for phase in mixture.phases(config)])
     shares = dict(zip(sources, order.count_before(config.num_sequences).tolist(), strict=True))
-    for name, share in shares.items():
-        if not share:
+    for name, *counts in zip(sources, *(cycle for _, cycle in order.describe()), strict=True):
+        if not shares[name]:
+            # A longer run does not help a weight that is 0, also once it is rounded.
+            longer = " or trainer.max_steps" if any(counts) else ", which counts to 1/10,000 of all"
             raise UserError(
                 f"data.weights.{name}={mixture.weights[name]}: no sequence of the run comes from this source. Leave it "
-                f"out, or raise its weight or trainer.max_steps"
+                f"out, or raise its weight{longer}"
+            )
+    for start in order.starts:
+        if start >= config.num_sequences:
+            print(
+                f"data.schedule: the weights from sequence {start:,} on never hold: the run has "
+                f"{config.num_sequences:,} sequences",
+                file=sys.stderr,
             )
     stores: dict[str, TokenStore] = {}
     # Stored tokens come first: they have a tokenizer already.

@@ -128,7 +128,10 @@ def read_chat_template(folder: Path) -> str:
         try:
             return file.read_bytes().decode()
         except UnicodeDecodeError as error:
-            raise UserError(f"{file}: is not a UTF-8 text ({error})") from None
+            raise UserError(
+                f"{file}: is not a UTF-8 text ({error}). Write it as UTF-8, or remove it to use the template of "
+                f"tokenizer_config.json or the tags of gptexp"
+            ) from None
     try:
         return _choose_template(_read_json(folder / "tokenizer_config.json").get("chat_template"))
     except (KeyError, TypeError):
