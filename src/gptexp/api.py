@@ -9,6 +9,7 @@ print(model("4 July 1999"))
 import warnings
 from collections.abc import Iterable, Sequence
 from copy import copy
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -27,13 +28,14 @@ from gptexp.config.schema import Config
 from gptexp.data.read_conversation import read_conversation
 from gptexp.data.tokenizers import Tokenizer
 from gptexp.distributed.devices import pick_device
-from gptexp.errors import Preempted, UserError
+from gptexp.errors import Preempted, UserError, nearest
 from gptexp.generation.generator import Generator
 from gptexp.generation.prompt import Prompt
 from gptexp.in_memory_dataset import compose_for_dataset, with_dataset
 from gptexp.model import Transformer
 from gptexp.run import run
 from gptexp.runs.run_folder import RunFolder
+from gptexp.sampling import Sampling
 from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.chat_session import chat_answerer
 from gptexp.tasks.task import Task, make_task
@@ -302,6 +304,17 @@ class GPT:
             UserError: the messages are of another form, an option is out of its range, or there is no chat template.
         """
         conversation = read_conversation(messages)
+        if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
+            raise UserError(
+                f"chat: max_new_tokens={max_new_tokens!r}: must be a whole number above 0"
+            )
+        known = {option.name: type(option.default) for option in fields(Sampling)}
+        for name, value in {"temperature": temperature, **sampling}.items():
+            if name not in known:
+                raise UserError(f"chat: there is no option {name}.{nearest(name, known)}")
+            if isinstance(value, bool) or not isinstance(value, (int, known[name])):
+                kind = "a whole number" if known[name] is int else "a number"
+                raise UserError(f"chat: {name}={value!r}: must be {kind}")
         answerer = chat_answerer(self.task, self.tokenizer, self.model.config, max_new_tokens)
         chat, chat.task = copy(self), copy(self.task)
         chat.task.layout, chat.task.answerer = answerer.layout, answerer

@@ -1,11 +1,13 @@
 """Chat in a terminal, or with one message a line of stdin: `gptexp.generate RUN --chat`."""
 
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from gptexp.errors import UserError
 from gptexp.stdin_text import decode_text
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ HELP = (
     "a line that ends with \\ goes on in the next"
 )
 PROMPT = "> "
+COMMAND = re.compile(r"/[a-z]+(\s|$)", re.IGNORECASE)  # a blank in front makes a message of it
 
 
 def chat_in_terminal(session: "ChatSession", sampling: "Sampling", stop: list[str]) -> None:
@@ -33,15 +36,27 @@ def chat_in_terminal(session: "ChatSession", sampling: "Sampling", stop: list[st
         print(HELP, file=sys.stderr)
     had_cuts = False
     for line in _join_continued(_read_lines(is_terminal)):
+        try:
+            line = decode_text(line)
+        except UserError as error:
+            if not is_terminal:
+                raise
+            print(f"{error}: type it again", file=sys.stderr)
+            continue
         command, _, rest = line.strip().partition(" ")
         if command == "/reset" and not rest:
             session.reset()
         elif command == "/system":
-            session.reset(system=decode_text(rest.strip()))
+            session.reset(system=rest.strip())
+        elif COMMAND.match(line):
+            print(f"{line.strip()}: there is no such command; {HELP}", file=sys.stderr)
         elif line.strip():
-            _print_answer(session, decode_text(line), sampling, stop)
+            _print_answer(session, line, sampling, stop)
             if session.has_cuts and not had_cuts:
                 print("the oldest messages no longer fit into the context", file=sys.stderr)
+            elif session.unread and not session.has_cuts:
+                note = "the model does not read the message as it is written"
+                print(f"{note}: {session.unread}", file=sys.stderr)
             had_cuts = session.has_cuts
 
 
@@ -84,6 +99,8 @@ def _read_lines(is_terminal: bool) -> Iterator[str]:
             except EOFError:
                 print(file=sys.stderr)
                 return
+            except KeyboardInterrupt:
+                print("\nCtrl-D ends the chat", file=sys.stderr)
     while True:
         print(PROMPT, end="", file=sys.stderr, flush=True)
         if not (line := sys.stdin.readline()):

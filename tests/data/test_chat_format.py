@@ -306,7 +306,7 @@ def test_generation_tags_must_hold_a_token_that_ends_the_answer():
         TemplateChat(template, BYTES).render(TALK_OF_TWO)
     in_comment = template.replace("{% generation %}", "{# {% generation %} #}")
     plain = in_comment.replace("{% endgeneration %}", "{{ eos_token }}")
-    assert any(TemplateChat(plain, BYTES).render(TALK).learned)
+    assert any(TemplateChat(plain, BYTES).render(TALK_OF_TWO).learned)
 
 
 def test_training_data_are_the_same_on_every_day():

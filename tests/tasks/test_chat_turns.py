@@ -193,12 +193,12 @@ def test_a_model_chats_in_a_terminal_from_a_file_and_from_python(
         "prompt",
         lambda self, turn, tokenizer: shown.append(str(turn)) or plain(self, turn, tokenizer),
     )
-    lines = "0 the a\n\n/system Be short.\n1 tree\n2 stone\n/reset\n3\\\nbird\n"
+    lines = "/rest\n/reset now\n0 the a\n\n/system Be short.\n1 tree\n2 stone\n/reset\n3\\\nbird\n"
     monkeypatch.setattr("sys.stdin", StringIO(lines))
     answers = verb(generate, folder.path, "--chat", "--max-new-tokens", 4).split("\n")
     assert len(answers) == 4
     history = f"system: Be short.\nuser: 1 tree\nassistant: {answers[1]}\nuser: 2 stone"
-    assert shown == [
+    assert list(dict.fromkeys(shown)) == [
         "user: 0 the a",
         "system: Be short.\nuser: 1 tree",
         history,
@@ -212,6 +212,13 @@ def test_a_model_chats_in_a_terminal_from_a_file_and_from_python(
     assert model.chat(messages, max_new_tokens=4) == answers[2]
     with pytest.raises(UserError, match="for messages, call chat"):
         model.generate(messages)
+    for option, message in (
+        ({"max_new_tokens": 0}, "max_new_tokens=0: must be a whole number"),
+        ({"temperature": "hot"}, "temperature='hot': must be a number"),
+        ({"top_j": 3}, "there is no option top_j"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.chat("Hi", **option)
     with pytest.warns(UserWarning, match="its history is cut by [0-9]+ tokens"):
         model.chat([*messages[1:3] * 20, messages[-1]], max_new_tokens=4)
     file = own_folder / "messages.json"

@@ -15,6 +15,7 @@ from gptexp.sampling import Sampling
 from gptexp.tasks.answerer import GenerateText
 from gptexp.tasks.chat_turns import ChatTurns
 from gptexp.tasks.task import Task
+from gptexp.tasks.unread_input import describe_unread_input
 
 MAX_NEW_TOKENS = 256  # of an answer of a model that was trained for another task
 
@@ -49,6 +50,7 @@ class ChatSession:
     Attributes:
         conversation: all messages so far.
         has_cuts: whether the last answer was given without the oldest messages, which no longer fit into the context.
+        unread: what the model did not read of the last message and those before it; "": it read all.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class ChatSession:
     ) -> None:
         self.generator, self.tokenizer, self.answerer = generator, tokenizer, answerer
         self.conversation = with_system(Conversation(()), system)
-        self.has_cuts = False
+        self.has_cuts, self.unread = False, ""
 
     def reset(self, system: str | None = None) -> None:
         """Forget all messages, but the system prompt where `system` does not replace it."""
@@ -76,6 +78,8 @@ class ChatSession:
         )
         layout = self.answerer.layout
         turn = layout.parse_prompt(self.conversation, self.tokenizer)
+        config = self.generator.model.config
+        self.unread = describe_unread_input(layout, self.answerer, turn, self.tokenizer, config)
         self.has_cuts = bool(layout.prompt_cuts(turn, self.tokenizer))
         prompt = layout.prompt(turn, self.tokenizer)
         pieces: list[str] = []
