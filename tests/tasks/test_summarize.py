@@ -113,7 +113,7 @@ def test_an_answer_does_not_depend_on_what_is_asked_beside_it(tiny):
             compose.compose_config(
                 ["task=summarize", "task.num_beams=4", "task.mbr_samples=32"]
             ).task,
-            config.model,
+            schema.ModelConfig(context=256),
         )
 
 

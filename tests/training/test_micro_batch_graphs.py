@@ -129,7 +129,7 @@ def test_small_models_on_one_gpu_are_replayed():
         with torch.device("meta"):
             return cls(replace(CONFIG, **changes))
 
-    layout, config = SimpleNamespace(stream=True, predicts_next=True), TrainerConfig()
+    layout, config = SimpleNamespace(has_fixed_lengths=True, predicts_next=True), TrainerConfig()
     expected = (config, build_model(), layout, CUDA, 1, [])
 
     def is_replayed(**changes):
@@ -142,7 +142,7 @@ def test_small_models_on_one_gpu_are_replayed():
         {"model": build_model(OwnTransformer)},
         {"device": CPU},
         {"ranks": 2},
-        {"layout": SimpleNamespace(stream=False, predicts_next=True)},
+        {"layout": SimpleNamespace(has_fixed_lengths=False, predicts_next=True)},
         {"model": build_model(experts=4)},
         {"model": build_model(d_model=1024, d_ff=4096, layers=2)},
         {"config": replace(config, compile="false")},

@@ -7,6 +7,7 @@ from models import GPT2, a_model
 
 from gptexp.data.batch import IGNORE, pairs_to_rows
 from gptexp.data.datasets.preference_pairs import PairTokens, PreferencePairs, pad_pairs
+from gptexp.data.token_ranges import MappedTokens
 from gptexp.data.token_store import INDEX_DTYPE
 from gptexp.loss import LossSums, PreferenceLoss
 from gptexp.model.token_loss import compute_log_probs
@@ -28,7 +29,7 @@ def pairs():
         entry["offset"], entry["length"] = offset, len(row)
         entry["prefix"], entry["targets"] = len(pair.prompt), len(pair.chosen)
     store = SimpleNamespace(
-        tokens=lambda _: np.concatenate(tokens),
+        tokens=lambda _: MappedTokens([np.concatenate(tokens)]),
         index=lambda _: index,
         tokenizer=SimpleNamespace(pad=1),
     )
