@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from gptexp.config.schema import TrainerConfig
 from gptexp.data.batch import Batch
 from gptexp.data.datasets.dataset import SequenceDataset
-from gptexp.data.loader import DataModule, HeldOutDataset, StepIndexedDataset
+from gptexp.data.loader import BatchesAfter, DataModule, HeldOutDataset, StepIndexedDataset
 from gptexp.data.permutation import OrderPosition, global_indices
 from gptexp.data.read_ahead import ReadAhead
 from gptexp.data.remote_files import RemoteDataError
@@ -170,16 +170,29 @@ def test_the_items_before_a_failure_to_read_are_there_and_the_last_one_stops_the
     assert stops.received == "data.path=http://host: no answer"
 
 
+def test_held_out_data_that_cannot_be_read_stop_the_run_before_the_step_that_they_follow():
+    stops, seen, failures = Stops(), [], [RemoteDataError("gone"), None]
+
+    def read_held_out():
+        if failure := failures.pop():
+            raise failure
+
+    batches = BatchesAfter(range(6), range(10, 16), {11, 14}, read_held_out)
+    for item in ReadAhead(batches, stops):
+        seen.append(item)
+    assert seen == [0, 1, 2, 3]  # and not item 4, of step 14
+    assert stops.received == "gone"
+
+
 def test_a_signal_ends_the_wait_for_a_server():
     stops, gone = Stops(), Event()
 
     def items():
         yield 0
+        Timer(0.1, stops.request, ["SIGTERM", "", False]).start()
         gone.wait(60)
 
-    ahead = iter(ReadAhead(items(), stops))
-    Timer(0.1, stops.request, ["SIGTERM", "", False]).start()
-    assert list(ahead) == [0]
+    assert list(ReadAhead(items(), stops)) == [0]
     gone.set()
 
 

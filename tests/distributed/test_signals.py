@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from gptexp.distributed.signals import StopSignals
-from gptexp.errors import Preempted
+from gptexp.distributed.signals import StopSignals, explain_stop
+from gptexp.errors import Preempted, RunError
 
 
 def send(number):
@@ -60,3 +60,16 @@ def test_a_signal_whose_exception_python_drops_stops_the_run_before_the_next_sta
         Deleted()
         with pytest.raises(Preempted, match="SIGINT"):
             signals.raise_if_received()
+
+
+@pytest.mark.parametrize(("is_failure", "kind"), [(False, Preempted), (True, RunError)])
+def test_a_stop_for_a_reason_of_the_program_is_a_failure_where_somebody_has_to_act(
+    is_failure, kind
+):
+    signals = StopSignals()
+    signals.request("missing data", "no such file. Copy it there", is_failure)
+    with pytest.raises(kind, match=r"missing data: no such file"):
+        signals.raise_if_received()
+    error = explain_stop(signals.received, 3)
+    assert "missing data after step 3, which is saved: no such file. Copy it there" in str(error)
+    assert str(error).endswith(". Then repeat the command") == is_failure

@@ -5,6 +5,7 @@ number of ranks and data workers, and saves nothing but that position.
 """
 
 import math
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
 from typing import Protocol
 
@@ -38,6 +39,7 @@ class DataModule(L.LightningDataModule):
 
     Attributes:
         first_step, start: a step, and the position at which its global batch begins. A run that continues sets them.
+        held_out: the batches of each validation, where the run validates.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class DataModule(L.LightningDataModule):
         self.shuffle_block = shuffle_block
         self.layout, self.store, self.config, self.seed = layout, store, config, seed
         self.first_step, self.start = 0, OrderPosition()
+        self.held_out: HeldOutDataset | None = None
 
     @cached_property
     def sequences(self) -> SequenceDataset:
@@ -79,19 +82,32 @@ class DataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader | Prefetcher | ReadAhead[Batch]:
         assert self.trainer is not None
-        count = self.config.processes_per_sequence
+        count, module = self.config.processes_per_sequence, self.trainer.lightning_module
+        rank, ranks = self.trainer.global_rank // count, self.trainer.world_size // count
+        steps = range(module.step, self.config.max_steps)
         loader: DataLoader | ReadAhead[Batch] = DataLoader(
-            self.batches(self.trainer.global_rank // count, self.trainer.world_size // count),
-            sampler=range(self.trainer.lightning_module.step, self.config.max_steps),
+            self.batches(rank, ranks),
+            sampler=steps,
             batch_size=None,  # an item is a batch already
             num_workers=self.config.num_workers,
         )
         if not self.sequences.is_local:
-            loader = ReadAhead(loader, self.trainer.lightning_module.signals)
+            every = self.config.val_every
+
+            def read_held_out() -> None:
+                if self.held_out:
+                    batches = self.held_out.with_largest_batch(module.micro_batch_size)
+                    for number in range(rank, len(batches), ranks):
+                        batches[number]
+
+            validated = {step for step in steps if (step + 1) % every == 0 or step == steps[-1]}
+            loader = ReadAhead(
+                BatchesAfter(loader, steps, validated, read_held_out), module.signals
+            )
         device = self.trainer.strategy.root_device
         if device.type not in prefetcher.DEVICES:
             return loader
-        return Prefetcher(loader, self.trainer.lightning_module.prepare_batch, device)
+        return Prefetcher(loader, module.prepare_batch, device)
 
     def validation_batches(self, batch_size: int) -> "HeldOutDataset | None":
         """Return the batches of each validation, with about `trainer.val_tokens`; None without such a split."""
@@ -104,6 +120,33 @@ class DataModule(L.LightningDataModule):
     ) -> Batch:
         """Leave the batch on the CPU: its micro-batches move to the device."""
         return batch
+
+
+class BatchesAfter(Iterable[Batch]):
+    """Iterates over the batches of steps, and calls a function before it gives those of some of the steps.
+
+    The function reads the held-out batches of a validation. So a server that is gone stops the run before the step that
+    the validation follows, and the run that continues repeats nothing.
+    """
+
+    def __init__(
+        self,
+        loader: Iterable[Batch],
+        steps: range,
+        validated: Collection[int],
+        read_held_out: Callable[[], None],
+    ) -> None:
+        self.loader, self.steps = loader, steps
+        self.validated, self.read_held_out = validated, read_held_out
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step, batch in zip(self.steps, self.loader, strict=True):
+            if step in self.validated:
+                self.read_held_out()
+            yield batch
 
 
 class StepIndexedDataset(Dataset):
@@ -180,6 +223,10 @@ class HeldOutDataset(Dataset):
     def with_batch_size(self, batch_size: int) -> "HeldOutDataset":
         """Return the same sequences in batches of another size."""
         return HeldOutDataset(self.sequences, batch_size, self.count)
+
+    def with_largest_batch(self, size: int | None) -> "HeldOutDataset":
+        """Return the same sequences in batches of at most this size; None: any."""
+        return self.with_batch_size(min(self.batch_size, size or self.batch_size))
 
     def __len__(self) -> int:
         return math.ceil(self.count / self.batch_size)

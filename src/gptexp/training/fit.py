@@ -185,6 +185,7 @@ class Run:
             self.task.layout, self.store, config.trainer, config.seed, config.data.order_block
         )
         held_out = data.validation_batches(held_out_batch_size(config.model.context))
+        data.held_out = held_out
         recorder = Recorder(
             config, self.folder, self.checkpointer, self.fingerprint, tracker, data, held_out
         )

@@ -172,8 +172,7 @@ class Recorder(L.Callback):
             RunError: it is not finite.
         """
         # A micro-batch has fitted into memory in training; a larger batch may not.
-        size = min(held_out.batch_size, module.micro_batch_size or held_out.batch_size)
-        held_out = held_out.with_batch_size(size)
+        held_out = held_out.with_largest_batch(module.micro_batch_size)
         losses = compute_batch_losses(
             module.model, held_out, self.config.trainer.precision, module.process_group
         )
