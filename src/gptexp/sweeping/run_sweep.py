@@ -237,8 +237,9 @@ class _Sweep:
             )  # all: a word that Hydra refuses is refused before the first job
             if first is None:
                 try:
-                    first = compose.validate(composed, job)
-                    first.task.check_lengths(first.model.context)
+                    config = compose.validate(composed, job)
+                    config.task.check_lengths(config.model.context)
+                    first = config
                 except UserError as error:
                     errors.append(error)
         if first is None:
