@@ -54,7 +54,7 @@ def chat_in_terminal(session: "ChatSession", sampling: "Sampling", stop: list[st
             _print_answer(session, line, sampling, stop)
             if session.has_cuts and not had_cuts:
                 print("the oldest messages no longer fit into the context", file=sys.stderr)
-            elif session.unread and not session.has_cuts:
+            if session.unread and (not session.has_cuts or "beginning" in session.unread):
                 note = "the model does not read the message as it is written"
                 print(f"{note}: {session.unread}", file=sys.stderr)
             had_cuts = session.has_cuts

@@ -78,6 +78,7 @@ from gptexp.errors import UserError
         ),
         ("trainer.devices=6 trainer.context_parallel=2 task=pretrain", "context_parallel) = 3"),
         ("trainer.tensor_parallel=2", "trainer.tensor_parallel=2: needs FSDP2"),
+        ("task=chat task.packing=best", "Allowed: best_fit, none"),
         ("trainer.strategy=fsdp trainer.tensor_parallel=3", "model.heads=4 is not a multiple"),
         ("model.experts=4 trainer.strategy=fsdp trainer.tensor_parallel=2", "use model.experts=0"),
         (

@@ -69,11 +69,21 @@ def declarations(key: str) -> list[Field]:
     return [item for schema in classes for item in fields(schema) if item.name == name]
 
 
-def find_misfit_of_key(key: str, value: Any) -> str:
-    """Return why no choice of the group takes a value for this dotted key; "": one does, or the key is unknown."""
+def find_misfit_of_key(key: str, value: Any, choice: str = "") -> str:
+    """Return why no choice of the group takes a value for this dotted key; "": one does, or the key is unknown.
+
+    Args:
+        choice: the chosen one, whose reason comes before those of others.
+    """
     is_entry = bool(dictionary_of(key))
-    reasons = [find_misfit(value, item, is_entry) for item in declarations(key)]
-    return reasons[0] if reasons and all(reasons) else ""
+    declared = declarations(key)
+    reasons = [find_misfit(value, item, is_entry) for item in declared]
+    if not reasons or not all(reasons):
+        return ""
+    group, _, name = key.partition(".")
+    schema = schemas(group).get(f"base_{choice}") if choice else None
+    own = [item for item in fields(schema) if item.name == name] if schema else []
+    return find_misfit(value, own[0], is_entry) if own else reasons[0]
 
 
 def dictionary_of(key: str) -> str:

@@ -7,7 +7,9 @@ would change is refused, such as 1e3, which becomes 1000.0.
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, QuotedString, ValueType
@@ -44,11 +46,18 @@ def read_overrides(words: list[str], is_sweep: bool = False) -> list[str]:
     for index, word in enumerate(words):
         if "=" not in word.lstrip("=") and not word.startswith("~"):
             raise _explain_word_without_value(words, index)
-    return [read_override(word, is_sweep) for word in words]
+    choices_of_words = dict(word.split("=", 1) for word in words if "=" in word)
+    return [read_override(word, is_sweep, choices_of_words) for word in words]
 
 
-def read_override(word: str, is_sweep: bool = False) -> str:
-    """Check one word KEY=VALUE, and return it as Hydra parses it: see `read_overrides`."""
+def read_override(
+    word: str, is_sweep: bool = False, choices_of_words: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Check one word KEY=VALUE, and return it as Hydra parses it: see `read_overrides`.
+
+    Args:
+        choices_of_words: the chosen name of each group, for messages.
+    """
     match = WORD.fullmatch(word)
     if match is None:
         return _read_deletion(word)
@@ -85,7 +94,8 @@ def read_override(word: str, is_sweep: bool = False) -> str:
         override = parse_override(f"{prefix}{key}={value}")
     if override is None:
         raise UserError(f"{word}: cannot be read; {_how_to_type(key, value)}")
-    _check_value(word, key, value, override, is_sweep)
+    choice = choices_of_words.get(key.partition(".")[0], "")
+    _check_value(word, key, value, override, is_sweep, choice)
     if any("true" in item.metadata.get("choices", ()) for item in declarations(key)):
         # OmegaConf makes the text True of a boolean. The values of a sweep name its folders: they stay.
         value = quote_text(value.lower()) if value.lower() in ("true", "false") else value
@@ -288,7 +298,9 @@ def _check_characters(word: str, key: str, value: str) -> None:
         raise UserError(f"{word}: {describe_odd_characters(value)}; type {quote_for_shell(right)}")
 
 
-def _check_value(word: str, key: str, value: str, override: Override, is_sweep: bool) -> None:
+def _check_value(
+    word: str, key: str, value: str, override: Override, is_sweep: bool, choice: str
+) -> None:
     """Refuse a value, or one of the values of a sweep, that is none for its setting.
 
     Raises:
@@ -315,7 +327,7 @@ def _check_value(word: str, key: str, value: str, override: Override, is_sweep: 
         _refuse_changed_texts(word, key, value, any(map(takes_items, declared)))
     for typed in values:
         item = typed.text if isinstance(typed, QuotedString) else typed
-        if reason := find_misfit_of_key(key, item):
+        if reason := find_misfit_of_key(key, item, choice):
             text = f"{key}={show(item)}" if override.is_sweep_override() else word
             hint = _hint_number(key, str(item))
             raise UserError(f"{text}: {reason}{hint}")
