@@ -101,7 +101,6 @@ def copy_small_files(files: RemoteFiles, cache: Path) -> tuple[Path, dict[str, A
         sizes = [tokens * itemsize for tokens in shards.values()]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{word}: its meta.json is not that of a token store") from None
-    files.read([FileRange("meta.json", 0, 1)], OPENING_SECONDS)  # does the server answer ranges
     for name in (*names, *shards):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise UserError(f"{word}: its meta.json names a file outside of the folder, {name}")
@@ -120,6 +119,9 @@ def copy_small_files(files: RemoteFiles, cache: Path) -> tuple[Path, dict[str, A
             with atomic_write(copy) as temporary:
                 temporary.write_bytes(text)
     _check_sizes(files, list(shards), sizes)
+    smallest = min((pair for pair in zip(sizes, shards, strict=True) if pair[0]), default=None)
+    if smallest:  # does the server answer ranges; one that does not sends all of the file
+        files.read([FileRange(smallest[1], 0, 1)], OPENING_SECONDS)
     return folder, meta
 
 
