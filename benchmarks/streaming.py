@@ -165,8 +165,11 @@ def run_server(latency: float, port: Any) -> None:
                 return None
             if shard := re.fullmatch(r"train-(\d+)\.tokens", name):
                 return self.answer_shard(int(shard[1]))
-            content = stores[int(shards)].get(name)
-            return self.answer(content or Path("small", name).read_bytes())
+            content = stores[int(shards)].get(name) or Path("small", name).read_bytes()
+            match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if match is None:
+                return self.answer(content)
+            return self.answer(content[int(match[1]) : int(match[2]) + 1], 206)
 
         def answer_shard(self, shard: int) -> None:
             match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))

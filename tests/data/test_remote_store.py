@@ -282,6 +282,12 @@ def test_a_server_that_does_not_answer_is_no_mistake_of_the_user(tiny):
         RemoteFiles("ftp://127.0.0.1:9/store")
 
 
+def test_a_failure_of_the_server_is_not_taken_for_a_missing_shard(server):
+    server.answer = lambda path: 503 if path == "/train.tokens" else None
+    with pytest.raises(RemoteDataError, match=r"the server answers 503 .* \(for 0\.2 s\)$"):
+        copy_small_files(RemoteFiles(server.url), Path("cache"))
+
+
 def test_a_server_that_sends_whole_files_is_refused_before_it_sends_a_large_shard(server):
     server.answer = lambda path: (server.folder / path[1:]).read_bytes()
     with pytest.raises(RemoteDataError, match=r"\.tokens: .* does not support ranges of bytes"):

@@ -202,6 +202,9 @@ class RemoteFiles:
         name, cause = "", error
         if isinstance(error, _FileError):
             name, cause = error.name, error.cause
+        answer = cause.__cause__  # fsspec takes any answer but a size for a missing file
+        if isinstance(cause, FileNotFoundError) and isinstance(answer, Exception):
+            cause = answer if hasattr(answer, "status") else cause
         reason = f"data.path={self.url}{name and '/'}{name}: {_describe(cause)}"
         advice = _advise(cause, name)
         return LastingDataError(f"{reason}. {advice}") if advice else RemoteDataError(reason)
@@ -225,7 +228,7 @@ def _check_length(piece: FileRange, answer: Any) -> bytes | Exception:
 def _describe(cause: Exception) -> str:
     """Return the reason of a failed request."""
     status = getattr(cause, "status", None)  # of aiohttp, whose text has the URL again
-    if isinstance(cause, FileNotFoundError):
+    if isinstance(cause, FileNotFoundError) or status == 404:
         return "there is no such file"
     if isinstance(cause, PermissionError) or status in (401, 403):
         return "no permission to read it"
@@ -239,7 +242,7 @@ def _describe(cause: Exception) -> str:
 def _advise(cause: Exception, name: str) -> str:
     """Return what to do about a failure that lasts; "" for one that may pass."""
     status, kind = getattr(cause, "status", None), type(cause).__name__
-    if isinstance(cause, FileNotFoundError):
+    if isinstance(cause, FileNotFoundError) or status == 404:
         if name in ("", "meta.json"):
             return "Give the address of a folder that holds a token store"
         return "Copy the store there again"
