@@ -162,6 +162,16 @@ def add_outputs_option(parser: CommandParser) -> None:
     )
 
 
+def add_weights_option(parser: CommandParser) -> None:
+    """Add --weights, the format in which a verb computes answers."""
+    parser.add_argument(
+        "--weights",
+        default="float32",
+        choices=("float32", "bfloat16", "auto"),
+        help="format of the weights; auto: the faster one on this machine (default: float32)",
+    )
+
+
 def output_file(option: str, name: str | None) -> Path | None:
     """Return the file that an option names; None: it names none.
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gptexp.chat_terminal import chat_in_terminal
 from gptexp.checkpoints.find_weights import find_weights
 from gptexp.cli import print_json
-from gptexp.command_line import CommandParser, as_option
+from gptexp.command_line import CommandParser, add_weights_option, as_option
 from gptexp.data.conversation import Conversation
 from gptexp.data.read_conversation import read_conversation, read_conversation_file, with_system
 from gptexp.errors import UserError, exits_cleanly
@@ -100,12 +100,7 @@ def _parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="print each answer while it is generated; not with --num-beams, --mbr-samples and --json",
     )
-    parser.add_argument(
-        "--weights",
-        default="float32",
-        choices=("float32", "bfloat16", "auto"),
-        help="format of the weights; auto: the faster one on this machine (default: float32)",
-    )
+    add_weights_option(parser)
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="file to write audio to (default: speech.wav)"
     )

@@ -11,7 +11,7 @@ import socket
 import sys
 
 from gptexp.checkpoints.find_weights import find_weights
-from gptexp.command_line import CommandParser
+from gptexp.command_line import CommandParser, add_weights_option
 from gptexp.errors import UserError, exits_cleanly
 from gptexp.extras import require_extra
 from gptexp.network import is_loopback
@@ -51,12 +51,7 @@ def _parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="largest number of answers that wait; further requests are refused (default: 256)",
     )
-    parser.add_argument(
-        "--weights",
-        default="float32",
-        choices=("float32", "bfloat16", "auto"),
-        help="format of the weights; auto: the faster one on this machine (default: float32)",
-    )
+    add_weights_option(parser)
     args = parser.parse_args()
     for name, smallest, largest in (
         ("port", 0, 65_535),

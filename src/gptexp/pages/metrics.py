@@ -24,10 +24,6 @@ class Metric:
     before: float | None = None
 
     @property
-    def has_interval(self) -> bool:
-        return self.low is not None and self.high is not None
-
-    @property
     def points(self) -> list[float]:
         """Return every number that is known of it."""
         values = (self.value, self.low, self.high, self.baseline, self.before)
